@@ -1,0 +1,178 @@
+"""The tri-mode transformer: one set of weights, read causally or as a bidirectional block.
+
+Ministral-3's architecture: RMSNorm, grouped-query attention with rotary positions (YaRN) and
+Llama 4's query scale, SwiGLU. Parameter names are transformers' own, so that a checkpoint of
+this model is a `Ministral3ForCausalLM` checkpoint.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from fim_kernels.attention import attend
+from fim_kernels.rms_norm import rms_norm
+from fim_kernels.rotary import apply_rotary
+from fim_kernels.swiglu import swiglu
+from torch import Tensor, nn
+
+from fim_model.cache import KVCache
+from fim_model.config import ModelConfig
+
+
+class Attention(Enum):
+    """Who sees whom in a forward. All see everything the cache keeps.
+
+    CAUSAL: a token sees itself and what is before it; row i of the logits predicts token i + 1.
+    BLOCK: the tokens of the forward see each other both ways; row i predicts token i itself.
+    """
+
+    CAUSAL = "causal"
+    BLOCK = "block"
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        queries = config.num_attention_heads * config.head_dim
+        keys = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+
+    def forward(
+        self, x: Tensor, where: Placement, attention: Attention | Tensor, cache: KVCache | None
+    ) -> Tensor:
+        query, key, value = (
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        query = apply_rotary(query, where.cos, where.sin)
+        if where.query_scale is not None:
+            query = query * where.query_scale
+        key = apply_rotary(key, where.cos, where.sin)
+        if cache is not None:
+            key, value = cache.write(self.layer, key, value)
+        mask = attention if isinstance(attention, Tensor) else None
+        seen = attend(query, key, value, causal=attention is Attention.CAUSAL, mask=mask)
+        return self.o_proj(seen.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = SelfAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(
+        self, x: Tensor, where: Placement, attention: Attention | Tensor, cache: KVCache | None
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), where, attention, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Placement:
+    """Rotation and query scale of each position of one forward, shared by all layers."""
+
+    __slots__ = ("cos", "query_scale", "sin")
+
+    def __init__(self, cos: Tensor, sin: Tensor, query_scale: Tensor | None) -> None:
+        self.cos, self.sin, self.query_scale = cos, sin, query_scale
+
+
+class RotaryEmbedding(nn.Module):
+    """Positions to angles, from a table computed once in float32."""
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.rope = config.rope
+        frequencies = config.rope.inverse_frequencies(config.head_dim)
+        self.register_buffer("inverse_frequencies", frequencies, persistent=False)
+        self.scale = config.rope.attention_factor()
+
+    def forward(self, positions: Tensor, dtype: torch.dtype) -> Placement:
+        """positions: int64 `[B, T]`."""
+        angles = positions[..., None].float() * self.inverse_frequencies
+        angles = torch.cat((angles, angles), dim=-1)
+        beta = self.rope.llama_4_scaling_beta
+        query_scale = None
+        if beta:
+            windows = torch.floor(positions / self.rope.original_max_position_embeddings)
+            query_scale = (1 + beta * torch.log1p(windows))[:, None, :, None].to(dtype)
+        return Placement(
+            (angles.cos() * self.scale).to(dtype),
+            (angles.sin() * self.scale).to(dtype),
+            query_scale,
+        )
+
+
+class Backbone(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = RotaryEmbedding(config)
+
+
+class TriModeTransformer(nn.Module):
+    """Tokens to hidden states; the vocabulary is applied by `logits`, to the rows somebody reads."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: Attention | Tensor,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """One pass over T tokens that follow what the cache keeps.
+
+        tokens, positions: int64 `[B, T]`. A boolean `[B or 1, 1, T, S]` tensor in place of the
+        attention kind says who sees whom directly (training). The cache is written but not
+        advanced. Returns the last layer's normalised hidden states `[B, T, hidden_size]`.
+        """
+        backbone = self.model
+        x = backbone.embed_tokens(tokens)
+        where = backbone.rotary(positions, x.dtype)
+        for layer in backbone.layers:
+            x = layer(x, where, attention, cache)
+        return backbone.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""
+        return self.lm_head(hidden)
