@@ -1,0 +1,196 @@
+"""Open documents: their text, lines and positions by LSP's rules, in all three encodings.
+
+A line ends with `\\n`, `\\r\\n` or `\\r` and nothing else: form feed, NEL and U+2028 are ordinary
+characters. The last line of a document has no line end (it is empty after a trailing one). The text
+is kept as its list of lines, so that an edit touches the edited lines only, however large the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lsprotocol import types as lsp
+
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
+
+
+class Encoding(StrEnum):
+    """What `Position.character` counts: bytes, 16-bit units, or code points."""
+
+    UTF8 = "utf-8"
+    UTF16 = "utf-16"
+    UTF32 = "utf-32"
+
+
+class SyncError(ValueError):
+    """A change that cannot be applied; one line that says why."""
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of `text` with their ends; the last one has none and may be empty."""
+    lines = _LINES.findall(text)
+    if not lines or lines[-1].endswith(("\r", "\n")):
+        lines.append("")
+    return lines
+
+
+def without_end(line: str) -> str:
+    """The line up to its line end, where its last position lies."""
+    return line.rstrip("\r\n")
+
+
+def units_to_index(content: str, units: int, encoding: Encoding) -> int:
+    """Index of the character at `units` code units into a line, given without its end.
+
+    Past the end is the end; inside a character is its start.
+    """
+    if encoding is Encoding.UTF32 or content.isascii():
+        return min(units, len(content))
+    if encoding is Encoding.UTF8:
+        data = content.encode("utf-8", "surrogatepass")
+        starts = len(data[:units].translate(None, _UTF8_CONTINUATION))
+        inside = units < len(data) and 0x80 <= data[units] < 0xC0
+        return starts - inside
+    data = content.encode("utf-16-le", "surrogatepass")
+    index = len(data[: 2 * units].decode("utf-16-le", "surrogatepass"))
+    inside = 0 < 2 * units < len(data) and 0xDC <= data[2 * units + 1] < 0xE0
+    paired = inside and 0xD8 <= data[2 * units - 1] < 0xDC
+    return index - paired
+
+
+def index_to_units(content: str, index: int, encoding: Encoding) -> int:
+    """Code units before the character at `index`; the inverse of `units_to_index`."""
+    head = content[:index]
+    if encoding is Encoding.UTF32 or head.isascii():
+        return len(head)
+    if encoding is Encoding.UTF8:
+        return len(head.encode("utf-8", "surrogatepass"))
+    return len(head.encode("utf-16-le", "surrogatepass")) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A spot in a snapshot: line number and index of the character in that line."""
+
+    line: int
+    index: int
+
+
+def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> Place:
+    """The spot `position` means; past the end of a line or of the document is that end."""
+    if position.line >= len(lines):
+        return Place(len(lines) - 1, len(lines[-1]))
+    content = without_end(lines[position.line])
+    return Place(position.line, units_to_index(content, position.character, encoding))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A document as it was at one moment; taking it copies nothing, and no edit changes it.
+
+    `version` is the client's number, `revision` counts the changes this server has applied.
+    """
+
+    uri: str
+    language: str
+    version: int
+    revision: int
+    encoding: Encoding
+    lines: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def place(self, position: lsp.Position) -> Place:
+        """The spot a client's position means in this document."""
+        return locate(self.lines, position, self.encoding)
+
+    def position(self, place: Place) -> lsp.Position:
+        """The client's name for a spot."""
+        content = self.lines[place.line]
+        return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
+
+    def line_end(self, line: int) -> str:
+        """The line end in use around `line`: its own, the one before it, or `\\n`."""
+        for text in (self.lines[line], self.lines[line - 1] if line else ""):
+            if end := text[len(without_end(text)) :]:
+                return end
+        return "\n"
+
+
+class DocumentStore:
+    """The open documents of one client, kept in step by its notifications."""
+
+    def __init__(self, encoding: Encoding = Encoding.UTF16) -> None:
+        self._encoding = encoding
+        self._documents: dict[str, Snapshot] = {}
+        self._revisions = 0
+
+    def snapshot(self, uri: str) -> Snapshot | None:
+        """The document now; None if it is not open. Costs nothing, whatever its size."""
+        return self._documents.get(uri)
+
+    def open(self, uri: str, language: str, version: int, text: str) -> None:
+        self._put(uri, language, version, split_lines(_well_formed(text)))
+
+    def close(self, uri: str) -> None:
+        """Forget the document; one that is not open is no error."""
+        self._documents.pop(uri, None)
+
+    def change(
+        self, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
+    ) -> None:
+        """Apply one notification's changes, each to the result of the one before.
+
+        Raises SyncError, and changes nothing, for a document that is not open and for a version
+        older than the one at hand. (An equal version is applied: some clients never count.)
+        """
+        now = self._documents.get(uri)
+        if now is None:
+            raise SyncError("a change for a document that is not open is ignored")
+        if version < now.version:
+            raise SyncError(f"version {version} arrived after {now.version} and is ignored")
+        lines = list(now.lines)
+        for change in changes:
+            if isinstance(change, lsp.TextDocumentContentChangePartial):
+                _splice(lines, change.range, change.text, self._encoding)
+            else:
+                lines = split_lines(_well_formed(change.text))
+        self._put(uri, now.language, version, lines)
+
+    def _put(self, uri: str, language: str, version: int, lines: list[str]) -> None:
+        self._revisions += 1
+        self._documents[uri] = Snapshot(
+            uri, language, version, self._revisions, self._encoding, lines
+        )
+
+
+def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:
+    """Replace `span` by `text` in place, splitting anew only the lines that can have changed."""
+    start, end = locate(lines, span.start, encoding), locate(lines, span.end, encoding)
+    if (end.line, end.index) < (start.line, start.index):
+        start, end = end, start
+    first, last = start.line, end.line
+    text = lines[first][: start.index] + text + lines[last][end.index :]
+    if first and lines[first - 1].endswith("\r"):
+        # A new "\n" at the start of this line would end the line before, as "\r\n".
+        first -= 1
+        text = lines[first] + text
+    renewed = split_lines(_well_formed(text))
+    if last + 1 < len(lines):
+        # The text ends with the last line's own end: what follows that is the next line, untouched.
+        renewed.pop()
+    lines[first : last + 1] = renewed
+
+
+def _well_formed(text: str) -> str:
+    """Join surrogate pairs that arrived in two pieces, so that a character is one character."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
