@@ -1,0 +1,187 @@
+"""Completions in projects the model never saw, beside what copying would have got right.
+
+    python -m fim_model.evaluation.heldout --data heldout.jsonl.gz --json
+
+All shares and similarities are percentages (0..100). `exact_match` ignores white space at the end
+of the text only; `edit_similarity` is the mean of `metrics.edit_similarity`; `ended` counts holes
+that the model ended by its own end-of-middle token, before any limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from fim_model.evaluation.baselines import BASELINES, Baseline
+from fim_model.evaluation.filler import Fill, Filler, Mode, model_filler
+from fim_model.evaluation.heldout_holes import (
+    KINDS,
+    ONE_LINE_KINDS,
+    HeldoutHole,
+    draw_holes,
+    load_documents,
+)
+from fim_model.evaluation.metrics import Cost, cost_of, edit_similarity, percentage, same_text
+
+GROUPS = {"one_line": ONE_LINE_KINDS, "overall": tuple(KINDS)}
+"""Pooled kinds. The issue every model card answers is `one_line`: does it beat copying?"""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineScore:
+    """`only_model`, `only_baseline`: the holes (in %) that just one of the two got exactly."""
+
+    exact_match: float
+    edit_similarity: float
+    only_model: float
+    only_baseline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One kind of hole, or several pooled."""
+
+    n: int
+    exact_match: float
+    edit_similarity: float
+    ended: float
+    cost: Cost
+    baselines: dict[str, BaselineScore]
+
+    def as_json(self) -> dict[str, Any]:
+        figures = asdict(self)
+        return figures | figures.pop("cost")
+
+
+def evaluate(
+    holes: Sequence[HeldoutHole],
+    fill: Filler,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Score]:
+    """Fill every hole once; a score for each kind present, then for each group present."""
+    fills = []
+    for done, hole in enumerate(holes, start=1):
+        fills.append(fill(hole.hole()))
+        if progress:
+            progress(done, len(holes))
+    scores = {}
+    for name, kinds in [*((kind, (kind,)) for kind in KINDS), *GROUPS.items()]:
+        chosen = [place for place, hole in enumerate(holes) if hole.kind in kinds]
+        if chosen:
+            scores[name] = score([holes[i] for i in chosen], [fills[i] for i in chosen])
+    return scores
+
+
+def score(holes: Sequence[HeldoutHole], fills: Sequence[Fill]) -> Score:
+    """Grade `fills`, one for each hole, beside every baseline. At least one hole."""
+    hits = [same_text(fill.text, hole.answer) for hole, fill in zip(holes, fills, strict=True)]
+    return Score(
+        n=len(holes),
+        exact_match=percentage(sum(hits), len(hits)),
+        edit_similarity=_mean_percentage(
+            edit_similarity(fill.text, hole.answer) for hole, fill in zip(holes, fills, strict=True)
+        ),
+        ended=percentage(sum(fill.finish == "eom" for fill in fills), len(fills)),
+        cost=cost_of(fills),
+        baselines={name: score_baseline(copy, holes, hits) for name, copy in BASELINES.items()},
+    )
+
+
+def score_baseline(
+    baseline: Baseline, holes: Sequence[HeldoutHole], model_hits: Sequence[bool]
+) -> BaselineScore:
+    """Grade a baseline by the best of its candidates for each hole."""
+    hits, similarities = [], []
+    for hole in holes:
+        candidates = baseline(hole)
+        hits.append(any(same_text(text, hole.answer) for text in candidates))
+        similarities.append(max(edit_similarity(text, hole.answer) for text in candidates))
+    pairs = list(zip(model_hits, hits, strict=True))
+    return BaselineScore(
+        exact_match=percentage(sum(hits), len(hits)),
+        edit_similarity=_mean_percentage(similarities),
+        only_model=percentage(sum(model and not copy for model, copy in pairs), len(pairs)),
+        only_baseline=percentage(sum(copy and not model for model, copy in pairs), len(pairs)),
+    )
+
+
+def _mean_percentage(shares: Iterable[float]) -> float:
+    return round(100.0 * fmean(shares), 2)
+
+
+def evaluate_model(
+    data: Path,
+    *,
+    model: str | None,
+    mode: Mode,
+    per_kind: int,
+    seed: int,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Load a model, grade it on `per_kind` holes of every kind, return the JSON object.
+
+    Raises ValueError (EvaluationDataError, CheckpointError, too few documents), one line each.
+    """
+    from fim_model.infill import Infiller
+
+    documents = load_documents(data)
+    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, seed)]
+    infiller = Infiller.load(model, threads=threads)
+    scores = evaluate(holes, model_filler(infiller, mode=mode, seed=seed), progress)
+    setting = {"data": data.name, "model": model or "default", "mode": mode, "seed": seed}
+    return setting | {name: score.as_json() for name, score in scores.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m fim_model.evaluation.heldout")
+    parser.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    parser.add_argument("--model", help="checkpoint folder (default: the bundled one)")
+    parser.add_argument("--mode", choices=get_args(Mode), default="self_speculation")
+    parser.add_argument("--per-kind", type=int, default=100, help="holes of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn holes")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    given = vars(parser.parse_args(argv))
+    as_json = given.pop("json")
+    try:
+        with Progress(console=Console(stderr=True), disable=as_json, transient=True) as bar:
+            task = bar.add_task("holes", total=None)
+            figures = evaluate_model(
+                **given,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        Console().print(_table(figures))
+    return 0
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    """One row for each kind: the model's figures, then each baseline's exact match."""
+    columns = ("n", "exact_match", "edit_similarity", "ended", "tokens_per_forward", "p50_ms")
+    table = Table("holes", *columns, *BASELINES, title=f"{figures['model']}, {figures['mode']}")
+    for name in (*KINDS, *GROUPS):
+        row = figures[name]
+        copies = [row["baselines"][baseline]["exact_match"] for baseline in BASELINES]
+        table.add_row(name, *map(str, [row[column] for column in columns] + copies))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Draws holes from real source files as a person at a keyboard meets them.
+
+A hole picks a project, then one of its files, then a character of it, each uniformly and from a
+seeded generator of its own kind: a huge project counts no more than a small one, and asking for
+other kinds does not change the holes of this one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from fim_model.evaluation.filler import Hole
+from fim_model.evaluation.jsonl import read_text_fields
+
+HoleKind = Literal["line", "rest_of_line", "mid_word", "span", "multi_line"]
+ONE_LINE_KINDS: tuple[HoleKind, ...] = ("line", "rest_of_line", "mid_word")
+
+_TRIES_PER_HOLE = 2000
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file of a project that the model was not trained on."""
+
+    project: str
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldoutHole:
+    """Characters `[start, end)` of a document, taken out."""
+
+    kind: HoleKind
+    document: Document
+    start: int
+    end: int
+
+    @property
+    def prefix(self) -> str:
+        return self.document.text[: self.start]
+
+    @property
+    def answer(self) -> str:
+        return self.document.text[self.start : self.end]
+
+    @property
+    def suffix(self) -> str:
+        return self.document.text[self.end :]
+
+    def hole(self) -> Hole:
+        """What a filler may see: the text on both sides, and that one-line kinds are one line."""
+        return Hole(
+            prefix=self.prefix,
+            suffix=self.suffix,
+            path=self.document.path,
+            max_tokens=KINDS[self.kind].most_tokens,
+            max_lines=1 if self.kind in ONE_LINE_KINDS else None,
+        )
+
+
+def load_documents(path: Path) -> list[Document]:
+    """The files of a held-out corpus. Raises EvaluationDataError."""
+    return [Document(**fields) for fields in read_text_fields(path, ("project", "path", "text"))]
+
+
+def draw_holes(
+    documents: Sequence[Document], kind: HoleKind, count: int, seed: int
+) -> list[HeldoutHole]:
+    """`count` different holes of one kind, the same for the same documents and seed.
+
+    Raises ValueError if the documents do not hold that many.
+    """
+    rng = Random(f"{seed} {kind}")
+    projects: dict[str, list[Document]] = {}
+    for document in documents:
+        if document.text:
+            projects.setdefault(document.project, []).append(document)
+    names = sorted(projects)
+    holes: dict[HeldoutHole, None] = {}
+    for _ in range(_TRIES_PER_HOLE * count if names else 0):
+        if len(holes) == count:
+            break
+        document = rng.choice(projects[rng.choice(names)])
+        span = KINDS[kind].span_at(document.text, rng.randrange(len(document.text)), rng)
+        if span and _is_worth_asking(document.text[slice(*span)], kind):
+            holes[HeldoutHole(kind, document, *span)] = None
+    if len(holes) < count:
+        raise ValueError(f"only {len(holes)} of {count} {kind} holes found; use more documents")
+    return list(holes)
+
+
+def _is_worth_asking(answer: str, kind: HoleKind) -> bool:
+    """Something to write, not too much of it; of a whole line, more than a bracket."""
+    if kind in ("line", "multi_line") and not _LETTERS.search(answer):
+        return False
+    return bool(answer.strip()) and len(answer) <= KINDS[kind].most_characters
+
+
+Span = tuple[int, int]
+
+
+def _line(text: str, at: int, rng: Random) -> Span | None:
+    """A line's content: the editor has put the cursor behind the indentation."""
+    start, end = _line_bounds(text, at)
+    return _first_ink(text, start, end), end
+
+
+def _rest_of_line(text: str, at: int, rng: Random) -> Span | None:
+    """From behind at least one character of content to the line's end."""
+    start, end = _line_bounds(text, at)
+    return (at, end) if at > _first_ink(text, start, end) else None
+
+
+def _mid_word(text: str, at: int, rng: Random) -> Span | None:
+    """From between two characters of a word to the line's end."""
+    inside = at > 0 and _is_word(text[at - 1]) and _is_word(text[at])
+    return (at, _line_bounds(text, at)[1]) if inside else None
+
+
+def _span(text: str, at: int, rng: Random) -> Span | None:
+    """From any character to any later one on this line or the next two."""
+    last = _line_bounds(text, at)
+    for _ in range(rng.randrange(3)):
+        last = _line_bounds(text, min(last[1] + 1, len(text) - 1))
+    first = max(at, last[0]) + 1
+    return (at, rng.randint(first, last[1])) if first <= last[1] else None
+
+
+def _multi_line(text: str, at: int, rng: Random) -> Span | None:
+    """A line's content and one to four more lines, the last newline left in place."""
+    start, end = _line_bounds(text, at)
+    start = _first_ink(text, start, end)
+    for _ in range(rng.randint(1, 4)):
+        end = _line_bounds(text, min(end + 1, len(text) - 1))[1]
+    return (start, end) if "\n" in text[start:end].strip() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How to take a hole at a character, the longest answer to ask for, and the room to give."""
+
+    span_at: Callable[[str, int, Random], Span | None]
+    most_characters: int = 120
+    most_tokens: int = 64
+
+
+KINDS: dict[HoleKind, _Kind] = {
+    "line": _Kind(_line),
+    "rest_of_line": _Kind(_rest_of_line),
+    "mid_word": _Kind(_mid_word),
+    "span": _Kind(_span, most_characters=240, most_tokens=128),
+    "multi_line": _Kind(_multi_line, most_characters=320, most_tokens=160),
+}
+
+
+def _line_bounds(text: str, at: int) -> Span:
+    """Start and end (before the newline) of the line that character `at` belongs to."""
+    end = text.find("\n", at)
+    return text.rfind("\n", 0, at) + 1, len(text) if end < 0 else end
+
+
+def _first_ink(text: str, start: int, end: int) -> int:
+    line = text[start:end]
+    return start + len(line) - len(line.lstrip())
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
