@@ -13,6 +13,8 @@ CODE = '''\
 class Point:
     """A place <|eom|> on the plane."""
 
+    LIMITS = (100, 1000, 100)
+
     def __init__(self, x, y):
         self.x = x
         self.y = y
