@@ -1,1 +1,1 @@
-"""Operations of the forward pass, one file each: the plain PyTorch form that every fast path must equal."""
+"""Operations of the forward pass, one file each, in plain PyTorch: what fast paths must equal."""

@@ -63,7 +63,7 @@ class RopeConfig:
         return magnitude(1.0)
 
     def _yarn_ramp(self, head_dim: int) -> Tensor:
-        """0 where a pair turns often enough to be kept, 1 where it is interpolated, `[head_dim/2]`."""
+        """`[head_dim / 2]`: 0 where a pair turns often enough to be kept, 1 where interpolated."""
 
         def dimension(rotations: float) -> float:
             turns = self.original_max_position_embeddings / (rotations * 2 * math.pi)

@@ -7,6 +7,7 @@ this model is a `Ministral3ForCausalLM` checkpoint.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 import torch
@@ -31,6 +32,17 @@ class Attention(Enum):
     BLOCK = "block"
 
 
+@dataclass(frozen=True, slots=True)
+class NoisyBlocks:
+    """Attention of a training row: `clean` causal tokens, then noisy copies of some blocks.
+
+    mask: boolean `[B, 1, N, clean + N]`, True = visible to one of the N noisy positions.
+    """
+
+    clean: int
+    mask: Tensor
+
+
 class RMSNorm(nn.Module):
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -53,7 +65,7 @@ class SelfAttention(nn.Module):
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: Attention | Tensor, cache: KVCache | None
+        self, x: Tensor, where: Placement, attention: Attention | NoisyBlocks, cache: KVCache | None
     ) -> Tensor:
         query, key, value = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -65,9 +77,23 @@ class SelfAttention(nn.Module):
         key = apply_rotary(key, where.cos, where.sin)
         if cache is not None:
             key, value = cache.write(self.layer, key, value)
-        mask = attention if isinstance(attention, Tensor) else None
-        seen = attend(query, key, value, causal=attention is Attention.CAUSAL, mask=mask)
+        if isinstance(attention, NoisyBlocks):
+            seen = attend_noisy_blocks(query, key, value, attention)
+        else:
+            seen = attend(query, key, value, causal=attention is Attention.CAUSAL)
         return self.o_proj(seen.transpose(1, 2).flatten(2))
+
+
+def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlocks) -> Tensor:
+    """Attention of `[B, H, clean + N, D]` queries; the clean part never sees the noisy one.
+
+    In float32 even under autocast: without matrix units for it, bf16 attention is the slower one.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key, value = query.float(), key.float(), value.float()
+        clean, noisy = query.split((row.clean, query.shape[2] - row.clean), dim=2)
+        past = attend(clean, key[:, :, : row.clean], value[:, :, : row.clean], causal=True)
+        return torch.cat((past, attend(noisy, key, value, causal=False, mask=row.mask)), dim=2)
 
 
 class FeedForward(nn.Module):
@@ -90,7 +116,7 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: Attention | Tensor, cache: KVCache | None
+        self, x: Tensor, where: Placement, attention: Attention | NoisyBlocks, cache: KVCache | None
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), where, attention, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -143,7 +169,7 @@ class Backbone(nn.Module):
 
 
 class TriModeTransformer(nn.Module):
-    """Tokens to hidden states; the vocabulary is applied by `logits`, to the rows somebody reads."""
+    """Tokens to hidden states; `logits` applies the vocabulary to the rows somebody reads."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -157,14 +183,13 @@ class TriModeTransformer(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        attention: Attention | Tensor,
+        attention: Attention | NoisyBlocks,
         cache: KVCache | None = None,
     ) -> Tensor:
         """One pass over T tokens that follow what the cache keeps.
 
-        tokens, positions: int64 `[B, T]`. A boolean `[B or 1, 1, T, S]` tensor in place of the
-        attention kind says who sees whom directly (training). The cache is written but not
-        advanced. Returns the last layer's normalised hidden states `[B, T, hidden_size]`.
+        tokens, positions: int64 `[B, T]`. The cache is written but not advanced. Returns the last
+        layer's normalised hidden states `[B, T, hidden_size]`.
         """
         backbone = self.model
         x = backbone.embed_tokens(tokens)

@@ -1,0 +1,86 @@
+"""Commit rules: which masks become tokens after a forward.
+
+Every rule is a pure function of the scores at the block's positions and commits at least the most
+confident mask, so that a block always gets done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from fim_kernels.token_scores import TokenScores
+from torch import Tensor
+
+
+class CommitRule(Protocol):
+    def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
+        """scores: `[B]` fields; masked: bool `[B]`, some True. Returns the positions to commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceThreshold:
+    """Every mask with `c >= threshold` (Fast-dLLM, arXiv 2505.22618)."""
+
+    threshold: float = 0.9
+
+    def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
+        sure = masked & (scores.confidence >= self.threshold)
+        return sure | _most_confident(scores, masked)
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """The n most confident with the largest n for which `(n + 1) * (1 - c_n) < factor`
+
+    (Fast-dLLM, arXiv 2505.22618): the surer the model, the more tokens in parallel.
+    """
+
+    factor: float = 1.0
+
+    def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
+        confidence = scores.confidence.masked_fill(~masked, -1.0)
+        ordered, order = confidence.sort(descending=True)
+        rank = torch.arange(1, len(ordered) + 1, device=ordered.device)
+        fits = ((rank + 1) * (1 - ordered) < self.factor) & (ordered >= 0)
+        count = max(1, int((fits * rank).max()))
+        return _at(order[:count], masked)
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyBound:
+    """The k masks of lowest entropy with `sum H - max H <= gamma` (EB-Sampler, arXiv 2505.24857).
+
+    The left side bounds the mutual information that committing them together ignores.
+    """
+
+    gamma: float = 0.1
+
+    def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
+        entropy = scores.entropy.masked_fill(~masked, torch.inf)
+        ordered, order = entropy.sort()
+        fits = ordered.cumsum(0) - ordered <= self.gamma
+        count = max(1, int((fits & ordered.isfinite()).sum()))
+        return _at(order[:count], masked)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftmost:
+    """The first `count` masks in order."""
+
+    count: int = 1
+
+    def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
+        return masked & (masked.cumsum(0) <= self.count)
+
+
+def _most_confident(scores: TokenScores, masked: Tensor) -> Tensor:
+    return _at(scores.confidence.masked_fill(~masked, -1.0).argmax()[None], masked)
+
+
+def _at(positions: Tensor, like: Tensor) -> Tensor:
+    chosen = torch.zeros_like(like)
+    chosen[positions] = True
+    return chosen

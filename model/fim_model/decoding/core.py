@@ -1,0 +1,165 @@
+"""One hole being filled: what all modes share, so that a mode is only its loop.
+
+The core owns the forwards and their count, the cache, the tokens committed so far, and when to
+stop. Its invariant between forwards: the cache keeps the prompt and every committed token but the
+last one, the *seed*, whose keys the next forward writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fim_model.cache import KVCache
+from fim_model.decoding.canvas import Canvas
+from fim_model.decoding.sampling import Sampler
+from fim_model.transformer import Attention, TriModeTransformer
+
+
+class ForwardKind(Enum):
+    PREFILL = "prefill"
+    CAUSAL = "causal"
+    DRAFT = "draft"
+    VERIFY = "verify"
+
+
+Finish = Literal["eom", "lines", "length"]
+"""Why a hole is done: end-of-middle, the lines asked for, or the token limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one forward did. Ids are of the hole alone; `hole` shows masks as the mask id.
+
+    committed: positions in the hole that became final or were revealed by this forward.
+    remasked: positions that became masks again. confidences: of the committed positions.
+    """
+
+    kind: ForwardKind
+    width: int
+    hole: tuple[int, ...]
+    committed: tuple[int, ...]
+    confidences: tuple[float, ...]
+    remasked: tuple[int, ...] = ()
+
+
+Mode = Iterator[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """When a hole is done. `lines_done` tells whether the ids so far hold all lines asked for."""
+
+    eom_id: int
+    max_tokens: int
+    lines_done: Callable[[Sequence[int]], bool] = lambda ids: False
+
+
+class DecodingCore:
+    """Fills the hole behind a prompt whose keys are already in `cache`."""
+
+    def __init__(
+        self,
+        model: TriModeTransformer,
+        cache: KVCache,
+        stop: StopRule,
+        sampler: Sampler,
+        *,
+        block_size: int | None = None,
+    ) -> None:
+        self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
+        self.block_size = block_size or model.config.block_size
+        if self.block_size < 2:
+            raise ValueError(f"block size must be at least 2, not {self.block_size}")
+        self.tokens: list[int] = []
+        self.confidences: list[float] = []
+        self.forwards = 0
+        self.finish: Finish | None = None
+
+    def commit(self, tokens: Sequence[int], confidences: Sequence[float]) -> int:
+        """Append tokens to the hole until one of them ends it; returns how many were taken."""
+        for taken, (token, confidence) in enumerate(zip(tokens, confidences, strict=True), 1):
+            self.tokens.append(token)
+            self.confidences.append(confidence)
+            if token == self.stop.eom_id:
+                self.finish = "eom"
+            elif self.stop.lines_done(self.tokens):
+                self.finish = "lines"
+            elif len(self.tokens) >= self.stop.max_tokens:
+                self.finish = "length"
+            if self.finish:
+                return taken
+        return len(tokens)
+
+    def open_block(self) -> Canvas:
+        """`[seed, MASK …]`: the next block to denoise."""
+        return Canvas.open(
+            self.tokens[-1],
+            self.confidences[-1],
+            self.block_size,
+            self.model.config.mask_token_id,
+        )
+
+    def draft(self, canvas: Canvas) -> Tensor:
+        """One bidirectional forward over the block; logits `[masks, V]` of its masked positions.
+
+        Its keys are scratch: the next forward overwrites them.
+        """
+        hidden = self._forward(canvas.tokens, Attention.BLOCK)
+        return self._logits(hidden[canvas.masked])
+
+    def causal(self, tokens: Tensor) -> Tensor:
+        """One causal forward; logits `[T, V]`, row i predicts what follows token i.
+
+        The caller says by `keep` how many of the T tokens stand.
+        """
+        return self._logits(self._forward(tokens, Attention.CAUSAL))
+
+    def next_seed(self, tokens: Tensor) -> None:
+        """Write the keys of `tokens`, which stand, and commit the one token that follows them."""
+        hidden = self._forward(tokens, Attention.CAUSAL)
+        self.keep(len(tokens))
+        self.commit_choice(self._logits(hidden[-1:]))
+
+    def commit_choice(self, logits: Tensor) -> None:
+        """Commit the sampler's choice from `[1, V]` logits."""
+        chosen = self.sampler.choose(logits)
+        self.commit(chosen.token.tolist(), chosen.confidence.tolist())
+
+    def keep(self, count: int) -> None:
+        """The first `count` tokens of the last forward stand: their keys are kept."""
+        self.cache.advance(count)
+
+    def step(self, kind: ForwardKind, width: int, before: int) -> Step:
+        """Report a forward that committed everything from position `before` of the hole on."""
+        committed = tuple(range(before, len(self.tokens)))
+        return Step(kind, width, tuple(self.tokens), committed, tuple(self.confidences[before:]))
+
+    def draft_step(self, canvas: Canvas, revealed: Tensor) -> Step:
+        """Report a draft forward: what it revealed on the canvas, nothing of it final yet."""
+        offset = len(self.tokens) - 1
+        where = revealed.nonzero().squeeze(1)
+        return Step(
+            ForwardKind.DRAFT,
+            len(canvas.tokens),
+            (*self.tokens[:-1], *canvas.tokens.tolist()),
+            tuple((where + offset).tolist()),
+            tuple(canvas.confidence[where].tolist()),
+        )
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Tensor, attention: Attention) -> Tensor:
+        """Hidden states `[T, D]` of tokens `[T]` placed right behind what the cache keeps."""
+        self.forwards += 1
+        start = self.cache.length
+        positions = torch.arange(start, start + len(tokens))[None]
+        return self.model(tokens[None], positions, attention, self.cache)[0]
+
+    @torch.inference_mode()
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.model.logits(hidden)

@@ -1,0 +1,27 @@
+"""Block diffusion, as Nemotron-Labs-Diffusion does it: denoise a block, make its keys exact, go on.
+
+Each block opens with the autoregressive seed. When it is full, one causal forward writes its keys
+as if it had been read left to right and yields the next seed, so the cache is never approximate.
+"""
+
+from __future__ import annotations
+
+from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+
+
+def diffusion(core: DecodingCore, rule: CommitRule) -> Mode:
+    while core.finish is None:
+        canvas = core.open_block()
+        while canvas.masked.any() and canvas.settled_end(core.stop.eom_id) is None:
+            scores = canvas.spread(core.sampler.choose(core.draft(canvas)))
+            revealed = rule(scores, canvas.masked)
+            canvas.commit(revealed, scores.token, scores.confidence)
+            yield core.draft_step(canvas, revealed)
+        before = len(core.tokens)
+        end = canvas.settled_end(core.stop.eom_id)
+        block = slice(1, None if end is None else end + 1)
+        core.commit(canvas.tokens[block].tolist(), canvas.confidence[block].tolist())
+        if core.finish is None:
+            core.next_seed(canvas.tokens)
+            yield core.step(ForwardKind.VERIFY, core.block_size, before)

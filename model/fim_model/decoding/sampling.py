@@ -1,0 +1,103 @@
+"""Choosing tokens from logits: greedy, or sampled exactly from the model's distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from fim_kernels.token_scores import TokenScores, score_tokens
+from torch import Tensor
+
+
+class Sampler:
+    """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
+
+    def __init__(self, temperature: float = 0.0, seed: int = 0) -> None:
+        if temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, not {temperature}")
+        self.temperature = temperature
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def choose(self, logits: Tensor) -> TokenScores:
+        """logits `[T, V]`: a token a row, and the probability it was chosen with."""
+        return self.draft(logits).scores
+
+    def draft(self, logits: Tensor) -> Draft:
+        """The same, with the distributions it was drawn from, for `accept_draft`."""
+        scores = score_tokens(logits)
+        if not self.temperature:
+            return Draft(scores, None)
+        probabilities = self.distribution(logits)
+        token = self.draw(probabilities)
+        chosen = probabilities.gather(-1, token[..., None]).squeeze(-1)
+        return Draft(TokenScores(token, chosen, scores.entropy), probabilities)
+
+    def distribution(self, logits: Tensor) -> Tensor:
+        """`softmax(logits / T)`, float32 `[T, V]`; requires temperature > 0."""
+        return (logits.float() / self.temperature).softmax(-1)
+
+    def draw(self, probabilities: Tensor) -> Tensor:
+        """One id a row of `[T, V]` (need not be normalised)."""
+        return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(-1)
+
+    def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
+        """The longest prefix of a draft of n tokens that may stand, and the token that follows.
+
+        logits `[n + 1, V]`: causal, row i predicts draft token i given the ones before it.
+        Greedy: while `argmax == draft`. Sampled: token x stays with probability
+        `min(1, p(x) / q(x))`, the first refused one is redrawn from `max(p - q, 0)`, which leaves
+        exactly the distribution p (Leviathan et al., arXiv 2211.17192).
+        """
+        if draft.probabilities is None:
+            return _accept_greedy(logits, draft.tokens)
+        target = self.distribution(logits)
+        for i, token in enumerate(draft.tokens.tolist()):
+            p, q = target[i], draft.probabilities[i]
+            if torch.rand((), generator=self.generator) * q[token] < p[token]:
+                continue
+            kept = draft.tokens[:i]
+            bonus = int(self.draw((p - q).clamp_min(0)[None]))
+            return _accepted(target, kept, bonus)
+        return _accepted(target, draft.tokens, int(self.draw(target[-1:])))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """n proposed tokens: scores `[n]`, and when sampled the `[n, V]` they were drawn from."""
+
+    scores: TokenScores
+    probabilities: Tensor | None
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.scores.token
+
+    def until(self, token: int) -> Draft:
+        """The draft up to the first `token`, which is kept: nothing behind it can be wanted."""
+        found = (self.tokens == token).nonzero()
+        end = int(found[0]) + 1 if len(found) else len(self.tokens)
+        scores = TokenScores(
+            self.scores.token[:end], self.scores.confidence[:end], self.scores.entropy[:end]
+        )
+        rows = None if self.probabilities is None else self.probabilities[:end]
+        return Draft(scores, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The draft tokens that stand and the causal one behind them, with causal probabilities."""
+
+    tokens: list[int]
+    confidences: list[float]
+
+
+def _accept_greedy(logits: Tensor, draft: Tensor) -> Accepted:
+    scores = score_tokens(logits)
+    kept = int((scores.token[:-1] == draft).cumprod(0).sum())
+    return Accepted(scores.token[: kept + 1].tolist(), scores.confidence[: kept + 1].tolist())
+
+
+def _accepted(target: Tensor, kept: Tensor, bonus: int) -> Accepted:
+    tokens = [*kept.tolist(), bonus]
+    rows = torch.arange(len(tokens))
+    return Accepted(tokens, target[rows, torch.tensor(tokens)].tolist())

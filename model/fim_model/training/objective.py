@@ -1,0 +1,187 @@
+"""The joint objective: next tokens of clean text, masked tokens of noisy blocks, in one forward.
+
+As in Nemotron-Labs-Diffusion's training on `[noisy | clean]`: clean tokens are strictly causal; a
+noisy block sees itself both ways and the clean tokens of its example that come before the block.
+Two departures: only blocks that matter for infilling are noised (those of the hole and a few random
+ones), and masked tokens count equally instead of by 1/t, which is steadier in small batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fim_model.tokenizer import SpecialTokens
+from fim_model.training.examples import Example
+from fim_model.transformer import NoisyBlocks, TriModeTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One example a row: `[B, T]` tensors, T = clean length + noisy blocks * block size.
+
+    tokens, positions, target: int64; target is the id to predict. ar_weight, diffusion_weight:
+    float32, 0 where nothing is predicted. clean: the clean length. noisy_limit: int64 `[B, N]`, a
+    noisy position sees the clean tokens at positions below its limit.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    target: Tensor
+    ar_weight: Tensor
+    diffusion_weight: Tensor
+    noisy_limit: Tensor
+    clean: int
+    block_size: int
+
+    def attention(self) -> NoisyBlocks:
+        """Noisy positions see the clean text before their block, and their own block."""
+        rows, noisy = self.noisy_limit.shape
+        clean_keys = torch.arange(self.clean) < self.noisy_limit[:, :, None]
+        block = torch.arange(noisy) // self.block_size
+        own_block = (block[:, None] == block).expand(rows, noisy, noisy)
+        return NoisyBlocks(self.clean, torch.cat((clean_keys, own_block), dim=2)[:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSettings:
+    """How blocks are masked. `drafts` is the share in which all but the seed is masked (TiDAR).
+
+    `elsewhere` is the share of blocks that lie outside the hole. `middle_weight` multiplies the AR
+    loss of the hole's tokens and its end.
+    """
+
+    block_size: int
+    blocks: int
+    drafts: float = 0.5
+    elsewhere: float = 0.25
+    middle_weight: float = 3.0
+
+
+def build_batch(
+    examples: Sequence[Example],
+    length: int,
+    special: SpecialTokens,
+    noise: NoiseSettings,
+    rng: Random,
+) -> Batch:
+    """Lay examples (at most `length` tokens each) and noisy copies of their blocks out."""
+    rows, noisy = len(examples), noise.blocks * noise.block_size
+    total = length + noisy
+    batch = Batch(
+        tokens=torch.full((rows, total), special.pad),
+        positions=torch.arange(total).repeat(rows, 1),
+        target=torch.zeros(rows, total, dtype=torch.int64),
+        ar_weight=torch.zeros(rows, total),
+        diffusion_weight=torch.zeros(rows, total),
+        noisy_limit=torch.zeros(rows, noisy, dtype=torch.int64),
+        clean=length,
+        block_size=noise.block_size,
+    )
+    for row, example in enumerate(examples):
+        _fill_clean(batch, row, example, special, noise)
+        for block, first in enumerate(_choose_blocks(example, noise, rng)):
+            _fill_noisy(batch, row, example, block, first, special, noise, rng)
+    return batch
+
+
+def _fill_clean(
+    batch: Batch, row: int, example: Example, special: SpecialTokens, noise: NoiseSettings
+) -> None:
+    tokens = torch.tensor(example.tokens)
+    size = len(tokens)
+    batch.tokens[row, :size] = tokens
+    batch.target[row, : size - 1] = tokens[1:]
+    weight = torch.ones(size - 1)
+    weight[max(example.middle - 1, 0) :] = noise.middle_weight
+    # Where a marker comes is our choice of window, nothing a model could know.
+    markers = torch.tensor([special.suffix, special.prefix, special.middle, special.file])
+    weight[torch.isin(tokens[1:], markers)] = 0
+    batch.ar_weight[row, : size - 1] = weight
+
+
+def _fill_noisy(
+    batch: Batch,
+    row: int,
+    example: Example,
+    block: int,
+    first: int,
+    special: SpecialTokens,
+    noise: NoiseSettings,
+    rng: Random,
+) -> None:
+    size = noise.block_size
+    clean = example.tokens[first : first + size]
+    ink = len(clean)
+    # Past its end a hole's block is all end-of-middle: a decoder may draft beyond the end.
+    clean = clean + [special.eom] * (size - ink)
+    masked = _draw_mask(size, noise, rng)
+    noisy = [special.mask if hide else token for token, hide in zip(clean, masked, strict=True)]
+    here = slice(batch.clean + block * size, batch.clean + (block + 1) * size)
+    batch.tokens[row, here] = torch.tensor(noisy)
+    batch.positions[row, here] = torch.arange(first, first + size)
+    batch.noisy_limit[row, block * size : (block + 1) * size] = first
+    batch.target[row, here] = torch.tensor(clean)
+    weight = torch.tensor(masked, dtype=torch.float32)
+    weight[ink:] *= 0.25
+    batch.diffusion_weight[row, here] = weight
+
+
+def _choose_blocks(example: Example, noise: NoiseSettings, rng: Random) -> list[int]:
+    """First positions of the blocks to noise: the hole over and over, and some blocks elsewhere.
+
+    Decoding opens a block at the hole's start, a whole number of blocks behind it, or, after a
+    draft was accepted, anywhere in the hole: all of them are trained, each with fresh noise.
+    """
+    end, size = len(example.tokens), noise.block_size
+    chosen: list[int] = []
+    while len(chosen) < noise.blocks:
+        outside = example.middle > size + 1
+        if example.middle == end or (outside and rng.random() < noise.elsewhere):
+            if not outside:
+                break
+            chosen.append(rng.randrange(1, example.middle - size + 1))
+        elif rng.random() < 0.6:
+            chosen += range(example.middle, end, size)
+        else:
+            chosen.append(rng.randrange(example.middle, end))
+    return chosen[: noise.blocks]
+
+
+def _draw_mask(size: int, noise: NoiseSettings, rng: Random) -> list[bool]:
+    """Which positions of a block are masked; later ones more often, as while decoding."""
+    if rng.random() < noise.drafts:
+        return [False] + [True] * (size - 1)
+    ratio = rng.random()
+    masked = [rng.random() < ratio * (0.7 + 0.6 * i / size) for i in range(size)]
+    if not any(masked):
+        masked[rng.randrange(size)] = True
+    return masked
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Mean cross entropy in nats per weighted token."""
+
+    ar: Tensor
+    diffusion: Tensor
+
+
+def joint_losses(model: TriModeTransformer, batch: Batch) -> Losses:
+    """One forward; the vocabulary is applied only to rows that carry a target."""
+    hidden = model(batch.tokens, batch.positions, batch.attention())
+    ar, diffusion = batch.ar_weight, batch.diffusion_weight
+    rows = (ar + diffusion).flatten().nonzero().squeeze(1)
+    logits = model.logits(hidden.flatten(0, 1).index_select(0, rows))
+    nats = F.cross_entropy(logits.float(), batch.target.flatten()[rows], reduction="none")
+
+    def mean(weight: Tensor) -> Tensor:
+        picked = weight.flatten()[rows]
+        return (nats * picked).sum() / picked.sum().clamp_min(1)
+
+    return Losses(mean(ar), mean(diffusion))
