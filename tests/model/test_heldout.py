@@ -121,6 +121,7 @@ def test_the_edges_of_a_file_have_no_neighbours() -> None:
 def test_ngram_copy_continues_the_longest_match() -> None:
     assert ngram_copy(hole_at("xy = one\ny = two\nxy = [[?]]\n")) == ["one"]
     assert ngram_copy(hole_at("q = [[?]]\nq = later\n")) == ["later"]
+    assert ngram_copy(hole_at("xy = one\ny = two\nxy = [[?]]")) == ["one"]
     assert ngram_copy(hole_at("[[first]]\nx\n")) == [""]
     assert ngram_copy(hole_at("abc[[?]]")) == [""]
 
@@ -163,6 +164,13 @@ def test_figures_by_hand() -> None:
     assert (result.cost.p50_ms, result.cost.p95_ms) == (15.0, 19.5)
     copy = result.baselines["previous_line"]
     assert (copy.exact_match, copy.only_model, copy.only_baseline) == (50.0, 50.0, 50.0)
+
+
+def test_what_both_get_right_is_nobodys_own() -> None:
+    holes = [hole_at("x = 1\n[[x = 1]]\nq\n"), hole_at("x = 1\n[[x = 1]]\nr\n")]
+    fills = iter([Fill("x = 1"), Fill("x = 2")])
+    copy = heldout.evaluate(holes, lambda hole: next(fills))["line"].baselines["previous_line"]
+    assert (copy.exact_match, copy.only_model, copy.only_baseline) == (100.0, 0.0, 50.0)
 
 
 def test_a_line_limit_is_not_an_end_by_the_model_itself() -> None:

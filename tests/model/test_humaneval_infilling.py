@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def open_descriptors() -> int:
 )
 def test_a_line_is_graded_by_its_tests(text: str, expected: tuple[float, float]) -> None:
     assert graded(DOUBLE, text) == expected
+
+
+def test_a_line_without_its_newline_does_not_run_into_the_suffix() -> None:
+    task = replace(DOUBLE, canonical_solution="    y = 2 * x\n", suffix="    return y\n")
+    assert graded(task, "    y = 2 * x") == (100.0, 100.0)
+    assert graded(task, "    y = 2 * x\n") == (100.0, 100.0)
 
 
 @pytest.mark.parametrize(
