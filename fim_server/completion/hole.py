@@ -1,0 +1,124 @@
+"""From a document and a cursor to the hole the model is asked to fill.
+
+The window around the cursor is cut at line starts, out of the document's lines: a 5 MB file costs
+no more than a small one. What the model sees has `\\n` line ends only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from lsprotocol import types as lsp
+
+from fim_server.backends.base import CompletionRequest
+from fim_server.documents import Place, Snapshot, without_end
+from fim_server.settings import Settings
+
+WINDOW_STRIDE = 8
+"""The window begins at a line number that divides by this (see `_text_before`)."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """The text on both sides of the cursor, and what is needed to put an answer in between.
+
+    `position` is the cursor as the client names it, moved to the nearest place that exists;
+    `line_end` is the document's own, which the answer must use.
+    """
+
+    before: str
+    after: str
+    position: lsp.Position
+    line_end: str
+
+    @property
+    def inside_line(self) -> bool:
+        """Whether there is more than blank space right of the cursor, on its line."""
+        return bool(self.after.partition("\n")[0].strip())
+
+
+def hole_at(
+    snapshot: Snapshot, position: lsp.Position, prefix_chars: int, suffix_chars: int
+) -> Hole:
+    """The hole at a position, seen through a window of so many characters on each side."""
+    place = snapshot.place(position)
+    return Hole(
+        before=_plain(_text_before(snapshot, place, prefix_chars)),
+        after=_plain(_text_after(snapshot, place, suffix_chars)),
+        position=snapshot.position(place),
+        line_end=snapshot.line_end(place.line),
+    )
+
+
+def request_for(
+    hole: Hole, snapshot: Snapshot, settings: Settings, alternatives: int
+) -> CompletionRequest:
+    """What the backend is asked. Between two pieces of a line, only one line can be missing."""
+    return CompletionRequest(
+        prefix=hole.before,
+        suffix=hole.after,
+        path=_path(snapshot.uri),
+        language=snapshot.language,
+        mode=settings.mode,
+        alternatives=alternatives,
+        max_tokens=settings.max_tokens,
+        max_lines=1 if hole.inside_line else settings.max_lines,
+        session=snapshot.uri,
+    )
+
+
+def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
+    """At most `limit` characters left of the cursor, from a line start.
+
+    The start is rounded up to a multiple of WINDOW_STRIDE lines (in a very long line: of a quarter
+    of the limit), so that it stays put while the user types: a start that moved with every
+    character would make every cached token behind it useless.
+    """
+    lines = snapshot.lines
+    head = lines[place.line][: place.index]
+    if len(head) > limit:
+        return head[_round_up(len(head) - limit, max(limit // 4, 1)) :]
+    first, room = place.line, limit - len(head)
+    while first and len(lines[first - 1]) <= room:
+        first -= 1
+        room -= len(lines[first])
+    rounded = min(_round_up(first, WINDOW_STRIDE), place.line)
+    if sum(map(len, lines[first:rounded])) <= limit // 2:
+        first = rounded
+    return "".join(lines[first : place.line]) + head
+
+
+def _text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
+    """At most `limit` characters right of the cursor: whole lines where they fit."""
+    lines = snapshot.lines
+    tail = lines[place.line][place.index :]
+    if len(tail) > limit:
+        return without_end(tail)[:limit]
+    last, room = place.line + 1, limit - len(tail)
+    while last < len(lines) and len(lines[last]) <= room:
+        room -= len(lines[last])
+        last += 1
+    return tail + "".join(lines[place.line + 1 : last])
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _plain(text: str) -> str:
+    """One kind of line end, and no half characters, which no tokenizer can encode."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def _path(uri: str) -> str:
+    """The file's path; "" for a document that is no file."""
+    try:
+        path = unquote(urlsplit(uri).path)
+    except ValueError:
+        return ""
+    return _plain(path) if "/" in path else ""

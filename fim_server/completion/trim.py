@@ -1,0 +1,99 @@
+"""What is cut from an answer before it is shown: all that stands around the cursor already.
+
+Pure functions of text with `\\n` line ends. `before` and `after` are the two sides of the cursor.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
+_CLOSES = {"(": ")", "[": "]", "{": "}"}
+
+
+def trim(text: str, before: str, after: str) -> str:
+    """The part of an answer worth showing; "" if there is none."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    line_before = before.rpartition("\n")[2]
+    line_after, _, following = after.partition("\n")
+    if line_after.strip():
+        text = without_overlap(text.partition("\n")[0], line_before, line_after)
+    else:
+        text = without_repeated_lines(text, following)
+    if not (line_after and _is_word(line_after[0])):
+        text = text.rstrip()
+    if not text.strip() or repeats_next_lines(line_before + text + line_after, following):
+        return ""
+    return text
+
+
+def without_overlap(text: str, line_before: str, line_after: str) -> str:
+    """The text without an end that the rest of the line begins with: `x)` before `)` is `x`.
+
+    The overlap must not begin inside a word, and brackets decide: in `f(g|)` the answer `()` keeps
+    its bracket, because without it the line would balance worse.
+    """
+    for rest in (line_after.rstrip(), line_after.strip()):
+        for size in range(min(len(text), len(rest)), 0, -1):
+            if not text.endswith(rest[:size]):
+                continue
+            kept = text[:-size]
+            splits_word = kept and _is_word(kept[-1]) and _is_word(rest[0])
+            balance_with = unmatched_brackets(line_before + text + line_after)
+            if not splits_word and (
+                unmatched_brackets(line_before + kept + line_after) <= balance_with
+            ):
+                return kept
+    return text
+
+
+def without_repeated_lines(text: str, following: str) -> str:
+    """The text without last lines that are the next lines of the document already.
+
+    The first line stays: it continues the cursor's own.
+    """
+    lines = _stripped_lines(text.rstrip())
+    next_lines = _stripped_lines(_without_blank_start(following))
+    for count in range(min(len(lines) - 1, len(next_lines)), 0, -1):
+        if lines[-count:] == next_lines[:count]:
+            return "\n".join(lines[:-count])
+    return text
+
+
+def repeats_next_lines(completed: str, following: str) -> bool:
+    """Whether the completed line(s) would only say again what the next lines say.
+
+    Brackets alone must also agree in indentation: closing one level more repeats nothing.
+    """
+    ours = _stripped_lines(completed)
+    theirs = _stripped_lines(_without_blank_start(following))[: len(ours)]
+    if any(_is_word(character) for character in completed):
+        ours, theirs = [line.strip() for line in ours], [line.strip() for line in theirs]
+    return ours == theirs
+
+
+def unmatched_brackets(line: str) -> int:
+    """How many brackets in the line have no partner there. (Strings are not told apart.)"""
+    expected: list[str] = []
+    strays = 0
+    for character in line:
+        if character in _CLOSES:
+            expected.append(_CLOSES[character])
+        elif character in _CLOSES.values():
+            if expected and expected[-1] == character:
+                expected.pop()
+            else:
+                strays += 1
+    return strays + len(expected)
+
+
+def _stripped_lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.split("\n")]
+
+
+def _without_blank_start(text: str) -> str:
+    return _BLANK_START.sub("", text)
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

@@ -1,0 +1,58 @@
+"""Work-done progress while the model loads, for clients that can show it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+logger = logging.getLogger(__name__)
+
+TITLE = "fim-server"
+TOKEN = "fim-server/load"
+
+
+class LoadProgress:
+    """Shows one progress, and never delays the work it reports on.
+
+    The client must agree to the token first; what happens before that is not shown.
+    """
+
+    def __init__(self, server: LanguageServer) -> None:
+        self._progress = server.work_done_progress
+        self._asking: asyncio.Task[None] | None = None
+        self._shown = False
+
+    def begin(self, what: str) -> None:
+        self._asking = asyncio.create_task(self._ask(what))
+
+    def report(self, what: str, share: float) -> None:
+        """Say what is being done and how far it is, 0..1."""
+        if self._shown:
+            percentage = round(100 * min(max(share, 0.0), 1.0))
+            self._progress.report(
+                TOKEN, lsp.WorkDoneProgressReport(message=what, percentage=percentage)
+            )
+
+    def end(self, message: str) -> None:
+        """Say how it ended. A progress that the client has not agreed to yet never begins."""
+        if self._asking is not None:
+            self._asking.cancel()
+        if self._shown:
+            self._progress.end(TOKEN, lsp.WorkDoneProgressEnd(message=message))
+            self._shown = False
+
+    async def _ask(self, what: str) -> None:
+        try:
+            await self._progress.create_async(TOKEN)
+        except JsonRpcException as refused:
+            logger.info("the client shows no progress (code %d)", refused.code)
+            return
+        begin = lsp.WorkDoneProgressBegin(
+            title=TITLE, message=what, percentage=0, cancellable=False
+        )
+        self._progress.begin(TOKEN, begin)
+        self._shown = True

@@ -1,0 +1,88 @@
+"""A Backend that answers by script: what protocol tests put in the place of a model.
+
+Run as a program it is the real language server on stdio with this backend:
+`python tests/server/scripted.py`. The script is in the text left of the cursor, on its line:
+
+    #say TEXT       answer TEXT, with the characters "\\n" as a line end; variants get " 2", " 3" …
+    #wait           answer nothing until the request is cancelled
+    #fail TEXT      raise BackendError(TEXT)
+    #crash TEXT     raise ValueError(TEXT): a mistake of the backend
+
+Any other text gets the answer "[N]", N being the number of requests so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+from fim_server.backends.base import (
+    BackendError,
+    Completion,
+    CompletionItem,
+    CompletionRequest,
+    CompletionStats,
+)
+
+
+class ScriptedBackend:
+    """Implements Backend, and keeps what it was asked and what was stopped."""
+
+    def __init__(self, load_problem: str = "") -> None:
+        self.load_problem = load_problem
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self.asked: list[CompletionRequest] = []
+        self.arrivals: asyncio.Queue[CompletionRequest] = asyncio.Queue()
+        self.stopped: list[CompletionRequest] = []
+        self.closed = False
+
+    async def start(self, progress: Callable[[str, float], None]) -> None:
+        progress("Loading", 0.5)
+        await self.may_load.wait()
+        if self.load_problem:
+            raise BackendError(self.load_problem)
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        self.asked.append(request)
+        self.arrivals.put_nowait(request)
+        command, _, text = request.prefix.rpartition("\n")[2].partition("#")[2].partition(" ")
+        if command == "wait":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.stopped.append(request)
+                raise
+        if command == "fail":
+            raise BackendError(text)
+        if command == "crash":
+            raise ValueError(text)
+        said = text.replace("\\n", "\n") if command == "say" else f"[{len(self.asked)}]"
+        variants = [said, *(f"{said} {n}" for n in range(2, request.alternatives + 1))]
+        stats = CompletionStats(request.mode, 3, 6, 2.0, 10, 0, 1.0)
+        return Completion([CompletionItem(variant, 0.5) for variant in variants], stats)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def main() -> int:
+    from fim_server.lsp import run_stdio
+    from fim_server.settings import Settings
+
+    def factory(settings: Settings) -> ScriptedBackend:
+        sys.stdout.write("noise that a library prints\n")
+        sys.stdout.flush()
+        os.write(1, b"noise that C code prints\n")
+        backend = ScriptedBackend(os.environ.get("SCRIPTED_LOAD_PROBLEM", ""))
+        if "SCRIPTED_NEVER_LOADS" in os.environ:
+            backend.may_load.clear()
+        return backend
+
+    return run_stdio(Settings(), factory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
