@@ -22,7 +22,7 @@ from fim_server.backends.base import (
 from fim_server.log import where
 
 if TYPE_CHECKING:
-    from fim_model.infill import Infiller, InfillResult
+    from fim_model.infill import Infiller, InfillRequest, InfillResult
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class InProcessBackend:
     def _infill(
         self, infiller: Infiller, request: CompletionRequest, stop: threading.Event
     ) -> Completion:
-        from fim_model.infill import Cancelled, InfillRequest
+        from fim_model.infill import Cancelled
 
         def should_stop() -> bool:
             return stop.is_set() or self._closed.is_set()
@@ -109,29 +109,23 @@ class InProcessBackend:
         if should_stop():
             return Completion()
         try:
-            result = infiller.infill(
-                InfillRequest(
-                    prefix=request.prefix,
-                    suffix=request.suffix,
-                    path=request.path,
-                    mode=request.mode,
-                    alternatives=request.alternatives,
-                    max_tokens=request.max_tokens,
-                    max_lines=request.max_lines,
-                    temperature=request.temperature,
-                    seed=request.seed,
-                    session=request.session,
-                ),
-                should_stop=should_stop,
-            )
+            result = infiller.infill(infill_request(request), should_stop=should_stop)
         except Cancelled:
             return Completion()
         except Exception as mistake:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
-        return _completion(result)
+        return completion_of(result)
 
 
-def _completion(result: InfillResult) -> Completion:
+def infill_request(request: CompletionRequest) -> InfillRequest:
+    """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
+    from fim_model.infill import InfillRequest
+
+    return InfillRequest(**{name: getattr(request, name) for name in InfillRequest.__slots__})
+
+
+def completion_of(result: InfillResult) -> Completion:
+    """The model's result in the terms of all backends."""
     return Completion(
         [CompletionItem(item.text, item.confidence) for item in result.items],
         CompletionStats(

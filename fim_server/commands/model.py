@@ -1,0 +1,24 @@
+"""Loading a model for a command that runs it in its own process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fim_server.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from fim_model.infill import Infiller
+
+
+def load_infiller(model: str | None, threads: int | None) -> Infiller:
+    """Raises UsageError if torch is not installed or the checkpoint is unfit."""
+    try:
+        from fim_model.infill import Infiller
+    except ImportError as missing:
+        raise UsageError(
+            f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
+        ) from missing
+    try:
+        return Infiller.load(model, threads=threads)
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit

@@ -1,0 +1,72 @@
+"""Showing a completion in a terminal: the code around the cursor, the ghost text within it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lsprotocol import types as lsp
+from rich.syntax import Syntax
+from rich.text import Text
+
+from fim_server.backends.base import Completion
+from fim_server.documents import Snapshot, without_end
+
+if TYPE_CHECKING:
+    from fim_model.decoding.core import Step
+
+GHOST = "bold italic black on bright_green"
+MASK = "░░"
+LINES_AROUND = 6
+
+
+def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
+    """The lines around the cursor with `ghost` put in and marked; an empty one shows the cursor."""
+    first = max(0, cursor.line - LINES_AROUND)
+    last = min(len(snapshot.lines), cursor.line + LINES_AROUND + 1)
+    lines = [without_end(line) for line in snapshot.lines[first:last]]
+    place = snapshot.place(cursor)
+    before = "\n".join([*lines[: cursor.line - first], lines[cursor.line - first][: place.index]])
+    after = "\n".join(
+        [lines[cursor.line - first][place.index :], *lines[cursor.line - first + 1 :]]
+    )
+    shown = ghost or "▏"
+    code = Syntax("", _lexer(snapshot), theme="ansi_dark", background_color="default")
+    view = code.highlight(before + shown + after)
+    view.rstrip()
+    view.stylize(GHOST if ghost else "bright_green", len(before), len(before) + len(shown))
+    numbered = Text()
+    for number, line in enumerate(view.split("\n", allow_blank=True), first + 1):
+        numbered.append(f"{number:>5} │ ", style="dim")
+        numbered.append_text(line)
+        numbered.append("\n")
+    return numbered
+
+
+def unfinished(pieces: Sequence[str | None]) -> str:
+    """A hole while it is denoised: what is not committed yet is a shaded box."""
+    return "".join(MASK if piece is None else piece for piece in pieces)
+
+
+def step_line(step: Step) -> Text:
+    """What a forward did, in one line."""
+    return Text(
+        f"{step.kind.value} of {step.width} positions, {len(step.committed)} revealed", "dim"
+    )
+
+
+def figures(completion: Completion, *, shown: int) -> Text:
+    """What the completion cost, in one line."""
+    stats = completion.stats
+    assert stats is not None
+    silent = "" if shown else "nothing to show · "
+    return Text(
+        f"{silent}{stats.mode} · {stats.forwards} forwards · {stats.tokens} tokens · "
+        f"{stats.tokens_per_forward:.2f} tokens per forward · {stats.prefill_tokens} prefilled, "
+        f"{stats.reused_tokens} reused · {stats.ms:.0f} ms",
+        style="dim",
+    )
+
+
+def _lexer(snapshot: Snapshot) -> str:
+    return Syntax.guess_lexer(snapshot.uri, None)
