@@ -155,11 +155,18 @@ def summarise(timings: Sequence[Timing]) -> LatencyFigures:
 def _completion_table(report: LatencyReport) -> Table:
     machine = report.machine
     hardware = f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.system}"
-    columns = tuple(LatencyFigures.__slots__)
+    columns = {
+        "p50_ms": "p50 ms",
+        "p95_ms": "p95 ms",
+        "forwards": "forwards",
+        "tokens_per_forward": "tok/fwd",
+        "prefill_tokens": "prefill",
+        "reused_tokens": "reused",
+    }
     table = Table(
         "mode",
         "",
-        *columns,
+        *columns.values(),
         title=f"Single-line completions, model {report.model}",
         caption=f"{hardware}, Python {machine.python}, torch {machine.torch}",
     )

@@ -65,8 +65,6 @@ def model_filler(
             seed=seed,
         )
         result = infiller.infill(request)
-        if not result.items:
-            return Fill("", result.forwards, result.tokens, result.ms, "eom")
         item = result.items[0]
         return Fill(item.text, result.forwards, result.tokens, result.ms, item.finish)
 

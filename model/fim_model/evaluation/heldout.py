@@ -173,9 +173,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(figures: dict[str, Any]) -> Table:
-    """One row for each kind: the model's figures, then each baseline's exact match."""
-    columns = ("n", "exact_match", "edit_similarity", "ended", "tokens_per_forward", "p50_ms")
-    table = Table("holes", *columns, *BASELINES, title=f"{figures['model']}, {figures['mode']}")
+    """One row for each kind: the model's figures in %, then each baseline's exact match."""
+    columns = {
+        "n": "n",
+        "exact_match": "exact",
+        "edit_similarity": "similar",
+        "ended": "ended",
+        "tokens_per_forward": "tok/fwd",
+        "p50_ms": "p50 ms",
+    }
+    table = Table("", *columns.values(), *BASELINES, title=f"{figures['model']}, {figures['mode']}")
     for name in (*KINDS, *GROUPS):
         row = figures[name]
         copies = [row["baselines"][baseline]["exact_match"] for baseline in BASELINES]
