@@ -20,12 +20,12 @@ class TokenScores:
 
 
 def score_tokens(logits: Tensor) -> TokenScores:
-    """logits: `[..., V]`, any float dtype; computed in float32.
+    """logits: `[..., V]`, finite, any float dtype; computed in float32.
 
-    `confidence = exp(z_max - lse)`, `entropy = lse - sum(p * z)` with `lse = log sum exp z`.
+    With `l = log softmax(z)`: `confidence = exp(max l)`, `entropy = -sum(exp(l) * l)`. Both from
+    `l`, not from z: where logits are large, their differences are what float32 can still tell.
     """
     wide = logits.float()
-    best, token = wide.max(-1)
-    lse = wide.logsumexp(-1)
-    expected = ((wide - lse.unsqueeze(-1)).exp() * wide).sum(-1)
-    return TokenScores(token, (best - lse).exp(), (lse - expected).clamp_min(0))
+    logs = wide.log_softmax(-1)
+    entropy = -(logs.exp() * logs).sum(-1)
+    return TokenScores(wide.argmax(-1), logs.amax(-1).exp(), entropy)
