@@ -89,15 +89,18 @@ async def bench_latency(
 ) -> LatencyReport:
     """Measure a started backend on the bundled samples, then a fresh server process.
 
-    The backend's model must be the server's default one for the two parts to belong together;
-    `server_command=None` leaves the server out. Raises ValueError for fewer than one sample,
-    BackendError and ProbeError.
+    `settings` names the model and the threads of the started backend, for the server to have the
+    same ones; `server_command=None` leaves the server out. Raises ValueError for fewer than one
+    sample, BackendError and ProbeError.
     """
     if samples < 1:
         raise ValueError(f"{samples} samples: at least one is needed")
     chosen = bundled_samples(samples)
     modes = await measure_modes(backend, chosen, settings, progress)
-    server = await probe_server(chosen[0], server_command) if server_command else None
+    server = None
+    if server_command:
+        options = {"model": settings.model, "threads": settings.threads}
+        server = await probe_server(chosen[0], server_command, options=options)
     return LatencyReport(model, machine_description(), modes, server)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -43,18 +43,23 @@ class ServerFigures:
 
 
 async def probe_server(
-    sample: Keystrokes, command: Sequence[str] = SERVER, starts: int = 5
+    sample: Keystrokes,
+    command: Sequence[str] = SERVER,
+    *,
+    options: Mapping[str, Any] | None = None,
+    starts: int = 5,
 ) -> ServerFigures:
     """Start the server `starts` times for `initialize`, the last time to complete `sample` too.
 
+    `options` are the initializationOptions of the client.
     Raises ProbeError if the server ends, is silent for two minutes, or answers with an error.
     """
     times = []
     for _ in range(starts - 1):
         async with _server(command) as server:
-            times.append(await server.initialize())
+            times.append(await server.initialize(options))
     async with _server(command) as server:
-        times.append(await server.initialize())
+        times.append(await server.initialize(options))
         ready_ms = await server.until_ready()
         items = await server.complete(sample)
         memory = memory_of(server.process.pid)
@@ -99,14 +104,20 @@ class _Server:
         self._requests = 0
         self._loaded = False
 
-    async def initialize(self) -> float:
+    async def initialize(self, options: Mapping[str, Any] | None) -> float:
         """Milliseconds from the start of the process to the answer."""
         capabilities = {
             "window": {"workDoneProgress": True},
             "textDocument": {"inlineCompletion": {}, "synchronization": {}},
         }
         await self._request(
-            "initialize", {"processId": None, "rootUri": None, "capabilities": capabilities}
+            "initialize",
+            {
+                "processId": None,
+                "rootUri": None,
+                "capabilities": capabilities,
+                "initializationOptions": dict(options or {}),
+            },
         )
         answered = self._elapsed_ms()
         await self._send({"method": "initialized", "params": {}})
