@@ -21,6 +21,8 @@ from fim_server.bench.samples import Keystrokes
 
 SERVER = (sys.executable, "-m", "fim_server", "lsp")
 _PATIENCE_S = 120.0
+_ALARM = 1
+"""LSP's MessageType.Error: shown to the user when there is no model."""
 
 
 class ProbeError(RuntimeError):
@@ -52,7 +54,8 @@ async def probe_server(
     """Start the server `starts` times for `initialize`, the last time to complete `sample` too.
 
     `options` are the initializationOptions of the client.
-    Raises ProbeError if the server ends, is silent for two minutes, or answers with an error.
+    Raises ProbeError if the server ends, is silent for two minutes, answers with an error, or
+    cannot load its model.
     """
     times = []
     for _ in range(starts - 1):
@@ -168,11 +171,15 @@ class _Server:
             await self._handle(message)
 
     async def _handle(self, message: dict[str, Any]) -> None:
-        """Answer what the server asks, and notice the end of its progress."""
-        if "method" in message and "id" in message:
-            await self._send({"id": message["id"], "result": None})
-        elif message.get("method") == "$/progress":
-            self._loaded |= message["params"]["value"].get("kind") == "end"
+        """Answer what the server asks, notice the end of its progress and its alarms."""
+        params: Any = message.get("params")
+        match message.get("method"):
+            case str() if "id" in message:
+                await self._send({"id": message["id"], "result": None})
+            case "$/progress":
+                self._loaded |= params["value"].get("kind") == "end"
+            case "window/showMessage" if params["type"] == _ALARM:
+                raise ProbeError(params["message"])
 
     async def _send(self, message: dict[str, Any]) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -179,4 +178,9 @@ async def test_a_server_that_misbehaves_is_an_error_of_one_line(
 async def test_a_server_that_cannot_be_started_is_named() -> None:
     with pytest.raises(ProbeError, match="no-such-program"):
         await probe_server(bundled_samples(1)[0], ("no-such-program",), starts=1)
-    await asyncio.sleep(0)
+
+
+async def test_the_real_server_without_a_model_is_no_measurement() -> None:
+    (sample,) = bundled_samples(1)
+    with pytest.raises(ProbeError, match="no-such-checkpoint"):
+        await probe_server(sample, options={"model": "no-such-checkpoint"}, starts=1)
