@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fim_model.checkpoint import save_checkpoint
 from fim_model.evaluation import heldout
 from fim_model.evaluation.baselines import neighbouring_lines, ngram_copy, previous_line
 from fim_model.evaluation.filler import Fill, Hole
@@ -20,6 +23,7 @@ from fim_model.evaluation.heldout_holes import (
     load_documents,
 )
 from fim_model.evaluation.jsonl import EvaluationDataError
+from fim_model.tokenizer import CodeTokenizer
 
 SOURCE = Path(heldout.__file__).read_text(encoding="utf-8")
 DOCUMENTS = [
@@ -204,6 +208,56 @@ def write_corpus(path: Path) -> Path:
 
 def test_a_corpus_is_read_back(tmp_path: Path) -> None:
     assert load_documents(write_corpus(tmp_path / "heldout.jsonl.gz")) == DOCUMENTS
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tiny: Any,
+    tiny_tokenizer: CodeTokenizer,
+    tiny_tokenizer_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(tiny.model(vocab_size=tiny_tokenizer.vocab_size), folder)
+    shutil.copy(tiny_tokenizer_file, folder / "tokenizer.json")
+    return folder
+
+
+def test_the_command_prints_one_json_object_the_same_each_time(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--model", str(checkpoint), "--per-kind", "2", "--json"]
+    runs = []
+    for _ in range(2):
+        assert heldout.main([*command, "--mode", "diffusion"]) == 0
+        runs.append(json.loads(capsys.readouterr().out))
+    first, second = runs
+    assert (first["model"], first["mode"], first["n_per_kind"]) == (str(checkpoint), "diffusion", 2)
+    for name in (*KINDS, "one_line", "overall"):
+        for timing in ("p50_ms", "p95_ms"):
+            assert first[name].pop(timing) > 0
+            second[name].pop(timing)
+        assert first[name]["forwards_per_task"] >= 2
+    assert first == second
+    assert first["overall"]["n"] == 10
+
+
+def test_the_table_has_a_row_for_each_kind(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--model", str(checkpoint), "--per-kind", "1"]
+    assert heldout.main(command) == 0
+    table = capsys.readouterr().out
+    assert all(kind in table for kind in KINDS)
+
+
+def test_a_missing_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--per-kind", "1", "--model", str(tmp_path / "none")]
+    assert heldout.main(command) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
 
 
 def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

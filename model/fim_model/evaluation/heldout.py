@@ -139,7 +139,13 @@ def evaluate_model(
     holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, seed)]
     infiller = Infiller.load(model, threads=threads)
     scores = evaluate(holes, model_filler(infiller, mode=mode, seed=seed), progress)
-    setting = {"data": data.name, "model": model or "default", "mode": mode, "seed": seed}
+    setting = {
+        "data": data.name,
+        "model": model or "default",
+        "mode": mode,
+        "seed": seed,
+        "n_per_kind": per_kind,
+    }
     return setting | {name: score.as_json() for name, score in scores.items()}
 
 
@@ -182,7 +188,10 @@ def _table(figures: dict[str, Any]) -> Table:
         "tokens_per_forward": "tok/fwd",
         "p50_ms": "p50 ms",
     }
-    table = Table("", *columns.values(), *BASELINES, title=f"{figures['model']}, {figures['mode']}")
+    copying = [name.replace("_", "\n") for name in BASELINES]
+    table = Table(title=f"{figures['model']}, {figures['mode']}")
+    for header in ("", *columns.values(), *copying):
+        table.add_column(header, no_wrap=not header)
     for name in (*KINDS, *GROUPS):
         row = figures[name]
         copies = [row["baselines"][baseline]["exact_match"] for baseline in BASELINES]
