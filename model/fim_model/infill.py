@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
-from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
-from fim_model.decoding.modes import MODES
+from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.sampling import Sampler
 from fim_model.prompt import HEADER_TOKENS, PromptBudget, spm_prompt
 from fim_model.session import PromptCache
@@ -103,7 +102,10 @@ class Infiller:
     """A loaded model with its documents' caches. Not thread-safe: one owner at a time."""
 
     def __init__(
-        self, model: TriModeTransformer, tokenizer: CodeTokenizer, rule: CommitRule | None = None
+        self,
+        model: TriModeTransformer,
+        tokenizer: CodeTokenizer,
+        options: ModeOptions | None = None,
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise CheckpointError(
@@ -111,7 +113,7 @@ class Infiller:
                 f"{model.config.vocab_size}; they are not of one checkpoint"
             )
         self.model, self.tokenizer = model, tokenizer
-        self.rule = rule or ConfidenceThreshold()
+        self.options = options or ModeOptions()
         self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
 
     @classmethod
@@ -226,7 +228,7 @@ class Infiller:
     ) -> Iterator[Step]:
         core.commit([first[0]], [first[1]])
         yield core.step(ForwardKind.PREFILL, prefilled, 0)
-        yield from MODES[mode](core, self.rule)
+        yield from MODES[mode](core, self.options)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)

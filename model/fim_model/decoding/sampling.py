@@ -48,8 +48,10 @@ class Sampler:
         `min(1, p(x) / q(x))`, the first refused one is redrawn from `max(p - q, 0)`, which leaves
         exactly the distribution p (Leviathan et al., arXiv 2211.17192).
         """
-        if draft.probabilities is None:
+        if not self.temperature:
             return _accept_greedy(logits, draft.tokens)
+        if draft.probabilities is None:
+            raise ValueError("a draft for sampling needs the distributions it was drawn from")
         target = self.distribution(logits)
         for i, token in enumerate(draft.tokens.tolist()):
             p, q = target[i], draft.probabilities[i]
@@ -67,6 +69,12 @@ class Draft:
 
     scores: TokenScores
     probabilities: Tensor | None
+
+    @classmethod
+    def nothing(cls) -> Draft:
+        """A draft of no tokens: verification then just chooses the next one."""
+        empty = torch.empty(0)
+        return cls(TokenScores(empty.long(), empty, empty), empty[:, None])
 
     @property
     def tokens(self) -> Tensor:
