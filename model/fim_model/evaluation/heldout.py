@@ -179,23 +179,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(figures: dict[str, Any]) -> Table:
-    """One row for each kind: the model's figures in %, then each baseline's exact match."""
-    columns = {
-        "n": "n",
-        "exact_match": "exact",
-        "edit_similarity": "similar",
-        "ended": "ended",
-        "tokens_per_forward": "tok/fwd",
-        "p50_ms": "p50 ms",
+    """One row for each kind: the model's figures, then each baseline's exact match."""
+    model = {
+        "n": ("n", 0),
+        "exact_match": ("exact", 1),
+        "edit_similarity": ("similar", 1),
+        "ended": ("ended", 1),
+        "tokens_per_forward": ("TPF", 2),
+        "p50_ms": ("p50 ms", 0),
     }
-    copying = [name.replace("_", "\n") for name in BASELINES]
-    table = Table(title=f"{figures['model']}, {figures['mode']}")
-    for header in ("", *columns.values(), *copying):
-        table.add_column(header, no_wrap=not header)
+    copying = {"previous_line": "above", "neighbouring_lines": "beside", "ngram_copy": "n-gram"}
+    title = f"{figures['model']}, {figures['mode']} (shares in %)"
+    table = Table(title=title, box=None, pad_edge=False)
+    table.add_column("hole", no_wrap=True)
+    for header in [*(header for header, _ in model.values()), *copying.values()]:
+        table.add_column(header, justify="right", no_wrap=True)
     for name in (*KINDS, *GROUPS):
         row = figures[name]
-        copies = [row["baselines"][baseline]["exact_match"] for baseline in BASELINES]
-        table.add_row(name, *map(str, [row[column] for column in columns] + copies))
+        cells = [f"{row[key]:.{digits}f}" for key, (_, digits) in model.items()]
+        copies = [f"{row['baselines'][key]['exact_match']:.1f}" for key in copying]
+        table.add_row(name, *cells, *copies)
     return table
 
 
