@@ -52,7 +52,9 @@ class InProcessBackend:
             raise
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if self._infiller is None or self._closed.is_set():
+        if self._closed.is_set():
+            raise BackendError("the backend is closed; make a new one")
+        if self._infiller is None:
             raise BackendError("the model is not loaded; call start() and wait for it")
         stop = threading.Event()
         if request.session:
