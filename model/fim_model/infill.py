@@ -65,7 +65,7 @@ class InfillRequest:
             raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
         if self.max_lines is not None and self.max_lines < 1:
             raise ValueError(f"max_lines must be at least 1, not {self.max_lines}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
 
 
@@ -107,10 +107,17 @@ class Infiller:
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
     ) -> None:
-        if tokenizer.vocab_size > model.config.vocab_size:
+        """Raises CheckpointError for a tokenizer that the model was not trained with."""
+        config = model.config
+        if tokenizer.vocab_size != config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} entries, the model only "
-                f"{model.config.vocab_size}; they are not of one checkpoint"
+                f"the tokenizer has {tokenizer.vocab_size} entries, the model "
+                f"{config.vocab_size}; they are not of one checkpoint"
+            )
+        if tokenizer.special.mask != config.mask_token_id:
+            raise CheckpointError(
+                f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
+                f"{config.mask_token_id}; they are not of one checkpoint"
             )
         self.model, self.tokenizer = model, tokenizer
         self.options = options or ModeOptions()
@@ -153,11 +160,12 @@ class Infiller:
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for first in self._first_tokens(reading.logits, request):
+        for token, confidence, sampler in _openings(reading.logits, request):
             if should_stop():
                 raise Cancelled
-            core = self._core(cache, request, seed=request.seed + len(items))
-            for step in self._decode(core, first, reading.prefilled, request.mode):
+            core = self._core(cache, request, sampler)
+            core.commit([token], [confidence])
+            for step in self._decode(core, reading.prefilled, request.mode):
                 on_step(step)
                 if should_stop() and core.finish is None:
                     raise Cancelled
@@ -194,7 +202,7 @@ class Infiller:
         cache = self._sessions.pop(session, None)
         if cache is None:
             config = self.model.config
-            scratch = MOST_TOKENS + 2 * config.block_size
+            scratch = MOST_TOKENS + 2 * config.block_size + self.options.width_budget
             capacity = config.max_position_embeddings + HEADER_TOKENS + scratch
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
@@ -204,29 +212,15 @@ class Infiller:
             cache.rewind(0)
         return cache
 
-    def _first_tokens(self, logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float]]:
-        """The seeds of the alternatives, each with its probability."""
-        if request.temperature:
-            for index in range(request.alternatives):
-                sampler = Sampler(request.temperature, request.seed + index)
-                chosen = sampler.choose(logits)
-                yield int(chosen.token), float(chosen.confidence)
-            return
-        best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
-        yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
-
-    def _core(self, cache: PromptCache, request: InfillRequest, seed: int) -> DecodingCore:
+    def _core(self, cache: PromptCache, request: InfillRequest, sampler: Sampler) -> DecodingCore:
         stop = StopRule(
             self.tokenizer.special.eom,
             request.max_tokens,
             _line_limit(self.tokenizer, request.max_lines),
         )
-        return DecodingCore(self.model, cache.kv, stop, Sampler(request.temperature, seed))
+        return DecodingCore(self.model, cache.kv, stop, sampler)
 
-    def _decode(
-        self, core: DecodingCore, first: tuple[int, float], prefilled: int, mode: str
-    ) -> Iterator[Step]:
-        core.commit([first[0]], [first[1]])
+    def _decode(self, core: DecodingCore, prefilled: int, mode: str) -> Iterator[Step]:
         yield core.step(ForwardKind.PREFILL, prefilled, 0)
         yield from MODES[mode](core, self.options)
 
@@ -237,6 +231,22 @@ class Infiller:
         nats = sum(math.log(max(p, 1e-12)) for p in core.confidences) / len(core.confidences)
         assert core.finish is not None
         return InfillItem(text, math.exp(nats), core.finish)
+
+
+def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:
+    """Each alternative's first token, its probability, and the sampler that goes on with it.
+
+    An alternative that is sampled is one stream of random numbers from its first token on.
+    """
+    if request.temperature:
+        for index in range(request.alternatives):
+            sampler = Sampler(request.temperature, request.seed + index)
+            chosen = sampler.choose(logits)
+            yield int(chosen.token), float(chosen.confidence), sampler
+        return
+    best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
+    for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        yield token, confidence, Sampler()
 
 
 def first_lines(text: str, count: int) -> str:
@@ -258,4 +268,7 @@ def _line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequen
 
 def _without_repeats(items: list[InfillItem]) -> list[InfillItem]:
     """The first item of each text, in order."""
-    return list({item.text: item for item in reversed(items)}.values())[::-1]
+    first: dict[str, InfillItem] = {}
+    for item in items:
+        first.setdefault(item.text, item)
+    return list(first.values())
