@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fim_model.infill import Infiller
 
 Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation"]
-Finish = Literal["eom", "lines", "length"]
+Finish = Literal["eom", "lines", "length", "filled"]
 """Why a fill ended: the model's end-of-middle token, the line limit, the token limit."""
 
 
