@@ -26,10 +26,11 @@ class ForwardKind(Enum):
     CAUSAL = "causal"
     DRAFT = "draft"
     VERIFY = "verify"
+    SCORE = "score"
 
 
-Finish = Literal["eom", "lines", "length"]
-"""Why a hole is done: end-of-middle, the lines asked for, or the token limit."""
+Finish = Literal["eom", "lines", "length", "filled"]
+"""Why a hole is done: end-of-middle, the lines asked for, the token limit, or no mask left."""
 
 
 @dataclass(frozen=True, slots=True)
