@@ -20,7 +20,7 @@ from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint,
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import HEADER_TOKENS, PromptBudget, spm_prompt
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, spm_prompt
 from fim_model.session import PromptCache
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
@@ -183,9 +183,12 @@ class Infiller:
         )
 
     def prompt(self, request: InfillRequest) -> list[int]:
-        """The token ids that the model reads for this request."""
+        """The token ids that the model reads for this request.
+
+        With the middle they fit the model's window, but half of the window is theirs in any case.
+        """
         window = self.model.config.max_position_embeddings
-        total = max(window - HEADER_TOKENS - request.max_tokens // 2, window // 2)
+        total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
         budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
         return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
 
@@ -203,7 +206,7 @@ class Infiller:
         if cache is None:
             config = self.model.config
             scratch = MOST_TOKENS + 2 * config.block_size + self.options.width_budget
-            capacity = config.max_position_embeddings + HEADER_TOKENS + scratch
+            capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
         if len(self._sessions) > SESSIONS:

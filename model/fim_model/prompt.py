@@ -56,9 +56,12 @@ def file_header(tokenizer: CodeTokenizer, path: str) -> list[int]:
     """The file's name and its folder's, or nothing for a document without a path."""
     if not path:
         return []
-    name = "/".join(PurePosixPath(path.replace("\\", "/")).parts[-2:])
+    name = "/".join(PurePosixPath(path.replace("\\", "/").lstrip("/")).parts[-2:])
     return [tokenizer.special.file, *tokenizer.encode(name)[-HEADER_TOKENS:]]
 
 
 HEADER_TOKENS = 20
-"""Most tokens of a file's name; with the markers, what a prompt needs beyond its budget."""
+"""Most tokens of a file's name."""
+
+PROMPT_OVERHEAD = HEADER_TOKENS + 4
+"""Most tokens of a prompt beyond its budget: the file's name and the four markers."""
