@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,10 +19,17 @@ from torch import Tensor
 
 from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
-from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.native import (
+    LENGTHS,
+    RightContext,
+    native_infill,
+    probe_lengths,
+    without_echo,
+)
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, spm_prompt
-from fim_model.session import PromptCache
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, plain_prompt, spm_prompt
+from fim_model.session import PromptCache, Reading
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
 
@@ -57,8 +65,9 @@ class InfillRequest:
     session: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} is unknown; known are {', '.join(MODES)}")
+        if self.mode not in (*MODES, NATIVE):
+            known = ", ".join((*MODES, NATIVE))
+            raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
         if self.alternatives < 1:
@@ -96,6 +105,8 @@ class InfillResult:
 
 
 StepListener = Callable[[Step], None]
+Attempt = tuple[DecodingCore, Iterable[Step]]
+"""A hole whose prompt has been read, and the decoding that will fill it."""
 
 
 class Infiller:
@@ -160,12 +171,8 @@ class Infiller:
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for token, confidence, sampler in _openings(reading.logits, request):
-            if should_stop():
-                raise Cancelled
-            core = self._core(cache, request, sampler)
-            core.commit([token], [confidence])
-            for step in self._decode(core, reading.prefilled, request.mode):
+        for core, steps in self._attempts(cache, request, reading):
+            for step in steps:
                 on_step(step)
                 if should_stop() and core.finish is None:
                     raise Cancelled
@@ -188,6 +195,8 @@ class Infiller:
         With the middle they fit the model's window, but half of the window is theirs in any case.
         """
         window = self.model.config.max_position_embeddings
+        if request.mode == NATIVE:
+            return plain_prompt(self.tokenizer, request.prefix, window // 2)
         total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
         budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
         return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
@@ -223,9 +232,36 @@ class Infiller:
         )
         return DecodingCore(self.model, cache.kv, stop, sampler)
 
-    def _decode(self, core: DecodingCore, prefilled: int, mode: str) -> Iterator[Step]:
-        yield core.step(ForwardKind.PREFILL, prefilled, 0)
-        yield from MODES[mode](core, self.options)
+    def _attempts(
+        self, cache: PromptCache, request: InfillRequest, reading: Reading
+    ) -> Iterator[Attempt]:
+        """One hole and its decoding for each alternative, the best first."""
+        if request.mode == NATIVE:
+            return self._native_attempts(cache, request)
+        return self._prompted_attempts(cache, request, reading)
+
+    def _prompted_attempts(
+        self, cache: PromptCache, request: InfillRequest, reading: Reading
+    ) -> Iterator[Attempt]:
+        for token, confidence, sampler in _openings(reading.logits, request):
+            core = self._core(cache, request, sampler)
+            core.commit([token], [confidence])
+            prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
+            yield core, chain([prefill], MODES[request.mode](core, self.options))
+
+    def _native_attempts(self, cache: PromptCache, request: InfillRequest) -> Iterator[Attempt]:
+        suffix = self.tokenizer.encode(request.suffix[: 8 * self.model.config.block_size])
+        right = RightContext.of(suffix, self.model.config.block_size)
+        lengths = [length for length in LENGTHS if length <= request.max_tokens]
+        sampler = Sampler(request.temperature, request.seed)
+        probe = self._core(cache, request, sampler)
+        found = probe_lengths(probe, right, lengths, self.options.lengths)
+        for rank, one in enumerate(found[: request.alternatives]):
+            core = self._core(cache, request, sampler)
+            core.forwards = probe.forwards if rank == 0 else 0
+            yield core, native_infill(core, right, one.length, self.options.rule)
+            core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+            core.confidences = core.confidences[: len(core.tokens)]
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)

@@ -46,6 +46,12 @@ def spm_prompt(
     ]
 
 
+def plain_prompt(tokenizer: CodeTokenizer, prefix: str, limit: int) -> list[int]:
+    """The prefix alone, as left-to-right text; an end mark stands for an empty one."""
+    ids = tokenizer.encode(prefix)
+    return stepped_tail(ids, limit, max(1, limit // 4)) or [tokenizer.special.eot]
+
+
 def stepped_tail(ids: list[int], limit: int, step: int) -> list[int]:
     """The last ids, at most `limit`, after dropping a multiple of `step` from the start."""
     excess = max(0, len(ids) - limit)

@@ -9,16 +9,22 @@ from fim_model.decoding.ar import autoregressive
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
+from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.quadratic import quadratic_speculation
 from fim_model.decoding.speculation import self_speculation
 
 
 @dataclass(frozen=True, slots=True)
 class ModeOptions:
-    """What a mode can be told. `width_budget`: positions a forward may have (quadratic)."""
+    """What a mode can be told.
+
+    width_budget: positions a forward may have (quadratic). lengths: the model's average confidence
+    by hole length (native).
+    """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
     width_budget: int = 72
+    lengths: LengthCalibration = field(default_factory=LengthCalibration)
 
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
@@ -29,3 +35,6 @@ MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
         core, options.width_budget
     ),
 }
+
+NATIVE = "native"
+"""Infilling without FIM training (`decoding/native.py`): another prompt, and lengths to choose."""

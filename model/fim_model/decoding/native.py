@@ -25,6 +25,7 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
 from fim_model.transformer import Attention
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
+"""Hole lengths that are tried; 139 positions in one forward with a block of 16."""
 
 
 @dataclass(frozen=True, slots=True)
