@@ -1,7 +1,7 @@
 """Revise a region of a text in place: text in, the same text or a likelier one out.
 
-The decoding core revises one window at a time (`decoding/revise.py`). Here a region of any length is
-covered window by window, left to right; each window sees the revised text before it through the
+The decoding core revises one window at a time (`decoding/revise.py`). Here a region of any length
+is covered window by window, left to right; each window sees the revised text before it through the
 cache, and the tokens behind it as context it may not change.
 """
 
@@ -17,7 +17,7 @@ from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.revise import Revision, RevisionRule, revise
 from fim_model.decoding.sampling import Sampler
 from fim_model.infill import Cancelled
-from fim_model.prompt import plain_prompt
+from fim_model.prompt import plain_prompt, stepped_tail
 from fim_model.session import PromptCache
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
@@ -63,14 +63,14 @@ class Reviser:
         inner = self.tokenizer.encode(region)
         right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
         # One mask for each token of a window, each row as wide as the window.
-        capacity = self._window + len(inner) + self.model.config.block_size**2
+        capacity = self._window + self.model.config.block_size**2
         cache = PromptCache(self.model, capacity=capacity)
         stop = StopRule(self.tokenizer.special.eom, len(inner) + 1)
         gain, forwards = 0.0, 0
         for start in range(0, len(inner), self._stride):
             if should_stop():
                 raise Cancelled
-            text = [*left, *inner[:start]]
+            text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
             cache.read(text[:-1])
             core = DecodingCore(self.model, cache.kv, stop, Sampler())
             part = inner[start : start + self._stride]
