@@ -28,7 +28,7 @@ def latency(arguments: argparse.Namespace) -> int:
             await backend.start(lambda what, share: None)
             return await bench_latency(
                 backend,
-                Settings(),
+                Settings(model=arguments.model, threads=arguments.threads),
                 model=arguments.model or "default",
                 samples=arguments.samples,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
