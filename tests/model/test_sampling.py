@@ -93,9 +93,8 @@ class Match(Sampler):
 
     def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
         causal = self.draw(self.distribution(logits)).tolist()
-        agreed = itertools.takewhile(
-            lambda pair: pair[0] == pair[1], zip(causal, draft.tokens, strict=False)
-        )
+        pairs = zip(causal, draft.tokens.tolist(), strict=False)
+        agreed = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
         kept = causal[: sum(1 for _ in agreed) + 1]
         return Accepted(kept, [1.0] * len(kept))
 
