@@ -278,9 +278,8 @@ class Infiller:
         for rank, one in enumerate(found[: request.alternatives]):
             core = self._core(cache, request, sampler, options)
             core.forwards = probe.forwards if rank == 0 else 0
-            yield core, native_infill(core, right, one.length, options.rule)
-            core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
-            core.confidences = core.confidences[: len(core.tokens)]
+            steps = native_infill(core, right, one.length, options.rule)
+            yield core, _then_trim_echo(core, steps, suffix)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -305,6 +304,15 @@ def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, flo
     best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
     for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
         yield token, confidence, Sampler()
+
+
+def _then_trim_echo(
+    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
+) -> Iterator[Step]:
+    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    yield from steps
+    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+    core.confidences = core.confidences[: len(core.tokens)]
 
 
 def first_lines(text: str, count: int) -> str:
