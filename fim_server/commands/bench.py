@@ -74,9 +74,7 @@ def modes(arguments: argparse.Namespace) -> int:
                 tasks,
                 model=arguments.model or "default",
                 data=arguments.data.name,
-                compare=transformers_filler(
-                    infiller, Path(arguments.model) if arguments.model else default_checkpoint()
-                ),
+                compare=transformers_filler(infiller, folder),
                 progress=lambda setting, done, total: bar.update(
                     task, description=setting, completed=done, total=total
                 ),
