@@ -102,7 +102,7 @@ class DecodingCore:
             self.tokens[-1],
             self.confidences[-1],
             self.block_size,
-            self.model.config.mask_token_id,
+            self.model.config.mask_id,
         )
 
     def draft(self, canvas: Canvas) -> Tensor:
