@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fim_model.config import ModelConfig
 from fim_model.errors import CheckpointError
 from fim_model.headers import (
     CONFIG,
@@ -32,8 +33,8 @@ from fim_model.memory import check_memory
 from fim_model.transformer import TriModeTransformer
 
 __all__ = [
-    "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "default_checkpoint",
-    "load_model", "read_config", "save_checkpoint",
+    "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "check_weights",
+    "default_checkpoint", "load_model", "read_config", "save_checkpoint",
 ]  # fmt: skip
 
 
@@ -42,21 +43,38 @@ def default_checkpoint() -> Path:
     return Path(__file__).parent / "checkpoints" / "default"
 
 
+def check_weights(folder: Path) -> ModelConfig:
+    """The config of a checkpoint whose tensors and draft LoRA agree with it, by their headers.
+
+    Raises CheckpointError for a missing or truncated file, for tensors that are missing, not
+    known to the architecture, or of another shape than the config says, and for a LoRA of another
+    size.
+    """
+    config = read_config(folder)
+    check_headers(config, read_headers(weight_files(folder)), folder)
+    if config.mask_token_id is not None:
+        plan_draft_lora(folder, config)
+    return config
+
+
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    kv_tokens: int = 0,
 ) -> TriModeTransformer:
     """Read a model for inference, each tensor straight to its dtype and device.
 
     Tensors are mapped from their file: where dtype and device are the file's own, nothing is
-    copied; elsewhere one tensor at a time is. Raises CheckpointError for a missing or truncated
-    file, for tensors that are missing, not known to the architecture, or of another shape than
-    the config says, for a draft LoRA of another size, and where memory will not do.
+    copied; elsewhere one tensor at a time is. `kv_tokens` is how many tokens' keys are wanted
+    beside the weights. Raises CheckpointError as `check_weights` does, and where memory will not
+    do.
     """
-    config = read_config(folder)
+    config = check_weights(folder)
     files = weight_files(folder)
-    check_headers(config, read_headers(files), folder)
     lora = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
-    check_memory(config, dtype, device, folder)
+    check_memory(config, dtype, device, folder, kv_tokens=kv_tokens)
 
     with torch.device("meta"):
         model = TriModeTransformer(config)

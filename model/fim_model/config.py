@@ -101,7 +101,9 @@ class ModelConfig:
     @property
     def reach(self) -> int:
         """How many tokens a position may look back over, itself included."""
-        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+        return min(
+            self.max_position_embeddings, self.sliding_window or self.max_position_embeddings
+        )
 
     @classmethod
     def from_hf(cls, raw: dict[str, Any]) -> ModelConfig:

@@ -79,6 +79,11 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(_product(shape) for shape in weight_shapes(config).values())
 
 
+def kv_values(config: ModelConfig) -> int:
+    """Numbers that a token's keys and values are, in all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint. Raises CheckpointError if it names none."""
     if (folder / WEIGHTS).is_file():
@@ -119,8 +124,7 @@ def check_headers(config: ModelConfig, found: Mapping[str, Stored], folder: Path
     for name, shape in wanted.items():
         if found[name].shape != shape:
             raise CheckpointError(
-                f"{folder}: {name} has shape {list(found[name].shape)}, "
-                f"{CONFIG} says {list(shape)}"
+                f"{folder}: {name} has shape {list(found[name].shape)}, {CONFIG} says {list(shape)}"
             )
         if found[name].dtype not in _FLOATS:
             raise CheckpointError(

@@ -16,17 +16,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
+from fim_model.checkpoint import (
+    TOKENIZER,
+    CheckpointError,
+    check_weights,
+    default_checkpoint,
+    load_model,
+    read_config,
+)
+from fim_model.config import MODEL_TYPE, ModelConfig
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import HEADER_TOKENS, PromptBudget, spm_prompt
+from fim_model.families.table import FAMILIES
+from fim_model.hub import Progress, resolve
+from fim_model.memory import default_device, default_dtype
+from fim_model.prompt import HEADER_TOKENS, FimPrompt, PromptBudget
 from fim_model.session import PromptCache
-from fim_model.tokenizer import CodeTokenizer, TokenizerError
+from fim_model.tokenizer import SPECIAL_TOKEN_NAMES, CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
 
 MOST_TOKENS = 256
 """Longest middle that can be asked for."""
+
+WINDOW = 4096
+"""Most tokens of a prompt, unless asked otherwise: a model may allow far more than a completion
+needs, and every document's keys take memory for as many."""
 
 SESSIONS = 8
 """Documents whose keys are kept; the one unused for longest makes room."""
@@ -40,7 +55,8 @@ class Cancelled(Exception):
 class InfillRequest:
     """A hole between `prefix` and `suffix`.
 
-    `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
+    `mode` None takes the model's best. `session` names the document whose keys may be reused (""
+    keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed.
     """
@@ -48,7 +64,7 @@ class InfillRequest:
     prefix: str
     suffix: str
     path: str = ""
-    mode: str = "self_speculation"
+    mode: str | None = None
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
@@ -57,7 +73,7 @@ class InfillRequest:
     session: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
+        if self.mode is not None and self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; known are {', '.join(MODES)}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
@@ -106,36 +122,61 @@ class Infiller:
         model: TriModeTransformer,
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
+        *,
+        window: int = WINDOW,
     ) -> None:
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} entries, the model only "
-                f"{model.config.vocab_size}; they are not of one checkpoint"
-            )
+        """`window` is the most tokens of a prompt; the model's own window bounds it too.
+
+        Raises CheckpointError where model and tokenizer do not belong together.
+        """
+        _check_vocabulary(model.config, tokenizer)
         self.model, self.tokenizer = model, tokenizer
+        self.fim = FimPrompt.for_model(model.config, tokenizer)
         self.options = options or ModeOptions()
+        self.window = usable_window(model.config, window, self.options)
         self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
 
     @classmethod
-    def load(cls, checkpoint: str | Path | None = None, *, threads: int | None = None) -> Infiller:
-        """Load a checkpoint folder, by default the model that ships with the package.
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        window: int = WINDOW,
+        progress: Progress | None = None,
+    ) -> Infiller:
+        """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
 
-        `threads` bounds torch's threads for the whole process. Raises CheckpointError.
+        `threads` bounds torch's threads for the whole process. `device` None is CUDA where there
+        is one; `dtype` None is bfloat16 there and float32 on a CPU. `progress` hears of a
+        download. What is wrong with the checkpoint is found before any weight is downloaded or
+        read; raises CheckpointError.
         """
-        folder = Path(checkpoint) if checkpoint else default_checkpoint()
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{folder}: there is no such checkpoint folder; give the path of one, or leave "
-                "the model out to use the default"
-            )
         if threads:
             torch.set_num_threads(threads)
-        model = load_model(folder)
-        try:
-            tokenizer = CodeTokenizer.from_file(folder / TOKENIZER)
-        except TokenizerError as broken:
-            raise CheckpointError(str(broken)) from None
-        return cls(model, tokenizer)
+        folder = default_checkpoint()
+        if checkpoint:
+            folder = resolve(checkpoint, check=read_tokenizer, progress=progress)
+        elif not folder.is_dir():
+            raise CheckpointError(f"{folder}: the model that ships is not installed; name another")
+        tokenizer = read_tokenizer(folder)
+        config = check_weights(folder)
+        usable = usable_window(config, window, ModeOptions())
+        device = device or default_device()
+        model = load_model(
+            folder,
+            dtype=dtype or default_dtype(device),
+            device=device,
+            kv_tokens=kv_tokens(config, usable, ModeOptions()),
+        )
+        return cls(model, tokenizer, window=window)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that this model can be asked for, the best first."""
+        return self.model.config.modes
 
     def infill(
         self,
@@ -146,6 +187,7 @@ class Infiller:
     ) -> InfillResult:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
+        mode = self._mode(request)
         cache = self._cache(request.session)
         prompt = self.prompt(request)
         if should_stop():
@@ -156,8 +198,8 @@ class Infiller:
         for first in self._first_tokens(reading.logits, request):
             if should_stop():
                 raise Cancelled
-            core = self._core(cache, request, seed=request.seed + len(items))
-            for step in self._decode(core, first, reading.prefilled, request.mode):
+            core = self._core(cache, request, prompt, seed=request.seed + len(items))
+            for step in self._decode(core, first, reading.prefilled, mode):
                 on_step(step)
                 if should_stop() and core.finish is None:
                     raise Cancelled
@@ -166,7 +208,7 @@ class Infiller:
             cache.rewind(len(prompt))
         return InfillResult(
             items=_without_repeats(items),
-            mode=request.mode,
+            mode=mode,
             forwards=forwards,
             tokens=tokens,
             prefill_tokens=reading.prefilled,
@@ -176,10 +218,10 @@ class Infiller:
 
     def prompt(self, request: InfillRequest) -> list[int]:
         """The token ids that the model reads for this request."""
-        window = self.model.config.max_position_embeddings
+        window = self.window
         total = max(window - HEADER_TOKENS - request.max_tokens // 2, window // 2)
         budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
-        return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
+        return self.fim(request.prefix, request.suffix, request.path, budget)
 
     def pieces(self, ids: Sequence[int]) -> list[str | None]:
         """A hole's tokens as text for a person, None where there is still a mask."""
@@ -193,9 +235,7 @@ class Infiller:
     def _cache(self, session: str) -> PromptCache:
         cache = self._sessions.pop(session, None)
         if cache is None:
-            config = self.model.config
-            scratch = MOST_TOKENS + 2 * config.block_size
-            capacity = config.max_position_embeddings + HEADER_TOKENS + scratch
+            capacity = kv_tokens(self.model.config, self.window, self.options)
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
         if len(self._sessions) > SESSIONS:
@@ -203,6 +243,16 @@ class Infiller:
         if not session:
             cache.rewind(0)
         return cache
+
+    def _mode(self, request: InfillRequest) -> str:
+        mode = request.mode or self.modes[0]
+        if mode not in self.modes:
+            kind = self.model.config.model_type
+            raise ValueError(
+                f"mode {mode!r} needs a model that denoises blocks; this {kind} model has the "
+                f"modes {', '.join(self.modes)}"
+            )
+        return mode
 
     def _first_tokens(self, logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float]]:
         """The seeds of the alternatives, each with its probability."""
@@ -215,13 +265,17 @@ class Infiller:
         best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
         yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
 
-    def _core(self, cache: PromptCache, request: InfillRequest, seed: int) -> DecodingCore:
+    def _core(
+        self, cache: PromptCache, request: InfillRequest, prompt: list[int], seed: int
+    ) -> DecodingCore:
         stop = StopRule(
-            self.tokenizer.special.eom,
+            self.fim.eom,
             request.max_tokens,
             _line_limit(self.tokenizer, request.max_lines),
+            self.fim.stops,
         )
-        return DecodingCore(self.model, cache.kv, stop, Sampler(request.temperature, seed))
+        sampler = Sampler(request.temperature, seed)
+        return DecodingCore(self.model, cache.kv, stop, sampler, prompt=prompt)
 
     def _decode(
         self, core: DecodingCore, first: tuple[int, float], prefilled: int, mode: str
@@ -237,6 +291,56 @@ class Infiller:
         nats = sum(math.log(max(p, 1e-12)) for p in core.confidences) / len(core.confidences)
         assert core.finish is not None
         return InfillItem(text, math.exp(nats), core.finish)
+
+
+def read_tokenizer(folder: Path) -> CodeTokenizer:
+    """The tokenizer of a checkpoint, checked to ask its model for a middle.
+
+    Needs the JSON files alone; raises CheckpointError.
+    """
+    config = read_config(folder)
+    path = folder / TOKENIZER
+    own = config.family is FAMILIES[MODEL_TYPE] and config.mask_token_id is not None
+    names = SPECIAL_TOKEN_NAMES if own else None
+    tokenizer = CodeTokenizer.from_file(path, names, ids=config.vocab_size)
+    _check_vocabulary(config, tokenizer)
+    try:
+        FimPrompt.for_model(config, tokenizer)
+    except TokenizerError as lacking:
+        raise TokenizerError(f"{path}: {lacking}") from None
+    return tokenizer
+
+
+def usable_window(config: ModelConfig, window: int, options: ModeOptions) -> int:
+    """The most prompt tokens: as asked, but within the model's own window.
+
+    Within a sliding window everything stays visible, so such a model is kept inside of it, the
+    middle included. Raises CheckpointError where that leaves no room.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1 token, not {window}")
+    window = min(window, config.max_position_embeddings)
+    if config.sliding_window is not None:
+        window = min(window, config.sliding_window - kv_tokens(config, 0, options))
+        if window < 1:
+            raise CheckpointError(
+                f"the sliding window of {config.sliding_window} tokens leaves no room for a prompt"
+            )
+    return window
+
+
+def kv_tokens(config: ModelConfig, window: int, options: ModeOptions) -> int:
+    """Tokens that a document's cache must hold: prompt, middle, and a forward's scratch."""
+    scratch = max(2 * config.block_size, options.width_budget)
+    return window + HEADER_TOKENS + MOST_TOKENS + scratch
+
+
+def _check_vocabulary(config: ModelConfig, tokenizer: CodeTokenizer) -> None:
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, the model only "
+            f"{config.vocab_size}; they are not of one checkpoint"
+        )
 
 
 def first_lines(text: str, count: int) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from fim_model.config import ModelConfig
 from fim_model.errors import CheckpointError
-from fim_model.headers import parameter_count
+from fim_model.headers import kv_values, parameter_count
 
 
 def default_device() -> str:
@@ -30,14 +30,20 @@ def available_bytes(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def check_memory(config: ModelConfig, dtype: torch.dtype, device: str, folder: Path) -> None:
-    """Raises CheckpointError if the weights alone do not fit into the device's free memory."""
-    needed, free = parameter_count(config) * dtype.itemsize, available_bytes(device)
-    if needed > free:
-        smaller = "" if dtype.itemsize < 4 else ", load it in bfloat16"
+def check_memory(
+    config: ModelConfig, dtype: torch.dtype, device: str, folder: Path, *, kv_tokens: int = 0
+) -> None:
+    """Raises CheckpointError if weights and keys do not fit into the device's free memory."""
+    weights = parameter_count(config) * dtype.itemsize
+    keys = kv_values(config) * kv_tokens * dtype.itemsize
+    free = available_bytes(device)
+    if weights + keys > free:
+        smaller = ", load it in bfloat16" if dtype.itemsize == 4 else ""
         raise CheckpointError(
-            f"{folder}: the weights need {gib(needed)} in {str(dtype).removeprefix('torch.')}, "
-            f"{device} has {gib(free)} free; choose a smaller model{smaller} or another device"
+            f"{folder}: the model needs {gib(weights + keys)} in "
+            f"{str(dtype).removeprefix('torch.')} ({gib(keys)} of it for the keys of {kv_tokens} "
+            f"tokens), {device} has {gib(free)} free; choose a smaller model{smaller} or another "
+            "device"
         )
 
 

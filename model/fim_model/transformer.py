@@ -188,10 +188,19 @@ class RotaryEmbedding(nn.Module):
         )
 
 
+class Embedding(nn.Embedding):
+    """Without the random start on `meta`, which has no values and for which torch would import its
+    compiler first: seconds, and tens of megabytes, of every start of the server."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config)
