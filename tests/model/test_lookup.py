@@ -1,4 +1,4 @@
-"""Prompt lookup: copied drafts never change what comes out, and save forwards where text repeats."""
+"""Prompt lookup: copied drafts never change what comes out, and save forwards where it repeats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(
     model: TriModeTransformer,
     mode: str,
     prompt: list[int],
-    count: int = 24,
+    count: int = 16,
     *,
     sampler: Sampler | None = None,
     eom: int = -1,
@@ -41,8 +41,8 @@ def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> 
     """Few tokens, so that n-grams recur by chance: drafts are often right and often wrong."""
     rng = random.Random(vocabulary)
     widths = Counter[int]()
-    for case in range(150):
-        if case % 30 == 0:
+    for case in range(100):
+        if case % 20 == 0:
             model = tiny.model(case, vocab_size=vocabulary, mask_token_id=None)
         prompt = [rng.randrange(vocabulary) for _ in range(rng.randint(1, 40))]
         eom = rng.choice([-1, 2])
@@ -53,8 +53,8 @@ def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> 
         assert core.forwards <= ar.forwards
         assert core.forwards == len(steps)
         widths.update(step.width for step in steps)
-    assert widths[1] > 50
-    assert sum(count for width, count in widths.items() if width > 1) > 50
+    assert widths[1] > 30
+    assert sum(count for width, count in widths.items() if width > 1) > 30
 
 
 def copying_model(tiny: Any, period: int, vocabulary: int = 12) -> TriModeTransformer:
@@ -82,9 +82,15 @@ def test_repetitive_text_takes_few_forwards(tiny: Any) -> None:
     core, steps = run(model, "lookup", prompt, 34)
     assert core.tokens == ar.tokens
     assert ar.forwards == 33
-    # Eleven tokens a forward: ten copied ones stand, and the one behind them is free.
-    assert [len(step.committed) for step in steps] == [DRAFT_TOKENS + 1] * 3
+    # Nine tokens a forward: the whole period is copied and stands, the one behind it is free.
+    assert [len(step.committed) for step in steps] == [9, 9, 9, 6]
     assert all(step.kind is ForwardKind.VERIFY for step in steps)
+
+
+def test_a_draft_is_of_bounded_width(tiny: Any) -> None:
+    model = copying_model(tiny, period=40, vocabulary=40)
+    _, steps = run(model, "lookup", [*range(40), 0, 1], 24)
+    assert [step.width for step in steps] == [DRAFT_TOKENS + 1] * 2 + [1]
 
 
 def test_without_repetition_it_is_ar(tiny: Any) -> None:
@@ -104,7 +110,7 @@ def test_a_draft_never_outruns_the_token_limit(tiny: Any) -> None:
 
 
 def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
-    """Two tokens after the seed, 3000 draws; a total variation distance of noise's size."""
+    """Two tokens after the seed, 1500 draws; a total variation distance of noise's size."""
     model = tiny.model(3, vocab_size=4, mask_token_id=None, scale=0.5)
     # [1, 2] -> 3 0 is in the prompt, so that every draw drafts [3, 0] after the seed 2.
     prompt = [0, 1, 2, 3, 0, 1]
@@ -116,12 +122,12 @@ def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
         ]
     )
     counts, drafted = torch.zeros(4, 4), 0
-    draws = 3000
+    draws = 1500
     cache = PromptCache(model, capacity=60)
     sampler = Sampler(1.0, seed=1)
     for _ in range(draws):
         cache.read(prompt)
-        core = DecodingCore(model, cache.kv, StopRule(-1, 4), sampler, prompt=prompt)
+        core = DecodingCore(model, cache.kv, StopRule(-1, 3), sampler, prompt=prompt)
         core.commit([2], [1.0])
         steps = list(MODES["lookup"](core, ModeOptions()))
         drafted += steps[0].width > 1
@@ -129,8 +135,8 @@ def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
         cache.rewind(0)
     assert drafted == draws
     distance = float((counts / draws - exact).abs().sum() / 2)
-    # E[TV] <= sqrt(k / n) / 2 = 0.037 for k = 16 cells; 0.05 is more than three deviations away.
-    assert distance < 0.05
+    # E[TV] <= sqrt(k / n) / 2 = 0.052 for k = 16 cells, its deviation below 1 / sqrt(4 n) = 0.013.
+    assert distance < 0.08
     assert float((exact - exact.mean()).abs().sum() / 2) > 0.2  # not the uniform one
 
 
