@@ -87,7 +87,7 @@ def load_model(
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    _rebuild_buffers(model, device)
+    model.model.rotary.to(device)
     if lora is not None:
         model.draft_lora = read_draft_lora(lora, dtype=dtype, device=device)
     return model.requires_grad_(False).eval()
@@ -112,10 +112,3 @@ def save_checkpoint(
     unfinished = folder / (WEIGHTS + ".unfinished")
     save_file(state, unfinished, metadata={"format": "pt", **(metadata or {})})
     unfinished.replace(folder / WEIGHTS)
-
-
-def _rebuild_buffers(model: TriModeTransformer, device: str) -> None:
-    """Buffers are computed from the config, not stored; on `meta` they have no values yet."""
-    config = model.config
-    frequencies = config.rope.inverse_frequencies(config.head_dim)
-    model.model.rotary.inverse_frequencies = frequencies.to(device)

@@ -95,10 +95,10 @@ def weight_files(folder: Path) -> list[Path]:
     names = read_json(folder / INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{folder / INDEX}: 'weight_map' is missing or empty")
-    unique = sorted(set(map(str, names.values())))
-    if outside := [name for name in unique if Path(name).name != name]:
-        raise CheckpointError(f"{folder / INDEX}: {outside[0]!r} is not a file of this folder")
-    return [folder / name for name in unique]
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{folder / INDEX}: 'weight_map' names a file by {name!r}")
+    return [folder / name for name in sorted(set(names.values()))]
 
 
 def read_headers(files: list[Path]) -> dict[str, Stored]:

@@ -1,8 +1,8 @@
 """Checkpoints by name from the Hugging Face hub, or from its cache on this machine.
 
 Nothing is downloaded unless the user named an id; of a repository only JSON and safetensors files,
-the JSON first, so that what cannot be used is refused before gigabytes are fetched. An interrupted
-download goes on where it stopped.
+the JSON first, so that what cannot be used is refused before gigabytes are fetched. A connection
+that breaks is taken up where it stopped; files that are whole are not fetched again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fim_model.errors import CheckpointError
-from fim_model.headers import CONFIG, INDEX, TOKENIZER, WEIGHTS
+from fim_model.headers import (
+    CONFIG,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    Stored,
+    read_headers,
+    weight_files,
+)
 
 Progress = Callable[[str, float], None]
 """Called as `progress(what, share)` with `share` in 0..1."""
@@ -56,6 +64,33 @@ def describe(id_or_path: str | Path) -> Path:
     return _download(str(id_or_path), DESCRIPTIONS, None) if folder is None else folder
 
 
+def remote_headers(name: str, folder: Path) -> dict[str, Stored]:
+    """The tensors of a repository, or of its cached copy `folder` if that has the weights.
+
+    Only the headers of the files are fetched. Raises HubError.
+    """
+    try:
+        return read_headers(weight_files(folder))
+    except CheckpointError:
+        pass  # not downloaded, or not all of it
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    try:
+        files = hub.get_safetensors_metadata(name).files_metadata.values()
+    except errors.NotASafetensorsRepoError:
+        raise HubError(f"{name}: this repository has no {WEIGHTS} and no {INDEX}") from None
+    except Exception as failed:  # HTTP errors of whichever client this version of the hub uses
+        raise HubError(
+            f"{name}: the headers of its weights cannot be read ({_first_line(failed)})"
+        ) from None
+    return {
+        tensor: Stored(tuple(info.shape), str(info.dtype))
+        for file in files
+        for tensor, info in file.tensors.items()
+    }
+
+
 def local_folder(id_or_path: str | Path) -> Path | None:
     """The path if it is a folder, None for what may be an id. Raises HubError for neither."""
     path = Path(id_or_path).expanduser()
@@ -88,36 +123,39 @@ def _download(name: str, patterns: tuple[str, ...], progress: Progress | None) -
         _check_disk(name, hub.snapshot_download(**wanted, dry_run=True), constants.HF_HUB_CACHE)
         bar = _bar_class(f"Downloading {name}", progress)
         return Path(hub.snapshot_download(**wanted, tqdm_class=bar))
-    except errors.GatedRepoError:
+    except (errors.DryRunError, errors.LocalEntryNotFoundError) as unreachable:
+        try:
+            return Path(hub.snapshot_download(**wanted, local_files_only=True))
+        except errors.LocalEntryNotFoundError:
+            raise _explained(name, unreachable.__cause__) from None
+    except HubError:
+        raise
+    except Exception as failed:  # HTTP errors of whichever client this version of the hub uses
         raise HubError(
+            f"{name}: the download failed ({_first_line(failed)}); try again, files that are "
+            "whole are not fetched again"
+        ) from None
+
+
+def _explained(name: str, cause: BaseException | None) -> HubError:
+    """Why neither the hub nor its cache gives this repository."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(cause, errors.GatedRepoError):
+        return HubError(
             f"{name}: this model asks you to accept its terms; do so on its page at "
             f"{constants.ENDPOINT}/{name}, then log in with `hf auth login`"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
+        )
+    if isinstance(cause, errors.RepositoryNotFoundError):
+        return HubError(
             f"{name}: there is no such folder, and no such model at {constants.ENDPOINT} (or it is "
             "private: log in with `hf auth login`); check the spelling"
-        ) from None
-    except (errors.DryRunError, errors.LocalEntryNotFoundError):
-        return _from_cache(hub, errors, wanted)
-    except (errors.HfHubHTTPError, OSError) as failed:
-        raise HubError(
-            f"{name}: the download failed ({_first_line(failed)}); try again, it goes on where it "
-            "stopped"
-        ) from None
-
-
-def _from_cache(hub: Any, errors: Any, wanted: dict[str, Any]) -> Path:
-    """Without the hub: what an earlier download left, if it is whole."""
-    name = wanted["repo_id"]
-    try:
-        return Path(hub.snapshot_download(**wanted, local_files_only=True))
-    except errors.LocalEntryNotFoundError:
-        raise HubError(
-            f"{name}: there is no such folder, the hub cannot be reached (or HF_HUB_OFFLINE is "
-            "set), and this machine has no whole copy; connect once, or give the path of a "
-            "downloaded checkpoint"
-        ) from None
+        )
+    return HubError(
+        f"{name}: there is no such folder, the hub cannot be reached (or HF_HUB_OFFLINE is set), "
+        "and this machine has no whole copy; connect once, or give the path of a downloaded "
+        "checkpoint"
+    )
 
 
 def _check_disk(name: str, files: list[Any], cache: str) -> None:

@@ -9,39 +9,40 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fim_model.checkpoint import (
-    TOKENIZER,
-    CheckpointError,
-    check_weights,
-    default_checkpoint,
-    load_model,
-    read_config,
-)
-from fim_model.config import MODEL_TYPE, ModelConfig
+from fim_model.checkpoint import check_weights, default_checkpoint, load_model
+from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
-from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.native import (
+    LENGTHS,
+    RightContext,
+    native_infill,
+    probe_lengths,
+    without_echo,
+)
 from fim_model.decoding.sampling import Sampler
-from fim_model.families.table import FAMILIES
 from fim_model.hub import Progress, resolve
+from fim_model.loading import (
+    MOST_TOKENS,
+    WINDOW,
+    fim_prompt,
+    kv_tokens,
+    read_tokenizer,
+    usable_window,
+)
 from fim_model.memory import default_device, default_dtype
-from fim_model.prompt import HEADER_TOKENS, FimPrompt, PromptBudget
-from fim_model.session import PromptCache
-from fim_model.tokenizer import SPECIAL_TOKEN_NAMES, CodeTokenizer, TokenizerError
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
+from fim_model.session import PromptCache, Reading
+from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
-
-MOST_TOKENS = 256
-"""Longest middle that can be asked for."""
-
-WINDOW = 4096
-"""Most tokens of a prompt, unless asked otherwise: a model may allow far more than a completion
-needs, and every document's keys take memory for as many."""
 
 SESSIONS = 8
 """Documents whose keys are kept; the one unused for longest makes room."""
@@ -55,7 +56,7 @@ class Cancelled(Exception):
 class InfillRequest:
     """A hole between `prefix` and `suffix`.
 
-    `mode` None takes the model's best. `session` names the document whose keys may be reused (""
+    `mode` None is the model's best. `session` names the document whose keys may be reused (""
     keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed.
@@ -73,15 +74,16 @@ class InfillRequest:
     session: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} is unknown; known are {', '.join(MODES)}")
+        if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
+            known = ", ".join((*MODES, NATIVE, AUTO))
+            raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
         if self.alternatives < 1:
             raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
         if self.max_lines is not None and self.max_lines < 1:
             raise ValueError(f"max_lines must be at least 1, not {self.max_lines}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
 
 
@@ -112,6 +114,8 @@ class InfillResult:
 
 
 StepListener = Callable[[Step], None]
+Attempt = tuple[DecodingCore, Iterable[Step]]
+"""A hole whose prompt has been read, and the decoding that will fill it."""
 
 
 class Infiller:
@@ -122,18 +126,20 @@ class Infiller:
         model: TriModeTransformer,
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
+        auto: ModeChoice | None = None,
         *,
         window: int = WINDOW,
     ) -> None:
         """`window` is the most tokens of a prompt; the model's own window bounds it too.
 
-        Raises CheckpointError where model and tokenizer do not belong together.
+        Raises CheckpointError for a tokenizer that the model was not trained with.
         """
-        _check_vocabulary(model.config, tokenizer)
         self.model, self.tokenizer = model, tokenizer
-        self.fim = FimPrompt.for_model(model.config, tokenizer)
+        self.fim = fim_prompt(model.config, tokenizer)
         self.options = options or ModeOptions()
-        self.window = usable_window(model.config, window, self.options)
+        self.auto = auto or ModeChoice()
+        self._width = max(self.options.width_budget, self.auto.width_budget)
+        self.window = usable_window(model.config, window, self._width)
         self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
 
     @classmethod
@@ -142,6 +148,7 @@ class Infiller:
         checkpoint: str | Path | None = None,
         *,
         threads: int | None = None,
+        auto: ModeChoice | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
         window: int = WINDOW,
@@ -149,29 +156,22 @@ class Infiller:
     ) -> Infiller:
         """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
 
-        `threads` bounds torch's threads for the whole process. `device` None is CUDA where there
-        is one; `dtype` None is bfloat16 there and float32 on a CPU. `progress` hears of a
-        download. What is wrong with the checkpoint is found before any weight is downloaded or
-        read; raises CheckpointError.
+        `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
+        here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
+        a CPU. `progress` hears of a download. What is wrong with the checkpoint is found before
+        any weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
-        folder = default_checkpoint()
-        if checkpoint:
-            folder = resolve(checkpoint, check=read_tokenizer, progress=progress)
-        elif not folder.is_dir():
-            raise CheckpointError(f"{folder}: the model that ships is not installed; name another")
-        tokenizer = read_tokenizer(folder)
-        config = check_weights(folder)
-        usable = usable_window(config, window, ModeOptions())
+        folder = Path(checkpoint) if checkpoint else default_checkpoint()
+        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=progress)
+        tokenizer, config = read_tokenizer(folder), check_weights(folder)
+        width = (auto or ModeChoice()).width_budget
+        keys = kv_tokens(config, usable_window(config, window, width), width)
         device = device or default_device()
-        model = load_model(
-            folder,
-            dtype=dtype or default_dtype(device),
-            device=device,
-            kv_tokens=kv_tokens(config, usable, ModeOptions()),
-        )
-        return cls(model, tokenizer, window=window)
+        dtype = dtype or default_dtype(device)
+        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
+        return cls(model, tokenizer, auto=auto, window=window)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -187,7 +187,8 @@ class Infiller:
     ) -> InfillResult:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
-        mode = self._mode(request)
+        mode, options = self._mode(request.mode)
+        request = replace(request, mode=mode)
         cache = self._cache(request.session)
         prompt = self.prompt(request)
         if should_stop():
@@ -195,11 +196,8 @@ class Infiller:
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for first in self._first_tokens(reading.logits, request):
-            if should_stop():
-                raise Cancelled
-            core = self._core(cache, request, prompt, seed=request.seed + len(items))
-            for step in self._decode(core, first, reading.prefilled, mode):
+        for core, steps in self._attempts(cache, request, mode, reading, options):
+            for step in steps:
                 on_step(step)
                 if should_stop() and core.finish is None:
                     raise Cancelled
@@ -217,9 +215,14 @@ class Infiller:
         )
 
     def prompt(self, request: InfillRequest) -> list[int]:
-        """The token ids that the model reads for this request."""
+        """The token ids that the model reads for this request.
+
+        With the middle they fit the model's window, but half of the window is theirs in any case.
+        """
         window = self.window
-        total = max(window - HEADER_TOKENS - request.max_tokens // 2, window // 2)
+        if request.mode == NATIVE:
+            return self.fim.plain(request.prefix, window // 2)
+        total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
         budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
         return self.fim(request.prefix, request.suffix, request.path, budget)
 
@@ -235,7 +238,7 @@ class Infiller:
     def _cache(self, session: str) -> PromptCache:
         cache = self._sessions.pop(session, None)
         if cache is None:
-            capacity = kv_tokens(self.model.config, self.window, self.options)
+            capacity = kv_tokens(self.model.config, self.window, self._width)
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
         if len(self._sessions) > SESSIONS:
@@ -244,29 +247,8 @@ class Infiller:
             cache.rewind(0)
         return cache
 
-    def _mode(self, request: InfillRequest) -> str:
-        mode = request.mode or self.modes[0]
-        if mode not in self.modes:
-            kind = self.model.config.model_type
-            raise ValueError(
-                f"mode {mode!r} needs a model that denoises blocks; this {kind} model has the "
-                f"modes {', '.join(self.modes)}"
-            )
-        return mode
-
-    def _first_tokens(self, logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float]]:
-        """The seeds of the alternatives, each with its probability."""
-        if request.temperature:
-            for index in range(request.alternatives):
-                sampler = Sampler(request.temperature, request.seed + index)
-                chosen = sampler.choose(logits)
-                yield int(chosen.token), float(chosen.confidence)
-            return
-        best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
-        yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
-
     def _core(
-        self, cache: PromptCache, request: InfillRequest, prompt: list[int], seed: int
+        self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
     ) -> DecodingCore:
         stop = StopRule(
             self.fim.eom,
@@ -274,15 +256,64 @@ class Infiller:
             _line_limit(self.tokenizer, request.max_lines),
             self.fim.stops,
         )
-        sampler = Sampler(request.temperature, seed)
-        return DecodingCore(self.model, cache.kv, stop, sampler, prompt=prompt)
+        size, prompt = options.block_size, cache.tokens
+        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size, prompt=prompt)
 
-    def _decode(
-        self, core: DecodingCore, first: tuple[int, float], prefilled: int, mode: str
-    ) -> Iterator[Step]:
-        core.commit([first[0]], [first[1]])
-        yield core.step(ForwardKind.PREFILL, prefilled, 0)
-        yield from MODES[mode](core, self.options)
+    def _mode(self, asked: str | None) -> tuple[str, ModeOptions]:
+        """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
+        if asked == AUTO:
+            choice = self.auto if self.auto.mode in self.modes else ModeChoice(self.modes[0])
+            return choice.mode, choice.options()
+        mode = asked or self.modes[0]
+        if mode not in self.modes:
+            kind = self.model.config.model_type
+            raise ValueError(
+                f"mode {mode!r} needs a model that denoises blocks; this {kind} model has the "
+                f"modes {', '.join(self.modes)}"
+            )
+        return mode, self.options
+
+    def _attempts(
+        self,
+        cache: PromptCache,
+        request: InfillRequest,
+        mode: str,
+        reading: Reading,
+        options: ModeOptions,
+    ) -> Iterator[Attempt]:
+        """One hole and its decoding for each alternative, the best first."""
+        if mode == NATIVE:
+            return self._native_attempts(cache, request, options)
+        return self._prompted_attempts(cache, request, mode, reading, options)
+
+    def _prompted_attempts(
+        self,
+        cache: PromptCache,
+        request: InfillRequest,
+        mode: str,
+        reading: Reading,
+        options: ModeOptions,
+    ) -> Iterator[Attempt]:
+        for token, confidence, sampler in _openings(reading.logits, request):
+            core = self._core(cache, request, sampler, options)
+            core.commit([token], [confidence])
+            prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
+            yield core, chain([prefill], MODES[mode](core, options))
+
+    def _native_attempts(
+        self, cache: PromptCache, request: InfillRequest, options: ModeOptions
+    ) -> Iterator[Attempt]:
+        suffix = self.tokenizer.encode(request.suffix[: 8 * self.model.config.block_size])
+        right = RightContext.of(suffix, self.model.config.block_size)
+        lengths = [length for length in LENGTHS if length <= request.max_tokens]
+        sampler = Sampler(request.temperature, request.seed)
+        probe = self._core(cache, request, sampler, options)
+        found = probe_lengths(probe, right, lengths, options.lengths)
+        for rank, one in enumerate(found[: request.alternatives]):
+            core = self._core(cache, request, sampler, options)
+            core.forwards = probe.forwards if rank == 0 else 0
+            steps = native_infill(core, right, one.length, options.rule)
+            yield core, _then_trim_echo(core, steps, suffix)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -293,54 +324,29 @@ class Infiller:
         return InfillItem(text, math.exp(nats), core.finish)
 
 
-def read_tokenizer(folder: Path) -> CodeTokenizer:
-    """The tokenizer of a checkpoint, checked to ask its model for a middle.
+def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:
+    """Each alternative's first token, its probability, and the sampler that goes on with it.
 
-    Needs the JSON files alone; raises CheckpointError.
+    An alternative that is sampled is one stream of random numbers from its first token on.
     """
-    config = read_config(folder)
-    path = folder / TOKENIZER
-    own = config.family is FAMILIES[MODEL_TYPE] and config.mask_token_id is not None
-    names = SPECIAL_TOKEN_NAMES if own else None
-    tokenizer = CodeTokenizer.from_file(path, names, ids=config.vocab_size)
-    _check_vocabulary(config, tokenizer)
-    try:
-        FimPrompt.for_model(config, tokenizer)
-    except TokenizerError as lacking:
-        raise TokenizerError(f"{path}: {lacking}") from None
-    return tokenizer
+    if request.temperature:
+        for index in range(request.alternatives):
+            sampler = Sampler(request.temperature, request.seed + index)
+            chosen = sampler.choose(logits)
+            yield int(chosen.token), float(chosen.confidence), sampler
+        return
+    best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
+    for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        yield token, confidence, Sampler()
 
 
-def usable_window(config: ModelConfig, window: int, options: ModeOptions) -> int:
-    """The most prompt tokens: as asked, but within the model's own window.
-
-    Within a sliding window everything stays visible, so such a model is kept inside of it, the
-    middle included. Raises CheckpointError where that leaves no room.
-    """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 token, not {window}")
-    window = min(window, config.max_position_embeddings)
-    if config.sliding_window is not None:
-        window = min(window, config.sliding_window - kv_tokens(config, 0, options))
-        if window < 1:
-            raise CheckpointError(
-                f"the sliding window of {config.sliding_window} tokens leaves no room for a prompt"
-            )
-    return window
-
-
-def kv_tokens(config: ModelConfig, window: int, options: ModeOptions) -> int:
-    """Tokens that a document's cache must hold: prompt, middle, and a forward's scratch."""
-    scratch = max(2 * config.block_size, options.width_budget)
-    return window + HEADER_TOKENS + MOST_TOKENS + scratch
-
-
-def _check_vocabulary(config: ModelConfig, tokenizer: CodeTokenizer) -> None:
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, the model only "
-            f"{config.vocab_size}; they are not of one checkpoint"
-        )
+def _then_trim_echo(
+    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
+) -> Iterator[Step]:
+    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    yield from steps
+    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+    core.confidences = core.confidences[: len(core.tokens)]
 
 
 def first_lines(text: str, count: int) -> str:
@@ -362,4 +368,7 @@ def _line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequen
 
 def _without_repeats(items: list[InfillItem]) -> list[InfillItem]:
     """The first item of each text, in order."""
-    return list({item.text: item for item in reversed(items)}.values())[::-1]
+    first: dict[str, InfillItem] = {}
+    for item in items:
+        first.setdefault(item.text, item)
+    return list(first.values())

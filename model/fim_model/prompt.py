@@ -16,7 +16,10 @@ from fim_model.families.layouts import OWN, FimLayout, Slot
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 
 HEADER_TOKENS = 20
-"""Most tokens of a file's name; with the markers, what a prompt needs beyond its budget."""
+"""Most tokens of a file's name."""
+
+PROMPT_OVERHEAD = HEADER_TOKENS + 4
+"""Most tokens of a prompt beyond its budget: the file's name and the four markers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,14 @@ class FimPrompt:
     """A layout in the ids of one tokenizer.
 
     eom: the token that ends a middle; stops: further ones. bos: the id that begins a text.
+    blank: the id that stands for an empty text.
     """
 
     layout: FimLayout
     tokenizer: CodeTokenizer
     ids: Mapping[str, int]
     eom: int
+    blank: int
     stops: frozenset[int] = frozenset()
     bos: int | None = None
 
@@ -54,6 +59,8 @@ class FimPrompt:
         Raises TokenizerError if it can spell none of them.
         """
         layouts = config.family.layouts
+        if OWN in layouts and tokenizer.has_roles:
+            return cls.own(tokenizer)
         for layout in layouts:
             if prompt := cls._bind(layout, config, tokenizer):
                 return prompt
@@ -68,7 +75,7 @@ class FimPrompt:
         """The layout that this project trains with."""
         ids = {name: tokenizer.token_id(name) for name in OWN.needed}
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
-        return cls(OWN, tokenizer, found, eom=tokenizer.special.eom)
+        return cls(OWN, tokenizer, found, tokenizer.special.eom, tokenizer.special.eot)
 
     @classmethod
     def _bind(
@@ -81,7 +88,9 @@ class FimPrompt:
         ends += [found[name] for name in layout.stops if name in found]
         if not found.keys() >= set(layout.needed) or not ends:
             return None
-        return cls(layout, tokenizer, found, ends[0], frozenset(ends[1:]), config.bos_token_id)
+        bos = config.bos_token_id if Slot.START in layout.order else None
+        blank = ends[0] if bos is None else bos
+        return cls(layout, tokenizer, found, ends[0], blank, frozenset(ends[1:]), bos)
 
     def __call__(self, prefix: str, suffix: str, path: str, budget: PromptBudget) -> list[int]:
         """Token ids whose continuation is the middle.
@@ -102,11 +111,17 @@ class FimPrompt:
             ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
         return ids
 
+    def plain(self, prefix: str, limit: int) -> list[int]:
+        """The prefix alone, at most `limit` tokens of it, as left-to-right text."""
+        start = [] if self.bos is None else [self.bos]
+        ids = stepped_tail(self.tokenizer.encode_opening(prefix), limit, max(1, limit // 4))
+        return [*start, *ids] or [self.blank]
+
     def _file_header(self, path: str) -> list[int]:
         """The file's name and its folder's, or nothing for a document without a path."""
         if not path or self.layout.file is None:
             return []
-        name = "/".join(PurePosixPath(path.replace("\\", "/")).parts[-2:])
+        name = "/".join(PurePosixPath(path.replace("\\", "/").lstrip("/")).parts[-2:])
         return [self.ids[self.layout.file], *self.tokenizer.encode(name)[-HEADER_TOKENS:]]
 
 

@@ -58,10 +58,15 @@ class RopeConfig:
             raise ConfigError("high_freq_factor of the rope must be above low_freq_factor")
 
     def inverse_frequencies(self, head_dim: int) -> Tensor:
-        """Angle per position of each rotated pair, float32 `[head_dim / 2]`."""
+        """Angle per position of each rotated pair, float32 `[head_dim / 2]`, always on the CPU.
+
+        Also within `torch.device("meta")`: for arithmetic there torch imports its compiler first,
+        which costs every start of the server seconds and tens of megabytes.
+        """
         import torch
 
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu")
+        exponents = pairs / head_dim
         frequencies = 1.0 / self.rope_theta**exponents
         match self.rope_type:
             case "linear":
@@ -104,7 +109,8 @@ class RopeConfig:
         low = max(math.floor(dimension(self.beta_fast)), 0)
         high = min(math.ceil(dimension(self.beta_slow)), head_dim - 1)
         span = high - low or 0.001
-        return ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
+        pairs = torch.arange(head_dim // 2, dtype=torch.float32, device="cpu")
+        return ((pairs - low) / span).clamp(0, 1)
 
 
 def rope_from_hf(raw: dict[str, Any]) -> RopeConfig:

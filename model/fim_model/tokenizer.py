@@ -154,6 +154,11 @@ class CodeTokenizer:
             raise LookupError("a tokenizer of another family has no roles of this project")
         return self._special
 
+    @property
+    def has_roles(self) -> bool:
+        """Whether it is a tokenizer of this project, with `special`."""
+        return self._special is not None
+
     def token_id(self, name: str) -> int | None:
         """The id of a token by its text, special or not."""
         token_id: int | None = self._tokenizer.token_to_id(name)

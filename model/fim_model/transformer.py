@@ -189,8 +189,7 @@ class RotaryEmbedding(nn.Module):
 
 
 class Embedding(nn.Embedding):
-    """Without the random start on `meta`, which has no values and for which torch would import its
-    compiler first: seconds, and tens of megabytes, of every start of the server."""
+    """Without a random start on `meta`: it has no values, and torch would import its compiler."""
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:

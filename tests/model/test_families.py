@@ -12,7 +12,7 @@ from checkpoints import byte_level, nld_checkpoint, random_weights, sentence_pie
 from fim_model.cache import KVCache
 from fim_model.checkpoint import CheckpointError, load_model, read_config
 from fim_model.config import ConfigError, ModelConfig
-from fim_model.decoding.modes import MODES
+from fim_model.decoding.modes import MODES, NATIVE
 from fim_model.families.layouts import CODE_LLAMA, DEEPSEEK, OWN, QWEN, FimLayout, Slot
 from fim_model.families.table import BLOCK_MODES, CAUSAL_MODES, FAMILIES
 from fim_model.headers import weight_shapes
@@ -268,7 +268,7 @@ def test_what_the_architecture_cannot_do_is_refused(change: dict[str, Any], says
 
 
 def test_the_table_names_the_modes_that_there_are() -> None:
-    assert set(BLOCK_MODES) == set(MODES)
+    assert set(BLOCK_MODES) == {*MODES, NATIVE}
     assert set(CAUSAL_MODES) < set(BLOCK_MODES)
 
 

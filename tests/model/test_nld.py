@@ -29,7 +29,8 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.reference import block_logits, causal_logits
 from fim_model.decoding.sampling import Sampler
-from fim_model.infill import WINDOW, Infiller, InfillRequest
+from fim_model.infill import Infiller, InfillRequest
+from fim_model.loading import WINDOW
 from fim_model.session import PromptCache
 from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
@@ -299,7 +300,7 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "a shard is missing": (drop_shard, "00002-of-00002.safetensors: the file is missing"),
     "a shard is cut off": (truncate_shard, "not a readable safetensors file"),
     "names of another layout": (keep_names_of_transformers, "the first is encoder.embed_tokens"),
-    "an index that leaves the folder": (index_outside, "is not a file of this folder"),
+    "an index that leaves the folder": (index_outside, "'weight_map' names a file by"),
     "LoRA of another depth": (other_layers, "a LoRA for another size: it has 3 layers"),
     "LoRA of another width": (other_width, r"a LoRA for another size: .*lora_B.* \[32, 4\]"),
     "LoRA of another rank": (other_rank, r"another size: .*r = 8 need \[8, 32\]"),

@@ -27,10 +27,11 @@ class ForwardKind(Enum):
     CAUSAL = "causal"
     DRAFT = "draft"
     VERIFY = "verify"
+    SCORE = "score"
 
 
-Finish = Literal["eom", "lines", "length"]
-"""Why a hole is done: end-of-middle, the lines asked for, or the token limit."""
+Finish = Literal["eom", "lines", "length", "filled"]
+"""Why a hole is done: end-of-middle, the lines asked for, the token limit, or no mask left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class DecodingCore:
         prompt: Sequence[int] = (),
     ) -> None:
         self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
-        self.block_size = block_size or model.config.block_size
+        self.block_size = model.config.block_size if block_size is None else block_size
         if self.block_size < 2:
             raise ValueError(f"block size must be at least 2, not {self.block_size}")
         self.prompt = prompt

@@ -10,16 +10,24 @@ from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
 from fim_model.decoding.lookup import lookup
+from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.quadratic import quadratic_speculation
 from fim_model.decoding.speculation import self_speculation
 
 
 @dataclass(frozen=True, slots=True)
 class ModeOptions:
-    """What a mode can be told. `width_budget`: positions a forward may have (quadratic)."""
+    """What a mode can be told.
+
+    width_budget: positions a forward may have (quadratic). block_size: positions denoised or
+    drafted together, None for what the model was trained with. lengths: the model's average
+    confidence by hole length (native).
+    """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
     width_budget: int = 72
+    block_size: int | None = None
+    lengths: LengthCalibration = field(default_factory=LengthCalibration)
 
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
@@ -31,3 +39,6 @@ MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
         core, options.width_budget
     ),
 }
+
+NATIVE = "native"
+"""Infilling without FIM training (`decoding/native.py`): another prompt, and lengths to choose."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ class Sampler:
     """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
 
     def __init__(self, temperature: float = 0.0, seed: int = 0) -> None:
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {temperature}")
         self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
@@ -58,7 +59,9 @@ class Sampler:
             if torch.rand((), generator=self.generator) * q[token] < p[token]:
                 continue
             kept = draft.tokens[:i]
-            bonus = int(self.draw((p - q).clamp_min(0)[None]))
+            left = (p - q).clamp_min(0)
+            # p and q that differ by rounding alone can leave nothing to draw from.
+            bonus = int(self.draw((left if left.any() else p)[None]))
             return _accepted(target, kept, bonus)
         return _accepted(target, draft.tokens, int(self.draw(target[-1:])))
 

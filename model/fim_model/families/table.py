@@ -11,7 +11,7 @@ from fim_model.families.layouts import CODE_LLAMA, CODESTRAL, DEEPSEEK, OWN, QWE
 CAUSAL_MODES = ("lookup", "ar")
 """What any causal model can do, the best first."""
 
-BLOCK_MODES = ("self_speculation", "quadratic_speculation", "diffusion", *CAUSAL_MODES)
+BLOCK_MODES = ("self_speculation", "quadratic_speculation", "diffusion", "native", *CAUSAL_MODES)
 """What a model can do that also denoises blocks (it has a mask token), the best first."""
 
 
