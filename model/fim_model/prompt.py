@@ -102,7 +102,7 @@ class FimPrompt:
         room = budget.total - len(suffix_ids)
         slots: dict[Slot, Sequence[int]] = {
             Slot.START: [] if self.bos is None else [self.bos],
-            Slot.FILE: self._file_header(path),
+            Slot.FILE: self.file_header(path),
             Slot.SUFFIX: suffix_ids,
             Slot.PREFIX: stepped_tail(self.tokenizer.encode_opening(prefix), room, budget.step),
         }
@@ -117,7 +117,7 @@ class FimPrompt:
         ids = stepped_tail(self.tokenizer.encode_opening(prefix), limit, max(1, limit // 4))
         return [*start, *ids] or [self.blank]
 
-    def _file_header(self, path: str) -> list[int]:
+    def file_header(self, path: str) -> list[int]:
         """The file's name and its folder's, or nothing for a document without a path."""
         if not path or self.layout.file is None:
             return []

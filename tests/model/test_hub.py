@@ -28,7 +28,8 @@ class Hub:
     """Serves one folder as a model repository, by the endpoints that the client uses.
 
     fetched: bytes sent of each file. cut, cuts: break the next `cuts` connections after so many
-    bytes of a large weight. claimed: a size to claim for every weight. status: answer everything with this error.
+    bytes of a large weight. claimed: a size to claim for every weight. status: answer everything
+    with this error.
     """
 
     folder: Path
