@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_lsp(commands)
+    _add_engine(commands)
     _add_complete(commands)
     _add_eval(commands)
     _add_bench(commands)
@@ -49,6 +50,24 @@ def _add_lsp(commands: Commands[argparse.ArgumentParser]) -> None:
     lsp = commands.add_parser("lsp", help="serve an editor on stdin and stdout")
     lsp.add_argument("--stdio", action="store_true", help="accepted for editors that pass it")
     lsp.set_defaults(run=_lsp)
+
+
+def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
+    engine = commands.add_parser("engine", help="serve the model to all editors of this user")
+    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
+    engine.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
+    engine.add_argument(
+        "--tcp",
+        type=_port,
+        metavar="PORT",
+        help="serve on 127.0.0.1 instead of the user's socket; clients send the bearer token that "
+        "is kept in a file only the user can read",
+    )
+    engine.add_argument(
+        "--idle-minutes", type=_minutes, metavar="N", help="leave after so long without a request"
+    )
+    engine.add_argument("--verbose", action="store_true", help="log more than warnings")
+    engine.set_defaults(run=_engine)
 
 
 def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -105,10 +124,30 @@ def _positive(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port number")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
     return run_stdio(Settings())
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import engine
+
+    return engine.run(arguments)
 
 
 def _complete(arguments: argparse.Namespace) -> int:

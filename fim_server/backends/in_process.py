@@ -1,6 +1,7 @@
 """The model in this process: one worker thread owns it, the event loop never waits for it.
 
 Everything of `fim_model` is imported in the worker, so that importing this module costs nothing.
+The engine serves exactly this backend to other processes.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fim_server.backends.base import (
@@ -19,12 +20,17 @@ from fim_server.backends.base import (
     CompletionStats,
     Progress,
 )
+from fim_server.engine.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 
 if TYPE_CHECKING:
+    from fim_model.decoding.core import Step
     from fim_model.infill import Infiller, InfillRequest, InfillResult
 
 logger = logging.getLogger(__name__)
+
+TextListener = Callable[[str], None]
+"""Hears the hole's text so far, whenever it grew; of the first alternative only."""
 
 
 class InProcessBackend:
@@ -32,12 +38,11 @@ class InProcessBackend:
     `threads` is the number of CPU threads (None: torch decides)."""
 
     def __init__(self, model: str | None = None, threads: int | None = None) -> None:
+        self.scheduler = Scheduler()
         self._model = model
         self._threads = threads
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="fim-model")
         self._infiller: Infiller | None = None
         self._closed = threading.Event()
-        self._running: dict[str, threading.Event] = {}
 
     async def start(self, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
@@ -46,32 +51,42 @@ class InProcessBackend:
             loop.call_soon_threadsafe(progress, what, share)
 
         try:
-            self._infiller = await loop.run_in_executor(self._worker, self._load, report)
+            self._infiller = await loop.run_in_executor(self.scheduler.worker, self._load, report)
         except asyncio.CancelledError:
             self._closed.set()
             raise
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if self._infiller is None or self._closed.is_set():
+        return await self.stream(request, None)
+
+    async def stream(
+        self,
+        request: CompletionRequest,
+        on_text: TextListener | None,
+        *,
+        latest_wins: bool = True,
+    ) -> Completion:
+        """`complete`, telling `on_text` (in the event loop) of what stands so far.
+
+        `latest_wins` False does not end older requests of the session.
+        """
+        infiller = self._infiller
+        if infiller is None or self._closed.is_set():
             raise BackendError("the model is not loaded; call start() and wait for it")
-        stop = threading.Event()
-        if request.session:
-            if older := self._running.get(request.session):
-                older.set()
-            self._running[request.session] = stop
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(
-                self._worker, self._infill, self._infiller, request, stop
-            )
-        finally:
-            stop.set()
-            if self._running.get(request.session) is stop:
-                del self._running[request.session]
+        listener = None if on_text is None else _in_loop(on_text)
+
+        def work(should_stop: ShouldStop) -> Completion:
+            return self._infill(infiller, request, should_stop, listener)
+
+        return await self.scheduler.run(request, work, latest_wins=latest_wins)
+
+    def check(self, request: CompletionRequest) -> None:
+        """Raises ValueError, naming the field, for a request the model cannot be asked."""
+        infill_request(request)
 
     async def close(self) -> None:
         self._closed.set()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self.scheduler.close()
         self._infiller = None
 
     # In the worker thread.
@@ -99,17 +114,25 @@ class InProcessBackend:
             ) from mistake
 
     def _infill(
-        self, infiller: Infiller, request: CompletionRequest, stop: threading.Event
+        self,
+        infiller: Infiller,
+        request: CompletionRequest,
+        should_stop: ShouldStop,
+        on_text: TextListener | None,
     ) -> Completion:
         from fim_model.infill import Cancelled
 
-        def should_stop() -> bool:
-            return stop.is_set() or self._closed.is_set()
+        def stopped() -> bool:
+            return should_stop() or self._closed.is_set()
 
-        if should_stop():
+        if stopped():
             return Completion()
         try:
-            result = infiller.infill(infill_request(request), should_stop=should_stop)
+            result = infiller.infill(
+                infill_request(request),
+                should_stop=stopped,
+                on_step=_ignored if on_text is None else _told(infiller, on_text),
+            )
         except Cancelled:
             return Completion()
         except Exception as mistake:
@@ -127,7 +150,7 @@ def infill_request(request: CompletionRequest) -> InfillRequest:
 def completion_of(result: InfillResult) -> Completion:
     """The model's result in the terms of all backends."""
     return Completion(
-        [CompletionItem(item.text, item.confidence) for item in result.items],
+        [CompletionItem(item.text, item.confidence, item.finish) for item in result.items],
         CompletionStats(
             mode=result.mode,
             forwards=result.forwards,
@@ -138,3 +161,30 @@ def completion_of(result: InfillResult) -> Completion:
             ms=result.ms,
         ),
     )
+
+
+def _in_loop(on_text: TextListener) -> TextListener:
+    loop = asyncio.get_running_loop()
+
+    def tell(text: str) -> None:
+        loop.call_soon_threadsafe(on_text, text)
+
+    return tell
+
+
+def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
+    """Turns steps into text. A draft's tokens may still change, so they are not told."""
+    from fim_model.decoding.core import ForwardKind
+
+    prefills = 0
+
+    def on_step(step: Step) -> None:
+        nonlocal prefills
+        prefills += step.kind is ForwardKind.PREFILL
+        if prefills == 1 and step.kind is not ForwardKind.DRAFT:
+            on_text(infiller.tokenizer.decode(step.hole))
+
+    return on_step
+
+
+def _ignored(step: Step) -> None: ...

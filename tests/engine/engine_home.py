@@ -1,0 +1,91 @@
+"""A user's runtime folder of its own with real engine processes in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from fim_server.engine.place import EnginePlace, engine_place
+
+
+@dataclass
+class EngineHome:
+    """A user's runtime folder of its own, and the engine processes started in it."""
+
+    folder: Path
+    model: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    @property
+    def place(self) -> EnginePlace:
+        before = {name: os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")}
+        os.environ.update({name: self.environment[name] for name in before})
+        try:
+            return engine_place(str(self.model))
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "fim_server", "engine", "--model", str(self.model)]
+        process = subprocess.Popen(
+            [*command, "--threads", "1", *arguments], env=self.environment, stderr=subprocess.PIPE
+        )
+        self.processes.append(process)
+        return process
+
+    def client(self) -> httpx2.Client:
+        transport = httpx2.HTTPTransport(uds=str(self.place.socket))
+        return httpx2.Client(transport=transport, base_url="http://engine", timeout=60)
+
+    def wait_until_ready(self) -> dict[str, object]:
+        """What /health says when the model is loaded."""
+        with self.client() as client:
+            return until_ready(client)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
+
+
+def until_ready(client: httpx2.Client, seconds: float = 90) -> dict[str, object]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            health: dict[str, object] = client.get("/health").json()
+        except httpx2.TransportError:
+            health = {}
+        if health.get("status") in ("ok", "failed"):
+            return health
+        time.sleep(0.05)
+    raise AssertionError(f"no engine was ready within {seconds} s")
+
+
+def new_home(model: Path) -> EngineHome:
+    # Not pytest's folder: its path is too long for a socket.
+    folder = Path(tempfile.mkdtemp(prefix="fim-"))
+    (folder / "run").mkdir(mode=0o700)
+    return EngineHome(folder, model)
