@@ -125,9 +125,8 @@ def _refusal(error: Exception) -> HttpError:
 
 async def _no_such_thing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return HttpError(
-        error.status_code, f"{request.method} {request.url.path}: {error.detail}"
-    ).response()
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return HttpError(error.status_code, message).response()
 
 
 class BearerToken:

@@ -1,4 +1,4 @@
-"""Reading requests that may be slow, huge, broken or abandoned, and answering errors in one shape."""
+"""Reading requests that may be slow, huge, broken or abandoned; errors in one shape."""
 
 from __future__ import annotations
 

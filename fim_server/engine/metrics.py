@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -59,12 +61,6 @@ class Metrics:
     def failed(self, api: str, seconds: float, outcome: str) -> None:
         self._seconds.labels(api, outcome).observe(seconds)
 
-    def watch_sessions(self, gauges: dict[str, object]) -> None:
-        """`gauges`: name to a function without arguments that tells its present value."""
-        for name, value in gauges.items():
-            gauge = Gauge(name, name.replace("_", " "), registry=self.registry)
-            gauge.set_function(value)  # type: ignore[arg-type]
-
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
@@ -80,4 +76,4 @@ class Metrics:
         for name in scheduler.counts.__slots__:
             # A gauge by type, a count by nature: the scheduler keeps it, this only shows it.
             gauge = Gauge(f"fim_scheduler_{name}", f"Requests {name}.", registry=self.registry)
-            gauge.set_function(lambda name=name: getattr(scheduler.counts, name))
+            gauge.set_function(partial(getattr, scheduler.counts, name))

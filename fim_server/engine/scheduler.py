@@ -1,6 +1,6 @@
 """Who gets the model next: one worker thread, and the rules by which requests wait for it.
 
-* Per session the latest wins: a newer request ends the older one, whose caller gets an empty answer.
+* Per session the latest wins: a newer request ends the older one, which is answered empty.
 * What a person waits for goes before speculation, and ends a speculation that is running.
 * The same request asked twice is computed once.
 * The queue is bounded: who comes when it is full is refused at once.

@@ -68,11 +68,8 @@ def request_from_json(body: object) -> CompletionRequest:
 
 def check_type(name: str, value: object, *allowed: type) -> None:
     """Raises WireError unless `value` is of one of the types; true is no number here."""
-    if isinstance(value, bool) and bool not in allowed:
-        fits = False
-    else:
-        fits = isinstance(value, allowed)
-    if not fits:
+    stray_truth = isinstance(value, bool) and bool not in allowed
+    if stray_truth or not isinstance(value, allowed):
         wanted = " or ".join("null" if kind is type(None) else _NAMES[kind] for kind in allowed)
         raise WireError(f"{name!r} must be {wanted}")
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
 
 from fim_server.backends.base import Completion, CompletionItem, CompletionRequest
 from fim_server.engine.scheduler import Busy, Scheduler, ShouldStop
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 class Model:
@@ -29,10 +35,11 @@ class Model:
 
         def work(should_stop: ShouldStop) -> Completion:
             self.begun.append(prefix)
-            while not self.release.wait(0.001):
-                if should_stop():
-                    self.stopped.append(prefix)
+            while not should_stop():
+                if self.release.wait(0.001):
                     break
+            else:
+                self.stopped.append(prefix)
             return Completion([CompletionItem(prefix, 1.0)])
 
         async def text() -> str:
@@ -42,9 +49,7 @@ class Model:
         return asyncio.create_task(text())
 
     async def begins(self, *prefixes: str) -> None:
-        async with asyncio.timeout(10):
-            while self.begun != list(prefixes):
-                await asyncio.sleep(0.001)
+        await until(lambda: self.begun == list(prefixes))
 
 
 @pytest_asyncio.fixture
@@ -128,9 +133,7 @@ async def test_cancelling_stops_the_work_only_when_the_last_one_leaves(model: Mo
     await asyncio.sleep(0.01)
     assert model.stopped == []
     two.cancel()
-    async with asyncio.timeout(10):
-        while model.stopped != ["same"]:
-            await asyncio.sleep(0.001)
+    await until(lambda: model.stopped == ["same"])
     assert model.scheduler.counts.cancelled == 1
 
 
