@@ -35,10 +35,10 @@ class Model:
 
         def work(should_stop: ShouldStop) -> Completion:
             self.begun.append(prefix)
-            while not should_stop():
-                if self.release.wait(0.001):
-                    break
-            else:
+            released = False
+            while not (released or should_stop()):
+                released = self.release.wait(0.001)
+            if should_stop():
                 self.stopped.append(prefix)
             return Completion([CompletionItem(prefix, 1.0)])
 
