@@ -70,8 +70,10 @@ class InProcessBackend:
 
         `latest_wins` False does not end older requests of the session.
         """
+        if self._closed.is_set():
+            raise BackendError("the backend is closed; make a new one")
         infiller = self._infiller
-        if infiller is None or self._closed.is_set():
+        if infiller is None:
             raise BackendError("the model is not loaded; call start() and wait for it")
         listener = None if on_text is None else _in_loop(on_text)
 

@@ -7,13 +7,14 @@ import sys
 
 from fim_server import log
 from fim_server.commands.errors import UsageError
+from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.place import PlaceError, engine_place
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until idle or interrupted. Raises UsageError."""
     try:
-        from fim_server.engine.process import ALREADY_RUNNING, EngineOptions, run_engine
+        from fim_server.engine.process import EngineOptions, run_engine
     except ImportError as missing:
         raise UsageError(
             f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"

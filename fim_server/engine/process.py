@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.app import build_app
+from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.metrics import Metrics
 from fim_server.engine.place import (
     EnginePlace,
@@ -25,9 +26,6 @@ from fim_server.engine.place import (
     make_private_folder,
 )
 from fim_server.engine.state import EngineState, model_name
-
-ALREADY_RUNNING = 3
-"""Exit code of an engine that finds another one in its place."""
 
 LOCK_SECONDS = 3.0
 """How long an engine that is leaving may hold its lock."""

@@ -184,3 +184,14 @@ async def test_the_real_server_without_a_model_is_no_measurement() -> None:
     (sample,) = bundled_samples(1)
     with pytest.raises(ProbeError, match="no-such-checkpoint"):
         await probe_server(sample, options={"model": "no-such-checkpoint"}, starts=1)
+
+
+async def test_the_real_server_is_measured_with_its_default_model() -> None:
+    from fim_model.checkpoint import default_checkpoint
+
+    if not default_checkpoint().is_dir():
+        pytest.skip("there is no default checkpoint in fim_model/checkpoints yet")
+    figures = await probe_server(bundled_samples(1)[0], starts=1)
+    assert 0 < figures.initialize_ms == figures.initialize_slowest_ms < figures.ready_ms
+    assert figures.memory.rss_mib is not None
+    assert figures.memory.rss_mib > 50  # torch and a model are in there

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from fim_kernels.token_scores import TokenScores
 from torch import Tensor
 
@@ -61,8 +62,9 @@ class EntropyBound:
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         entropy = scores.entropy.masked_fill(~masked, torch.inf)
         ordered, order = entropy.sort()
-        fits = ordered.cumsum(0) - ordered <= self.gamma
-        count = max(1, int((fits & ordered.isfinite()).sum()))
+        all_but_highest = F.pad(ordered.cumsum(0)[:-1], (1, 0))
+        fits = (all_but_highest <= self.gamma) & ordered.isfinite()
+        count = max(1, int(fits.sum()))
         return _at(order[:count], masked)
 
 
@@ -71,6 +73,10 @@ class Leftmost:
     """The first `count` masks in order."""
 
     count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, not {self.count}: a block must get done")
 
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         return masked & (masked.cumsum(0) <= self.count)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from fim_model.infill import Infiller
 
-Mode = Literal["ar", "diffusion", "self_speculation"]
-Finish = Literal["eom", "lines", "length"]
+Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
+Finish = Literal["eom", "lines", "length", "filled"]
 """Why a fill ended: the model's end-of-middle token, the line limit, the token limit."""
 
 
