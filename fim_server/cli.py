@@ -49,6 +49,11 @@ Commands = argparse._SubParsersAction
 def _add_lsp(commands: Commands[argparse.ArgumentParser]) -> None:
     lsp = commands.add_parser("lsp", help="serve an editor on stdin and stdout")
     lsp.add_argument("--stdio", action="store_true", help="accepted for editors that pass it")
+    lsp.add_argument(
+        "--in-process",
+        action="store_true",
+        help="load the model into this process instead of sharing the engine's",
+    )
     lsp.set_defaults(run=_lsp)
 
 
@@ -141,7 +146,7 @@ def _minutes(text: str) -> float:
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
-    return run_stdio(Settings())
+    return run_stdio(Settings(backend="in_process" if arguments.in_process else "engine"))
 
 
 def _engine(arguments: argparse.Namespace) -> int:

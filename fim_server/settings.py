@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fim_server.backends.base import MODES, Mode
+
+BackendName = Literal["engine", "in_process"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 LogLevel = Literal["error", "warning", "info", "debug"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
@@ -18,8 +21,11 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Window sizes are in characters. `model` None is the model that ships with the server,
-    `threads` None leaves the number to torch; `alternatives` is for an explicit request."""
+    `threads` None leaves the number to torch; `alternatives` is for an explicit request.
+    `backend` "engine" shares one model among all editors; the engine leaves when it was not asked
+    anything for `engine_idle_minutes`."""
 
+    backend: BackendName = "engine"
     model: str | None = None
     mode: Mode = "self_speculation"
     max_tokens: int = 64
@@ -28,6 +34,7 @@ class Settings:
     prefix_chars: int = 1200
     suffix_chars: int = 500
     threads: int | None = None
+    engine_idle_minutes: int = 15
     log_level: LogLevel = "warning"
 
 
@@ -50,6 +57,7 @@ def _count(field: str, least: int, most: int) -> _Rule:
 
 
 _RULES = {
+    "backend": _one_of("backend", BACKENDS),
     "model": _Rule(
         "model",
         "a folder or model name, as text that is not empty",
@@ -62,6 +70,7 @@ _RULES = {
     "prefixChars": _count("prefix_chars", 16, 1_000_000),
     "suffixChars": _count("suffix_chars", 0, 1_000_000),
     "threads": _count("threads", 1, 256),
+    "engineIdleMinutes": _count("engine_idle_minutes", 1, 10_000),
     "logLevel": _one_of("log_level", LOG_LEVELS),
 }
 

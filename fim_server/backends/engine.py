@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 START_SECONDS = 120.0
 """How long an engine may take until its model is loaded."""
 
-LISTEN_SECONDS = 30.0
+LISTEN_SECONDS = 60.0
 """How long a started engine may take until it answers on its socket."""
 
 ANSWER_SECONDS = 60.0
@@ -131,7 +131,12 @@ class EngineBackend:
 
         if self._client is None:
             self._client = httpx2.AsyncClient(
-                transport=httpx2.AsyncHTTPTransport(uds=str(self._place.socket)),
+                # A connection for each request, which costs little on a socket: a kept one would
+                # not tell an engine that left meanwhile from one that dies of the request.
+                transport=httpx2.AsyncHTTPTransport(
+                    uds=str(self._place.socket),
+                    limits=httpx2.Limits(max_keepalive_connections=0),
+                ),
                 base_url="http://engine",
                 timeout=ANSWER_SECONDS,
             )

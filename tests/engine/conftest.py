@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
 
-from engine_home import EngineHome, new_home
+from engine_home import EngineHome, new_home  # noqa: E402 - found by the line above
 
 CODE = '''
 def add(first, second):

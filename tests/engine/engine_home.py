@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,27 @@ class EngineHome:
         """What /health says when the model is loaded."""
         with self.client() as client:
             return until_ready(client)
+
+    def engine_pid(self) -> int:
+        """The process that answers on the socket."""
+        with self.client() as client:
+            return int(client.get("/health").json()["pid"])
+
+    async def until_running(self) -> None:
+        """Wait until the model works on a request."""
+        async with httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(self.place.socket)),
+            base_url="http://engine",
+        ) as client:
+            while "fim_running 1.0" not in (await client.get("/metrics")).text:
+                pass
+
+    def kill_engine(self) -> None:
+        """Kill the engine that a front-end started, if there is one."""
+        try:
+            os.kill(self.engine_pid(), signal.SIGKILL)
+        except httpx2.TransportError:
+            return
 
     def stop(self) -> None:
         for process in self.processes:
