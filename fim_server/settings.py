@@ -22,10 +22,10 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 class Settings:
     """Window sizes are in characters. `model` None is the model that ships with the server,
     `threads` None leaves the number to torch; `alternatives` is for an explicit request.
+    `speculate` prepares, while a suggestion is shown, what could follow it.
     `backend` "engine" shares one model among all editors; the engine leaves when it was not asked
     anything for `engine_idle_minutes`."""
 
-    backend: BackendName = "engine"
     model: str | None = None
     mode: Mode = "self_speculation"
     max_tokens: int = 64
@@ -34,8 +34,10 @@ class Settings:
     prefix_chars: int = 1200
     suffix_chars: int = 500
     threads: int | None = None
-    engine_idle_minutes: int = 15
     log_level: LogLevel = "warning"
+    backend: BackendName = "engine"
+    speculate: bool = True
+    engine_idle_minutes: int = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,6 @@ def _count(field: str, least: int, most: int) -> _Rule:
 
 
 _RULES = {
-    "backend": _one_of("backend", BACKENDS),
     "model": _Rule(
         "model",
         "a folder or model name, as text that is not empty",
@@ -70,8 +71,10 @@ _RULES = {
     "prefixChars": _count("prefix_chars", 16, 1_000_000),
     "suffixChars": _count("suffix_chars", 0, 1_000_000),
     "threads": _count("threads", 1, 256),
-    "engineIdleMinutes": _count("engine_idle_minutes", 1, 10_000),
     "logLevel": _one_of("log_level", LOG_LEVELS),
+    "backend": _one_of("backend", BACKENDS),
+    "speculate": _Rule("speculate", "true or false", lambda value: isinstance(value, bool)),
+    "engineIdleMinutes": _count("engine_idle_minutes", 1, 10_000),
 }
 
 

@@ -22,6 +22,9 @@ def test_what_the_client_sets_is_used() -> None:
         "suffixChars": 0,
         "threads": 2,
         "logLevel": "debug",
+        "backend": "in_process",
+        "speculate": False,
+        "engineIdleMinutes": 5,
     }
     settings, problems = read_settings(options, DEFAULTS)
     assert problems == []
