@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,11 +79,20 @@ class EngineHome:
                 pass
 
     def kill_engine(self) -> None:
-        """Kill the engine that a front-end started, if there is one."""
-        try:
-            os.kill(self.engine_pid(), signal.SIGKILL)
-        except httpx2.TransportError:
-            return
+        """Kill the engine that a front-end started, if there is one; nobody listens afterwards."""
+        with self.client() as client:
+            try:
+                while True:
+                    pid = client.get("/health", headers={"Connection": "close"}).json()["pid"]
+                    os.kill(pid, signal.SIGKILL)
+            except (httpx2.TransportError, ProcessLookupError):
+                pass
+            while self._listens():
+                time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.place.socket)) == 0
 
     def stop(self) -> None:
         for process in self.processes:

@@ -196,13 +196,11 @@ async def test_a_folder_open_to_others_is_refused(
 
 
 async def test_a_runtime_folder_that_cannot_be_made_is_named(
-    home: EngineHome, monkeypatch: pytest.MonkeyPatch
+    backend: EngineBackend, at_home: EngineHome
 ) -> None:
-    blocked = home.folder / "a-file"
-    blocked.write_text("")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(blocked))
-    with pytest.raises(BackendError, match=r"a-file/fim-server: cannot be made .*--in-process"):
-        await EngineBackend(str(home.model)).start(unseen)
+    (at_home.folder / "run" / "fim-server").write_text("in the way")
+    with pytest.raises(BackendError, match=r"run/fim-server: cannot be made .*--in-process"):
+        await backend.start(unseen)
 
 
 def test_an_idle_engine_leaves_and_takes_its_socket_with_it(home: EngineHome) -> None:
