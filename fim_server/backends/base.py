@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
+Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Progress = Callable[[str, float], None]

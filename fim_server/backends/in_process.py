@@ -22,6 +22,7 @@ from fim_server.backends.base import (
 )
 from fim_server.engine.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
+from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
@@ -106,7 +107,8 @@ class InProcessBackend:
             return None
         report("Loading the model", 0.5)
         try:
-            return Infiller.load(self._model, threads=self._threads)
+            auto = measured_choice(self._model)
+            return Infiller.load(self._model, threads=self._threads, auto=auto)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:

@@ -10,7 +10,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
+from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
 from fim_model.decoding.native import (
@@ -65,8 +66,8 @@ class InfillRequest:
     session: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in (*MODES, NATIVE):
-            known = ", ".join((*MODES, NATIVE))
+        if self.mode not in (*MODES, NATIVE, AUTO):
+            known = ", ".join((*MODES, NATIVE, AUTO))
             raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
@@ -117,6 +118,7 @@ class Infiller:
         model: TriModeTransformer,
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
+        auto: ModeChoice | None = None,
     ) -> None:
         """Raises CheckpointError for a tokenizer that the model was not trained with."""
         config = model.config
@@ -132,13 +134,21 @@ class Infiller:
             )
         self.model, self.tokenizer = model, tokenizer
         self.options = options or ModeOptions()
+        self.auto = auto or ModeChoice()
         self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
 
     @classmethod
-    def load(cls, checkpoint: str | Path | None = None, *, threads: int | None = None) -> Infiller:
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        auto: ModeChoice | None = None,
+    ) -> Infiller:
         """Load a checkpoint folder, by default the model that ships with the package.
 
-        `threads` bounds torch's threads for the whole process. Raises CheckpointError.
+        `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
+        here. Raises CheckpointError.
         """
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
         if not folder.is_dir():
@@ -153,7 +163,7 @@ class Infiller:
             tokenizer = CodeTokenizer.from_file(folder / TOKENIZER)
         except TokenizerError as broken:
             raise CheckpointError(str(broken)) from None
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, auto=auto)
 
     def infill(
         self,
@@ -164,6 +174,9 @@ class Infiller:
     ) -> InfillResult:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
+        options = self.options
+        if request.mode == AUTO:
+            request, options = replace(request, mode=self.auto.mode), self.auto.options()
         cache = self._cache(request.session)
         prompt = self.prompt(request)
         if should_stop():
@@ -171,7 +184,7 @@ class Infiller:
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for core, steps in self._attempts(cache, request, reading):
+        for core, steps in self._attempts(cache, request, reading, options):
             for step in steps:
                 on_step(step)
                 if should_stop() and core.finish is None:
@@ -214,7 +227,8 @@ class Infiller:
         cache = self._sessions.pop(session, None)
         if cache is None:
             config = self.model.config
-            scratch = MOST_TOKENS + 2 * config.block_size + self.options.width_budget
+            width = max(self.options.width_budget, self.auto.width_budget)
+            scratch = MOST_TOKENS + 2 * config.block_size + width
             capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
@@ -224,42 +238,47 @@ class Infiller:
             cache.rewind(0)
         return cache
 
-    def _core(self, cache: PromptCache, request: InfillRequest, sampler: Sampler) -> DecodingCore:
+    def _core(
+        self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
+    ) -> DecodingCore:
         stop = StopRule(
             self.tokenizer.special.eom,
             request.max_tokens,
             _line_limit(self.tokenizer, request.max_lines),
         )
-        return DecodingCore(self.model, cache.kv, stop, sampler)
+        size = options.block_size
+        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size)
 
     def _attempts(
-        self, cache: PromptCache, request: InfillRequest, reading: Reading
+        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
     ) -> Iterator[Attempt]:
         """One hole and its decoding for each alternative, the best first."""
         if request.mode == NATIVE:
-            return self._native_attempts(cache, request)
-        return self._prompted_attempts(cache, request, reading)
+            return self._native_attempts(cache, request, options)
+        return self._prompted_attempts(cache, request, reading, options)
 
     def _prompted_attempts(
-        self, cache: PromptCache, request: InfillRequest, reading: Reading
+        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
     ) -> Iterator[Attempt]:
         for token, confidence, sampler in _openings(reading.logits, request):
-            core = self._core(cache, request, sampler)
+            core = self._core(cache, request, sampler, options)
             core.commit([token], [confidence])
             prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
-            yield core, chain([prefill], MODES[request.mode](core, self.options))
+            yield core, chain([prefill], MODES[request.mode](core, options))
 
-    def _native_attempts(self, cache: PromptCache, request: InfillRequest) -> Iterator[Attempt]:
+    def _native_attempts(
+        self, cache: PromptCache, request: InfillRequest, options: ModeOptions
+    ) -> Iterator[Attempt]:
         suffix = self.tokenizer.encode(request.suffix[: 8 * self.model.config.block_size])
         right = RightContext.of(suffix, self.model.config.block_size)
         lengths = [length for length in LENGTHS if length <= request.max_tokens]
         sampler = Sampler(request.temperature, request.seed)
-        probe = self._core(cache, request, sampler)
-        found = probe_lengths(probe, right, lengths, self.options.lengths)
+        probe = self._core(cache, request, sampler, options)
+        found = probe_lengths(probe, right, lengths, options.lengths)
         for rank, one in enumerate(found[: request.alternatives]):
-            core = self._core(cache, request, sampler)
+            core = self._core(cache, request, sampler, options)
             core.forwards = probe.forwards if rank == 0 else 0
-            yield core, native_infill(core, right, one.length, self.options.rule)
+            yield core, native_infill(core, right, one.length, options.rule)
             core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
             core.confidences = core.confidences[: len(core.tokens)]
 

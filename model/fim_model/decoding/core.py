@@ -74,7 +74,7 @@ class DecodingCore:
         block_size: int | None = None,
     ) -> None:
         self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
-        self.block_size = block_size or model.config.block_size
+        self.block_size = model.config.block_size if block_size is None else block_size
         if self.block_size < 2:
             raise ValueError(f"block size must be at least 2, not {self.block_size}")
         self.tokens: list[int] = []

@@ -18,12 +18,14 @@ from fim_model.decoding.speculation import self_speculation
 class ModeOptions:
     """What a mode can be told.
 
-    width_budget: positions a forward may have (quadratic). lengths: the model's average confidence
-    by hole length (native).
+    width_budget: positions a forward may have (quadratic). block_size: positions denoised or
+    drafted together, None for what the model was trained with. lengths: the model's average
+    confidence by hole length (native).
     """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
     width_budget: int = 72
+    block_size: int | None = None
     lengths: LengthCalibration = field(default_factory=LengthCalibration)
 
 
