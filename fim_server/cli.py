@@ -71,6 +71,12 @@ def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
     engine.add_argument(
         "--idle-minutes", type=_minutes, metavar="N", help="leave after so long without a request"
     )
+    engine.add_argument(
+        "--cache-mb",
+        type=_positive,
+        metavar="N",
+        help="memory for the kept keys and values of documents (default: 512)",
+    )
     engine.add_argument("--verbose", action="store_true", help="log more than warnings")
     engine.set_defaults(run=_engine)
 

@@ -36,10 +36,17 @@ TextListener = Callable[[str], None]
 
 class InProcessBackend:
     """Implements Backend. `model` is a checkpoint folder (None: the one that ships with fim_model);
-    `threads` is the number of CPU threads (None: torch decides)."""
+    `threads` is the number of CPU threads (None: torch decides), `cache_bytes` the memory for kept
+    keys and values (None: the model's own choice)."""
 
-    def __init__(self, model: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None = None,
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
         self.scheduler = Scheduler()
+        self._cache_bytes = cache_bytes
         self._model = model
         self._threads = threads
         self._infiller: Infiller | None = None
@@ -59,6 +66,13 @@ class InProcessBackend:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         return await self.stream(request, None)
+
+    def sessions(self) -> tuple[int, int, int]:
+        """Kept sessions, the bytes they take, and how many made room for others so far."""
+        if self._infiller is None:
+            return 0, 0, 0
+        store = self._infiller.sessions
+        return len(store), store.bytes, store.evicted
 
     async def stream(
         self,
@@ -108,7 +122,7 @@ class InProcessBackend:
         report("Loading the model", 0.5)
         try:
             auto = measured_choice(self._model)
-            return Infiller.load(self._model, threads=self._threads, auto=auto)
+            infiller = Infiller.load(self._model, threads=self._threads, auto=auto)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -116,6 +130,9 @@ class InProcessBackend:
                 f"the model {self._model or '(default)'} could not be loaded ({where(mistake)}); "
                 "choose another one with the setting 'model'"
             ) from mistake
+        if self._cache_bytes is not None:
+            infiller.sessions.budget_bytes = self._cache_bytes
+        return infiller
 
     def _infill(
         self,

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         threads=arguments.threads,
         idle_minutes=arguments.idle_minutes,
+        cache_bytes=None if arguments.cache_mb is None else arguments.cache_mb * 2**20,
         port=arguments.tcp,
     )
     try:

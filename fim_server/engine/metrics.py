@@ -14,16 +14,22 @@ from prometheus_client import (
 )
 
 from fim_server.backends.base import Completion
+from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.scheduler import Scheduler
 
 _LATENCIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+_SESSION_FIGURES = (
+    "Documents whose keys are kept.",
+    "Memory of the kept keys and values.",
+    "Sessions that made room for others.",
+)
 _TOKENS_PER_FORWARD = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
 
 class Metrics:
     """Counts requests by the API they came through."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, backend: InProcessBackend) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._seconds = Histogram(
@@ -44,7 +50,10 @@ class Metrics:
             buckets=_TOKENS_PER_FORWARD,
             registry=self.registry,
         )
-        self._watch_scheduler(scheduler)
+        self._watch_scheduler(backend.scheduler)
+        for place, name in enumerate(("fim_sessions", "fim_session_bytes", "fim_evictions")):
+            gauge = Gauge(name, _SESSION_FIGURES[place], registry=self.registry)
+            gauge.set_function(partial(_figure, backend, place))
 
     def answered(self, api: str, seconds: float, completion: Completion) -> None:
         """One request was answered; without stats it was superseded or stopped."""
@@ -77,3 +86,7 @@ class Metrics:
             # A gauge by type, a count by nature: the scheduler keeps it, this only shows it.
             gauge = Gauge(f"fim_scheduler_{name}", f"Requests {name}.", registry=self.registry)
             gauge.set_function(partial(getattr, scheduler.counts, name))
+
+
+def _figure(backend: InProcessBackend, place: int) -> float:
+    return backend.sessions()[place]

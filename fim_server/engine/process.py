@@ -47,6 +47,7 @@ class EngineOptions:
     model: str | None = None
     threads: int | None = None
     idle_minutes: float | None = None
+    cache_bytes: int | None = None
     port: int | None = None
 
 
@@ -74,8 +75,8 @@ def run_engine(options: EngineOptions) -> int:
 
 
 async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
-    backend = InProcessBackend(options.model, options.threads)
-    metrics = Metrics(backend.scheduler)
+    backend = InProcessBackend(options.model, options.threads, options.cache_bytes)
+    metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
     config = uvicorn.Config(
         build_app(state, token),

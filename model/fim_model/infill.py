@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -30,15 +29,12 @@ from fim_model.decoding.native import (
 )
 from fim_model.decoding.sampling import Sampler
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, plain_prompt, spm_prompt
-from fim_model.session import PromptCache, Reading
+from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
 
 MOST_TOKENS = 256
 """Longest middle that can be asked for."""
-
-SESSIONS = 8
-"""Documents whose keys are kept; the one unused for longest makes room."""
 
 
 class Cancelled(Exception):
@@ -135,7 +131,7 @@ class Infiller:
         self.model, self.tokenizer = model, tokenizer
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
-        self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
+        self.sessions = SessionStore(self._new_cache)
 
     @classmethod
     def load(
@@ -177,7 +173,7 @@ class Infiller:
         options = self.options
         if request.mode == AUTO:
             request, options = replace(request, mode=self.auto.mode), self.auto.options()
-        cache = self._cache(request.session)
+        cache = self.sessions.take(request.session)
         prompt = self.prompt(request)
         if should_stop():
             raise Cancelled
@@ -221,22 +217,14 @@ class Infiller:
 
     def forget(self, session: str) -> None:
         """Drop a document's cache."""
-        self._sessions.pop(session, None)
+        self.sessions.forget(session)
 
-    def _cache(self, session: str) -> PromptCache:
-        cache = self._sessions.pop(session, None)
-        if cache is None:
-            config = self.model.config
-            width = max(self.options.width_budget, self.auto.width_budget)
-            scratch = MOST_TOKENS + 2 * config.block_size + width
-            capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
-            cache = PromptCache(self.model, capacity=capacity)
-        self._sessions[session] = cache
-        if len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
-        if not session:
-            cache.rewind(0)
-        return cache
+    def _new_cache(self) -> PromptCache:
+        config = self.model.config
+        width = max(self.options.width_budget, self.auto.width_budget)
+        scratch = MOST_TOKENS + 2 * config.block_size + width
+        capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
+        return PromptCache(self.model, capacity=capacity)
 
     def _core(
         self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions

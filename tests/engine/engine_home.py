@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,8 +62,15 @@ class EngineHome:
 
     def wait_until_ready(self) -> dict[str, object]:
         """What /health says when the model is loaded."""
+
+        def check() -> None:
+            engine = self.processes[-1]
+            if engine.poll() is not None:
+                assert engine.stderr is not None
+                raise AssertionError(f"the engine ended: {engine.stderr.read().decode()}")
+
         with self.client() as client:
-            return until_ready(client)
+            return until_ready(client, check)
 
     def engine_pid(self) -> int:
         """The process that answers on the socket."""
@@ -103,9 +111,12 @@ class EngineHome:
                 process.stderr.close()
 
 
-def until_ready(client: httpx2.Client, seconds: float = 90) -> dict[str, object]:
+def until_ready(
+    client: httpx2.Client, check: Callable[[], None], seconds: float = 120
+) -> dict[str, object]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        check()
         try:
             health: dict[str, object] = client.get("/health").json()
         except httpx2.TransportError:
