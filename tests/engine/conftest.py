@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -33,8 +34,10 @@ class Counter:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of two layers with a tokenizer trained on CODE. It never ends a middle by
-    itself (end-of-middle has logit 0, below the best), so its answers have the length asked for."""
+    """A random model of two layers with a tokenizer trained on CODE.
+
+    The logits of all but words and operators are 0, which is never the best: its answers are
+    text that can be shown, without line ends, and as long as was asked for."""
     import torch
     from fim_model.checkpoint import save_checkpoint
     from fim_model.config import ModelConfig
@@ -54,11 +57,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mask_token_id=tokenizer.token_to_id("<|mask|>"),
         block_size=8,
         max_position_embeddings=1024,
+        tie_word_embeddings=False,
     )
     torch.manual_seed(0)
     model = TriModeTransformer(config)
+    words = re.compile(r"[A-Za-z_=+]+")
     with torch.no_grad():
-        model.model.embed_tokens.weight[tokenizer.token_to_id("<|eom|>")] = 0
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.3)
+        for token, number in tokenizer.get_vocab().items():
+            if not words.fullmatch(token):
+                model.lm_head.weight[number] = 0
     save_checkpoint(model, folder, dtype=torch.float32)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
