@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fim_server.backends.base import BackendError
-from fim_server.engine import native
+from fim_server.engine import llama_cpp_api, native, openai_api
 from fim_server.engine.bodies import HttpError
 from fim_server.engine.scheduler import Busy
 from fim_server.engine.state import EngineState
@@ -47,6 +47,14 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
             Route("/metrics", _quick(state, metrics), methods=["GET"]),
             Route("/v1/models", _quick(state, models), methods=["GET"]),
             Route("/v1/fim", _answering(state, "native", native.fim), methods=["POST"]),
+            Route(
+                "/v1/completions",
+                _answering(state, "openai", openai_api.completions),
+                methods=["POST"],
+            ),
+            Route(
+                "/infill", _answering(state, "llama_cpp", llama_cpp_api.infill), methods=["POST"]
+            ),
         ],
         exception_handlers={HTTPException: _no_such_thing},
         lifespan=lifespan,

@@ -135,7 +135,7 @@ async def test_the_editor_sees_empty_items_and_then_service_again(at_home: Engin
 async def editor_ready(editor: RawClient) -> None:
     """Ask until the model is loaded."""
     async with asyncio.timeout(120):
-        while not await editor.complete(URI, 0, 0):
+        while not await editor.complete(URI, 0, 0):  # noqa: ASYNC110 - it can only be asked
             await asyncio.sleep(0.1)
 
 
