@@ -75,7 +75,12 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     for problem in problems:
         tell(ls, lsp.MessageType.Warning, problem)
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
-    ls.completer = Completer(ls.documents, ls.backend_factory(ls.settings), ls.settings)
+    ls.completer = Completer(
+        ls.documents,
+        ls.backend_factory(ls.settings),
+        ls.settings,
+        on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
+    )
     ls.protocol.initialized = True
 
 
@@ -120,6 +125,7 @@ def did_change(ls: FimServer, params: lsp.DidChangeTextDocumentParams) -> None:
 def did_close(ls: FimServer, params: lsp.DidCloseTextDocumentParams) -> None:
     ls.documents.close(params.text_document.uri)
     ls.completer.document_changed(params.text_document.uri)
+    ls.completer.forget(params.text_document.uri)
 
 
 async def inline_completion(

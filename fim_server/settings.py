@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from fim_server.backends.base import MODES, Mode
+from fim_server.backends.templates import TEMPLATES
 
-BackendName = Literal["engine", "in_process"]
+BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 LogLevel = Literal["error", "warning", "info", "debug"]
@@ -24,7 +25,8 @@ class Settings:
     `threads` None leaves the number to torch; `alternatives` is for an explicit request.
     `speculate` prepares, while a suggestion is shown, what could follow it.
     `backend` "engine" shares one model among all editors; the engine leaves when it was not asked
-    anything for `engine_idle_minutes`."""
+    anything for `engine_idle_minutes`. "openai" and "llama_cpp" ask the server at `remote_url`;
+    `remote_template` None leaves it to that server how its model is shown a hole."""
 
     model: str | None = None
     mode: Mode = "self_speculation"
@@ -36,8 +38,16 @@ class Settings:
     threads: int | None = None
     log_level: LogLevel = "warning"
     backend: BackendName = "engine"
+    remote_url: str | None = None
+    remote_model: str | None = None
+    remote_template: str | None = None
     speculate: bool = True
     engine_idle_minutes: int = 15
+
+    @property
+    def speculates(self) -> bool:
+        """Whether to speculate: never on somebody else's server."""
+        return self.speculate and self.backend in ("engine", "in_process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +68,12 @@ def _count(field: str, least: int, most: int) -> _Rule:
     return _Rule(field, f"a whole number from {least} to {most}", accepts)
 
 
+def _text(field: str, allowed: str) -> _Rule:
+    return _Rule(field, allowed, lambda value: isinstance(value, str) and bool(value.strip()))
+
+
 _RULES = {
-    "model": _Rule(
-        "model",
-        "a folder or model name, as text that is not empty",
-        lambda value: isinstance(value, str) and bool(value.strip()),
-    ),
+    "model": _text("model", "a folder or model name, as text that is not empty"),
     "mode": _one_of("mode", MODES),
     "maxTokens": _count("max_tokens", 1, 256),
     "maxLines": _count("max_lines", 1, 100),
@@ -73,6 +83,9 @@ _RULES = {
     "threads": _count("threads", 1, 256),
     "logLevel": _one_of("log_level", LOG_LEVELS),
     "backend": _one_of("backend", BACKENDS),
+    "remoteUrl": _text("remote_url", "the address of a server, as http://host:port/v1"),
+    "remoteModel": _text("remote_model", "a model's name on that server"),
+    "remoteTemplate": _one_of("remote_template", tuple(TEMPLATES)),
     "speculate": _Rule("speculate", "true or false", lambda value: isinstance(value, bool)),
     "engineIdleMinutes": _count("engine_idle_minutes", 1, 10_000),
 }

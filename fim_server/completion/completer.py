@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from lsprotocol import types as lsp
@@ -70,7 +70,17 @@ class _Flight:
 class Completer:
     """Answers the inline completion requests of one client. Belongs to one event loop."""
 
-    def __init__(self, documents: DocumentStore, backend: Backend, settings: Settings) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        backend: Backend,
+        settings: Settings,
+        on_trouble: Callable[[str], None] = logger.warning,
+    ) -> None:
+        """`on_trouble` hears, in one line each, that the backend began to fail and that it is well
+        again; not of every failure in between."""
+        self._on_trouble = on_trouble
+        self._trouble = ""
         self._documents = documents
         self._backend = backend
         self._settings = settings
@@ -99,6 +109,10 @@ class Completer:
         for speculation in self._speculations.values():
             speculation.cancel()
         await self._backend.close()
+
+    def forget(self, uri: str) -> None:
+        """Drop what was suggested in a document."""
+        self._cache.forget(uri)
 
     def document_changed(self, uri: str) -> None:
         """Stop what is being computed for a text that is no more."""
@@ -157,7 +171,7 @@ class Completer:
         except asyncio.CancelledError:
             return silent(flight.silence or Silence.CANCELLED)
         except BackendError as error:
-            logger.warning("%s", error)
+            self._failed(error)
             return silent(Silence.BACKEND_ERROR)
         finally:
             flight.waiting -= 1
@@ -211,11 +225,23 @@ class Completer:
         completion = await self._backend.complete(request)
         if completion.items:
             self._debounce.answered(time.monotonic() - began)
+            self._recovered()
         return completion
+
+    def _failed(self, error: BackendError) -> None:
+        logger.info("%s", error)
+        if not self._trouble:
+            self._on_trouble(str(error))
+        self._trouble = str(error)
+
+    def _recovered(self) -> None:
+        if self._trouble:
+            self._on_trouble("completions work again")
+        self._trouble = ""
 
     def _speculate(self, snapshot: Snapshot, hole: Hole, text: str) -> None:
         """Ask, at low priority, for what could come after `text` if it is accepted."""
-        if not self._settings.speculate:
+        if not self._settings.speculates:
             return
         settings, uri = self._settings, snapshot.uri
         accepted, later = hole_after_accepting(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,15 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.backends.base import BackendError
 from fim_server.engine import llama_cpp_api, native, openai_api
-from fim_server.engine.bodies import HttpError
-from fim_server.engine.scheduler import Busy
+from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
-from fim_server.engine.wire import PROTOCOL, WireError
-from fim_server.log import where
-
-logger = logging.getLogger(__name__)
+from fim_server.engine.wire import PROTOCOL
 
 Endpoint = Callable[[EngineState, Request], Awaitable[Response]]
 
@@ -107,28 +101,14 @@ def _answering(
             state.metrics.failed(api, time.perf_counter() - began, "disconnected")
             return Response(status_code=499)
         except Exception as error:
-            refusal = _refusal(error)
-            state.metrics.failed(api, time.perf_counter() - began, f"error_{refusal.status}")
-            return refusal.response()
+            answer = refusal(error)
+            state.metrics.failed(api, time.perf_counter() - began, f"error_{answer.status}")
+            return answer.response()
         finally:
             state.active -= 1
             state.touch()
 
     return call
-
-
-def _refusal(error: Exception) -> HttpError:
-    """The error as an answer; the text of an unexpected one may quote code and is not told."""
-    if isinstance(error, HttpError):
-        return error
-    if isinstance(error, WireError):
-        return HttpError(400, str(error))
-    if isinstance(error, Busy):
-        return HttpError(503, str(error), "overloaded")
-    if isinstance(error, BackendError):
-        return HttpError(503, str(error), "backend_error")
-    logger.error("a request failed: %s", where(error))
-    return HttpError(500, f"the engine made a mistake ({where(error)})", "server_error")
 
 
 async def _no_such_thing(request: Request, error: Exception) -> Response:

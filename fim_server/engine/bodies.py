@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+
+from fim_server.backends.base import BackendError
+from fim_server.engine.scheduler import Busy
+from fim_server.engine.wire import WireError
+from fim_server.log import where
+
+logger = logging.getLogger(__name__)
 
 MOST_BODY_BYTES = 8 * 2**20
 BODY_SECONDS = 10.0
@@ -28,6 +36,20 @@ class HttpError(Exception):
         error = {"message": str(self), "type": self.kind, "param": None, "code": self.status}
         headers = {"Retry-After": "1"} if self.status == 503 else None
         return JSONResponse({"error": error}, self.status, headers=headers)
+
+
+def refusal(error: Exception) -> HttpError:
+    """The error as an answer; the text of an unexpected one may quote code and is not told."""
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, WireError):
+        return HttpError(400, str(error))
+    if isinstance(error, Busy):
+        return HttpError(503, str(error), "overloaded")
+    if isinstance(error, BackendError):
+        return HttpError(503, str(error), "backend_error")
+    logger.error("a request failed: %s", where(error))
+    return HttpError(500, f"the engine made a mistake ({where(error)})", "server_error")
 
 
 async def read_json(request: Request) -> Any:

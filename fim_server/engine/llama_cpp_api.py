@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fim_server.backends.base import Completion, CompletionRequest
-from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
+from fim_server.engine.bodies import read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.openai_api import MOST_TOKENS
 from fim_server.engine.state import EngineState
@@ -108,8 +108,8 @@ async def _events(state: EngineState, generation: Generation, fields: list[Any] 
             yield {"content": text, "stop": False, "id_slot": 0, "index": 0}
         final = _answer(state, generation, generation.completion, generation.stop)
         yield selected({**final, "content": ""}, fields)
-    except HttpError as problem:
-        yield error_event(problem)
+    except Exception as error:
+        yield error_event(refusal(error))
 
 
 def _answer(

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fim_server.backends.base import MODES, Completion, CompletionRequest
-from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
+from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
@@ -109,8 +109,8 @@ async def _events(state: EngineState, asked: _Asked, generation: Generation) -> 
         if asked.usage:
             yield {**head, "choices": [], "usage": _usage(generation.completion)}
         yield "[DONE]"
-    except HttpError as problem:
-        yield error_event(problem)
+    except Exception as error:
+        yield error_event(refusal(error))
 
 
 def _ended(text: str, finish: str, stops: list[str]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
 
-from engine_home import EngineHome, new_home  # noqa: E402 - found by the line above
+from engine_home import EngineHome, TcpEngine, new_home, start_tcp_engine  # noqa: E402
 
 CODE = '''
 def add(first, second):
@@ -90,6 +90,15 @@ def shared_home(checkpoint: Path) -> Iterator[EngineHome]:
     made.start()
     made.wait_until_ready()
     yield made
+    made.stop()
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture(scope="session")
+def tcp(checkpoint: Path) -> Iterator[TcpEngine]:
+    """One engine on a TCP port, for all tests that leave it as it was."""
+    made = new_home(checkpoint)
+    yield start_tcp_engine(made)
     made.stop()
     shutil.rmtree(made.folder)
 

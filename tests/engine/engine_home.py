@@ -132,3 +132,34 @@ def new_home(model: Path) -> EngineHome:
     folder = Path(tempfile.mkdtemp(prefix="fim-"))
     (folder / "run").mkdir(mode=0o700)
     return EngineHome(folder, model)
+
+
+@dataclass(frozen=True)
+class TcpEngine:
+    """An engine on a port of 127.0.0.1."""
+
+    home: EngineHome
+    url: str
+    token: str
+
+
+def start_tcp_engine(home: EngineHome) -> TcpEngine:
+    """Start an engine on a free port and wait until its model is loaded."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    engine = home.start("--tcp", str(port))
+    token_file = home.place.token
+
+    def check() -> None:
+        assert engine.poll() is None, engine.stderr and engine.stderr.read()
+
+    while not token_file.exists() or not token_file.read_text():
+        check()
+        time.sleep(0.05)
+    token = token_file.read_text()
+    with httpx2.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}
+    ) as http:
+        until_ready(http, check)
+    return TcpEngine(home, f"http://127.0.0.1:{port}", token)

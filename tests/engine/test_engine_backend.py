@@ -212,4 +212,4 @@ def test_a_second_engine_leaves_at_once(shared_home: EngineHome) -> None:
     assert second.wait(60) == 3
     assert second.stderr is not None
     assert b"another engine already serves this model" in second.stderr.read()
-    assert shared_home.wait_until_ready()["pid"] == shared_home.processes[0].pid
+    assert shared_home.engine_pid() == shared_home.processes[0].pid

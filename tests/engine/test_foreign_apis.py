@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 import httpx2
 import openai
 import pytest
-from engine_home import EngineHome, new_home, until_ready
+from engine_home import TcpEngine
 from openai import OpenAI
 
 from fim_server.engine.llama_cpp_api import before_dedent, selected
@@ -22,48 +21,25 @@ PROMPT = "def add(first, second):\n    return "
 SUFFIX = "\n\n\nclass Counter:\n"
 
 
-@pytest.fixture(scope="module")
-def tcp_home(checkpoint) -> Iterator[EngineHome]:  # type: ignore[no-untyped-def]
-    made = new_home(checkpoint)
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def client(tcp_home: EngineHome) -> Iterator[OpenAI]:
+@pytest.fixture
+def client(tcp: TcpEngine) -> Iterator[OpenAI]:
     """The openai package, talking to an engine on a TCP port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    engine = tcp_home.start("--tcp", str(port))
-    token_file = tcp_home.place.token
-
-    def check() -> None:
-        assert engine.poll() is None, engine.stderr and engine.stderr.read()
-
-    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as http:
-        for _ in iter(token_file.exists, True):
-            check()
-        http.headers["Authorization"] = f"Bearer {token_file.read_text()}"
-        until_ready(http, check)
-    with OpenAI(
-        base_url=f"http://127.0.0.1:{port}/v1", api_key=token_file.read_text(), max_retries=0
-    ) as made:
+    with OpenAI(base_url=tcp.url + "/v1", api_key=tcp.token, max_retries=0) as made:
         yield made
 
 
-def test_the_token_is_the_users_own_and_needed(client: OpenAI, tcp_home: EngineHome) -> None:
-    assert stat.S_IMODE(tcp_home.place.token.stat().st_mode) == 0o600
+def test_the_token_is_the_users_own_and_needed(client: OpenAI, tcp: TcpEngine) -> None:
+    assert stat.S_IMODE(tcp.home.place.token.stat().st_mode) == 0o600
     stranger = client.with_options(api_key="guess")
     with pytest.raises(openai.AuthenticationError, match="bearer token"):
         stranger.models.list()
     for path in ("/health", "/metrics"):
-        answer = httpx2.get(str(client.base_url).replace("/v1/", path))
+        answer = httpx2.get(tcp.url + path)
         assert answer.status_code == 401
 
 
-def test_models(client: OpenAI, tcp_home: EngineHome) -> None:
-    assert [model.id for model in client.models.list()] == [tcp_home.model.name]
+def test_models(client: OpenAI, tcp: TcpEngine) -> None:
+    assert [model.id for model in client.models.list()] == [tcp.home.model.name]
 
 
 def test_a_completion_with_suffix(client: OpenAI) -> None:

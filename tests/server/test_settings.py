@@ -22,7 +22,10 @@ def test_what_the_client_sets_is_used() -> None:
         "suffixChars": 0,
         "threads": 2,
         "logLevel": "debug",
-        "backend": "in_process",
+        "backend": "openai",
+        "remoteUrl": "http://127.0.0.1:8000/v1",
+        "remoteModel": "coder",
+        "remoteTemplate": "qwen",
         "speculate": False,
         "engineIdleMinutes": 5,
     }
