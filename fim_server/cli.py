@@ -130,6 +130,28 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
     modes.set_defaults(run=_bench_modes)
 
+    typing = kinds.add_parser("typing", help="keystroke to answer, against no reuse")
+    typing.add_argument(
+        "--sessions", type=_positive, default=5, metavar="N", help="places typed at"
+    )
+    typing.add_argument("--characters", type=_positive, default=200, metavar="N", help="at each")
+    typing.add_argument("--seed", type=int, default=0)
+    typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")
+    _add_typing_options(typing)
+    typing.set_defaults(run=_bench_typing)
+
+    soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
+    soak.add_argument("--sessions", type=_positive, default=16, metavar="N")
+    soak.add_argument("--seconds", type=_positive, default=120, metavar="N")
+    _add_typing_options(soak)
+    soak.set_defaults(run=_bench_soak)
+
+
+def _add_typing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=_rate, default=8.0, help="keys a second; 0 waits each time")
+    _add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=Settings().mode)
@@ -148,6 +170,13 @@ def _port(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port number")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 100 keys a second")
     return number
 
 
@@ -192,3 +221,15 @@ def _bench_modes(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.modes(arguments)
+
+
+def _bench_typing(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.typing(arguments)
+
+
+def _bench_soak(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.soak(arguments)

@@ -83,6 +83,20 @@ class EngineBackend:
             await self._be_ready()
             return await self._ask(request)
 
+    async def metrics(self) -> dict[str, float]:
+        """The engine's own figures by name (with their labels). Raises BackendError."""
+        import httpx2
+
+        await self._be_ready()
+        if self._client is None:
+            raise BackendError("the connection to the engine is closed")
+        try:
+            lines = (await self._client.get("/metrics")).text.splitlines()
+        except httpx2.TransportError as gone:
+            raise BackendError("the engine is not there") from gone
+        figures = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in figures}
+
     async def close(self) -> None:
         if self._getting_ready is not None:
             self._getting_ready.cancel()
