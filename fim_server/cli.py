@@ -131,9 +131,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.set_defaults(run=_bench_modes)
 
     typing = kinds.add_parser("typing", help="keystroke to answer, against no reuse")
-    typing.add_argument(
-        "--sessions", type=_positive, default=5, metavar="N", help="places typed at"
-    )
+    typing.add_argument("--sessions", type=_positive, default=5, metavar="N", help="places")
     typing.add_argument("--characters", type=_positive, default=200, metavar="N", help="at each")
     typing.add_argument("--seed", type=int, default=0)
     typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")

@@ -98,7 +98,7 @@ async def test_memory_does_not_grow_with_the_number_of_documents(
         figures = dict(
             line.split(" ")
             for line in client.get("/metrics").text.splitlines()
-            if line.startswith("fim_session") or line.startswith("fim_evictions")
+            if line.startswith(("fim_session", "fim_evictions"))
         )
     assert float(figures["fim_session_bytes"]) <= 2**20
     assert float(figures["fim_sessions"]) + float(figures["fim_evictions"]) == 40
