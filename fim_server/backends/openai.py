@@ -40,16 +40,18 @@ class OpenAIBackend:
             self._template = TEMPLATES[template]
 
     async def start(self, progress: Progress) -> None:
+        """Find out the model if none is named; a server may serve one that it does not list."""
+        if self._model is not None:
+            return
         progress(f"Asking {self._server.name} for its models", 0.5)
         answer = await self._server.get("/models")
         try:
             models = [str(model["id"]) for model in answer["data"]]
         except (KeyError, TypeError):
             raise BackendError(f"{self._server.name} has no list of models") from None
-        if self._model is None:
-            if not models:
-                raise BackendError(f"{self._server.name} serves no model")
-            self._model = models[0]
+        if not models:
+            raise BackendError(f"{self._server.name} serves no model")
+        self._model = models[0]
 
     async def complete(self, request: CompletionRequest) -> Completion:
         answer, ms = await self._server.post("/completions", self._body(request))
