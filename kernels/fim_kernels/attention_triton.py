@@ -51,23 +51,24 @@ def _attend_split(
     b_q = tl.load(p_q, mask=m_m[:, None] & m_d[None, :], other=0.0)
     if UPCAST:  # the interpreter multiplies bfloat16 wrongly
         b_q = b_q.to(tl.float32)
-    p_k = p_key + i_b.to(tl.int64) * stride_kb + i_g.to(tl.int64) * stride_kg
-    p_v = p_value + i_b.to(tl.int64) * stride_vb + i_g.to(tl.int64) * stride_vg
+    first = i_split * keys_per_split
+    o_tile, i_first = tl.arange(0, BLOCK_N), first.to(tl.int64)
+    o_k = i_b.to(tl.int64) * stride_kb + i_g.to(tl.int64) * stride_kg + i_first * stride_ks
+    o_v = i_b.to(tl.int64) * stride_vb + i_g.to(tl.int64) * stride_vg + i_first * stride_vs
+    p_k = p_key + o_k + (o_tile[None, :] * stride_ks + o_d[:, None])
+    p_v = p_value + o_v + (o_tile[:, None] * stride_vs + o_d[None, :])
 
     b_max = tl.full((BLOCK_M,), -float("inf"), tl.float32)
     b_sum = tl.zeros((BLOCK_M,), tl.float32)
     b_out = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    first = i_split * keys_per_split
     last = tl.minimum(first + keys_per_split, span)
     if PATTERN == 1:  # nothing behind the tile's last token is visible
         last_token = tl.minimum((i_tile * BLOCK_M + BLOCK_M - 1) // ratio, width - 1)
         last = tl.minimum(last, past + last_token + 1)
     for i_n in range(first, last, BLOCK_N):
-        o_n = i_n + tl.arange(0, BLOCK_N)
+        o_n = i_n + o_tile
         m_n = o_n < last
-        o_key = o_n.to(tl.int64)
-        p_tile = p_k + o_key[None, :] * stride_ks + o_d[:, None]
-        b_k = tl.load(p_tile, mask=m_n[None, :] & m_d[:, None], other=0.0)
+        b_k = tl.load(p_k, mask=m_n[None, :] & m_d[:, None], other=0.0)
         if UPCAST:
             b_k = b_k.to(tl.float32)
         b_s = tl.dot(b_q, b_k, input_precision="ieee") * scale_log2
@@ -76,12 +77,12 @@ def _attend_split(
             m_s = m_s & (o_n[None, :] <= past + b_token[:, None])
         elif PATTERN == 2:
             b_new = o_n - past
-            b_query_row, b_key_row = b_token // row_length, b_new // row_length
-            m_head = (b_new % row_length == 0)[None, :] & (b_key_row[None, :] <= b_query_row[:, None])
-            m_own = (b_token % row_length != 0)[:, None] & (b_key_row[None, :] == b_query_row[:, None])
+            b_rows_back = (b_token // row_length)[:, None] - (b_new // row_length)[None, :]
+            m_head = (b_new % row_length == 0)[None, :] & (b_rows_back >= 0)
+            m_own = (b_token % row_length != 0)[:, None] & (b_rows_back == 0)
             m_s = m_s & ((b_new < 0)[None, :] | m_head | m_own)
         elif PATTERN == 3:
-            o_mask = b_token[:, None].to(tl.int64) * stride_mt + o_key[None, :] * stride_ms
+            o_mask = b_token[:, None].to(tl.int64) * stride_mt + o_n[None, :] * stride_ms
             p_m = p_mask + i_b.to(tl.int64) * stride_mb + o_mask
             m_s = m_s & (tl.load(p_m, mask=m_s, other=0) != 0)
         b_s = tl.where(m_s, b_s, -float("inf"))
@@ -91,15 +92,17 @@ def _attend_split(
         b_p = tl.exp2(b_s - b_base[:, None])
         b_shrink = tl.exp2(b_max - b_base)
         b_sum = b_sum * b_shrink + tl.sum(b_p, axis=1)
-        p_tile = p_v + o_key[:, None] * stride_vs + o_d[None, :]
-        b_v = tl.load(p_tile, mask=m_n[:, None] & m_d[None, :], other=0.0)
+        b_v = tl.load(p_v, mask=m_n[:, None] & m_d[None, :], other=0.0)
         if UPCAST:
             b_v = b_v.to(tl.float32)
         b_out = tl.dot(
             b_p.to(b_v.dtype), b_v, b_out * b_shrink[:, None], input_precision="ieee"
         )  # fmt: skip
         b_max = b_new_max
-    b_out = b_out / tl.where(b_sum == 0, 1.0, b_sum)[:, None]
+        p_k += BLOCK_N * stride_ks
+        p_v += BLOCK_N * stride_vs
+    b_sum = tl.where(b_sum == 0, 1.0, b_sum)  # of a row that saw nothing; its maximum is -inf
+    b_out = b_out / b_sum[:, None]
     if SPLITS == 1:  # [B, T, H, D]
         o_row = (i_b.to(tl.int64) * width + b_token) * groups * ratio + b_head
         p_o = p_out + o_row[:, None] * dim + o_d[None, :]
@@ -155,13 +158,13 @@ def attend_triton(
     groups, keys = key.shape[1], key.shape[2]
     if query.dtype != key.dtype or key.dtype != value.dtype:
         raise ValueError(
-            f"query, key and value must have one dtype, not {query.dtype}, {key.dtype}, {value.dtype}"
+            f"query, key, value must have one dtype, not {query.dtype}, {key.dtype}, {value.dtype}"
         )
     query, key, value = (x if x.stride(3) == 1 else x.contiguous() for x in (query, key, value))
     ratio = heads // groups
     rows = width * ratio
     wide = query.dtype == torch.float32
-    block_m = min(32 if wide else 64, max(16, triton.next_power_of_2(rows)))
+    block_m = min(32 if wide else 128, max(16, triton.next_power_of_2(rows)))
     block_n = BLOCK_KEYS // 2 if wide else BLOCK_KEYS
     tiles = triton.cdiv(rows, block_m)
     if splits is None:
@@ -188,7 +191,7 @@ def attend_triton(
         *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], *mask_strides,
         PATTERN=pattern, SPANNED=span is not None, SPLITS=splits, UPCAST=interpreted(),
         BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_D=max(16, triton.next_power_of_2(dim)),
-        num_warps=4, num_stages=2,
+        num_warps=8 if wide or block_m >= 64 else 4, num_stages=2,
     )  # fmt: skip
     if splits > 1:
         _combine_splits[(plane,)](

@@ -65,11 +65,11 @@ def _rotate_into_cache(
         o_place = i_b * stride_cb + i_g * stride_ch + i_place * stride_ct + o_i
         tl.store(p_keys + o_place, b_low.to(p_keys.dtype.element_ty), mask=m_i)
         tl.store(p_keys + o_place + HALF, b_high.to(p_keys.dtype.element_ty), mask=m_i)
-        p_row = p_value + i_b * stride_vb + i_g * stride_vh + i_t * stride_vt + o_i
-        b_low = tl.load(p_row, mask=m_i).to(p_values.dtype.element_ty)
-        b_high = tl.load(p_row + HALF, mask=m_i).to(p_values.dtype.element_ty)
-        tl.store(p_values + o_place, b_low, mask=m_i)
-        tl.store(p_values + o_place + HALF, b_high, mask=m_i)
+        p_copied = p_value + i_b * stride_vb + i_g * stride_vh + i_t * stride_vt + o_i
+        b_first = tl.load(p_copied, mask=m_i).to(p_values.dtype.element_ty)
+        b_second = tl.load(p_copied + HALF, mask=m_i).to(p_values.dtype.element_ty)
+        tl.store(p_values + o_place, b_first, mask=m_i)
+        tl.store(p_values + o_place + HALF, b_second, mask=m_i)
 
 
 def apply_rotary_triton(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from fim_kernels.dispatch import interpreted
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:

@@ -27,10 +27,9 @@ def exact(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("splits", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("heads", "groups", "width", "keys", "dim"),
-    [(4, 2, 1, 130, 16), (4, 1, 7, 200, 40), (2, 2, 20, 20, 32), (6, 2, 12, 139, 64)],
+    ("heads", "groups", "width", "keys", "dim", "splits"),
+    [(4, 2, 1, 130, 16, 2), (4, 1, 7, 200, 40, 4), (2, 2, 20, 20, 32, 1), (6, 2, 12, 139, 64, 1)],
 )
 def test_attention(
     heads: int, groups: int, width: int, keys: int, dim: int,
@@ -64,7 +63,7 @@ def test_spans_that_only_the_device_knows(causal: bool, splits: int, device: tor
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "row_length", "past"), [(3, 4, 0), (4, 5, 70), (2, 3, 131)])
+@pytest.mark.parametrize(("rows", "row_length", "past"), [(4, 5, 70), (2, 3, 131)])
 def test_rows_of_quadratic_self_speculation(
     rows: int, row_length: int, past: int, dtype: torch.dtype, device: torch.device
 ) -> None:

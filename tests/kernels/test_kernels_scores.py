@@ -60,7 +60,7 @@ def head(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    ("rows", "vocabulary", "size"), [(1, 128, 64), (5, 300, 72), (17, 129, 200), (40, 257, 96)]
+    ("rows", "vocabulary", "size"), [(1, 128, 64), (5, 300, 72), (17, 129, 136)]
 )
 def test_head(
     rows: int, vocabulary: int, size: int, dtype: torch.dtype, device: torch.device
@@ -83,13 +83,11 @@ def test_head_of_selected_rows(device: torch.device) -> None:
         assert not part[[1, 3]].any()
 
 
-@pytest.mark.parametrize("unread", [False, True])
-def test_head_of_more_rows_than_are_fused(unread: bool, device: torch.device) -> None:
+def test_head_of_more_rows_than_are_fused(device: torch.device) -> None:
     count = FUSED_ROWS + 3
-    hidden, weight = head(count, 150, 64, torch.float32, device)
+    hidden, weight = head(count, 40, 64, torch.float32, device)
     rows = torch.arange(count, device=device).flip(0)
-    if unread:
-        rows[7] = -1
+    rows[7] = -1
     found = score_head(hidden, weight, rows)
     wanted = score_all_reference(hidden[rows.clamp_min(0)].double() @ weight.double().T)
     read = rows >= 0
