@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernels of `attend`: flash attention with the cache split over programs, and its combine.
 
 A row of the packed query matrix is a token and one of the `R = H / G` heads that share its key
@@ -164,7 +164,7 @@ def attend_triton(
     ratio = heads // groups
     rows = width * ratio
     wide = query.dtype == torch.float32
-    block_m = min(32 if wide else 128, max(16, triton.next_power_of_2(rows)))
+    block_m = min(16 if wide else 128, max(16, triton.next_power_of_2(rows)))
     block_n = BLOCK_KEYS // 2 if wide else BLOCK_KEYS
     tiles = triton.cdiv(rows, block_m)
     if splits is None:

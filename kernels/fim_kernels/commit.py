@@ -34,9 +34,7 @@ class DeviceCanvas:
         def zeros(dtype: torch.dtype) -> Tensor:
             return torch.zeros(blocks, size, dtype=dtype, device=device)
 
-        return cls(
-            zeros(torch.int64), zeros(torch.bool), zeros(torch.float32), zeros(torch.int64)
-        )
+        return cls(zeros(torch.int64), zeros(torch.bool), zeros(torch.float32), zeros(torch.int64))
 
     def open(self, seed: Tensor, confidence: Tensor, mask_id: int) -> None:
         """Start over as `[seed, MASK x (B - 1)]`; seed, confidence: `[N]` on the device."""

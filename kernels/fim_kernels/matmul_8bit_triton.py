@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernel of `matmul_8bit`: output channels on the M side, the depth split over programs.
 
 A narrow product has `N / BLOCK_N` tiles, fewer than a large GPU has multiprocessors; splitting the

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernel of `rms_norm` and `add_rms_norm`: one program a row, one pass over memory."""
 
 import torch

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernels of `apply_rotary` and `rotate_into_cache`: one program a token and head."""
 
 import torch

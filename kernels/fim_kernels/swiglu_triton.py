@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernel of `swiglu`: reads the two halves of a fused projection where they lie."""
 
 import torch

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 """Triton kernels of `score_all`: statistics of tiles of the vocabulary, then a small combine.
 
 A tile `t` of a row is summed up by its maximum `m_t`, the first id that has it, the runner-up

@@ -158,8 +158,9 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def main(capabilities: list[int]) -> None:
-    for module in ("attention_triton", "matmul_8bit_triton"):
-        setattr(import_module(f"fim_kernels.{module}"), "multiprocessors", lambda device: 132)
+    for name in ("attention_triton", "matmul_8bit_triton"):
+        module: Any = import_module(f"fim_kernels.{name}")
+        module.multiprocessors = lambda device: 132
     with recording() as launches:
         call_everything()
     with recording() as variants:

@@ -136,9 +136,7 @@ def test_every_commit_makes_progress_until_nothing_is_left(device: torch.device)
     assert block.tokens.tolist() == [[42, 1, 1, 1, 1, 1]]
     flat = torch.full((1, 6), 1e-9, device=device)
     token = torch.arange(10, 16, device=device)[None]
-    left = [
-        int(commit_confident(block, TokenScores(token, flat, flat), 0.9)[0]) for _ in range(6)
-    ]
+    left = [int(commit_confident(block, TokenScores(token, flat, flat), 0.9)[0]) for _ in range(6)]
     assert left == [4, 3, 2, 1, 0, 0]
     assert block.tokens.tolist() == [[42, 11, 12, 13, 14, 15]]
     assert block.age.tolist() == [[6, 5, 4, 3, 2, 1]]
