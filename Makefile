@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml scripts/setup-env
 	@touch $@
 
 demo: env ## fill a hole in a real source file and show it
-	@$(BIN)/python scripts/demo
+	@$(BIN)/python scripts/demo.py
 
 test: env lint ## everything that must hold, in under ten minutes on two cores
 	$(BIN)/python -m pytest

@@ -91,6 +91,15 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     latency.add_argument("--json", action="store_true", help="one JSON object on stdout")
     latency.set_defaults(run=_bench_latency)
 
+    modes = kinds.add_parser("modes", help="quality and speed of every mode; sets --mode auto")
+    modes.add_argument("--data", type=Path, required=True, help="HumanEval-Infilling FILE.jsonl.gz")
+    modes.add_argument("--limit", type=_positive, metavar="N", help="an evenly spread sample")
+    modes.add_argument("--picture", type=Path, metavar="FILE.svg", help="quality against latency")
+    modes.add_argument("--model", metavar="ID_OR_PATH")
+    modes.add_argument("--threads", type=_positive, metavar="N")
+    modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    modes.set_defaults(run=_bench_modes)
+
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=Settings().mode)
@@ -127,3 +136,9 @@ def _bench_latency(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.latency(arguments)
+
+
+def _bench_modes(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.modes(arguments)

@@ -8,6 +8,7 @@ and the kind of error are written.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,10 @@ from fim_server.settings import LogLevel
 _OURS = ("fim_server", "fim_model", "fim_kernels")
 
 
+# From here on, a record that a library has formatted itself may show values (asyncio: results).
+_QUOTES_BEGIN = re.compile(r"[\n(<]")
+
+
 class SafeFormatter(logging.Formatter):
     """Formats our own records as they are; of a library's, what cannot quote a document."""
 
@@ -24,7 +29,7 @@ class SafeFormatter(logging.Formatter):
         if record.name.partition(".")[0] in _OURS:
             return super().format(record)
         clean = logging.makeLogRecord(record.__dict__)
-        clean.msg = str(record.msg).partition("\n")[0]
+        clean.msg = _QUOTES_BEGIN.split(str(record.msg))[0]
         if record.exc_info and (error := record.exc_info[1]):
             clean.msg += f" [{where(error)}]"
         clean.args = clean.exc_info = clean.exc_text = clean.stack_info = None

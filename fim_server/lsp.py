@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, BinaryIO
 
 from lsprotocol import types as lsp
+from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 from fim_server import log
@@ -62,7 +63,8 @@ class FimServer(LanguageServer):
 
     def report_server_error(self, error: Exception, source: type[Exception]) -> None:
         """Log it; a pop-up in the editor for every broken message would help nobody."""
-        logger.error("%s: %s", source.__name__, where(error))
+        if source is not FeatureRequestError:  # a request's error is in its answer
+            logger.error("%s: %s", source.__name__, where(error))
         self.protocol.refuse_unreadable(error)
 
 

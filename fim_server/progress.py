@@ -24,7 +24,7 @@ class LoadProgress:
     def __init__(self, server: LanguageServer) -> None:
         self._progress = server.work_done_progress
         self._asking: asyncio.Task[None] | None = None
-        self._shown = False
+        self._shown = self._over = False
 
     def begin(self, what: str) -> None:
         self._asking = asyncio.create_task(self._ask(what))
@@ -33,26 +33,24 @@ class LoadProgress:
         """Say what is being done and how far it is, 0..1."""
         if self._shown:
             percentage = round(100 * min(max(share, 0.0), 1.0))
-            self._progress.report(
-                TOKEN, lsp.WorkDoneProgressReport(message=what, percentage=percentage)
-            )
+            value = lsp.WorkDoneProgressReport(message=what, percentage=percentage)
+            self._progress.report(TOKEN, value)
 
     def end(self, message: str) -> None:
         """Say how it ended. A progress that the client has not agreed to yet never begins."""
-        if self._asking is not None:
-            self._asking.cancel()
+        self._over = True
         if self._shown:
             self._progress.end(TOKEN, lsp.WorkDoneProgressEnd(message=message))
-            self._shown = False
 
     async def _ask(self, what: str) -> None:
+        if self._over:
+            return
         try:
             await self._progress.create_async(TOKEN)
         except JsonRpcException as refused:
             logger.info("the client shows no progress (code %d)", refused.code)
             return
-        begin = lsp.WorkDoneProgressBegin(
-            title=TITLE, message=what, percentage=0, cancellable=False
-        )
-        self._progress.begin(TOKEN, begin)
-        self._shown = True
+        if not self._over:
+            value = lsp.WorkDoneProgressBegin(title=TITLE, message=what, percentage=0)
+            self._progress.begin(TOKEN, value)
+            self._shown = True

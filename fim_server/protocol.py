@@ -53,6 +53,7 @@ class FimProtocol(LanguageServerProtocol):
 
     malformed: MalformedHandler
     initialized = False
+    _client_gone = False
 
     @property
     def shutdown_requested(self) -> bool:
@@ -81,6 +82,7 @@ class FimProtocol(LanguageServerProtocol):
         elif self.initialized and method == lsp.INITIALIZE:
             self._refuse(message.id, JsonRpcInvalidRequest("initialize: already initialized"))
         elif self.initialized or method in (lsp.INITIALIZE, lsp.EXIT):
+            self._client_gone = self._client_gone or method == lsp.EXIT
             super().handle_message(message)
         elif is_request:
             problem = f"{method}: the server is not initialized yet"
@@ -89,7 +91,8 @@ class FimProtocol(LanguageServerProtocol):
     def refuse_unreadable(self, error: Exception) -> None:
         """Answer a body that is no JSON at all, as JSON-RPC wants it: without an id."""
         if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
-            self._refuse(None, JsonRpcParseError("the message is not valid JSON"))
+            problem = {"code": JsonRpcParseError.CODE, "message": "the message is not valid JSON"}
+            self._send_data({"jsonrpc": self.VERSION, "id": None, "error": problem})
 
     def _handle_malformed(self, message: Malformed) -> None:
         logger.warning("%s cannot be read: %s", message.method, message.problem)
@@ -100,6 +103,20 @@ class FimProtocol(LanguageServerProtocol):
         else:
             problem = f"{message.method}: {message.problem}"
             self._refuse(message.id, JsonRpcInvalidParams(problem))
+
+    def _handle_cancel_notification(self, msg_id: Any) -> None:
+        """Cancel a request; one that is answered already is the usual case, and no warning."""
+        if msg_id in self._request_futures:
+            super()._handle_cancel_notification(msg_id)
+
+    def _send_data(self, data: Any) -> None:
+        """Write a message, unless there is nobody left to read it."""
+        if self._client_gone:
+            return
+        try:
+            super()._send_data(data)
+        except BrokenPipeError:
+            self._client_gone = True
 
     def _refuse(self, msg_id: Any, error: JsonRpcException) -> None:
         self._send_response(msg_id, error=error.to_response_error())

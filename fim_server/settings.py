@@ -56,7 +56,7 @@ _RULES = {
         lambda value: isinstance(value, str) and bool(value.strip()),
     ),
     "mode": _one_of("mode", MODES),
-    "maxTokens": _count("max_tokens", 1, 1024),
+    "maxTokens": _count("max_tokens", 1, 256),
     "maxLines": _count("max_lines", 1, 100),
     "alternatives": _count("alternatives", 1, 10),
     "prefixChars": _count("prefix_chars", 16, 1_000_000),

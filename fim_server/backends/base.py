@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
-Mode = Literal["ar", "diffusion", "self_speculation"]
-MODES: tuple[Mode, ...] = ("ar", "diffusion", "self_speculation")
+Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "auto"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 Progress = Callable[[str, float], None]
 """Called as `progress(what, share)` with `share` in 0..1 while a backend gets ready."""

@@ -20,6 +20,7 @@ from fim_server.backends.base import (
     Progress,
 )
 from fim_server.log import where
+from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
     from fim_model.infill import Infiller, InfillRequest, InfillResult
@@ -52,7 +53,9 @@ class InProcessBackend:
             raise
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if self._infiller is None or self._closed.is_set():
+        if self._closed.is_set():
+            raise BackendError("the backend is closed; make a new one")
+        if self._infiller is None:
             raise BackendError("the model is not loaded; call start() and wait for it")
         stop = threading.Event()
         if request.session:
@@ -89,7 +92,8 @@ class InProcessBackend:
             return None
         report("Loading the model", 0.5)
         try:
-            return Infiller.load(self._model, threads=self._threads)
+            auto = measured_choice(self._model)
+            return Infiller.load(self._model, threads=self._threads, auto=auto)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:

@@ -28,7 +28,7 @@ def latency(arguments: argparse.Namespace) -> int:
             await backend.start(lambda what, share: None)
             return await bench_latency(
                 backend,
-                Settings(),
+                Settings(model=arguments.model, threads=arguments.threads),
                 model=arguments.model or "default",
                 samples=arguments.samples,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -45,4 +45,54 @@ def latency(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
         Console().print(report.as_tables())
+    return 0
+
+
+def modes(arguments: argparse.Namespace) -> int:
+    """Every mode and setting on the same holes; what `--mode auto` uses is kept."""
+    from fim_model.decoding.auto import save_choice
+    from fim_model.evaluation.humaneval_infilling import load_tasks, spread_sample
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fim_server.bench.chart import Point, scatter
+    from fim_server.bench.modes import bench_modes
+    from fim_server.commands.model import load_infiller
+    from fim_server.mode_choice import choice_file
+
+    infiller = load_infiller(arguments.model, arguments.threads)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("modes", total=None)
+        try:
+            tasks = spread_sample(load_tasks(arguments.data), arguments.limit)
+            report = bench_modes(
+                infiller,
+                tasks,
+                model=arguments.model or "default",
+                data=arguments.data.name,
+                progress=lambda setting, done, total: bar.update(
+                    task, description=setting, completed=done, total=total
+                ),
+            )
+        except ValueError as unfit:
+            raise UsageError(str(unfit)) from unfit
+    chosen = next(one for one in report.results if one.name == report.chosen)
+    save_choice(choice_file(arguments.model), chosen.choice)
+    if arguments.picture:
+        points = [
+            Point(one.p50_ms, one.pass_at_1, one.name, one.choice.mode) for one in report.results
+        ]
+        arguments.picture.write_text(
+            scatter(
+                points,
+                title="Quality against latency, by mode",
+                x="milliseconds a hole, p50, cold",
+                y="HumanEval-Infilling pass@1, %",
+            ),
+            encoding="utf-8",
+        )
+    if arguments.json:
+        sys.stdout.write(json.dumps(report.as_json()) + "\n")
+    else:
+        Console().print(report.as_table())
     return 0

@@ -40,6 +40,15 @@ class RopeConfig:
             raise ConfigError(
                 f"rope_type {self.rope_type!r} is not supported; supported are 'default' and 'yarn'"
             )
+        for name in ("rope_theta", "factor", "original_max_position_embeddings", "beta_fast",
+                     "beta_slow"):  # fmt: skip
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 < value < math.inf:
+                raise ConfigError(f"{name} of the rope must be a positive number, not {value!r}")
+        for name in ("mscale", "mscale_all_dim", "llama_4_scaling_beta"):
+            value = getattr(self, name)
+            if value is not None and not _is_number(value):
+                raise ConfigError(f"{name} of the rope must be a number, not {value!r}")
 
     def inverse_frequencies(self, head_dim: int) -> Tensor:
         """Angle per position of each rotated pair, float32 `[head_dim / 2]`."""
@@ -104,8 +113,16 @@ class ModelConfig:
             "max_position_embeddings",
         ):  # fmt: skip
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, not {value!r}")
+        if self.block_size < 2:
+            raise ConfigError("block_size must be at least 2: a block is a token and masks")
+        if not _is_number(self.rms_norm_eps) or not 0 <= self.rms_norm_eps < 1:
+            raise ConfigError(f"rms_norm_eps must be a small number, not {self.rms_norm_eps!r}")
+        if not isinstance(self.tie_word_embeddings, bool):
+            raise ConfigError(
+                f"tie_word_embeddings must be true or false, not {self.tie_word_embeddings!r}"
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of "
@@ -120,15 +137,22 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, raw: dict[str, Any]) -> ModelConfig:
-        """Read a `config.json` of a supported `model_type`; raises ConfigError."""
+        """Read a `config.json` of a supported `model_type`; raises ConfigError.
+
+        Nothing that changes the logits is guessed: a field that is missing, or that asks for what
+        this model does not do, is an error.
+        """
         model_type = raw.get("model_type")
         if model_type != MODEL_TYPE:
             raise ConfigError(
                 f"model_type {model_type!r} is not supported; supported is {MODEL_TYPE!r}"
             )
+        for name, only in _FIXED.items():
+            if raw.get(name, only) != only:
+                raise ConfigError(f"{name} {raw[name]!r} is not supported; supported is {only!r}")
         try:
             return cls(
-                rope=_rope_from_hf(raw.get("rope_parameters") or {}),
+                rope=_rope_from_hf(raw["rope_parameters"]),
                 **{name: raw[name] for name in _REQUIRED},
                 **{name: raw[name] for name in _OPTIONAL if name in raw},
             )
@@ -153,12 +177,26 @@ class ModelConfig:
 _REQUIRED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "intermediate_size", "mask_token_id",
+    "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
 )  # fmt: skip
-_OPTIONAL = ("block_size", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
+_OPTIONAL = ("block_size",)
+_FIXED: dict[str, Any] = {"hidden_act": "silu", "sliding_window": None}
+_FIXED_ROPE: dict[str, Any] = {
+    "attention_factor": None, "partial_rotary_factor": 1.0, "truncate": True,
+}  # fmt: skip
 
 
-def _rope_from_hf(raw: dict[str, Any]) -> RopeConfig:
+def _rope_from_hf(raw: Any) -> RopeConfig:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"rope_parameters must be an object, not {raw!r}")
+    for name, only in _FIXED_ROPE.items():
+        if raw.get(name, only) != only:
+            raise ConfigError(f"{name} {raw[name]!r} of the rope is not supported")
     known = {name: raw[name] for name in RopeConfig.__dataclass_fields__ if name in raw}
     if "rope_type" not in known and "type" in raw:
         known["rope_type"] = raw["type"]
     return RopeConfig(**known)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -9,20 +9,28 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
-from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
-from fim_model.decoding.modes import MODES
+from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.native import (
+    LENGTHS,
+    RightContext,
+    native_infill,
+    probe_lengths,
+    without_echo,
+)
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import HEADER_TOKENS, PromptBudget, spm_prompt
-from fim_model.session import PromptCache
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, plain_prompt, spm_prompt
+from fim_model.session import PromptCache, Reading
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
 
@@ -58,15 +66,16 @@ class InfillRequest:
     session: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} is unknown; known are {', '.join(MODES)}")
+        if self.mode not in (*MODES, NATIVE, AUTO):
+            known = ", ".join((*MODES, NATIVE, AUTO))
+            raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
         if self.alternatives < 1:
             raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
         if self.max_lines is not None and self.max_lines < 1:
             raise ValueError(f"max_lines must be at least 1, not {self.max_lines}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
 
 
@@ -97,28 +106,49 @@ class InfillResult:
 
 
 StepListener = Callable[[Step], None]
+Attempt = tuple[DecodingCore, Iterable[Step]]
+"""A hole whose prompt has been read, and the decoding that will fill it."""
 
 
 class Infiller:
     """A loaded model with its documents' caches. Not thread-safe: one owner at a time."""
 
     def __init__(
-        self, model: TriModeTransformer, tokenizer: CodeTokenizer, rule: CommitRule | None = None
+        self,
+        model: TriModeTransformer,
+        tokenizer: CodeTokenizer,
+        options: ModeOptions | None = None,
+        auto: ModeChoice | None = None,
     ) -> None:
-        if tokenizer.vocab_size > model.config.vocab_size:
+        """Raises CheckpointError for a tokenizer that the model was not trained with."""
+        config = model.config
+        if tokenizer.vocab_size != config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} entries, the model only "
-                f"{model.config.vocab_size}; they are not of one checkpoint"
+                f"the tokenizer has {tokenizer.vocab_size} entries, the model "
+                f"{config.vocab_size}; they are not of one checkpoint"
+            )
+        if tokenizer.special.mask != config.mask_token_id:
+            raise CheckpointError(
+                f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
+                f"{config.mask_token_id}; they are not of one checkpoint"
             )
         self.model, self.tokenizer = model, tokenizer
-        self.rule = rule or ConfidenceThreshold()
+        self.options = options or ModeOptions()
+        self.auto = auto or ModeChoice()
         self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
 
     @classmethod
-    def load(cls, checkpoint: str | Path | None = None, *, threads: int | None = None) -> Infiller:
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        auto: ModeChoice | None = None,
+    ) -> Infiller:
         """Load a checkpoint folder, by default the model that ships with the package.
 
-        `threads` bounds torch's threads for the whole process. Raises CheckpointError.
+        `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
+        here. Raises CheckpointError.
         """
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
         if not folder.is_dir():
@@ -133,7 +163,7 @@ class Infiller:
             tokenizer = CodeTokenizer.from_file(folder / TOKENIZER)
         except TokenizerError as broken:
             raise CheckpointError(str(broken)) from None
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, auto=auto)
 
     def infill(
         self,
@@ -144,6 +174,9 @@ class Infiller:
     ) -> InfillResult:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
+        options = self.options
+        if request.mode == AUTO:
+            request, options = replace(request, mode=self.auto.mode), self.auto.options()
         cache = self._cache(request.session)
         prompt = self.prompt(request)
         if should_stop():
@@ -151,11 +184,8 @@ class Infiller:
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for first in self._first_tokens(reading.logits, request):
-            if should_stop():
-                raise Cancelled
-            core = self._core(cache, request, seed=request.seed + len(items))
-            for step in self._decode(core, first, reading.prefilled, request.mode):
+        for core, steps in self._attempts(cache, request, reading, options):
+            for step in steps:
                 on_step(step)
                 if should_stop() and core.finish is None:
                     raise Cancelled
@@ -173,9 +203,14 @@ class Infiller:
         )
 
     def prompt(self, request: InfillRequest) -> list[int]:
-        """The token ids that the model reads for this request."""
+        """The token ids that the model reads for this request.
+
+        With the middle they fit the model's window, but half of the window is theirs in any case.
+        """
         window = self.model.config.max_position_embeddings
-        total = max(window - HEADER_TOKENS - request.max_tokens // 2, window // 2)
+        if request.mode == NATIVE:
+            return plain_prompt(self.tokenizer, request.prefix, window // 2)
+        total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
         budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
         return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
 
@@ -192,8 +227,9 @@ class Infiller:
         cache = self._sessions.pop(session, None)
         if cache is None:
             config = self.model.config
-            scratch = MOST_TOKENS + 2 * config.block_size
-            capacity = config.max_position_embeddings + HEADER_TOKENS + scratch
+            width = max(self.options.width_budget, self.auto.width_budget)
+            scratch = MOST_TOKENS + 2 * config.block_size + width
+            capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
             cache = PromptCache(self.model, capacity=capacity)
         self._sessions[session] = cache
         if len(self._sessions) > SESSIONS:
@@ -202,31 +238,48 @@ class Infiller:
             cache.rewind(0)
         return cache
 
-    def _first_tokens(self, logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float]]:
-        """The seeds of the alternatives, each with its probability."""
-        if request.temperature:
-            for index in range(request.alternatives):
-                sampler = Sampler(request.temperature, request.seed + index)
-                chosen = sampler.choose(logits)
-                yield int(chosen.token), float(chosen.confidence)
-            return
-        best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
-        yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
-
-    def _core(self, cache: PromptCache, request: InfillRequest, seed: int) -> DecodingCore:
+    def _core(
+        self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
+    ) -> DecodingCore:
         stop = StopRule(
             self.tokenizer.special.eom,
             request.max_tokens,
             _line_limit(self.tokenizer, request.max_lines),
         )
-        return DecodingCore(self.model, cache.kv, stop, Sampler(request.temperature, seed))
+        size = options.block_size
+        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size)
 
-    def _decode(
-        self, core: DecodingCore, first: tuple[int, float], prefilled: int, mode: str
-    ) -> Iterator[Step]:
-        core.commit([first[0]], [first[1]])
-        yield core.step(ForwardKind.PREFILL, prefilled, 0)
-        yield from MODES[mode](core, self.rule)
+    def _attempts(
+        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
+    ) -> Iterator[Attempt]:
+        """One hole and its decoding for each alternative, the best first."""
+        if request.mode == NATIVE:
+            return self._native_attempts(cache, request, options)
+        return self._prompted_attempts(cache, request, reading, options)
+
+    def _prompted_attempts(
+        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
+    ) -> Iterator[Attempt]:
+        for token, confidence, sampler in _openings(reading.logits, request):
+            core = self._core(cache, request, sampler, options)
+            core.commit([token], [confidence])
+            prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
+            yield core, chain([prefill], MODES[request.mode](core, options))
+
+    def _native_attempts(
+        self, cache: PromptCache, request: InfillRequest, options: ModeOptions
+    ) -> Iterator[Attempt]:
+        suffix = self.tokenizer.encode(request.suffix[: 8 * self.model.config.block_size])
+        right = RightContext.of(suffix, self.model.config.block_size)
+        lengths = [length for length in LENGTHS if length <= request.max_tokens]
+        sampler = Sampler(request.temperature, request.seed)
+        probe = self._core(cache, request, sampler, options)
+        found = probe_lengths(probe, right, lengths, options.lengths)
+        for rank, one in enumerate(found[: request.alternatives]):
+            core = self._core(cache, request, sampler, options)
+            core.forwards = probe.forwards if rank == 0 else 0
+            steps = native_infill(core, right, one.length, options.rule)
+            yield core, _then_trim_echo(core, steps, suffix)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -235,6 +288,31 @@ class Infiller:
         nats = sum(math.log(max(p, 1e-12)) for p in core.confidences) / len(core.confidences)
         assert core.finish is not None
         return InfillItem(text, math.exp(nats), core.finish)
+
+
+def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:
+    """Each alternative's first token, its probability, and the sampler that goes on with it.
+
+    An alternative that is sampled is one stream of random numbers from its first token on.
+    """
+    if request.temperature:
+        for index in range(request.alternatives):
+            sampler = Sampler(request.temperature, request.seed + index)
+            chosen = sampler.choose(logits)
+            yield int(chosen.token), float(chosen.confidence), sampler
+        return
+    best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
+    for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        yield token, confidence, Sampler()
+
+
+def _then_trim_echo(
+    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
+) -> Iterator[Step]:
+    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    yield from steps
+    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+    core.confidences = core.confidences[: len(core.tokens)]
 
 
 def first_lines(text: str, count: int) -> str:
@@ -256,4 +334,7 @@ def _line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequen
 
 def _without_repeats(items: list[InfillItem]) -> list[InfillItem]:
     """The first item of each text, in order."""
-    return list({item.text: item for item in reversed(items)}.values())[::-1]
+    first: dict[str, InfillItem] = {}
+    for item in items:
+        first.setdefault(item.text, item)
+    return list(first.values())

@@ -46,6 +46,12 @@ def spm_prompt(
     ]
 
 
+def plain_prompt(tokenizer: CodeTokenizer, prefix: str, limit: int) -> list[int]:
+    """The prefix alone, as left-to-right text; an end mark stands for an empty one."""
+    ids = tokenizer.encode(prefix)
+    return stepped_tail(ids, limit, max(1, limit // 4)) or [tokenizer.special.eot]
+
+
 def stepped_tail(ids: list[int], limit: int, step: int) -> list[int]:
     """The last ids, at most `limit`, after dropping a multiple of `step` from the start."""
     excess = max(0, len(ids) - limit)
@@ -56,9 +62,12 @@ def file_header(tokenizer: CodeTokenizer, path: str) -> list[int]:
     """The file's name and its folder's, or nothing for a document without a path."""
     if not path:
         return []
-    name = "/".join(PurePosixPath(path.replace("\\", "/")).parts[-2:])
+    name = "/".join(PurePosixPath(path.replace("\\", "/").lstrip("/")).parts[-2:])
     return [tokenizer.special.file, *tokenizer.encode(name)[-HEADER_TOKENS:]]
 
 
 HEADER_TOKENS = 20
-"""Most tokens of a file's name; with the markers, what a prompt needs beyond its budget."""
+"""Most tokens of a file's name."""
+
+PROMPT_OVERHEAD = HEADER_TOKENS + 4
+"""Most tokens of a prompt beyond its budget: the file's name and the four markers."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
+import torch.nn.functional as F
 from fim_kernels.attention import attend
 from fim_kernels.rms_norm import rms_norm
 from fim_kernels.rotary import apply_rotary
@@ -43,6 +44,11 @@ class NoisyBlocks:
     mask: Tensor
 
 
+AttentionPattern = Attention | NoisyBlocks | Tensor
+"""A boolean tensor `[T, T]` or `[B, T, T]` says who (row) sees whom (column) among the tokens of
+the forward; all see what the cache keeps."""
+
+
 class RMSNorm(nn.Module):
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -65,7 +71,7 @@ class SelfAttention(nn.Module):
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: Attention | NoisyBlocks, cache: KVCache | None
+        self, x: Tensor, where: Placement, attention: AttentionPattern, cache: KVCache | None
     ) -> Tensor:
         query, key, value = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -79,9 +85,18 @@ class SelfAttention(nn.Module):
             key, value = cache.write(self.layer, key, value)
         if isinstance(attention, NoisyBlocks):
             seen = attend_noisy_blocks(query, key, value, attention)
+        elif isinstance(attention, Tensor):
+            seen = attend(query, key, value, causal=False, mask=over_cache(attention, key))
         else:
             seen = attend(query, key, value, causal=attention is Attention.CAUSAL)
         return self.o_proj(seen.transpose(1, 2).flatten(2))
+
+
+def over_cache(pattern: Tensor, key: Tensor) -> Tensor:
+    """A pattern among new tokens `[(B,) T, T]` as the mask `[B or 1, 1, T, S]` over all S keys."""
+    cached = key.shape[2] - pattern.shape[-1]
+    pattern = pattern if pattern.ndim == 3 else pattern[None]
+    return F.pad(pattern, (cached, 0), value=True)[:, None]
 
 
 def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlocks) -> Tensor:
@@ -116,7 +131,7 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: Attention | NoisyBlocks, cache: KVCache | None
+        self, x: Tensor, where: Placement, attention: AttentionPattern, cache: KVCache | None
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), where, attention, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -183,7 +198,7 @@ class TriModeTransformer(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        attention: Attention | NoisyBlocks,
+        attention: AttentionPattern,
         cache: KVCache | None = None,
     ) -> Tensor:
         """One pass over T tokens that follow what the cache keeps.

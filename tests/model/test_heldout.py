@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fim_model.checkpoint import save_checkpoint
 from fim_model.evaluation import heldout
 from fim_model.evaluation.baselines import neighbouring_lines, ngram_copy, previous_line
 from fim_model.evaluation.filler import Fill, Hole
@@ -16,10 +19,12 @@ from fim_model.evaluation.heldout_holes import (
     Document,
     HeldoutHole,
     HoleKind,
+    Window,
     draw_holes,
     load_documents,
 )
 from fim_model.evaluation.jsonl import EvaluationDataError
+from fim_model.tokenizer import CodeTokenizer
 
 SOURCE = Path(heldout.__file__).read_text(encoding="utf-8")
 DOCUMENTS = [
@@ -28,6 +33,9 @@ DOCUMENTS = [
     Document("small", "c.py", "def first(items):\n    return items[0] if items else None\n"),
     Document("empty", "d.py", ""),
 ]
+
+
+WHOLE = Window(10**9, 10**9)
 
 
 def hole_at(marked: str, kind: HoleKind = "line") -> HeldoutHole:
@@ -56,7 +64,7 @@ def test_holes_are_what_their_kind_says(kind: HoleKind) -> None:
         if kind in ONE_LINE_KINDS:
             assert "\n" not in hole.answer
             assert hole.suffix.startswith("\n")
-            assert hole.hole().max_lines == 1
+            assert hole.hole(Window()).max_lines == 1
         if kind in ("line", "multi_line"):
             assert not line_before.strip()
             assert not hole.answer[0].isspace()
@@ -68,7 +76,7 @@ def test_holes_are_what_their_kind_says(kind: HoleKind) -> None:
             assert hole.answer.count("\n") <= 2
         if kind == "multi_line":
             assert 1 <= hole.answer.count("\n") <= 4
-            assert hole.hole().max_lines is None
+            assert hole.hole(Window()).max_lines is None
 
 
 def test_the_same_seed_draws_the_same_holes_whatever_else_is_drawn() -> None:
@@ -89,6 +97,22 @@ def test_too_few_documents_are_named() -> None:
         draw_holes(DOCUMENTS[2:], "line", 50, seed=0)
     with pytest.raises(ValueError, match="only 0 of 1"):
         draw_holes([], "line", 1, seed=0)
+    with pytest.raises(ValueError, match="0 line holes"):
+        draw_holes(DOCUMENTS, "line", 0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("ab\ncd\nef", "cd\nef", "ab\ncd\n"),  # 7 characters would begin and end inside a line
+        ("a\nb", "a\nb", "a\nb"),
+        ("abcdefghij", "defghij", "abcdefg"),
+        ("abc\ndefghi\njkl", "jkl", "abc\n"),
+    ],
+)
+def test_a_window_ends_between_lines(text: str, before: str, after: str) -> None:
+    window = Window(prefix_chars=7, suffix_chars=7)
+    assert (window.before(text), window.after(text)) == (before, after)
 
 
 # --- baselines -----------------------------------------------------------------------------------
@@ -145,7 +169,7 @@ def test_ngram_copy_never_sees_the_answer() -> None:
 def test_an_oracle_is_perfect_and_a_wrong_filler_is_not() -> None:
     holes = [hole for kind in KINDS for hole in draw_holes(DOCUMENTS, kind, 5, seed=0)]
     answers = oracle(holes)
-    right = heldout.evaluate(holes, lambda hole: Fill(answers[hole.prefix, hole.suffix]))
+    right = heldout.evaluate(holes, lambda hole: Fill(answers[hole.prefix, hole.suffix]), WHOLE)
     assert set(right) == {*KINDS, "one_line", "overall"}
     assert right["overall"].n == 25
     assert right["one_line"].n == 15
@@ -204,6 +228,58 @@ def write_corpus(path: Path) -> Path:
 
 def test_a_corpus_is_read_back(tmp_path: Path) -> None:
     assert load_documents(write_corpus(tmp_path / "heldout.jsonl.gz")) == DOCUMENTS
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tiny: Any,
+    tiny_tokenizer: CodeTokenizer,
+    tiny_tokenizer_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(tiny.model(vocab_size=tiny_tokenizer.vocab_size), folder)
+    shutil.copy(tiny_tokenizer_file, folder / "tokenizer.json")
+    return folder
+
+
+def test_the_command_prints_one_json_object_the_same_each_time(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--model", str(checkpoint), "--per-kind", "1", "--json"]
+    runs = []
+    for _ in range(2):
+        assert heldout.main([*command, "--mode", "diffusion"]) == 0
+        runs.append(json.loads(capsys.readouterr().out))
+    first, second = runs
+    assert (first["model"], first["mode"], first["n_per_kind"]) == (str(checkpoint), "diffusion", 1)
+    for name in (*KINDS, "one_line", "overall"):
+        for timing in ("p50_ms", "p95_ms"):
+            assert first[name].pop(timing) > 0
+            second[name].pop(timing)
+        assert first[name]["forwards_per_task"] >= 2
+    assert first == second
+    assert first["overall"]["n"] == 5
+
+
+def test_the_table_has_a_row_for_each_kind(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--model", str(checkpoint), "--per-kind", "1"]
+    assert heldout.main(command) == 0
+    table = capsys.readouterr().out
+    assert all(kind in table for kind in KINDS)
+
+
+def test_a_missing_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_corpus(tmp_path / "heldout.jsonl.gz")
+    command = ["--data", str(data), "--per-kind", "1", "--model", str(tmp_path / "none")]
+    assert heldout.main(command) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert heldout.main([*command, "--prefix-chars", "0"]) == 2
+    assert "window" in capsys.readouterr().err
 
 
 def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,21 +7,25 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fim_model.evaluation import sandbox
-from fim_model.evaluation.filler import Fill, Hole
+from fim_model.evaluation.filler import Fill, Hole, Mode, model_filler
 from fim_model.evaluation.humaneval_infilling import (
     Task,
     evaluate,
+    evaluate_model,
     load_tasks,
     spread_sample,
 )
 from fim_model.evaluation.jsonl import EvaluationDataError
 from fim_model.evaluation.metrics import cost_of, edit_similarity, percentile
 from fim_model.evaluation.sandbox import Limits, run_program
+from fim_model.infill import Infiller, InfillResult
+from fim_model.tokenizer import CodeTokenizer
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "humaneval-infilling"
 SINGLE_LINE = DATA / "HumanEval-SingleLineInfilling.jsonl.gz"
@@ -43,7 +47,7 @@ SPAN = Task(
     canonical_solution="urn 2",
     test=DOUBLE.test,
 )
-QUICK = Limits(wall_seconds=10, cpu_seconds=1, memory_mib=256)
+QUICK = Limits(wall_seconds=60, cpu_seconds=1, memory_mib=256)
 
 
 def graded(task: Task, text: str) -> tuple[float, float]:
@@ -276,3 +280,53 @@ def test_canonical_solutions_pass_and_empty_ones_hardly(path: Path) -> None:
     wrong = evaluate(tasks, lambda hole: Fill("    raise NotImplementedError"))
     assert wrong.exact_match == 0.0
     assert wrong.pass_at_1 < 10.0
+
+
+# --- with a model --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
+def test_a_random_model_is_graded_the_same_each_time(
+    mode: Mode, tiny: Any, tiny_tokenizer: CodeTokenizer, tmp_path: Path
+) -> None:
+    data = tmp_path / "tasks.jsonl.gz"
+    data.write_bytes(
+        gzip.compress("".join(json.dumps(asdict(one)) + "\n" for one in (DOUBLE, SPAN)).encode())
+    )
+    infiller = Infiller(tiny.model(vocab_size=tiny_tokenizer.vocab_size), tiny_tokenizer)
+    first, second = (
+        evaluate_model(infiller, data, model="tiny", mode=mode, limit=None) for _ in range(2)
+    )
+    assert (first["n"], first["model"], first["mode"], first["data"]) == (
+        2,
+        "tiny",
+        mode,
+        data.name,
+    )
+    assert first["pass_at_1"] == 0.0
+    assert first["forwards_per_task"] >= 2
+    assert first["p95_ms"] >= first["p50_ms"] > 0
+    for timing in ("p50_ms", "p95_ms"):
+        del first[timing], second[timing]
+    assert first == second
+
+
+def test_a_model_is_asked_cold_and_with_the_holes_limits(
+    tiny: Any, tiny_tokenizer: CodeTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infiller = Infiller(tiny.model(vocab_size=tiny_tokenizer.vocab_size), tiny_tokenizer)
+    results: list[InfillResult] = []
+    infill = infiller.infill
+    monkeypatch.setattr(infiller, "infill", lambda request: keep(results, infill(request)))
+    fill = model_filler(infiller, mode="ar")
+    hole = Hole("def f(", ")\n", max_tokens=5, max_lines=1)
+    fills = [fill(hole), fill(hole)]
+    assert fills[0].tokens <= 5
+    assert fills[0].text == fills[1].text
+    assert [result.reused_tokens for result in results] == [0, 0]
+    assert [one.forwards for one in fills] == [result.forwards for result in results]
+
+
+def keep(kept: list[InfillResult], result: InfillResult) -> InfillResult:
+    kept.append(result)
+    return result

@@ -30,18 +30,18 @@ from fim_server.backends.base import (
 class ScriptedBackend:
     """Implements Backend, and keeps what it was asked and what was stopped."""
 
-    def __init__(self, load_problem: str = "") -> None:
+    def __init__(self, load_problem: str = "", loads_for_s: float = 0) -> None:
         self.load_problem = load_problem
-        self.may_load = asyncio.Event()
-        self.may_load.set()
+        self.loads_for_s = loads_for_s
         self.asked: list[CompletionRequest] = []
         self.arrivals: asyncio.Queue[CompletionRequest] = asyncio.Queue()
         self.stopped: list[CompletionRequest] = []
         self.closed = False
 
     async def start(self, progress: Callable[[str, float], None]) -> None:
+        await asyncio.sleep(self.loads_for_s / 2)
         progress("Loading", 0.5)
-        await self.may_load.wait()
+        await asyncio.sleep(self.loads_for_s / 2)
         if self.load_problem:
             raise BackendError(self.load_problem)
 
@@ -76,10 +76,10 @@ def main() -> int:
         sys.stdout.write("noise that a library prints\n")
         sys.stdout.flush()
         os.write(1, b"noise that C code prints\n")
-        backend = ScriptedBackend(os.environ.get("SCRIPTED_LOAD_PROBLEM", ""))
-        if "SCRIPTED_NEVER_LOADS" in os.environ:
-            backend.may_load.clear()
-        return backend
+        return ScriptedBackend(
+            os.environ.get("SCRIPTED_LOAD_PROBLEM", ""),
+            float(os.environ.get("SCRIPTED_LOADS_FOR", "0")),
+        )
 
     return run_stdio(Settings(), factory)
 

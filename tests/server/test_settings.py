@@ -43,8 +43,8 @@ def test_nothing_set_leaves_the_defaults(options: object) -> None:
     [
         ("mode", "autoregressive", "one of ar, diffusion, self_speculation"),
         ("mode", ["ar"], "one of ar, diffusion, self_speculation"),
-        ("maxTokens", 0, "a whole number from 1 to 1024"),
-        ("maxTokens", "64", "a whole number from 1 to 1024"),
+        ("maxTokens", 0, "a whole number from 1 to 256"),
+        ("maxTokens", "64", "a whole number from 1 to 256"),
         ("maxLines", 2.5, "a whole number from 1 to 100"),
         ("alternatives", True, "a whole number from 1 to 10"),
         ("threads", -1, "a whole number from 1 to 256"),

@@ -35,6 +35,17 @@ class Canvas:
         canvas.tokens[0], canvas.confidence[0], canvas.masked[0] = seed, confidence, False
         return canvas
 
+    @classmethod
+    def of(cls, tokens: Tensor, mask_id: int) -> Canvas:
+        """A block as it is, its mask ids being masks; what is a token already is context."""
+        masked = tokens == mask_id
+        return cls(tokens.clone(), masked, (~masked).float(), torch.zeros_like(tokens))
+
+    @classmethod
+    def with_masks(cls, tokens: Tensor, where: Tensor, mask_id: int) -> Canvas:
+        """A copy of tokens `[B]` that are masks again at `where` (bool `[B]`)."""
+        return cls.of(tokens.masked_fill(where, mask_id), mask_id)
+
     def commit(self, where: Tensor, tokens: Tensor, confidence: Tensor) -> None:
         """Turn the masks at `where` (bool `[B]`) into tokens (`[B]`, read only there)."""
         self.age[~self.masked] += 1

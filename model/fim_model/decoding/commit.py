@@ -6,10 +6,12 @@ confident mask, so that a block always gets done.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from fim_kernels.token_scores import TokenScores
 from torch import Tensor
 
@@ -61,8 +63,9 @@ class EntropyBound:
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         entropy = scores.entropy.masked_fill(~masked, torch.inf)
         ordered, order = entropy.sort()
-        fits = ordered.cumsum(0) - ordered <= self.gamma
-        count = max(1, int((fits & ordered.isfinite()).sum()))
+        all_but_highest = F.pad(ordered.cumsum(0)[:-1], (1, 0))
+        fits = (all_but_highest <= self.gamma) & ordered.isfinite()
+        count = max(1, int(fits.sum()))
         return _at(order[:count], masked)
 
 
@@ -72,8 +75,31 @@ class Leftmost:
 
     count: int = 1
 
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, not {self.count}: a block must get done")
+
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         return masked & (masked.cumsum(0) <= self.count)
+
+
+RULES: Mapping[str, Callable[[float], CommitRule]] = {
+    "confidence": ConfidenceThreshold,
+    "factor": Factor,
+    "entropy": EntropyBound,
+    "leftmost": lambda count: Leftmost(int(count)),
+}
+
+
+def parse_rule(text: str) -> CommitRule:
+    """A rule from its name and number, such as `confidence:0.9`. Raises ValueError."""
+    name, _, number = text.partition(":")
+    if name not in RULES:
+        raise ValueError(f"commit rule {name!r} is unknown; known are {', '.join(RULES)}")
+    try:
+        return RULES[name](float(number))
+    except ValueError:
+        raise ValueError(f"commit rule {text!r}: a number is expected after the colon") from None
 
 
 def _most_confident(scores: TokenScores, masked: Tensor) -> Tensor:

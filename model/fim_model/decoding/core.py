@@ -18,7 +18,7 @@ from torch import Tensor
 from fim_model.cache import KVCache
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.sampling import Sampler
-from fim_model.transformer import Attention, TriModeTransformer
+from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
 
 
 class ForwardKind(Enum):
@@ -26,10 +26,11 @@ class ForwardKind(Enum):
     CAUSAL = "causal"
     DRAFT = "draft"
     VERIFY = "verify"
+    SCORE = "score"
 
 
-Finish = Literal["eom", "lines", "length"]
-"""Why a hole is done: end-of-middle, the lines asked for, or the token limit."""
+Finish = Literal["eom", "lines", "length", "filled"]
+"""Why a hole is done: end-of-middle, the lines asked for, the token limit, or no mask left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class DecodingCore:
         block_size: int | None = None,
     ) -> None:
         self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
-        self.block_size = block_size or model.config.block_size
+        self.block_size = model.config.block_size if block_size is None else block_size
         if self.block_size < 2:
             raise ValueError(f"block size must be at least 2, not {self.block_size}")
         self.tokens: list[int] = []
@@ -110,21 +111,21 @@ class DecodingCore:
 
         Its keys are scratch: the next forward overwrites them.
         """
-        hidden = self._forward(canvas.tokens, Attention.BLOCK)
-        return self._logits(hidden[canvas.masked])
+        hidden = self.forward(canvas.tokens, Attention.BLOCK)
+        return self.logits(hidden[canvas.masked])
 
     def causal(self, tokens: Tensor) -> Tensor:
         """One causal forward; logits `[T, V]`, row i predicts what follows token i.
 
         The caller says by `keep` how many of the T tokens stand.
         """
-        return self._logits(self._forward(tokens, Attention.CAUSAL))
+        return self.logits(self.forward(tokens, Attention.CAUSAL))
 
     def next_seed(self, tokens: Tensor) -> None:
         """Write the keys of `tokens`, which stand, and commit the one token that follows them."""
-        hidden = self._forward(tokens, Attention.CAUSAL)
+        hidden = self.forward(tokens, Attention.CAUSAL)
         self.keep(len(tokens))
-        self.commit_choice(self._logits(hidden[-1:]))
+        self.commit_choice(self.logits(hidden[-1:]))
 
     def commit_choice(self, logits: Tensor) -> None:
         """Commit the sampler's choice from `[1, V]` logits."""
@@ -153,13 +154,19 @@ class DecodingCore:
         )
 
     @torch.inference_mode()
-    def _forward(self, tokens: Tensor, attention: Attention) -> Tensor:
-        """Hidden states `[T, D]` of tokens `[T]` placed right behind what the cache keeps."""
+    def forward(
+        self, tokens: Tensor, attention: AttentionPattern, positions: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states `[T, D]` of tokens `[T]` placed behind what the cache keeps.
+
+        positions: int64 `[T]`; None for one after the other.
+        """
         self.forwards += 1
-        start = self.cache.length
-        positions = torch.arange(start, start + len(tokens))[None]
-        return self.model(tokens[None], positions, attention, self.cache)[0]
+        if positions is None:
+            positions = torch.arange(self.cache.length, self.cache.length + len(tokens))
+        return self.model(tokens[None], positions[None], attention, self.cache)[0]
 
     @torch.inference_mode()
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """`[T, V]` of hidden states `[T, D]`: only for rows that somebody reads."""
         return self.model.logits(hidden)

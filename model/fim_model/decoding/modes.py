@@ -1,17 +1,42 @@
-"""The modes by name: the same weights, three ways to fill a hole."""
+"""The modes by name: the same weights, several ways to fill a hole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fim_model.decoding.ar import autoregressive
-from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
+from fim_model.decoding.native import LengthCalibration
+from fim_model.decoding.quadratic import quadratic_speculation
 from fim_model.decoding.speculation import self_speculation
 
-MODES: Mapping[str, Callable[[DecodingCore, CommitRule], Mode]] = {
-    "ar": lambda core, rule: autoregressive(core),
-    "diffusion": diffusion,
-    "self_speculation": lambda core, rule: self_speculation(core),
+
+@dataclass(frozen=True, slots=True)
+class ModeOptions:
+    """What a mode can be told.
+
+    width_budget: positions a forward may have (quadratic). block_size: positions denoised or
+    drafted together, None for what the model was trained with. lengths: the model's average
+    confidence by hole length (native).
+    """
+
+    rule: CommitRule = field(default_factory=ConfidenceThreshold)
+    width_budget: int = 72
+    block_size: int | None = None
+    lengths: LengthCalibration = field(default_factory=LengthCalibration)
+
+
+MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
+    "ar": lambda core, options: autoregressive(core),
+    "diffusion": lambda core, options: diffusion(core, options.rule),
+    "self_speculation": lambda core, options: self_speculation(core),
+    "quadratic_speculation": lambda core, options: quadratic_speculation(
+        core, options.width_budget
+    ),
 }
+
+NATIVE = "native"
+"""Infilling without FIM training (`decoding/native.py`): another prompt, and lengths to choose."""

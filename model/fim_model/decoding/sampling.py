@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ class Sampler:
     """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
 
     def __init__(self, temperature: float = 0.0, seed: int = 0) -> None:
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {temperature}")
         self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
@@ -48,15 +49,19 @@ class Sampler:
         `min(1, p(x) / q(x))`, the first refused one is redrawn from `max(p - q, 0)`, which leaves
         exactly the distribution p (Leviathan et al., arXiv 2211.17192).
         """
-        if draft.probabilities is None:
+        if not self.temperature:
             return _accept_greedy(logits, draft.tokens)
+        if draft.probabilities is None:
+            raise ValueError("a draft for sampling needs the distributions it was drawn from")
         target = self.distribution(logits)
         for i, token in enumerate(draft.tokens.tolist()):
             p, q = target[i], draft.probabilities[i]
             if torch.rand((), generator=self.generator) * q[token] < p[token]:
                 continue
             kept = draft.tokens[:i]
-            bonus = int(self.draw((p - q).clamp_min(0)[None]))
+            left = (p - q).clamp_min(0)
+            # p and q that differ by rounding alone can leave nothing to draw from.
+            bonus = int(self.draw((left if left.any() else p)[None]))
             return _accepted(target, kept, bonus)
         return _accepted(target, draft.tokens, int(self.draw(target[-1:])))
 
@@ -67,6 +72,12 @@ class Draft:
 
     scores: TokenScores
     probabilities: Tensor | None
+
+    @classmethod
+    def nothing(cls) -> Draft:
+        """A draft of no tokens: verification then just chooses the next one."""
+        empty = torch.empty(0)
+        return cls(TokenScores(empty.long(), empty, empty), empty[:, None])
 
     @property
     def tokens(self) -> Tensor:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from fim_model.infill import Infiller
 
-Mode = Literal["ar", "diffusion", "self_speculation"]
-Finish = Literal["eom", "lines", "length"]
+Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
+Finish = Literal["eom", "lines", "length", "filled"]
 """Why a fill ended: the model's end-of-middle token, the line limit, the token limit."""
 
 
@@ -46,7 +46,7 @@ Filler = Callable[[Hole], Fill]
 def model_filler(
     infiller: Infiller,
     *,
-    mode: Mode = "self_speculation",
+    mode: str = "self_speculation",
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Filler:

@@ -28,6 +28,7 @@ from fim_model.evaluation.heldout_holes import (
     KINDS,
     ONE_LINE_KINDS,
     HeldoutHole,
+    Window,
     draw_holes,
     load_documents,
 )
@@ -66,12 +67,17 @@ class Score:
 def evaluate(
     holes: Sequence[HeldoutHole],
     fill: Filler,
+    window: Window | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Score]:
-    """Fill every hole once; a score for each kind present, then for each group present."""
+    """Fill every hole once; a score for each kind present, then for each group present.
+
+    The filler sees each hole through `window`; the baselines see the whole file.
+    """
+    window = window or Window()
     fills = []
     for done, hole in enumerate(holes, start=1):
-        fills.append(fill(hole.hole()))
+        fills.append(fill(hole.hole(window)))
         if progress:
             progress(done, len(holes))
     scores = {}
@@ -127,6 +133,7 @@ def evaluate_model(
     per_kind: int,
     seed: int,
     threads: int | None,
+    window: Window,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Load a model, grade it on `per_kind` holes of every kind, return the JSON object.
@@ -138,8 +145,15 @@ def evaluate_model(
     documents = load_documents(data)
     holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, seed)]
     infiller = Infiller.load(model, threads=threads)
-    scores = evaluate(holes, model_filler(infiller, mode=mode, seed=seed), progress)
-    setting = {"data": data.name, "model": model or "default", "mode": mode, "seed": seed}
+    scores = evaluate(holes, model_filler(infiller, mode=mode, seed=seed), window, progress)
+    setting = {
+        "data": data.name,
+        "model": model or "default",
+        "mode": mode,
+        "seed": seed,
+        "n_per_kind": per_kind,
+        **asdict(window),
+    }
     return setting | {name: score.as_json() for name, score in scores.items()}
 
 
@@ -152,14 +166,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-kind", type=int, default=100, help="holes of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn holes")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    for side, most in asdict(Window()).items():
+        parser.add_argument(
+            f"--{side.replace('_', '-')}", type=int, default=most, help="what the model may see"
+        )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     given = vars(parser.parse_args(argv))
     as_json = given.pop("json")
+    sides = given.pop("prefix_chars"), given.pop("suffix_chars")
     try:
         with Progress(console=Console(stderr=True), disable=as_json, transient=True) as bar:
             task = bar.add_task("holes", total=None)
             figures = evaluate_model(
                 **given,
+                window=Window(*sides),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except ValueError as error:
@@ -173,20 +193,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(figures: dict[str, Any]) -> Table:
-    """One row for each kind: the model's figures in %, then each baseline's exact match."""
-    columns = {
-        "n": "n",
-        "exact_match": "exact",
-        "edit_similarity": "similar",
-        "ended": "ended",
-        "tokens_per_forward": "tok/fwd",
-        "p50_ms": "p50 ms",
+    """One row for each kind: the model's figures, then each baseline's exact match."""
+    model = {
+        "n": ("n", 0),
+        "exact_match": ("exact", 1),
+        "edit_similarity": ("similar", 1),
+        "ended": ("ended", 1),
+        "tokens_per_forward": ("TPF", 2),
+        "p50_ms": ("p50 ms", 0),
     }
-    table = Table("", *columns.values(), *BASELINES, title=f"{figures['model']}, {figures['mode']}")
+    copying = {"previous_line": "above", "neighbouring_lines": "beside", "ngram_copy": "n-gram"}
+    title = f"{figures['model']}, {figures['mode']} (shares in %)"
+    table = Table(title=title, box=None, pad_edge=False)
+    table.add_column("hole", no_wrap=True)
+    for header in [*(header for header, _ in model.values()), *copying.values()]:
+        table.add_column(header, justify="right", no_wrap=True)
     for name in (*KINDS, *GROUPS):
         row = figures[name]
-        copies = [row["baselines"][baseline]["exact_match"] for baseline in BASELINES]
-        table.add_row(name, *map(str, [row[column] for column in columns] + copies))
+        cells = [f"{row[key]:.{digits}f}" for key, (_, digits) in model.items()]
+        copies = [f"{row['baselines'][key]['exact_match']:.1f}" for key in copying]
+        table.add_row(name, *cells, *copies)
     return table
 
 

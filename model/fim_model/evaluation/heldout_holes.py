@@ -34,6 +34,34 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """At most so many characters of each side, cut between lines where there are any.
+
+    The defaults are what the language server shows its model.
+    """
+
+    prefix_chars: int = 1200
+    suffix_chars: int = 500
+
+    def __post_init__(self) -> None:
+        if self.prefix_chars < 1 or self.suffix_chars < 1:
+            raise ValueError("a window needs at least one character on each side")
+
+    def before(self, text: str) -> str:
+        """The end of `text`, from a line start."""
+        if len(text) <= self.prefix_chars:
+            return text
+        start = len(text) - self.prefix_chars
+        return text[text.find("\n", start - 1) + 1 or start :]
+
+    def after(self, text: str) -> str:
+        """The beginning of `text`, to the end of a line."""
+        if len(text) <= self.suffix_chars:
+            return text
+        return text[: text.rfind("\n", 0, self.suffix_chars) + 1 or self.suffix_chars]
+
+
+@dataclass(frozen=True, slots=True)
 class HeldoutHole:
     """Characters `[start, end)` of a document, taken out."""
 
@@ -54,11 +82,11 @@ class HeldoutHole:
     def suffix(self) -> str:
         return self.document.text[self.end :]
 
-    def hole(self) -> Hole:
-        """What a filler may see: the text on both sides, and that one-line kinds are one line."""
+    def hole(self, window: Window) -> Hole:
+        """What a filler may see: a window of both sides, and that one-line kinds are one line."""
         return Hole(
-            prefix=self.prefix,
-            suffix=self.suffix,
+            prefix=window.before(self.prefix),
+            suffix=window.after(self.suffix),
             path=self.document.path,
             max_tokens=KINDS[self.kind].most_tokens,
             max_lines=1 if self.kind in ONE_LINE_KINDS else None,
@@ -75,8 +103,10 @@ def draw_holes(
 ) -> list[HeldoutHole]:
     """`count` different holes of one kind, the same for the same documents and seed.
 
-    Raises ValueError if the documents do not hold that many.
+    Raises ValueError if the documents do not hold that many, and for a count under 1.
     """
+    if count < 1:
+        raise ValueError(f"{count} {kind} holes: at least one of each kind is needed")
     rng = Random(f"{seed} {kind}")
     projects: dict[str, list[Document]] = {}
     for document in documents:

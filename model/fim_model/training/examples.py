@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from fim_model.prompt import HEADER_TOKENS, PromptBudget, spm_prompt
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, spm_prompt
 from fim_model.tokenizer import CodeTokenizer
 
 
@@ -130,7 +130,7 @@ class ExampleStream:
         self, text: str, start: int, end: int, path: str, rng: Random, room: int
     ) -> list[int]:
         """A prompt that fills its room; how much of it is suffix varies, down to nothing."""
-        room -= HEADER_TOKENS + 4
+        room -= PROMPT_OVERHEAD
         suffix = 0 if rng.random() < 0.12 else rng.randint(8, max(8, min(128, room // 3)))
         budget = PromptBudget(total=room, suffix=suffix)
         before = text[max(0, start - 5 * room) : start]

@@ -99,9 +99,7 @@ def _fill_clean(
     batch.target[row, : size - 1] = tokens[1:]
     weight = torch.ones(size - 1)
     weight[max(example.middle - 1, 0) :] = noise.middle_weight
-    # Where a marker comes is our choice of window, nothing a model could know.
-    markers = torch.tensor([special.suffix, special.prefix, special.middle, special.file])
-    weight[torch.isin(tokens[1:], markers)] = 0
+    weight[_is_marker(tokens[1:], special)] = 0
     batch.ar_weight[row, : size - 1] = weight
 
 
@@ -129,7 +127,14 @@ def _fill_noisy(
     batch.target[row, here] = torch.tensor(clean)
     weight = torch.tensor(masked, dtype=torch.float32)
     weight[ink:] *= 0.25
+    weight[_is_marker(torch.tensor(clean), special)] = 0
     batch.diffusion_weight[row, here] = weight
+
+
+def _is_marker(tokens: Tensor, special: SpecialTokens) -> Tensor:
+    """Where a prompt's marker stands: that is our choice of window, nothing a model could know."""
+    markers = [special.suffix, special.prefix, special.middle, special.file]
+    return torch.isin(tokens, torch.tensor(markers))
 
 
 def _choose_blocks(example: Example, noise: NoiseSettings, rng: Random) -> list[int]:

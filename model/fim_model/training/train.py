@@ -12,9 +12,10 @@ import json
 import logging
 import math
 import shutil
+import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,8 +25,8 @@ import torch
 from torch import nn
 
 from fim_model.checkpoint import TOKENIZER, save_checkpoint
-from fim_model.config import ModelConfig, RopeConfig
-from fim_model.tokenizer import CodeTokenizer
+from fim_model.config import ConfigError, ModelConfig, RopeConfig
+from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.training.examples import ExampleStream, SourceFile
 from fim_model.training.objective import (
     Batch,
@@ -69,13 +70,27 @@ class TrainConfig:
     save_every: int = 100
     validate_every: int = 200
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("rows", 1), ("length", 64), ("warmup", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 < self.cooldown <= 1:
+            raise ConfigError(f"cooldown must be a share of the steps, not {self.cooldown}")
+
     @classmethod
     def read(cls, path: Path) -> TrainConfig:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        """Read a TOML file. Raises ConfigError, which names the file and the key."""
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
+            raise ConfigError(f"{path}: cannot be read as TOML ({broken})") from None
         known = {field.name for field in fields(cls)}
         if unknown := sorted(raw.keys() - known):
-            raise SystemExit(f"{path}: unknown key {unknown[0]!r}; known are {sorted(known)}")
-        return cls(**raw)
+            raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known are {sorted(known)}")
+        try:
+            return cls(**raw)
+        except (ConfigError, TypeError) as wrong:
+            raise ConfigError(f"{path}: {wrong}") from None
 
     def model(self, tokenizer: CodeTokenizer) -> ModelConfig:
         return ModelConfig(
@@ -88,6 +103,8 @@ class TrainConfig:
             intermediate_size=self.intermediate_size,
             mask_token_id=tokenizer.special.mask,
             block_size=self.block_size,
+            # What the model has seen: further positions cost it quality (no YaRN is trained).
+            max_position_embeddings=self.length,
             rope=RopeConfig(),
         )
 
@@ -96,7 +113,12 @@ class TrainConfig:
 
 
 def read_split(path: Path) -> list[SourceFile]:
-    """A corpus split: one `{"project", "path", "text"}` a line, gzipped."""
+    """A corpus split: one `{"project", "path", "text"}` a line, gzipped.
+
+    Raises ConfigError where there is none.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no {path}; build it with python -m fim_model.training.corpus")
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = (json.loads(line) for line in lines)
         return [SourceFile(row["path"], row["text"]) for row in rows]
@@ -219,7 +241,10 @@ class Run:
             (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
             return
         state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError:
+            raise ConfigError(f"{path} is of a model of another shape; change 'out'") from None
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tokens, self.seconds = state["progress"]
@@ -269,14 +294,21 @@ def _parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, or go on training. Exit code 2 where the config or its files are no good."""
+    parser = argparse.ArgumentParser(prog="python -m fim_model.training.train", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="a TOML file of TrainConfig")
-    config = TrainConfig.read(parser.parse_args().config)
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(config.threads)
-    Run(config).train()
+    try:
+        config = TrainConfig.read(arguments.config)
+        torch.set_num_threads(config.threads)
+        Run(config).train()
+    except (ConfigError, TokenizerError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

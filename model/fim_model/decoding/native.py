@@ -1,0 +1,155 @@
+"""Native infilling: a hole inside one bidirectional block, for block diffusion models without FIM.
+
+The prompt is the plain prefix. A hole of L tokens is the block `[MASK x L, suffix head]` behind it:
+the masks see the prefix through the cache and the beginning of the suffix in their own block, both
+within the block size the model was trained for. A longer hole is filled block by block while the
+suffix head stays in view, at its true distance.
+
+How long the hole is, nobody knows. As in CAL (arXiv 2602.00476) `Phi(L)`, the mean top-1
+probability over L masks in the first forward, is compared across lengths after dividing by what the
+model's Phi(L) is on average; all lengths are probed as rows of one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from fim_kernels.token_scores import score_tokens
+from torch import Tensor
+
+from fim_model.decoding.canvas import Canvas
+from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
+from fim_model.transformer import Attention
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
+"""Hole lengths that are tried; 139 positions in one forward with a block of 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthCalibration:
+    """The model's average Phi(L) by L, measured on text; lengths between are interpolated.
+
+    Empty means not measured: Phi is then taken as it is.
+    """
+
+    mean: Mapping[int, float] = field(default_factory=dict)
+
+    def at(self, length: int) -> float:
+        if not self.mean:
+            return 1.0
+        below = max((known for known in self.mean if known <= length), default=min(self.mean))
+        above = min((known for known in self.mean if known >= length), default=max(self.mean))
+        share = (length - below) / (above - below) if above > below else 0.0
+        return self.mean[below] * (1 - share) + self.mean[above] * share
+
+
+@dataclass(frozen=True, slots=True)
+class RightContext:
+    """The first tokens of the suffix, int64 `[S]`, as they stand at the end of a block."""
+
+    head: Tensor
+
+    @classmethod
+    def of(cls, suffix: Sequence[int], block_size: int) -> RightContext:
+        """As much of the suffix as leaves three quarters of the block to masks."""
+        return cls(torch.tensor(suffix[: max(1, block_size // 4)], dtype=torch.int64))
+
+    def room(self, block_size: int) -> int:
+        """Masks that fit a block beside the suffix head."""
+        return block_size - len(self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class LengthScore:
+    """A hole length and its calibrated Phi."""
+
+    length: int
+    score: float
+
+
+def probe_lengths(
+    core: DecodingCore,
+    right: RightContext,
+    lengths: Sequence[int] = LENGTHS,
+    calibration: LengthCalibration | None = None,
+) -> list[LengthScore]:
+    """Every length tried in one forward, best first."""
+    curve = calibration or LengthCalibration()
+    room = right.room(core.block_size)
+    blocks = [_block(core, right, min(length, room), length) for length in lengths]
+    sizes = torch.tensor([len(tokens) for tokens, _ in blocks])
+    row = torch.arange(len(blocks)).repeat_interleave(sizes)
+    tokens = torch.cat([tokens for tokens, _ in blocks])
+    positions = torch.cat([positions for _, positions in blocks])
+    hidden = core.forward(tokens, row[:, None] == row, positions + core.cache.length)
+    masked = tokens == core.model.config.mask_token_id
+    confidence = score_tokens(core.logits(hidden[masked])).confidence
+    totals = torch.zeros(len(blocks)).index_add(0, row[masked], confidence)
+    phi = totals / torch.zeros(len(blocks)).index_add(0, row[masked], torch.ones_like(confidence))
+    found = [
+        LengthScore(length, value / curve.at(length))
+        for length, value in zip(lengths, phi.tolist(), strict=True)
+    ]
+    return sorted(found, key=lambda one: -one.score)
+
+
+def native_infill(core: DecodingCore, right: RightContext, length: int, rule: CommitRule) -> Mode:
+    """Fill a hole of `length` tokens; the cache keeps exactly the prefix, nothing is committed."""
+    left = length
+    while core.finish is None:
+        size = min(left, right.room(core.block_size))
+        tokens, positions = _block(core, right, size, left)
+        canvas = Canvas.of(tokens, core.model.config.mask_token_id)
+        while canvas.masked.any():
+            hidden = core.forward(canvas.tokens, Attention.BLOCK, positions + core.cache.length)
+            logits = core.logits(hidden[canvas.masked])
+            scores = canvas.spread(core.sampler.choose(logits))
+            revealed = rule(scores, canvas.masked)
+            canvas.commit(revealed, scores.token, scores.confidence)
+            yield _step(core, canvas, size, revealed)
+        left -= size
+        filled = canvas.tokens[:size]
+        core.commit(filled.tolist(), canvas.confidence[:size].tolist())
+        if core.finish is None and not left:
+            core.finish = "filled"
+        if core.finish is None:
+            before = len(core.tokens)
+            core.forward(filled, Attention.CAUSAL)
+            core.keep(size)
+            yield core.step(ForwardKind.VERIFY, size, before)
+
+
+def without_echo(hole: Sequence[int], suffix: Sequence[int], shortest: int = 2) -> list[int]:
+    """The hole without an end that repeats the suffix's beginning, if at least `shortest` long.
+
+    An oversized hole is readily filled with a copy of what follows it.
+    """
+    for size in range(min(len(hole), len(suffix)), shortest - 1, -1):
+        if list(hole[-size:]) == list(suffix[:size]):
+            return list(hole[:-size])
+    return list(hole)
+
+
+def _block(core: DecodingCore, right: RightContext, size: int, left: int) -> tuple[Tensor, Tensor]:
+    """Tokens `[size masks, suffix head]` and their positions behind the cache, int64.
+
+    The suffix head stands `left` positions on, where it is once all of the hole is filled.
+    """
+    masks = torch.full((size,), core.model.config.mask_token_id)
+    behind = torch.arange(left, left + len(right.head))
+    return torch.cat((masks, right.head)), torch.cat((torch.arange(size), behind))
+
+
+def _step(core: DecodingCore, canvas: Canvas, size: int, revealed: Tensor) -> Step:
+    offset = len(core.tokens)
+    where = revealed.nonzero().squeeze(1)
+    return Step(
+        ForwardKind.DRAFT,
+        len(canvas.tokens),
+        (*core.tokens, *canvas.tokens[:size].tolist()),
+        tuple((where + offset).tolist()),
+        tuple(canvas.confidence[where].tolist()),
+    )

@@ -1,0 +1,130 @@
+"""The modes once more, slow and plain: what cached decoding must equal, token for token.
+
+There is no cache and no canvas here, and the fast path lends only its layers, rotation table and
+commit rules: every forward reads the whole sequence anew under an explicit mask. Greedy only; each
+mode returns the hole's tokens and the number of forwards, the reading of the prompt included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from fim_kernels.token_scores import TokenScores
+from torch import Tensor
+
+from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.core import StopRule
+from fim_model.transformer import Layer, TriModeTransformer
+
+Hole = tuple[list[int], int]
+
+
+@torch.no_grad()
+def dense_logits(model: TriModeTransformer, tokens: Sequence[int], visible: Tensor) -> Tensor:
+    """Logits `[T, V]` where token i sees token j if `visible[i, j]` (bool `[T, T]`)."""
+    config, backbone = model.config, model.model
+    count, shape = len(tokens), (len(tokens), -1, config.head_dim)
+    x = backbone.embed_tokens(torch.tensor(tokens))
+    where = backbone.rotary(torch.arange(count)[None], x.dtype)
+    cos, sin = where.cos[0][:, None], where.sin[0][:, None]
+    scale = 1.0 if where.query_scale is None else where.query_scale[0].transpose(0, 1)
+
+    def turned(heads: Tensor) -> Tensor:
+        first, second = heads.chunk(2, dim=-1)
+        return heads * cos + torch.cat((-second, first), dim=-1) * sin
+
+    for layer in cast("Sequence[Layer]", backbone.layers):
+        attention, normed = layer.self_attn, layer.input_layernorm(x)
+        query = turned(attention.q_proj(normed).view(shape)) * scale
+        key = turned(attention.k_proj(normed).view(shape))
+        value = attention.v_proj(normed).view(shape)
+        mixed = []
+        for head in range(config.num_attention_heads):
+            group = head * config.num_key_value_heads // config.num_attention_heads
+            scores = query[:, head] @ key[:, group].T / config.head_dim**0.5
+            mixed.append(scores.masked_fill(~visible, -torch.inf).softmax(-1) @ value[:, group])
+        x = x + attention.o_proj(torch.cat(mixed, dim=-1))
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
+    return model.lm_head(backbone.norm(x))
+
+
+def causal_logits(model: TriModeTransformer, tokens: Sequence[int]) -> Tensor:
+    """Row i predicts token i + 1."""
+    return dense_logits(model, tokens, torch.ones(len(tokens), len(tokens)).tril().bool())
+
+
+def block_logits(model: TriModeTransformer, past: Sequence[int], block: Sequence[int]) -> Tensor:
+    """Logits `[block, V]` of a block that sees the causal past and itself both ways."""
+    count = len(past) + len(block)
+    visible = torch.ones(count, count).tril().bool()
+    visible[len(past) :, len(past) :] = True
+    return dense_logits(model, [*past, *block], visible)[len(past) :]
+
+
+def autoregressive(model: TriModeTransformer, prompt: Sequence[int], stop: StopRule) -> Hole:
+    hole: list[int] = []
+    while not ended(hole, stop):
+        hole.append(_best(causal_logits(model, [*prompt, *hole])[-1]))
+    return hole, len(hole)
+
+
+def diffusion(
+    model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, rule: CommitRule, size: int
+) -> Hole:
+    mask, hole, forwards = model.config.mask_token_id, list[int](), 0
+    while not ended(hole, stop):
+        hole.append(_best(causal_logits(model, [*prompt, *hole])[-1]))
+        forwards += 1
+        if ended(hole, stop):
+            break
+        block = [hole[-1], *[mask] * (size - 1)]
+        masked = [False, *[True] * (size - 1)]
+        while any(masked[: _end(block, stop.eom_id)]):
+            scores = _scores(block_logits(model, [*prompt, *hole[:-1]], block))
+            for at in rule(scores, torch.tensor(masked)).nonzero().flatten().tolist():
+                block[at], masked[at] = int(scores.token[at]), False
+            forwards += 1
+        for token in block[1:]:
+            if not ended(hole, stop):
+                hole.append(token)
+    return hole, forwards
+
+
+def self_speculation(
+    model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, size: int
+) -> Hole:
+    mask, forwards = model.config.mask_token_id, 1
+    hole = [_best(causal_logits(model, prompt)[-1])]
+    while not ended(hole, stop):
+        past = [*prompt, *hole]
+        draft = block_logits(model, past[:-1], [past[-1], *[mask] * (size - 1)])[1:].argmax(-1)
+        drafted: list[int] = draft.tolist()
+        agreed = [_best(row) for row in causal_logits(model, [*past, *drafted])[len(past) - 1 :]]
+        forwards += 2
+        for token, guess in zip(agreed, [*drafted, None], strict=True):
+            hole.append(token)
+            if ended(hole, stop) or token != guess:
+                break
+    return hole, forwards
+
+
+def ended(hole: Sequence[int], stop: StopRule) -> bool:
+    """Whether the last token is the last one of the hole."""
+    if not hole:
+        return False
+    return hole[-1] == stop.eom_id or stop.lines_done(hole) or len(hole) >= stop.max_tokens
+
+
+def _end(block: list[int], eom: int) -> int:
+    return block.index(eom) if eom in block else len(block)
+
+
+def _best(row: Tensor) -> int:
+    return int(row.argmax())
+
+
+def _scores(logits: Tensor) -> TokenScores:
+    odds = logits.softmax(-1)
+    return TokenScores(odds.argmax(-1), odds.amax(-1), torch.special.entr(odds).sum(-1))

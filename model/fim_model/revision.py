@@ -1,0 +1,96 @@
+"""Revise a region of a text in place: text in, the same text or a likelier one out.
+
+The decoding core revises one window at a time (`decoding/revise.py`). Here a region of any length
+is covered window by window, left to right; each window sees the revised text before it through the
+cache, and the tokens behind it as context it may not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.core import DecodingCore, Step, StopRule
+from fim_model.decoding.revise import Revision, RevisionRule, revise
+from fim_model.decoding.sampling import Sampler
+from fim_model.infill import Cancelled
+from fim_model.prompt import plain_prompt, stepped_tail
+from fim_model.session import PromptCache
+from fim_model.tokenizer import CodeTokenizer
+from fim_model.transformer import TriModeTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class RevisedRegion:
+    """The region after revision; `gain` is by how many nats it became likelier, 0 if it stands."""
+
+    text: str
+    gain: float
+    forwards: int
+
+
+class Reviser:
+    """Revises with a loaded model. Not thread-safe: one owner at a time."""
+
+    def __init__(
+        self,
+        model: TriModeTransformer,
+        tokenizer: CodeTokenizer,
+        rule: RevisionRule | None = None,
+        commit: CommitRule | None = None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.rule, self.commit = rule or RevisionRule(), commit or ConfidenceThreshold()
+        block = model.config.block_size
+        self._context = max(1, block // 4)
+        self._stride = max(1, block - self._context - 1)
+        self._window = model.config.max_position_embeddings
+
+    def revise(
+        self,
+        before: str,
+        region: str,
+        after: str,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[Step], None] = lambda step: None,
+    ) -> RevisedRegion:
+        """Revise `region` between the texts around it. Cancelled is raised between two forwards."""
+        left = plain_prompt(self.tokenizer, before, self._window // 2)
+        inner = self.tokenizer.encode(region)
+        right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
+        # One mask for each token of a window, each row as wide as the window.
+        capacity = self._window + self.model.config.block_size**2
+        cache = PromptCache(self.model, capacity=capacity)
+        stop = StopRule(self.tokenizer.special.eom, len(inner) + 1)
+        gain, forwards = 0.0, 0
+        for start in range(0, len(inner), self._stride):
+            if should_stop():
+                raise Cancelled
+            text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
+            cache.read(text[:-1])
+            core = DecodingCore(self.model, cache.kv, stop, Sampler())
+            part = inner[start : start + self._stride]
+            behind = [*inner[start + self._stride :], *right][: self._context]
+            for event in self._revise_window(core, text[-1], part, behind):
+                if isinstance(event, Step):
+                    on_step(event)
+                    if should_stop():
+                        raise Cancelled
+                else:
+                    gain += event.gain
+                    inner[start : start + len(part)] = event.tokens[1 : len(part) + 1].tolist()
+            forwards += core.forwards + 1
+        return RevisedRegion(self.tokenizer.decode(inner), gain, forwards)
+
+    def _revise_window(
+        self, core: DecodingCore, last: int, part: list[int], behind: list[int]
+    ) -> Iterator[Step | Revision]:
+        """The window is the token before it, the part to revise, and what stands behind it."""
+        window = torch.tensor([last, *part, *behind])
+        editable = torch.zeros(len(window), dtype=torch.bool)
+        editable[1 : len(part) + 1] = True
+        return revise(core, window, editable, self.rule, self.commit)

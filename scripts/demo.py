@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The main job, to look at: a real language server, a real file, a hole, and what fills it.
+
+Starts `fim-server lsp` as an editor would, opens a source file with part of a line taken out, asks
+for an inline completion at the gap, and shows the ghost text in place. Then the same hole is filled
+in each mode, with what it cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lsprotocol import types as lsp
+from pygls.lsp.client import BaseLanguageClient
+from rich.console import Console
+
+from fim_server.backends.base import MODES, Completion, CompletionItem
+from fim_server.backends.in_process import InProcessBackend
+from fim_server.commands.render import figures, ghost_view
+from fim_server.completion.hole import hole_at, request_for
+from fim_server.documents import Encoding, Snapshot, split_lines
+from fim_server.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 120.0
+"""Seconds to wait for the model to load."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Where text is taken out: the first occurrence of `whole`, from its `kept` part on."""
+
+    file: str
+    whole: str
+    kept: str
+
+
+GAPS = (
+    Gap(
+        "fim_server/documents.py", "    return Place(len(lines) - 1, len(lines[-1]))", "    return "
+    ),
+    Gap("model/fim_model/cache.py", "        self.length += count", "        self."),
+    Gap("fim_server/commands/complete.py", "    except OSError as problem:", "    except OSErr"),
+)
+
+
+def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
+    """The file with the gap in it, and the cursor at the gap."""
+    path = ROOT / gap.file
+    text = path.read_text(encoding="utf-8")
+    at = text.index(gap.whole) + len(gap.kept)
+    text = text[:at] + text[at + len(gap.whole) - len(gap.kept) :]
+    line = text.count("\n", 0, at)
+    lines = split_lines(text)
+    snapshot = Snapshot(path.as_uri(), "python", 1, 1, Encoding.UTF32, lines)
+    return snapshot, lsp.Position(line, len(gap.kept))
+
+
+async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[str], float]:
+    """Ghost texts and milliseconds, from a language server started for it."""
+    client = BaseLanguageClient("fim-server-demo", "1")
+    await client.start_io(sys.executable, "-m", "fim_server", "lsp")
+    try:
+        capabilities = lsp.ClientCapabilities(
+            general=lsp.GeneralClientCapabilities(
+                position_encodings=[lsp.PositionEncodingKind.Utf32]
+            )
+        )
+        await client.initialize_async(lsp.InitializeParams(capabilities))
+        client.initialized(lsp.InitializedParams())
+        document = lsp.TextDocumentItem(snapshot.uri, "python", 1, snapshot.text)
+        client.text_document_did_open(lsp.DidOpenTextDocumentParams(document))
+        ask = lsp.InlineCompletionParams(
+            context=lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Automatic),
+            text_document=lsp.TextDocumentIdentifier(snapshot.uri),
+            position=position,
+        )
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            began = time.perf_counter()
+            answer = await client.text_document_inline_completion_async(ask)
+            ms = 1000 * (time.perf_counter() - began)
+            items = answer.items if isinstance(answer, lsp.InlineCompletionList) else answer or []
+            if items or time.monotonic() > deadline:
+                return [str(item.insert_text) for item in items], ms
+            await asyncio.sleep(0.2)
+    finally:
+        await client.shutdown_async(None)
+        client.exit(None)
+        await client.stop()
+
+
+async def fill_in_each_mode(
+    snapshot: Snapshot, position: lsp.Position, model: str | None
+) -> list[Completion]:
+    settings = Settings()
+    backend = InProcessBackend(model)
+    await backend.start(lambda what, share: None)
+    hole = hole_at(snapshot, position, settings.prefix_chars, settings.suffix_chars)
+    request = request_for(hole, snapshot, settings, alternatives=1)
+    try:
+        await backend.complete(replace(request, session=""))  # the first one warms torch up
+        return [
+            await backend.complete(replace(request, mode=mode, session="")) for mode in MODES[:3]
+        ]
+    finally:
+        await backend.close()
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="checkpoint for the comparison of modes")
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+    for gap in GAPS:
+        snapshot, position = open_gap(gap)
+        console.rule(f"{gap.file}, line {position.line + 1}")
+        texts, ms = await ask_server(snapshot, position)
+        console.print(ghost_view(snapshot, position, texts[0] if texts else ""))
+        console.print(f"the language server answered in {ms:.0f} ms", style="bold")
+        for completion in await fill_in_each_mode(snapshot, position, arguments.model):
+            item = completion.items[0] if completion.items else CompletionItem("", 0.0)
+            console.print(figures(completion, shown=len(completion.items)))
+            console.print(f"    {item.text!r}, confidence {item.confidence:.2f}", style="green")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,193 @@
+"""A client that can misbehave: JSON-RPC over the pipes of a real server process, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted.py")))
+PATIENCE_S = 60
+
+Json = dict[str, Any]
+
+
+class RawClient:
+    """Keeps every message the server sends; `process` ends with the `async with` block."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.notifications: list[Json] = []
+        self.answers: dict[Any, Json] = {}
+        self.stderr = ""
+        self._ids = itertools.count(1)
+        self._open = True
+        self._arrived = asyncio.Condition()
+        self._readers = [
+            asyncio.create_task(self._read_messages()),
+            asyncio.create_task(self._read_stderr()),
+        ]
+
+    def send(self, *messages: Json) -> None:
+        """Send messages in one write, so that the server finds all of them in its queue."""
+        self.send_bodies(*(json.dumps({"jsonrpc": "2.0", **one}).encode() for one in messages))
+
+    def send_bodies(self, *bodies: bytes) -> None:
+        assert self.process.stdin is not None
+        frames = (b"Content-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies)
+        self.process.stdin.write(b"".join(frames))
+
+    def notify(self, method: str, params: object = None) -> None:
+        self.send({"method": method, "params": params})
+
+    def request(self, method: str, params: object = None) -> int:
+        """Send a request and return its id, without waiting."""
+        number = next(self._ids)
+        self.send({"id": number, "method": method, "params": params})
+        return number
+
+    async def answer(self, number: object) -> Json:
+        """The whole response to a request."""
+        await self._until(lambda: number in self.answers)
+        return self.answers[number]
+
+    async def ask(self, method: str, params: object = None) -> Any:
+        """The result of a request; an error fails the test."""
+        answer = await self.answer(self.request(method, params))
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    async def notified(self, method: str, count: int = 1) -> list[Json]:
+        """The parameters of the first notifications of a kind, when so many have come."""
+
+        def found() -> list[Json]:
+            return [one["params"] for one in self.notifications if one["method"] == method]
+
+        await self._until(lambda: len(found()) >= count)
+        return found()
+
+    async def initialize(self, options: object = None, **capabilities: object) -> Json:
+        result = await self.ask(
+            "initialize",
+            {
+                "processId": None,
+                "rootUri": None,
+                "capabilities": capabilities,
+                "initializationOptions": options,
+            },
+        )
+        self.notify("initialized", {})
+        return dict(result)
+
+    def open(self, uri: str, text: str, version: int = 1) -> None:
+        document = {"uri": uri, "languageId": "python", "version": version, "text": text}
+        self.notify("textDocument/didOpen", {"textDocument": document})
+
+    def change(self, uri: str, version: int, start: Sequence[int], end: Sequence[int], text: str):  # type: ignore[no-untyped-def]
+        span = {
+            name: {"line": line, "character": character}
+            for name, (line, character) in (("start", start), ("end", end))
+        }
+        self.notify(
+            "textDocument/didChange",
+            {
+                "textDocument": {"uri": uri, "version": version},
+                "contentChanges": [{"range": span, "text": text}],
+            },
+        )
+
+    async def complete(self, uri: str, line: int, character: int, kind: int = 2) -> list[str]:
+        """The texts of an inline completion."""
+        result = await self.ask(INLINE, inline_params(uri, line, character, kind))
+        return [item["insertText"] for item in result["items"]]
+
+    async def leave(self) -> int:
+        """`shutdown`, `exit`, and the exit code of the process."""
+        assert await self.ask("shutdown") is None
+        self.notify("exit")
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """The exit code, once the process has ended and all it wrote is read."""
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+        await asyncio.wait_for(asyncio.gather(*self._readers), PATIENCE_S)
+        return code
+
+    async def stop(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.ended()
+
+    async def _until(self, there: Any) -> None:
+        async with self._arrived, asyncio.timeout(PATIENCE_S):
+            await self._arrived.wait_for(lambda: there() or not self._open)
+        assert there(), f"the server left first; it said:\n{self.stderr}"
+
+    async def _read_messages(self) -> None:
+        """Everything on stdout must be LSP: anything else fails here."""
+        stream = self.process.stdout
+        assert stream is not None
+        try:
+            while header := await stream.readline():
+                assert header.startswith(b"Content-Length: "), header
+                while await stream.readline() != b"\r\n":
+                    pass
+                self._keep(json.loads(await stream.readexactly(int(header.split()[1]))))
+                async with self._arrived:
+                    self._arrived.notify_all()
+        finally:
+            self._open = False
+            async with self._arrived:
+                self._arrived.notify_all()
+
+    def _keep(self, message: Json) -> None:
+        if "method" not in message:
+            number = message["id"]
+            assert number is None or number not in self.answers, "exactly one answer per request"
+            self.answers[message["id"]] = message
+        else:
+            self.notifications.append(message)
+            if "id" in message:
+                self.send({"id": message["id"], "result": None})
+
+    async def _read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.stderr += line.decode()
+
+
+INLINE = "textDocument/inlineCompletion"
+
+
+def inline_params(uri: str, line: int, character: int, kind: int = 2) -> Json:
+    return {
+        "textDocument": {"uri": uri},
+        "position": {"line": line, "character": character},
+        "context": {"triggerKind": kind},
+    }
+
+
+@asynccontextmanager
+async def raw_client(
+    command: Sequence[str] = SCRIPTED, env: Mapping[str, str] | None = None
+) -> AsyncIterator[RawClient]:
+    """A client of a fresh server process; the server with the scripted backend by default."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+        limit=1 << 24,
+    )
+    client = RawClient(process)
+    try:
+        yield client
+    finally:
+        await client.stop()
