@@ -157,7 +157,7 @@ def span_bucket(span: int, capacity: int) -> int:
     return min(bound, capacity)
 
 
-def capture(step: Callable[[], None], state: list[Tensor]) -> Callable[[], None]:
+def capture(step: Callable[[], object], state: list[Tensor]) -> Callable[[], None]:
     """Record `step` as a CUDA graph and return its replay.
 
     Compiling kernels and filling cuBLAS's workspaces must happen before recording, so the step is
