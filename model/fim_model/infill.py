@@ -244,7 +244,7 @@ class Infiller:
         stop = StopRule(
             self.tokenizer.special.eom,
             request.max_tokens,
-            _line_limit(self.tokenizer, request.max_lines),
+            line_limit(self.tokenizer, request.max_lines),
         )
         size = options.block_size
         return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size)
@@ -321,7 +321,8 @@ def first_lines(text: str, count: int) -> str:
     return text[: len(text) - len(ink)] + "\n".join(ink.split("\n")[:count])
 
 
-def _line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
+def line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
+    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule."""
     if lines is None:
         return lambda ids: False
     newlines = frozenset(tokenizer.newline_ids)

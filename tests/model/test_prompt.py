@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from fim_model.prompt import (
     HEADER_TOKENS,
@@ -130,7 +132,7 @@ def test_typing_only_appends(tiny_tokenizer: CodeTokenizer) -> None:
         for typed in range(10)
     ]
     moved = 0
-    for before, after in zip(prompts, prompts[1:], strict=False):
+    for before, after in pairwise(prompts):
         # Beside <middle>, the last token or two of the prefix may merge with what is typed.
         moved += common_prefix(before, after) < len(before) - 4
     assert moved <= 1
