@@ -139,6 +139,8 @@ def random_model(config: ModelConfig, device: torch.device) -> TriModeTransforme
         model = TriModeTransformer(config)
     model = model.to(torch.bfloat16).to_empty(device=device).requires_grad_(False)
     model.model.rotary = RotaryEmbedding(config).to(device)
+    if config.tie_word_embeddings:  # to_empty has made two tensors of the one
+        model.lm_head.weight = model.model.embed_tokens.weight
     for parameter in model.parameters():
         if parameter.dim() == 1:
             parameter.fill_(1.0)
