@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -40,12 +39,9 @@ from fim_model.loading import (
 )
 from fim_model.memory import default_device, default_dtype
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
-from fim_model.session import PromptCache, Reading
+from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
-
-SESSIONS = 8
-"""Documents whose keys are kept; the one unused for longest makes room."""
 
 
 class Cancelled(Exception):
@@ -140,7 +136,7 @@ class Infiller:
         self.auto = auto or ModeChoice()
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
-        self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
+        self.sessions = SessionStore(self._new_cache)
 
     @classmethod
     def load(
@@ -189,7 +185,7 @@ class Infiller:
         began = time.perf_counter()
         mode, options = self._mode(request.mode)
         request = replace(request, mode=mode)
-        cache = self._cache(request.session)
+        cache = self.sessions.take(request.session)
         prompt = self.prompt(request)
         if should_stop():
             raise Cancelled
@@ -233,19 +229,11 @@ class Infiller:
 
     def forget(self, session: str) -> None:
         """Drop a document's cache."""
-        self._sessions.pop(session, None)
+        self.sessions.forget(session)
 
-    def _cache(self, session: str) -> PromptCache:
-        cache = self._sessions.pop(session, None)
-        if cache is None:
-            capacity = kv_tokens(self.model.config, self.window, self._width)
-            cache = PromptCache(self.model, capacity=capacity)
-        self._sessions[session] = cache
-        if len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
-        if not session:
-            cache.rewind(0)
-        return cache
+    def _new_cache(self) -> PromptCache:
+        capacity = kv_tokens(self.model.config, self.window, self._width)
+        return PromptCache(self.model, capacity=capacity)
 
     def _core(
         self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
