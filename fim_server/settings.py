@@ -29,7 +29,7 @@ class Settings:
     `remote_template` None leaves it to that server how its model is shown a hole."""
 
     model: str | None = None
-    mode: Mode = "self_speculation"
+    mode: Mode = "auto"
     max_tokens: int = 64
     max_lines: int = 8
     alternatives: int = 3
