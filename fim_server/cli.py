@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_complete(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_models(commands)
     return parser
 
 
@@ -151,6 +152,16 @@ def _add_typing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
+def _add_models(commands: Commands[argparse.ArgumentParser]) -> None:
+    kinds = commands.add_parser("models", help="look at checkpoints").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    inspect = kinds.add_parser("inspect", help="family, sizes and modes, without loading weights")
+    inspect.add_argument("model", metavar="ID_OR_PATH")
+    inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    inspect.set_defaults(run=_inspect_model)
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=Settings().mode)
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
@@ -219,6 +230,12 @@ def _bench_modes(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.modes(arguments)
+
+
+def _inspect_model(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import models
+
+    return models.inspect(arguments)
 
 
 def _bench_typing(arguments: argparse.Namespace) -> int:

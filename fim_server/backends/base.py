@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "auto"]
+Mode = Literal[
+    "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
+]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Progress = Callable[[str, float], None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -110,6 +111,9 @@ class InProcessBackend:
 
     def _load(self, report: Progress) -> Infiller | None:
         report("Starting torch", 0.0)
+        # Read when torch is first imported. By default, OpenMP threads that wait for each other
+        # spin: beside a running build one forward then takes seconds instead of milliseconds.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             from fim_model.checkpoint import CheckpointError
             from fim_model.infill import Infiller
