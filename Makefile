@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint env clean
+.PHONY: demo test test-editors test-neovim lint env clean
 
 env: $(VENV)/.ready
 
@@ -16,6 +16,13 @@ demo: env ## fill a hole in a real source file and show it
 
 test: env lint ## everything that must hold, in under ten minutes on two cores
 	$(BIN)/python -m pytest
+
+test-editors: test-neovim ## the plugins, in the real editors
+
+test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
+	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
+	.cache/neovim/luacheck -q editors/neovim tests/editors/neovim
+	$(BIN)/python -m pytest tests/editors/neovim
 
 lint: env
 	$(BIN)/ruff check .
