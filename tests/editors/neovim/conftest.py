@@ -21,24 +21,50 @@ SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted.py")]
 Start = Callable[..., Editor]
 
 
-@pytest.fixture(params=["0.12-native", "0.12-extmark", "0.11-extmark"])
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Starts a Neovim with the plugin set up; it ends with the test."""
-    version, display = request.param.split("-")
-    editors: list[Editor] = []
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Editor]]:
+    """Editors that later tests may use again: starting a server for every test takes minutes."""
+    editors: dict[str, Editor] = {}
+    yield editors
+    for editor in editors.values():
+        editor.close()
 
-    def begin(server: list[str] = SCRIPTED, setup: bool = True, **options: Any) -> Editor:
-        folder = tmp_path / str(len(editors))
-        folder.mkdir()
-        editors.append(Editor(nvim_of(version), folder, server))
+
+@pytest.fixture(params=["0.12-native", "0.12-extmark", "0.11-extmark"])
+def start(request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor]) -> Iterator[Start]:
+    """Gives a Neovim with the plugin set up and the server running, and no file open.
+
+    `fresh` is for tests that change what cannot be put back; with `setup=False` the plugin is only
+    on the runtimepath.
+    """
+    version, display = request.param.split("-")
+    own: list[Editor] = []
+
+    def begin(
+        server: list[str] = SCRIPTED, fresh: bool = False, setup: bool = True, **options: Any
+    ) -> Editor:
+        if not fresh and not options and server == SCRIPTED:
+            if request.param not in pool:
+                pool[request.param] = ready_editor(tmp_path, server, setup, options)
+            pool[request.param].clean()
+            return pool[request.param]
+        own.append(ready_editor(tmp_path, server, setup, options))
+        return own[-1]
+
+    def ready_editor(
+        folder: Path, server: list[str], setup: bool, options: dict[str, Any]
+    ) -> Editor:
+        place = folder / str(len(own))
+        place.mkdir()
+        editor = Editor(nvim_of(version), place, server)
         if setup:
             # 'auto' is what a user gets, where it is the display under test.
             usual = "native" if version == "0.12" else "extmark"
-            editors[-1].setup(display="auto" if display == usual else display, **options)
-        return editors[-1]
+            editor.setup(display="auto" if display == usual else display, **options)
+        return editor
 
     yield begin
-    for editor in editors:
+    for editor in own:
         editor.close()
 
 

@@ -64,6 +64,7 @@ class Editor:
         self.folder = folder
         self.log = folder / "lsp.jsonl"
         self.log.touch()
+        self.seen = 0
         self.cmd = [sys.executable, str(HERE / "tee.py"), str(self.log), *server]
         argv = [str(nvim), "--embed", "--headless", "--clean", "-n", "-i", "NONE"]
         argv += ["--cmd", f"set runtimepath^={PLUGIN}"]
@@ -83,6 +84,13 @@ class Editor:
         except (OSError, EOFError):
             pass  # it has left: the connection ends with it
         self.nvim.close()
+
+    def clean(self) -> None:
+        """Close all files, forget what was said, and put every switch back."""
+        self.type("<Esc><Esc>")
+        self.nvim.command("silent! mapclear! | silent! %bwipeout!")
+        self.lua("vim.g.fim_enabled = nil; vim.b.fim_enabled = nil")
+        self.seen = len(self.log.read_text().splitlines())
 
     # What a person does.
 
@@ -165,7 +173,8 @@ class Editor:
     # What the editor and the server said to one another.
 
     def traffic(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text().splitlines()
+        """Every message since `clean`."""
+        lines = self.log.read_text().splitlines()[self.seen :]
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def sent(self, method: str) -> list[dict[str, Any]]:
@@ -184,7 +193,8 @@ class Editor:
         ]
 
     def server_pid(self) -> int:
-        return int([one["message"]["pid"] for one in self.traffic() if one["from"] == "tee"][-1])
+        everything = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return int([one["message"]["pid"] for one in everything if one["from"] == "tee"][-1])
 
 
 def nvim_of(version: str) -> Path:

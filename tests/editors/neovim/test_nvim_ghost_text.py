@@ -191,7 +191,15 @@ def test_an_asked_for_suggestion_comes_at_once(start):
 
 
 def test_tabs_and_wide_letters(start):
-    editor, before = shown(start, "if 日本:\n\tpass 🎉", after="")
+    editor = start()
+    editor.open("#say if 日本:\\n\tpass 🎉")
+    editor.ready()
+    editor.nvim.command("setlocal tabstop=6")
+    editor.type("A")
+    ghost = editor.wait_for_ghost()
+    indent = "\t" if ghost.namespace.startswith("nvim") else " " * 6
+    assert ghost.text == f"if 日本:\n{indent}pass 🎉"
+    before = editor.text()
     fim(editor, "accept_line")
     editor.wait_for_ghost()
     fim(editor, "accept")
