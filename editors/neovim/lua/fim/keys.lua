@@ -2,18 +2,30 @@
 
 local M = {}
 
---- The keys of what `lhs` was mapped to, to be returned by an `expr` mapping.
+-- What each key meant before it was ours.
+local originals = {} ---@type table<string, table<string, any>>
+
 ---@param lhs string
----@param before vim.api.keyset.get_keymap what |maparg()| says; empty if it was not mapped
----@return string
+---@return table<string, any> mapping as |maparg()| has it; empty if there was none
+local function original(lhs)
+  local mapping = vim.fn.maparg(lhs, 'i', false, true)
+  if not vim.startswith(mapping.desc or '', 'fim: ') then
+    originals[lhs] = mapping
+  end
+  return originals[lhs] or {}
+end
+
+--- The keys that a key stood for before, to be returned by an `expr` mapping.
+---@param lhs string
+---@param before table<string, any> its mapping then
+---@return string keys in <> notation
 local function earlier(lhs, before)
-  if before.callback and before.expr == 1 then
-    return before.callback() or ''
+  if before.expr == 1 then
+    local keys = before.callback and before.callback() or before.rhs and vim.api.nvim_eval(before.rhs) or ''
+    return before.replace_keycodes == 1 and keys or vim.fn.keytrans(keys)
   elseif before.callback then
     vim.schedule(before.callback)
     return ''
-  elseif before.rhs and before.expr == 1 then
-    return vim.api.nvim_eval(before.rhs)
   end
   return before.rhs or lhs
 end
@@ -21,10 +33,7 @@ end
 ---@param name string one of fim.config's key_names
 ---@param lhs string
 local function set(name, lhs)
-  local before = vim.fn.maparg(lhs, 'i', false, true)
-  if before.desc and vim.startswith(before.desc, 'fim: ') then
-    before = {}
-  end
+  local before = original(lhs)
   vim.keymap.set('i', lhs, function()
     local fim = require('fim')
     if name == 'tab' then

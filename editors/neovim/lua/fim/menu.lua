@@ -43,7 +43,10 @@ function M.watch(changed)
       end,
     })
   end
-  vim.api.nvim_create_autocmd('CompleteDone', { group = group, callback = vim.schedule_wrap(changed) })
+  vim.api.nvim_create_autocmd({ 'CompleteChanged', 'CompleteDone' }, {
+    group = group,
+    callback = vim.schedule_wrap(changed),
+  })
   vim.api.nvim_create_autocmd('InsertEnter', {
     group = group,
     callback = function()
