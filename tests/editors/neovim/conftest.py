@@ -41,22 +41,22 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor
     own: list[Editor] = []
 
     def begin(
-        server: list[str] = SCRIPTED, fresh: bool = False, setup: bool = True, **options: Any
+        command: list[str] = SCRIPTED, fresh: bool = False, setup: bool = True, **options: Any
     ) -> Editor:
-        if not fresh and not options and server == SCRIPTED:
+        if not fresh and not options and command == SCRIPTED:
             if request.param not in pool:
-                pool[request.param] = ready_editor(tmp_path, server, setup, options)
+                pool[request.param] = ready_editor(tmp_path, command, setup, options)
             pool[request.param].clean()
             return pool[request.param]
-        own.append(ready_editor(tmp_path, server, setup, options))
+        own.append(ready_editor(tmp_path, command, setup, options))
         return own[-1]
 
     def ready_editor(
-        folder: Path, server: list[str], setup: bool, options: dict[str, Any]
+        folder: Path, command: list[str], setup: bool, options: dict[str, Any]
     ) -> Editor:
         place = folder / str(len(own))
         place.mkdir()
-        editor = Editor(nvim_of(version), place, server)
+        editor = Editor(nvim_of(version), place, command)
         if setup:
             # 'auto' is what a user gets, where it is the display under test.
             usual = "native" if version == "0.12" else "extmark"

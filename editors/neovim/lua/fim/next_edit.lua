@@ -42,6 +42,8 @@ local function track(edit)
   local ok, mark = pcall(vim.api.nvim_buf_set_extmark, edit.bufnr, places, row, col, {
     end_row = end_row,
     end_col = end_col,
+    -- An insertion moves as a whole when the text right before it is replaced.
+    end_right_gravity = row == end_row and col == end_col,
   })
   edit.mark, edit.tick = ok and mark or nil, vim.api.nvim_buf_get_changedtick(edit.bufnr)
   return ok
