@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from editor import ROOT, Editor, nvim_of  # noqa: E402
+from editor import ROOT, Editor, nvim_of
 
 REAL = [sys.executable, "-m", "fim_server", "lsp"]
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted.py")]
@@ -31,7 +31,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Editor]
 
 
 @pytest.fixture(params=["0.12-native", "0.12-extmark", "0.11-extmark"])
-def start(request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor]) -> Iterator[Start]:
+def start(
+    request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor]
+) -> Iterator[Start]:
     """Gives a Neovim with the plugin set up and the server running, and no file open.
 
     `fresh` is for tests that change what cannot be put back; with `setup=False` the plugin is only

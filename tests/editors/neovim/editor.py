@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -66,23 +67,30 @@ class Editor:
         self.log.touch()
         self.seen = 0
         self.cmd = [sys.executable, str(HERE / "tee.py"), str(self.log), *server]
-        argv = [str(nvim), "--embed", "--headless", "--clean", "-n", "-i", "NONE"]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "model"), str(ROOT / "kernels")])
+        environment = [
+            f"XDG_STATE_HOME={folder / 'state'}",
+            f"XDG_CONFIG_HOME={folder / 'config'}",
+            f"PYTHONPATH={path}",
+            "OMP_NUM_THREADS=1",
+        ]
+        argv = [
+            "env",
+            *environment,
+            str(nvim),
+            "--embed",
+            "--headless",
+            "--clean",
+            "-n",
+            "-i",
+            "NONE",
+        ]
         argv += ["--cmd", f"set runtimepath^={PLUGIN}"]
-        path = [str(ROOT), str(ROOT / "model"), str(ROOT / "kernels")]
-        environment = {
-            "XDG_STATE_HOME": str(folder / "state"),
-            "XDG_CONFIG_HOME": str(folder / "config"),
-            "PYTHONPATH": os.pathsep.join(path),
-            "OMP_NUM_THREADS": "1",
-        }
-        os.environ.update(environment)  # pynvim hands on this process' own
         self.nvim = pynvim.attach("child", argv=argv)
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError, EOFError):  # it leaves: the connection ends with it
             self.nvim.command("qall!")
-        except (OSError, EOFError):
-            pass  # it has left: the connection ends with it
         self.nvim.close()
 
     def clean(self) -> None:
@@ -117,7 +125,9 @@ class Editor:
 
         def told() -> bool:
             said = [one["message"] for one in self.traffic() if one["from"] == "server"]
-            progress = [message["params"] for message in said if message.get("method") == "$/progress"]
+            progress = [
+                message["params"] for message in said if message.get("method") == "$/progress"
+            ]
             return any(step["value"]["kind"] == "end" for step in progress)
 
         self.wait(told, "the end of loading")
@@ -155,6 +165,7 @@ class Editor:
 
     def wait_for_ghost(self, text: str | None = None) -> Ghost:
         """Wait for ghost text, tabs shown as spaces where it is the plugin that draws."""
+
         def seen() -> Ghost | None:
             ghost = self.ghost()
             return ghost if ghost and text in (None, ghost.text) else None
@@ -178,7 +189,8 @@ class Editor:
             time.sleep(0.01)
         raise AssertionError(
             f"waited {PATIENCE_S} s for: {what}\nbuffer: {self.text()!r}\nghost: {self.ghost()}\n"
-            f"why: {self.why()}\nmessages: {self.messages()}\nlast of the server: {self.traffic()[-3:]}"
+            f"why: {self.why()}\nmessages: {self.messages()}\nlast of the server: "
+            f"{self.traffic()[-3:]}"
         )
 
     # What the editor and the server said to one another.
@@ -211,7 +223,11 @@ class Editor:
 def nvim_of(version: str) -> Path:
     """The Neovim that scripts/setup-neovim has fetched; an error that says how, if it has not."""
     path = ROOT / ".cache" / "neovim" / version / "bin" / "nvim"
-    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout if path.exists() else ""
+    said = (
+        subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+        if path.exists()
+        else ""
+    )
     if not said.startswith(f"NVIM v{version}."):
         raise RuntimeError(f"Neovim {version} is not set up; run: scripts/setup-neovim")
     return path

@@ -13,12 +13,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 
 def main() -> int:
-    log = Path(sys.argv[1]).open("a", encoding="utf-8")
-    server = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with Path(sys.argv[1]).open("a", encoding="utf-8") as log:
+        return run(sys.argv[2:], log)
+
+
+def run(command: list[str], log: TextIO) -> int:
+    """The server's exit code, as a shell says it."""
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None
     assert server.stdout is not None
     lock = threading.Lock()

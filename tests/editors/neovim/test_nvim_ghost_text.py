@@ -1,4 +1,4 @@
-"""Ghost text, keystroke by keystroke: the real server, with a backend whose words a test can choose."""
+"""Ghost text, key by key: the real server, with a backend whose words a test can choose."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_accepting_before_any_refresh_duplicates_nothing(start):
     """Neovim 0.12.4 by itself inserts `return valuere` here."""
     editor, before = shown(start, "return value")
     editor.nvim.input("re<Cmd>lua require('fim').accept()<CR>")
-    editor.wait(lambda: "value" in editor.text().splitlines()[-1][len("#say return value") :], "accepted")
+    editor.wait(
+        lambda: "value" in editor.text().splitlines()[-1][len("#say return value") :], "accepted"
+    )
     assert editor.text() == before + "return value"
 
 

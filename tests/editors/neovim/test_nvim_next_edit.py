@@ -68,8 +68,12 @@ def accept(editor):
 
 
 def test_shown_jumped_to_and_applied_one_after_the_other(editor):
-    columns = 12 if editor.lua("return require('fim.status').client().offset_encoding") == "utf-8" else 10
-    propose(editor, (1, 6, 9, "value"), (1, 9, 9, "  # and"), (3, columns + 1, columns + 4, "value"))
+    after_emoji = (
+        14 if editor.lua("return require('fim.status').client().offset_encoding") == "utf-8" else 12
+    )
+    propose(
+        editor, (1, 6, 9, "value"), (1, 9, 9, "  # and"), (3, after_emoji, after_emoji + 3, "value")
+    )
     assert editor.text() == TEXT.rstrip("\n")
     assert editor.lua(MARKS) == [[1, 6, 9, ""], [1, 9, None, "value"]]
     assert accept(editor) is True

@@ -106,7 +106,11 @@ def test_keys_that_were_asked_for(start):
 
 @pytest.mark.parametrize(
     "earlier",
-    ["inoremap <Tab> #tab", "inoremap <expr> <Tab> '#t' .. 'ab'", "inoremap <Tab> <Cmd>norm! a#tab<CR>"],
+    [
+        "inoremap <Tab> #tab",
+        "inoremap <expr> <Tab> '#t' .. 'ab'",
+        "inoremap <Tab> <Cmd>norm! a#tab<CR>",
+    ],
 )
 def test_tab_accepts_or_does_what_it_did(start, earlier):
     editor = start(fresh=True)

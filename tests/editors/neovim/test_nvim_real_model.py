@@ -1,5 +1,7 @@
-"""The whole path: Neovim, the real server, the model that ships. What a weak model writes is its own
-affair: what the server answered is what is shown and inserted."""
+"""The whole path: Neovim, the real server, the model that ships.
+
+What a weak model writes is its own affair: what the server answered is what is shown and inserted.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def ask(editor):
     for line in LINES:
         count = len(editor.answers())
         editor.type("<Esc>Go<C-u>" + line.replace("\n", "<CR><C-u>"))
-        editor.wait(lambda count=count: len(editor.answers()) > count and not busy(editor), "answer")
+        editor.wait(
+            lambda count=count: len(editor.answers()) > count and not busy(editor), "answer"
+        )
         if editor.answers()[-1]:
             return editor.text(), editor.wait_for_ghost().text
     raise AssertionError(f"the model had nothing to say to any of {LINES}")
@@ -143,7 +147,9 @@ def test_keystroke_to_ghost_text(editor, request):
         for line in LINES:
             count = len(editor.answers())
             editor.type("<Esc>S<C-u>" + line.rpartition("\n")[2])
-            editor.wait(lambda count=count: len(editor.answers()) > count and not busy(editor), "answer")
+            editor.wait(
+                lambda count=count: len(editor.answers()) > count and not busy(editor), "answer"
+            )
     took = sorted(editor.lua("return _G.fim_test_took"))
     assert took, "the model had nothing to say"
     version, display = request.node.callspec.params["start"].split("-")
