@@ -12,11 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from editor import ROOT, Editor, nvim_of
-
-REAL = [sys.executable, "-m", "fim_server", "lsp"]
-SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted.py")]
-"""The real server, with a backend that answers what the text left of the cursor tells it to."""
+from editor import ROOT, SCRIPTED, Editor, nvim_of
 
 Start = Callable[..., Editor]
 

@@ -21,6 +21,10 @@ HERE = Path(__file__).parent
 PATIENCE_S = 60
 T = TypeVar("T")
 
+REAL = [sys.executable, "-m", "fim_server", "lsp"]
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted.py")]
+"""The real server, with a backend that answers what the text left of the cursor tells it to."""
+
 GHOST = """
 local parts = {}
 for _, name in ipairs({ 'nvim.lsp.inline_completion', 'fim.ghost' }) do

@@ -10,8 +10,7 @@ import os
 import signal
 
 import pytest
-from conftest import REAL
-from editor import ROOT
+from editor import REAL, ROOT
 
 CODE = '''\
 def add(first, second):
