@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from editor import ROOT, SCRIPTED, Editor, nvim_of
+from editor import ROOT, SCRIPTED, Editor, engines_in, nvim_of
 
 Start = Callable[..., Editor]
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Iterator[Path]:
+    """Where the engines of these tests have their sockets: a short path, and nobody else's."""
+    folder = Path(tempfile.mkdtemp(prefix="fim-"))
+    yield folder
+    for pid in engines_in(folder):
+        os.kill(pid, signal.SIGTERM)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +41,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Editor]
 
 @pytest.fixture(params=["0.12-native", "0.12-extmark", "0.11-extmark"])
 def start(
-    request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor]
+    request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor], runtime: Path
 ) -> Iterator[Start]:
     """Gives a Neovim with the plugin set up and the server running, and no file open.
 
@@ -54,7 +67,7 @@ def start(
     ) -> Editor:
         place = folder / str(len(own))
         place.mkdir()
-        editor = Editor(nvim_of(version), place, command)
+        editor = Editor(nvim_of(version), place, runtime, command)
         if setup:
             # 'auto' is what a user gets, where it is the display under test.
             usual = "native" if version == "0.12" else "extmark"

@@ -65,7 +65,7 @@ class Ghost:
 class Editor:
     """One Neovim process with the plugin on its runtimepath, and the messages of its server."""
 
-    def __init__(self, nvim: Path, folder: Path, server: list[str]) -> None:
+    def __init__(self, nvim: Path, folder: Path, runtime: Path, server: list[str]) -> None:
         self.folder = folder
         self.log = folder / "lsp.jsonl"
         self.log.touch()
@@ -73,6 +73,7 @@ class Editor:
         self.cmd = [sys.executable, str(HERE / "tee.py"), str(self.log), *server]
         path = os.pathsep.join([str(ROOT), str(ROOT / "model"), str(ROOT / "kernels")])
         environment = [
+            f"XDG_RUNTIME_DIR={runtime}",
             f"XDG_STATE_HOME={folder / 'state'}",
             f"XDG_CONFIG_HOME={folder / 'config'}",
             f"PYTHONPATH={path}",
@@ -222,6 +223,18 @@ class Editor:
     def server_pid(self) -> int:
         everything = [json.loads(line) for line in self.log.read_text().splitlines()]
         return int([one["message"]["pid"] for one in everything if one["from"] == "tee"][-1])
+
+
+def engines_in(runtime: Path) -> list[int]:
+    """The process ids of the engines whose sockets are in a folder that only the tests use."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if b"engine" in words and f"XDG_RUNTIME_DIR={runtime}".encode() in variables:
+                found.append(int(process.name))
+    return found
 
 
 def nvim_of(version: str) -> Path:

@@ -10,7 +10,7 @@ import os
 import signal
 
 import pytest
-from editor import REAL, ROOT
+from editor import REAL, ROOT, engines_in
 
 CODE = '''\
 def add(first, second):
@@ -115,6 +115,25 @@ def test_killed_and_back(editor):
     answer = editor.answers()[-1][0]
     editor.lua("require('fim').accept()")
     editor.wait(lambda: editor.text() == before + answer, "accepted")
+
+
+def test_the_engine_is_killed_and_back(editor, runtime):
+    ask(editor)
+    engines = engines_in(runtime)
+    assert engines
+    for pid in engines:
+        os.kill(pid, signal.SIGKILL)
+    server = editor.server_pid()
+    editor.wait(lambda: not set(engines) & set(engines_in(runtime)), "its end")
+    asked = len(editor.answers())
+
+    def answered() -> bool:
+        editor.type("<Esc>Go<C-u>    for item in ")
+        editor.lua("vim.wait(1000)")
+        return any(editor.answers()[asked:])
+
+    editor.wait(answered, "an answer from another engine")
+    assert editor.server_pid() == server, "the editor's own server has stayed"
 
 
 def test_keystroke_to_ghost_text(editor, request):
