@@ -2,7 +2,7 @@
 """Write the server's settings into package.json, so that they are stated once: in the server.
 
     python editors/vscode/scripts/settings_schema.py           write
-    python editors/vscode/scripts/settings_schema.py --check   exit 1 if package.json is not up to date
+    python editors/vscode/scripts/settings_schema.py --check   exit 1 if package.json is outdated
 
 `logLevel` is left out: in VS Code the level of the output channel does its work.
 """

@@ -1,8 +1,8 @@
 """The real language server, whose "model" is a script, and which proposes edits.
 
-The real server does not send `fim/nextEdit` yet; this one shows what the extension does with it. When a
-line of the document is `# rename OLD NEW!`, it proposes to replace every other OLD of the document,
-once, as one notification. Each edit carries a command, so that accepting it is seen.
+The real server does not send `fim/nextEdit` yet; this one shows what the extension does with it.
+When a line of the document is `# rename OLD NEW!`, it proposes to replace every other OLD of the
+document, once, as one notification. Each edit carries a command, so that accepting it is seen.
 """
 
 from __future__ import annotations

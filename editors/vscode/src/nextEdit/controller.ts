@@ -60,7 +60,7 @@ export class NextEdits implements Disposable {
   async accept(): Promise<void> {
     const [edit] = this.edits;
     const editor = window.activeTextEditor;
-    if (edit === undefined || editor === undefined) return;
+    if (edit === undefined || editor === undefined || this.acting) return;
     this.acting = true;
     try {
       if (isAt(editor, edit)) await this.apply(editor, edit);

@@ -50,7 +50,7 @@ export class EditorWindow {
   async ghost(): Promise<string> {
     const [inline, below] = await this.page.evaluate(() => {
       const texts = (selector: string): string[] =>
-        [...document.querySelectorAll(selector)].map((element) => element.textContent ?? "");
+        [...document.querySelectorAll(selector)].map((element) => element.textContent);
       return [texts(".view-lines .ghost-text-decoration"), texts(".suggest-preview-text .view-line")] as const;
     });
     return plain([inline.join(""), ...below].join("\n"));
@@ -88,11 +88,12 @@ export class EditorWindow {
     return (await this.ghost()) !== "";
   }
 
-  /** The text of the open file, by saving it. */
-  async saved(name: string): Promise<string> {
-    await this.press("Control+S");
-    await this.page.locator(`.tab.active.dirty`).waitFor({ state: "detached" });
-    return readFileSync(path.join(this.folder, name), "utf8");
+  /** The text of a file once it is as `isRight` wants it; the editor saves by itself after each change. */
+  async saved(name: string, isRight: (text: string) => boolean): Promise<string> {
+    const read = (): string => readFileSync(path.join(this.folder, name), "utf8");
+    return until(`the right text in ${name}`, () => isRight(read()) && read()).catch((problem: unknown) => {
+      throw new Error(`${String(problem)}; it is ${JSON.stringify(read())}`);
+    });
   }
 
   async statusText(): Promise<string> {

@@ -26,6 +26,8 @@ const QUIET = {
   "editor.autoIndent": "none",
   "editor.minimap.enabled": false,
   "files.eol": "\n",
+  "files.autoSave": "afterDelay",
+  "files.autoSaveDelay": 100,
   "chat.commandCenter.enabled": false,
 };
 
