@@ -126,7 +126,8 @@ async function suggestion(
   suits: (text: string) => boolean = () => true,
 ): Promise<Shown> {
   for (const opening of [...OPENINGS, ...OPENINGS]) {
-    await window.press("Escape", "Control+End", "Enter", "Home");
+    await window.focus(FILE);
+    await window.press("Escape", "Enter", "Home");
     await window.type(opening);
     const { texts } = await answered(transcript);
     const text = texts?.[0] ?? "";
@@ -166,7 +167,8 @@ async function measure(window: EditorWindow, transcript: Transcript): Promise<vo
   const total: number[] = [];
   const server: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    await window.press("Escape", "Control+End", "Enter", "Home");
+    await window.focus(FILE);
+    await window.press("Escape", "Enter", "Home");
     const opening = OPENINGS[round % OPENINGS.length] ?? "";
     await window.type(opening.slice(0, -1));
     await answered(transcript);

@@ -41,6 +41,7 @@ export async function missingTests(t: TestContext, workbench: Workbench): Promis
       folder.transcript.sent("window/logMessage", "server").find(({ message }) => JSON.stringify(message).includes("maxTokens")),
     );
     assert.match(JSON.stringify(told.message), /'many' is not used/);
+    await window.focus("a.py");
     await window.type("#say hello");
     await until("the ghost text", async () => (await window.ghost()) === "hello");
     await window.close();

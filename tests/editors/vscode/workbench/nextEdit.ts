@@ -18,7 +18,7 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
 
   await t.test("Tab goes to a proposed edit, then accepts it, and so on to the last", async () => {
     const window = await workbench.open(folder, "one.py");
-    await ready(window);
+    await ready(window, "one.py");
     await window.type("# rename price cost!");
     await proposed(window, 1);
     await window.page.screenshot({ path: path.join(OUTPUT, "next-edit.png") });
@@ -45,7 +45,7 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
 
   await t.test("typing takes a proposed edit away, and Tab is a Tab again", async () => {
     const window = await workbench.open(folder, "two.py");
-    await ready(window);
+    await ready(window, "two.py");
     await window.type("# rename price cost!");
     await proposed(window, 1);
     await window.type("x");
@@ -57,8 +57,9 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
   });
 }
 
-async function ready(window: EditorWindow): Promise<void> {
+async function ready(window: EditorWindow, file: string): Promise<void> {
   await until("the server to be ready", async () => (await window.icon()) === "sparkle");
+  await window.focus(file);
 }
 
 async function proposed(window: EditorWindow, line: number): Promise<void> {

@@ -24,10 +24,14 @@ export class EditorWindow {
     await this.page.context().close();
   }
 
-  /** Into the editor of a file that is open, at its very end. */
+  /** Into the editor of a file that is open, at its very end. The workbench moves the focus while it starts. */
   async focus(name: string): Promise<void> {
     await this.page.locator(`.tab.active[data-resource-name='${name}']`).waitFor();
-    await this.page.locator(".editor-instance .view-lines").first().click();
+    const editor = this.page.locator(".editor-instance .monaco-editor").first();
+    await until("the editor to have the focus", async () => {
+      await editor.locator(".view-lines").first().click();
+      return /\bfocused\b/.test((await editor.getAttribute("class")) ?? "");
+    });
     await this.press("Control+End");
   }
 

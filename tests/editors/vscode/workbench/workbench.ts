@@ -75,7 +75,7 @@ export class Workbench {
     return { path: folder, transcript: new Transcript(record) };
   }
 
-  /** A window on a folder, with one of its files open and the cursor at the file's very end. */
+  /** A window on a folder, with one of its files open. */
   async open(folder: Folder, file: string): Promise<EditorWindow> {
     const context = await this.browser.newContext({ viewport: { width: 1100, height: 700 } });
     const page = await context.newPage();
@@ -85,7 +85,6 @@ export class Workbench {
     await page.goto(`${this.url}?${query.toString()}`, { waitUntil: "commit", timeout: PATIENCE_MS });
     const window = new EditorWindow(page, folder.path);
     await window.status.waitFor();
-    await window.focus(file);
     return window;
   }
 
