@@ -19,7 +19,7 @@ from pygls.lsp.server import LanguageServer
 
 from fim_server import log
 from fim_server.backends.base import Backend, BackendError
-from fim_server.backends.in_process import InProcessBackend
+from fim_server.backends.choice import backend_for
 from fim_server.completion.completer import Completer, log_answer, silent
 from fim_server.completion.silence import Silence
 from fim_server.documents import DocumentStore, Encoding, SyncError
@@ -75,7 +75,12 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     for problem in problems:
         tell(ls, lsp.MessageType.Warning, problem)
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
-    ls.completer = Completer(ls.documents, ls.backend_factory(ls.settings), ls.settings)
+    ls.completer = Completer(
+        ls.documents,
+        ls.backend_factory(ls.settings),
+        ls.settings,
+        on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
+    )
     ls.protocol.initialized = True
 
 
@@ -120,6 +125,7 @@ def did_change(ls: FimServer, params: lsp.DidChangeTextDocumentParams) -> None:
 def did_close(ls: FimServer, params: lsp.DidCloseTextDocumentParams) -> None:
     ls.documents.close(params.text_document.uri)
     ls.completer.document_changed(params.text_document.uri)
+    ls.completer.forget(params.text_document.uri)
 
 
 async def inline_completion(
@@ -141,11 +147,7 @@ def tell(ls: FimServer, kind: lsp.MessageType, message: str) -> None:
     ls.window_log_message(lsp.LogMessageParams(kind, message))
 
 
-def in_process(settings: Settings) -> Backend:
-    return InProcessBackend(settings.model, settings.threads)
-
-
-def build_server(settings: Settings, backend_factory: BackendFactory = in_process) -> FimServer:
+def build_server(settings: Settings, backend_factory: BackendFactory = backend_for) -> FimServer:
     """A server with all its handlers. The backend is made when the client's settings are known."""
     server = FimServer(settings, backend_factory)
     server.feature(lsp.INITIALIZE)(initialize)
@@ -160,7 +162,7 @@ def build_server(settings: Settings, backend_factory: BackendFactory = in_proces
     return server
 
 
-def run_stdio(settings: Settings, backend_factory: BackendFactory = in_process) -> int:
+def run_stdio(settings: Settings, backend_factory: BackendFactory = backend_for) -> int:
     """Serve one client on stdin and stdout until it leaves. Returns the process' exit code:
 
     0 after `shutdown`, 1 for `exit` or a closed stdin without it.

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fim_server.backends.base import MODES, Mode
+from fim_server.backends.templates import TEMPLATES
+
+BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 LogLevel = Literal["error", "warning", "info", "debug"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
@@ -18,7 +22,11 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Window sizes are in characters. `model` None is the model that ships with the server,
-    `threads` None leaves the number to torch; `alternatives` is for an explicit request."""
+    `threads` None leaves the number to torch; `alternatives` is for an explicit request.
+    `speculate` prepares, while a suggestion is shown, what could follow it.
+    `backend` "engine" shares one model among all editors; the engine leaves when it was not asked
+    anything for `engine_idle_minutes`. "openai" and "llama_cpp" ask the server at `remote_url`;
+    `remote_template` None leaves it to that server how its model is shown a hole."""
 
     model: str | None = None
     mode: Mode = "self_speculation"
@@ -29,6 +37,17 @@ class Settings:
     suffix_chars: int = 500
     threads: int | None = None
     log_level: LogLevel = "warning"
+    backend: BackendName = "engine"
+    remote_url: str | None = None
+    remote_model: str | None = None
+    remote_template: str | None = None
+    speculate: bool = True
+    engine_idle_minutes: int = 15
+
+    @property
+    def speculates(self) -> bool:
+        """Whether to speculate: never on somebody else's server."""
+        return self.speculate and self.backend in ("engine", "in_process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,12 @@ def _count(field: str, least: int, most: int) -> _Rule:
     return _Rule(field, f"a whole number from {least} to {most}", accepts)
 
 
+def _text(field: str, allowed: str) -> _Rule:
+    return _Rule(field, allowed, lambda value: isinstance(value, str) and bool(value.strip()))
+
+
 _RULES = {
-    "model": _Rule(
-        "model",
-        "a folder or model name, as text that is not empty",
-        lambda value: isinstance(value, str) and bool(value.strip()),
-    ),
+    "model": _text("model", "a folder or model name, as text that is not empty"),
     "mode": _one_of("mode", MODES),
     "maxTokens": _count("max_tokens", 1, 256),
     "maxLines": _count("max_lines", 1, 100),
@@ -63,6 +82,12 @@ _RULES = {
     "suffixChars": _count("suffix_chars", 0, 1_000_000),
     "threads": _count("threads", 1, 256),
     "logLevel": _one_of("log_level", LOG_LEVELS),
+    "backend": _one_of("backend", BACKENDS),
+    "remoteUrl": _text("remote_url", "the address of a server, as http://host:port/v1"),
+    "remoteModel": _text("remote_model", "a model's name on that server"),
+    "remoteTemplate": _one_of("remote_template", tuple(TEMPLATES)),
+    "speculate": _Rule("speculate", "true or false", lambda value: isinstance(value, bool)),
+    "engineIdleMinutes": _count("engine_idle_minutes", 1, 10_000),
 }
 
 

@@ -26,6 +26,8 @@ Progress = Callable[[int, int], None]
 """Called as `progress(done, total)`."""
 
 DEFAULT_SAMPLES = 20
+MEASURED_MODES: tuple[Mode, ...] = tuple(mode for mode in MODES if mode != "auto")
+"""`auto` is one of the others, whichever was measured to be best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,9 @@ async def measure_modes(
     progress: Progress | None = None,
 ) -> dict[Mode, ModeFigures]:
     """Every sample cold and warm in every mode, one completion at a time."""
-    total, done = len(MODES) * len(samples), 0
+    total, done = len(MEASURED_MODES) * len(samples), 0
     figures: dict[Mode, ModeFigures] = {}
-    for mode in MODES:
+    for mode in MEASURED_MODES:
         in_mode = replace(settings, mode=mode)
         await _timed(backend, requests_while_typing(samples[0], in_mode, f"warm-up {mode}")[0])
         cold, warm = [], []
@@ -167,12 +169,13 @@ def _completion_table(report: LatencyReport) -> Table:
         "reused_tokens": "reused",
     }
     table = Table(
-        "mode",
-        "",
-        *columns.values(),
         title=f"Single-line completions, model {report.model}",
         caption=f"{hardware}, Python {machine.python}, torch {machine.torch}",
+        box=None,
+        pad_edge=False,
     )
+    for header in ("mode", "", *columns.values()):
+        table.add_column(header, justify="left" if header in ("mode", "") else "right")
     for mode, figures in report.modes.items():
         for state, row in (("cold", figures.cold), ("warm", figures.warm)):
             table.add_row(mode, state, *(str(getattr(row, column)) for column in columns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fim_server.commands.errors import UsageError
+from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
     from fim_model.infill import Infiller
@@ -19,6 +20,6 @@ def load_infiller(model: str | None, threads: int | None) -> Infiller:
             f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
     try:
-        return Infiller.load(model, threads=threads)
+        return Infiller.load(model, threads=threads, auto=measured_choice(model))
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit

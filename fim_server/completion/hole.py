@@ -54,6 +54,15 @@ def hole_at(
     )
 
 
+def hole_after_accepting(
+    snapshot: Snapshot, hole: Hole, text: str, prefix_chars: int, suffix_chars: int
+) -> tuple[Snapshot, Hole]:
+    """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
+    inserted = text.replace("\n", hole.line_end)
+    later, cursor = snapshot.inserting(hole.position, inserted)
+    return later, hole_at(later, cursor, prefix_chars, suffix_chars)
+
+
 def request_for(
     hole: Hole, snapshot: Snapshot, settings: Settings, alternatives: int
 ) -> CompletionRequest:

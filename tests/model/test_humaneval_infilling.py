@@ -47,7 +47,7 @@ SPAN = Task(
     canonical_solution="urn 2",
     test=DOUBLE.test,
 )
-QUICK = Limits(wall_seconds=10, cpu_seconds=1, memory_mib=256)
+QUICK = Limits(wall_seconds=60, cpu_seconds=1, memory_mib=256)
 
 
 def graded(task: Task, text: str) -> tuple[float, float]:

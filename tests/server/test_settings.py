@@ -22,6 +22,12 @@ def test_what_the_client_sets_is_used() -> None:
         "suffixChars": 0,
         "threads": 2,
         "logLevel": "debug",
+        "backend": "openai",
+        "remoteUrl": "http://127.0.0.1:8000/v1",
+        "remoteModel": "coder",
+        "remoteTemplate": "qwen",
+        "speculate": False,
+        "engineIdleMinutes": 5,
     }
     settings, problems = read_settings(options, DEFAULTS)
     assert problems == []

@@ -6,6 +6,7 @@ confident mask, so that a block always gets done.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +81,25 @@ class Leftmost:
 
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         return masked & (masked.cumsum(0) <= self.count)
+
+
+RULES: Mapping[str, Callable[[float], CommitRule]] = {
+    "confidence": ConfidenceThreshold,
+    "factor": Factor,
+    "entropy": EntropyBound,
+    "leftmost": lambda count: Leftmost(int(count)),
+}
+
+
+def parse_rule(text: str) -> CommitRule:
+    """A rule from its name and number, such as `confidence:0.9`. Raises ValueError."""
+    name, _, number = text.partition(":")
+    if name not in RULES:
+        raise ValueError(f"commit rule {name!r} is unknown; known are {', '.join(RULES)}")
+    try:
+        return RULES[name](float(number))
+    except ValueError:
+        raise ValueError(f"commit rule {text!r}: a number is expected after the colon") from None
 
 
 def _most_confident(scores: TokenScores, masked: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ Filler = Callable[[Hole], Fill]
 def model_filler(
     infiller: Infiller,
     *,
-    mode: Mode = "self_speculation",
+    mode: str = "self_speculation",
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Filler:
