@@ -33,7 +33,13 @@ TEXTS = {
     "prefixChars": "How many characters before the cursor the model is shown.",
     "suffixChars": "How many characters after the cursor the model is shown.",
     "threads": "CPU threads for the model; empty leaves it to torch.",
-    "backend": "`engine` shares one model among all editors of this machine.",
+    "backend": "`engine` shares one model among all editors of this machine; `in_process` loads "
+    "one for this window; `openai` and `llama_cpp` send the code around the cursor to "
+    "`fim.remoteUrl`.",
+    "remoteUrl": "The server that `openai` and `llama_cpp` ask, as `http://host:port/v1`.",
+    "remoteModel": "The name of a model on that server.",
+    "remoteTemplate": "How that server's model is shown a hole; empty leaves it to the server.",
+    "speculate": "Prepare, while a suggestion is shown, what could follow it.",
     "engineIdleMinutes": "The shared engine leaves when it was not asked anything for so long.",
 }
 
@@ -71,7 +77,13 @@ def json_type(key: str, hint: Any) -> dict[str, Any]:
     kinds = [names.get(kind) for kind in get_args(hint) or (hint,)]
     if None in kinds:
         sys.exit(f"settings_schema: no JSON type for the setting {key} ({hint})")
-    return {"type": kinds[0] if len(kinds) == 1 else kinds}
+    allowed = _RULES[key].allowed
+    if allowed.startswith("one of "):
+        nothing = [None] if "null" in kinds else []
+        choice = {"enum": [*allowed.removeprefix("one of ").split(", "), *nothing]}
+    else:
+        choice = {}
+    return {"type": kinds[0] if len(kinds) == 1 else kinds, **choice}
 
 
 def main() -> int:
