@@ -15,6 +15,8 @@ from fim_server.completion.silence import Silence
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
 
+pytestmark = pytest.mark.timeout(60)  # an answer that never comes must fail soon
+
 URI = "file:///a.py"
 INVOKED = lsp.InlineCompletionTriggerKind.Invoked
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
