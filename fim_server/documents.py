@@ -93,7 +93,9 @@ def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> 
 class Snapshot:
     """A document as it was at one moment; taking it copies nothing, and no edit changes it.
 
-    `version` is the client's number, `revision` counts the changes this server has applied.
+    `version` is the client's number, `revision` counts the changes this server has applied to any
+    document: the greatest is the latest. `edited_line` is where the last edit began, None before
+    the first.
     """
 
     uri: str
@@ -102,6 +104,7 @@ class Snapshot:
     revision: int
     encoding: Encoding
     lines: Sequence[str]
+    edited_line: int | None = None
 
     @property
     def text(self) -> str:
@@ -136,6 +139,11 @@ class DocumentStore:
         """The document now; None if it is not open. Costs nothing, whatever its size."""
         return self._documents.get(uri)
 
+    def others(self, uri: str) -> list[Snapshot]:
+        """All open documents but this one, the last opened or edited first."""
+        others = (one for one in self._documents.values() if one.uri != uri)
+        return sorted(others, key=lambda one: -one.revision)
+
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         self._put(uri, language, version, split_lines(_well_formed(text)))
 
@@ -157,17 +165,27 @@ class DocumentStore:
         if version < now.version:
             raise SyncError(f"version {version} arrived after {now.version} and is ignored")
         lines = list(now.lines)
+        edited_line = now.edited_line
         for change in changes:
             if isinstance(change, lsp.TextDocumentContentChangePartial):
                 _splice(lines, change.range, change.text, self._encoding)
+                edited_line = min(change.range.start.line, len(lines) - 1)
             else:
                 lines = split_lines(_well_formed(change.text))
-        self._put(uri, now.language, version, lines)
+                edited_line = min(edited_line or 0, len(lines) - 1)
+        self._put(uri, now.language, version, lines, edited_line)
 
-    def _put(self, uri: str, language: str, version: int, lines: list[str]) -> None:
+    def _put(
+        self,
+        uri: str,
+        language: str,
+        version: int,
+        lines: list[str],
+        edited_line: int | None = None,
+    ) -> None:
         self._revisions += 1
         self._documents[uri] = Snapshot(
-            uri, language, version, self._revisions, self._encoding, lines
+            uri, language, version, self._revisions, self._encoding, lines, edited_line
         )
 
 

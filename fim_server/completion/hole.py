@@ -7,12 +7,13 @@ no more than a small one. What the model sees has `\\n` line ends only.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest
+from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.documents import Place, Snapshot, without_end
 from fim_server.settings import Settings
 
@@ -54,8 +55,27 @@ def hole_at(
     )
 
 
+def budgeted_hole(
+    snapshot: Snapshot, position: lsp.Position, settings: Settings, snippets: Sequence[Snippet]
+) -> Hole:
+    """The hole at a position within the budget that prefix, suffix and snippets share.
+
+    What the suffix and the snippets leave of their share is the prefix's. Not the reverse: in the
+    prompt they stand first, so their length must not change with what is typed.
+    """
+    suffix = hole_at(snapshot, position, 0, settings.suffix_chars).after
+    free = settings.suffix_chars - len(suffix)
+    if settings.snippets:
+        free += max(settings.snippet_chars - sum(len(one.text) for one in snippets), 0)
+    return hole_at(snapshot, position, settings.prefix_chars + free, settings.suffix_chars)
+
+
 def request_for(
-    hole: Hole, snapshot: Snapshot, settings: Settings, alternatives: int
+    hole: Hole,
+    snapshot: Snapshot,
+    settings: Settings,
+    alternatives: int,
+    snippets: tuple[Snippet, ...] = (),
 ) -> CompletionRequest:
     """What the backend is asked. Between two pieces of a line, only one line can be missing."""
     return CompletionRequest(
@@ -68,6 +88,7 @@ def request_for(
         max_tokens=settings.max_tokens,
         max_lines=1 if hole.inside_line else settings.max_lines,
         session=snapshot.uri,
+        snippets=snippets,
     )
 
 

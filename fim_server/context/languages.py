@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ _TS_DEFINITIONS = _JS_DEFINITIONS | _set(
 _TS_BLOCKS = _JS_BLOCKS | _set("interface_body enum_body object_type")
 _C_DEFINITIONS = _set("function_definition struct_specifier enum_specifier union_specifier")
 _C_BLOCKS = _set("compound_statement field_declaration_list enumerator_list")
-_C_TEXTS = _set("comment string_literal raw_string_literal char_literal")
+_C_TEXTS = _set("comment string_literal char_literal")
 
 LANGUAGES = (
     Language(
@@ -142,7 +142,7 @@ LANGUAGES = (
         package="tree_sitter_cpp",
         definitions=_C_DEFINITIONS | _set("class_specifier"),
         blocks=_C_BLOCKS,
-        texts=_C_TEXTS,
+        texts=_C_TEXTS | _set("raw_string_literal"),
         comment="//",
     ),
 )
@@ -154,7 +154,7 @@ def language_of(name: str, path: str = "") -> Language | None:
     return _by_name().get(name.lower()) or _by_suffix().get(suffix)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parser_for(language: Language) -> Parser | None:
     """The parser, loaded on first use; None where its package is not installed."""
     try:

@@ -21,8 +21,6 @@ MOST_CHARS = 200_000
 
 SIGNATURE_LINES = 12
 
-_OPENERS = {"(": ")", "[": "]", "{": "}"}
-
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -73,6 +71,9 @@ def _signature_end(node: Node, language: Language) -> int:
     if body is None or body.type not in language.blocks:
         return node.end_point.row + 1
     first = body.named_children[0] if body.named_children else body
+    if language.indented and node.type.startswith("class"):
+        methods = (one for one in body.children if one.type.endswith("definition"))
+        return next((one.start_point.row for one in methods), body.end_point.row + 1)
     if language.indented:
         documented = first.type == "expression_statement" and first.named_children[:1]
         is_docstring = documented and documented[0].type == "string"
@@ -86,7 +87,7 @@ class Spot(StrEnum):
     """Where a cursor is, as far as it decides how much to write."""
 
     BLOCK = "block"
-    """At the start of a line, or behind what opens a block or an unclosed bracket."""
+    """At the start of a line, or behind what opens a block or a bracket."""
     STATEMENT = "statement"
     """Within a line of code: what is missing is its rest."""
     TEXT = "text"
@@ -126,8 +127,8 @@ def _text_around(root: Node, before: str, language: Language) -> Node | None:
 
 
 def _opens(line: str, language: Language) -> bool:
-    """Whether a line of code ends with what a block follows, or with a bracket still open."""
+    """Whether a line of code ends with what a block follows, or with an opening bracket."""
     code = line.rstrip()
-    if code.endswith(tuple(_OPENERS)):
+    if code.endswith(("(", "[", "{")):
         return True
     return code.endswith(":") and language.indented and code.count("[") <= code.count("]")

@@ -29,7 +29,13 @@ from fim_model.decoding.native import (
     without_echo,
 )
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, plain_prompt, spm_prompt
+from fim_model.prompt import (
+    PROMPT_OVERHEAD,
+    PromptBudget,
+    plain_prompt,
+    snippet_prompt,
+    spm_prompt,
+)
 from fim_model.session import PromptCache, Reading
 from fim_model.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.transformer import TriModeTransformer
@@ -49,7 +55,8 @@ class Cancelled(Exception):
 class InfillRequest:
     """A hole between `prefix` and `suffix`.
 
-    `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
+    `snippets` are pieces of other files, as (path, text). `session` names the document whose keys
+    may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed.
     """
@@ -64,6 +71,7 @@ class InfillRequest:
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
+    snippets: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in (*MODES, NATIVE, AUTO):
@@ -211,8 +219,13 @@ class Infiller:
         if request.mode == NATIVE:
             return plain_prompt(self.tokenizer, request.prefix, window // 2)
         total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
-        budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
-        return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
+        snippets = snippet_prompt(self.tokenizer, request.snippets, total // 4)
+        rest = total - len(snippets)
+        budget = PromptBudget(rest, suffix=total // 4, step=max(1, window // 8))
+        return [
+            *snippets,
+            *spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget),
+        ]
 
     def pieces(self, ids: Sequence[int]) -> list[str | None]:
         """A hole's tokens as text for a person, None where there is still a mask."""

@@ -6,6 +6,7 @@ that the cached keys and values of everything before it stay valid between keyst
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -44,6 +45,22 @@ def spm_prompt(
         *prefix_ids,
         special.middle,
     ]
+
+
+def snippet_prompt(
+    tokenizer: CodeTokenizer, snippets: Sequence[tuple[str, str]], limit: int
+) -> list[int]:
+    """`<file> path <snippet> text` for each (path, text): what stands before `spm_prompt`.
+
+    The first ones, whole, as long as they take no more than `limit` tokens together.
+    """
+    ids: list[int] = []
+    for path, text in snippets:
+        one = [*file_header(tokenizer, path), tokenizer.special.snippet, *tokenizer.encode(text)]
+        if len(ids) + len(one) > limit:
+            break
+        ids += one
+    return ids
 
 
 def plain_prompt(tokenizer: CodeTokenizer, prefix: str, limit: int) -> list[int]:
