@@ -17,6 +17,7 @@ from fim_server.bench.machine import Machine, machine_description
 
 if TYPE_CHECKING:
     from fim_model.decoding.auto import ModeChoice
+    from fim_model.evaluation.filler import Filler
     from fim_model.evaluation.humaneval_infilling import Task
     from fim_model.infill import Infiller
 
@@ -29,10 +30,13 @@ TOLERANCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ModeResult:
-    """One setting: percentages 0..100, milliseconds a fill (cold), and its cost in forwards."""
+    """One setting: percentages 0..100, milliseconds a fill (cold), and its cost in forwards.
+
+    `choice` is None for what is only compared with.
+    """
 
     name: str
-    choice: ModeChoice
+    choice: ModeChoice | None
     n: int
     pass_at_1: float
     exact_match: float
@@ -83,28 +87,32 @@ def bench_modes(
     *,
     model: str,
     data: str,
+    compare: Filler | None = None,
     progress: Progress = lambda setting, done, total: None,
 ) -> ModesReport:
-    """Fill and grade every task in every setting, one fill at a time."""
+    """Fill and grade every task in every setting, and with `compare`, one fill at a time."""
     from fim_model.evaluation.filler import model_filler
     from fim_model.evaluation.humaneval_infilling import evaluate
     from fim_model.infill import Infiller
 
-    results = []
-    for name, choice in settings_to_try(infiller.model.config.block_size).items():
-        variant = Infiller(infiller.model, infiller.tokenizer, choice.options())
-        fill = model_filler(variant, mode=choice.mode)
+    def measure(name: str, choice: ModeChoice | None, fill: Filler) -> ModeResult:
         fill(tasks[0].hole())  # the first fill in a mode warms torch up
 
-        def report(stage: str, done: int, total: int, name: str = name) -> None:
+        def report(stage: str, done: int, total: int) -> None:
             progress(name, done + (total if stage == "grade" else 0), 2 * total)
 
         graded = evaluate(tasks, fill, progress=report)
-        cost = asdict(graded.cost)
-        results.append(
-            ModeResult(name, choice, graded.n, graded.pass_at_1, graded.exact_match, **cost)
-        )
-    return ModesReport(model, data, machine_description(), results, fastest_as_good(results).name)
+        quality = (graded.n, graded.pass_at_1, graded.exact_match)
+        return ModeResult(name, choice, *quality, **asdict(graded.cost))
+
+    results = []
+    for name, choice in settings_to_try(infiller.model.config.block_size).items():
+        variant = Infiller(infiller.model, infiller.tokenizer, choice.options())
+        results.append(measure(name, choice, model_filler(variant, mode=choice.mode)))
+    chosen = fastest_as_good(results)
+    if compare:
+        results.append(measure("transformers generate", None, compare))
+    return ModesReport(model, data, machine_description(), results, chosen.name)
 
 
 def fastest_as_good(results: Sequence[ModeResult]) -> ModeResult:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from fim_server.backends.base import BackendError
 from fim_server.backends.in_process import InProcessBackend
@@ -50,6 +51,7 @@ def latency(arguments: argparse.Namespace) -> int:
 
 def modes(arguments: argparse.Namespace) -> int:
     """Every mode and setting on the same holes; what `--mode auto` uses is kept."""
+    from fim_model.checkpoint import default_checkpoint
     from fim_model.decoding.auto import save_choice
     from fim_model.evaluation.humaneval_infilling import load_tasks, spread_sample
     from rich.console import Console
@@ -57,10 +59,12 @@ def modes(arguments: argparse.Namespace) -> int:
 
     from fim_server.bench.chart import Point, scatter
     from fim_server.bench.modes import bench_modes
+    from fim_server.bench.transformers_filler import transformers_filler
     from fim_server.commands.model import load_infiller
     from fim_server.mode_choice import choice_file
 
     infiller = load_infiller(arguments.model, arguments.threads)
+    folder = Path(arguments.model) if arguments.model else default_checkpoint()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("modes", total=None)
         try:
@@ -70,6 +74,7 @@ def modes(arguments: argparse.Namespace) -> int:
                 tasks,
                 model=arguments.model or "default",
                 data=arguments.data.name,
+                compare=transformers_filler(infiller, folder),
                 progress=lambda setting, done, total: bar.update(
                     task, description=setting, completed=done, total=total
                 ),
@@ -77,10 +82,12 @@ def modes(arguments: argparse.Namespace) -> int:
         except ValueError as unfit:
             raise UsageError(str(unfit)) from unfit
     chosen = next(one for one in report.results if one.name == report.chosen)
+    assert chosen.choice is not None
     save_choice(choice_file(arguments.model), chosen.choice)
     if arguments.picture:
         points = [
-            Point(one.p50_ms, one.pass_at_1, one.name, one.choice.mode) for one in report.results
+            Point(one.p50_ms, one.pass_at_1, one.name, one.choice.mode if one.choice else one.name)
+            for one in report.results
         ]
         arguments.picture.write_text(
             scatter(

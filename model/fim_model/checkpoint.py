@@ -103,6 +103,9 @@ def _weight_files(folder: Path) -> list[Path]:
     names = _read_json(folder / INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{folder / INDEX}: 'weight_map' is missing or empty")
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{folder / INDEX}: 'weight_map' names a file by {name!r}")
     return [folder / name for name in sorted(set(names.values()))]
 
 

@@ -257,7 +257,7 @@ class Infiller:
         stop = StopRule(
             self.tokenizer.special.eom,
             request.max_tokens,
-            _line_limit(self.tokenizer, request.max_lines),
+            line_limit(self.tokenizer, request.max_lines),
         )
         size = options.block_size
         return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size)
@@ -291,9 +291,8 @@ class Infiller:
         for rank, one in enumerate(found[: request.alternatives]):
             core = self._core(cache, request, sampler, options)
             core.forwards = probe.forwards if rank == 0 else 0
-            yield core, native_infill(core, right, one.length, options.rule)
-            core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
-            core.confidences = core.confidences[: len(core.tokens)]
+            steps = native_infill(core, right, one.length, options.rule)
+            yield core, _then_trim_echo(core, steps, suffix)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -320,13 +319,23 @@ def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, flo
         yield token, confidence, Sampler()
 
 
+def _then_trim_echo(
+    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
+) -> Iterator[Step]:
+    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    yield from steps
+    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+    core.confidences = core.confidences[: len(core.tokens)]
+
+
 def first_lines(text: str, count: int) -> str:
     """The first `count` lines from the first one with ink on, with the blank ones before them."""
     ink = text.lstrip()
     return text[: len(text) - len(ink)] + "\n".join(ink.split("\n")[:count])
 
 
-def _line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
+def line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
+    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule."""
     if lines is None:
         return lambda ids: False
     newlines = frozenset(tokenizer.newline_ids)

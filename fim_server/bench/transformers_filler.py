@@ -1,0 +1,79 @@
+"""transformers' own `generate` as a filler: the same weights and prompts, by somebody else's loop.
+
+What `bench modes` compares with. transformers is no dependency of this project; without it, or with
+a checkpoint it cannot read, there is nothing to compare with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from fim_model.evaluation.filler import Fill, Filler, Hole
+    from fim_model.infill import Infiller
+
+
+def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
+    """A greedy Filler over `generate` with its KV cache, or None where it cannot be had."""
+    try:
+        from transformers import AutoModelForCausalLM, StoppingCriteriaList
+    except ImportError:
+        return None
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=torch.float32, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    model.eval()
+
+    def fill(hole: Hole) -> Fill:
+        from fim_model.evaluation.filler import Fill
+        from fim_model.infill import InfillRequest, first_lines, line_limit
+
+        request = InfillRequest(
+            hole.prefix,
+            hole.suffix,
+            hole.path,
+            mode="ar",
+            max_tokens=hole.max_tokens,
+            max_lines=hole.max_lines,
+        )
+        began = time.perf_counter()
+        prompt = torch.tensor([infiller.prompt(request)])
+        eom = infiller.tokenizer.special.eom
+        done = line_limit(infiller.tokenizer, hole.max_lines)
+        with torch.inference_mode():
+            ids = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=hole.max_tokens,
+                do_sample=False,
+                eos_token_id=eom,
+                pad_token_id=eom,
+                stopping_criteria=StoppingCriteriaList([_after_lines(done, prompt.shape[1])]),
+            )
+        tokens = ids[0, prompt.shape[1] :].tolist()
+        text = infiller.tokenizer.decode(tokens)
+        if hole.max_lines is not None:
+            text = first_lines(text, hole.max_lines)
+        ms = 1000 * (time.perf_counter() - began)
+        return Fill(text, len(tokens), len(tokens), ms, "eom" if tokens[-1] == eom else "length")
+
+    return fill
+
+
+def _after_lines(
+    done: Callable[[Sequence[int]], bool], prompt: int
+) -> Callable[..., torch.BoolTensor]:
+    """A stopping criterion: the lines that were asked for are there."""
+
+    def criterion(ids: torch.Tensor, scores: Any, **unused: Any) -> Any:
+        return torch.tensor([done(ids[0, prompt:].tolist())])
+
+    return criterion

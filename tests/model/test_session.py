@@ -1,0 +1,94 @@
+"""The prompt cache: it reads only what is new, and what it gives is what a fresh one gives."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from fim_model.decoding.reference import causal_logits
+from fim_model.session import PromptCache, common_prefix
+from fim_model.transformer import Attention
+
+
+def test_only_what_is_new_is_read(tiny: Any) -> None:
+    cache = PromptCache(tiny.model(), capacity=32)
+    prompts: list[tuple[list[int], int, int]] = [
+        ([5, 6, 7, 8], 0, 4),
+        ([5, 6, 7, 8, 9], 4, 1),  # one more token
+        ([5, 6, 7, 8, 9], 4, 1),  # the same: the last one is read again for its logits
+        ([5, 6, 2, 8, 9], 2, 3),  # changed in the middle
+        ([5, 6], 1, 1),  # shorter
+        ([4, 6, 2], 0, 3),  # nothing in common
+        ([4], 0, 1),
+    ]
+    for prompt, reused, prefilled in prompts:
+        reading = cache.read(prompt)
+        assert (reading.reused, reading.prefilled) == (reused, prefilled)
+        assert cache.tokens == prompt
+        assert cache.kv.length == len(prompt)
+
+
+def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
+    model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8))
+    cache = PromptCache(model, capacity=64)
+    rng = Random(0)
+    prompt = [rng.randrange(32) for _ in range(20)]
+    for _ in range(25):
+        kept = rng.randint(0, len(prompt))
+        added = [rng.randrange(32) for _ in range(rng.randint(0, 6))]
+        prompt = [*prompt[:kept], *added][:50] or [7]
+        found = cache.read(prompt).logits
+        assert found.shape == (1, 32)
+        assert (found - causal_logits(model, prompt)[-1:]).abs().max() < 1e-4
+
+
+def test_a_rewind_forgets(tiny: Any) -> None:
+    model = tiny.model(2)
+    cache = PromptCache(model, capacity=32)
+    cache.read([1, 2, 3, 4, 5])
+    cache.rewind(2)
+    assert cache.tokens == [1, 2]
+    reading = cache.read([1, 2, 9, 4])
+    assert (reading.reused, reading.prefilled) == (2, 2)
+    fresh = PromptCache(model, capacity=32).read([1, 2, 9, 4])
+    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+
+
+def test_tokens_decoded_behind_the_prompt_are_forgotten(tiny: Any) -> None:
+    """A decoding that was broken off leaves keys behind the prompt; the next reading drops them."""
+    model = tiny.model(3)
+    cache = PromptCache(model, capacity=32)
+    cache.read([1, 2, 3])
+    decoded = torch.tensor([[8, 9]])
+    with torch.inference_mode():
+        model(decoded, torch.tensor([[3, 4]]), Attention.CAUSAL, cache.kv)
+    cache.kv.advance(2)
+    reading = cache.read([1, 2, 3, 4])
+    assert (reading.reused, reading.prefilled) == (3, 1)
+    assert (reading.logits - causal_logits(model, [1, 2, 3, 4])[-1:]).abs().max() < 1e-4
+
+
+def test_a_prompt_that_does_not_fit_is_refused_and_does_no_harm(tiny: Any) -> None:
+    cache = PromptCache(tiny.model(), capacity=6)
+    cache.read([1, 2, 3, 4])
+    with pytest.raises(ValueError, match="holds 6 tokens, 8 were asked for"):
+        cache.read([1, 2, 3, 4, 5, 6, 7, 8])
+    reading = cache.read([1, 2, 3, 4, 5])
+    assert (reading.reused, reading.prefilled) == (4, 1)
+    fresh = PromptCache(cache.model, capacity=6).read([1, 2, 3, 4, 5])
+    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+
+
+def test_the_cache_has_the_dtype_of_the_model(tiny: Any) -> None:
+    model = tiny.model().bfloat16()
+    assert PromptCache(model, capacity=4).read([1, 2]).logits.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 4, 3], 1), ([1], [2], 0)],
+)
+def test_common_prefix(a: list[int], b: list[int], length: int) -> None:
+    assert common_prefix(a, b) == length
