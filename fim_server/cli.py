@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_lsp(commands)
     _add_complete(commands)
+    _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
     return parser
@@ -53,18 +54,37 @@ def _add_lsp(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
     complete = commands.add_parser("complete", help="fill the hole at a position of a file")
-    complete.add_argument("file", type=Path)
-    complete.add_argument("--line", type=int, required=True, help="counted from 1")
-    complete.add_argument("--column", type=int, required=True, help="characters, counted from 0")
-    _add_model_options(complete)
+    _add_place(complete)
+    _add_model_options(complete, mode=None)
     complete.add_argument("--alternatives", type=_positive, default=1, metavar="N")
-    complete.add_argument("--max-tokens", type=_positive, default=Settings().max_tokens)
+    complete.add_argument("--max-tokens", type=_positive)
     complete.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     complete.add_argument("--seed", type=int, default=0)
     output = complete.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show the hole as it is denoised")
     complete.set_defaults(run=_complete)
+
+
+def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
+    context = commands.add_parser("context", help="what the model would see at a position, and why")
+    _add_place(context)
+    context.add_argument("--snippets", type=_positive, metavar="N", help="pieces of other files")
+    context.add_argument(
+        "--tokens", action="store_true", help="also the prompt in the model's own tokens"
+    )
+    context.add_argument("--model", metavar="ID_OR_PATH", help="the model, for --tokens")
+    context.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    context.set_defaults(run=_context)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--line", type=int, required=True, help="counted from 1")
+    parser.add_argument("--column", type=int, required=True, help="characters, counted from 0")
+    parser.add_argument(
+        "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
+    )
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -101,8 +121,8 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.set_defaults(run=_bench_modes)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=MODES, default=Settings().mode)
+def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
+    parser.add_argument("--mode", choices=MODES, default=mode)
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
 
@@ -124,6 +144,12 @@ def _complete(arguments: argparse.Namespace) -> int:
     from fim_server.commands import complete
 
     return complete.run(arguments)
+
+
+def _context(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import context
+
+    return context.run(arguments)
 
 
 def _humaneval(arguments: argparse.Namespace) -> int:

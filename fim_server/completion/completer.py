@@ -1,4 +1,4 @@
-"""From an inline completion request to its answer: snapshot, hole, backend, trimming, items.
+"""From an inline completion request to its answer: rules, context, backend, gate, items.
 
 Nothing here raises and nothing waits for an older request: per document, the latest wins.
 """
@@ -9,15 +9,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import Backend, BackendError, Completion, CompletionStats, Progress
-from fim_server.completion.hole import Hole, hole_at, request_for
+from fim_server.backends.base import (
+    Backend,
+    BackendError,
+    Completion,
+    CompletionItem,
+    CompletionStats,
+    Progress,
+    Snippet,
+)
+from fim_server.completion.gate import judge
+from fim_server.completion.hole import Hole, budgeted_hole, request_for
 from fim_server.completion.silence import Silence
-from fim_server.completion.trim import trim
-from fim_server.documents import DocumentStore
+from fim_server.context.gather import Gatherer, Scene
+from fim_server.context.workspace import Workspace
+from fim_server.documents import DocumentStore, Snapshot
 from fim_server.log import where
 from fim_server.settings import Settings
 
@@ -26,22 +37,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to show, or why nothing: `silence` is None exactly if there are items."""
+    """What to show, or why nothing: `silence` is None exactly if there are items.
+
+    `detail` is the rule behind the silence, where there is one; never text of the user.
+    """
 
     items: list[lsp.InlineCompletionItem]
     silence: Silence | None = None
     stats: CompletionStats | None = None
+    detail: str = ""
 
 
-def silent(reason: Silence, stats: CompletionStats | None = None) -> Answer:
-    return Answer([], reason, stats)
+def silent(reason: Silence, stats: CompletionStats | None = None, detail: str = "") -> Answer:
+    return Answer([], reason, stats, detail)
 
 
 @dataclass(slots=True)
 class _Flight:
     """One question the backend is working on; `silence` says why it was stopped, if it was."""
 
-    task: asyncio.Task[Completion]
+    task: asyncio.Task[tuple[Hole, Completion]]
     silence: Silence | None = None
 
     def stop(self, reason: Silence) -> None:
@@ -52,12 +67,26 @@ class _Flight:
 class Completer:
     """Answers the inline completion requests of one client. Belongs to one event loop."""
 
-    def __init__(self, documents: DocumentStore, backend: Backend, settings: Settings) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        backend: Backend,
+        settings: Settings,
+        workspace: Workspace | None = None,
+    ) -> None:
         self._documents = documents
         self._backend = backend
         self._settings = settings
+        self._workspace = workspace or Workspace(settings=settings)
+        self._gatherer = Gatherer()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
         self._flights: dict[str, _Flight] = {}
         self._not_ready: Silence | None = Silence.LOADING
+
+    def configure(self, settings: Settings, workspace: Workspace) -> None:
+        """Obey other settings, or work in other folders, from the next request on."""
+        self._settings = settings
+        self._workspace = workspace
 
     async def start(self, progress: Progress) -> None:
         """Make the backend ready; until then every answer is silent. Raises BackendError."""
@@ -75,6 +104,7 @@ class Completer:
         """Stop all work and release the backend."""
         for flight in self._flights.values():
             flight.stop(Silence.CANCELLED)
+        self._reader.shutdown(wait=False, cancel_futures=True)
         await self._backend.close()
 
     def document_changed(self, uri: str) -> None:
@@ -119,13 +149,18 @@ class Completer:
         if version is not None and version != snapshot.version:
             return silent(Silence.STALE)
 
+        if snapshot.language in self._settings.disabled_languages:
+            return silent(Silence.LANGUAGE_DISABLED, detail=snapshot.language)
+        if rule := self._workspace.why_not_show(uri):
+            return silent(Silence.EXCLUDED, detail=rule)
+
         invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
         alternatives = self._settings.alternatives if invoked else 1
-        hole = hole_at(snapshot, position, self._settings.prefix_chars, self._settings.suffix_chars)
-        request = request_for(hole, snapshot, self._settings, alternatives)
-        flight = self._take_off(uri, asyncio.ensure_future(self._backend.complete(request)))
+        min_confidence = self._settings.min_confidence
+        question = self._ask(snapshot, position, alternatives)
+        flight = self._take_off(uri, asyncio.ensure_future(question))
         try:
-            completion = await flight.task
+            hole, completion = await flight.task
         except asyncio.CancelledError:
             return silent(flight.silence or Silence.CANCELLED)
         except BackendError as error:
@@ -137,38 +172,61 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        if not completion.items:
-            return silent(Silence.NOTHING_WRITTEN, completion.stats)
-        items = items_for(hole, (item.text for item in completion.items))
-        if not items:
-            return silent(Silence.NOTHING_LEFT_AFTER_TRIMMING, completion.stats)
-        return Answer(items, None, completion.stats)
+        judgement = judge(completion.items, hole, min_confidence)
+        if judgement.silence is not None:
+            return silent(judgement.silence, completion.stats)
+        return Answer(items_for(hole, judgement.items), None, completion.stats)
 
-    def _take_off(self, uri: str, task: asyncio.Task[Completion]) -> _Flight:
+    async def _ask(
+        self, snapshot: Snapshot, position: lsp.Position, alternatives: int
+    ) -> tuple[Hole, Completion]:
+        """The hole with all that the model is shown, and what the backend makes of it."""
+        settings = self._settings
+        snippets = await self._snippets(snapshot, position)
+        hole = budgeted_hole(snapshot, position, settings, snippets)
+        request = request_for(hole, snapshot, settings, alternatives, snippets)
+        return hole, await self._backend.complete(request)
+
+    async def _snippets(self, snapshot: Snapshot, position: lsp.Position) -> tuple[Snippet, ...]:
+        """Pieces of other files; chosen in a thread, since files may be read for them."""
+        settings = self._settings
+        if not settings.snippets or not self._workspace.trusted:
+            return ()
+        scene = Scene(
+            document=snapshot,
+            place=snapshot.place(position),
+            others=self._documents.others(snapshot.uri),
+            workspace=self._workspace,
+            most=settings.snippets,
+            most_chars=settings.snippet_chars,
+        )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, self._gatherer.snippets, scene)
+
+    def _take_off(self, uri: str, task: asyncio.Task[tuple[Hole, Completion]]) -> _Flight:
         if older := self._flights.get(uri):
             older.stop(Silence.SUPERSEDED)
         flight = self._flights[uri] = _Flight(task)
         return flight
 
 
-def items_for(hole: Hole, texts: Iterable[str]) -> list[lsp.InlineCompletionItem]:
-    """What the editor is given: trimmed, without repetitions, in the document's line ends.
+def items_for(hole: Hole, items: Iterable[CompletionItem]) -> list[lsp.InlineCompletionItem]:
+    """What the editor is given, in the document's line ends.
 
     The range is empty: a wider one paints over the text right of the cursor in Neovim.
     """
-    trimmed = (trim(text, hole.before, hole.after) for text in texts)
     cursor = lsp.Range(hole.position, hole.position)
     return [
-        lsp.InlineCompletionItem(insert_text=text.replace("\n", hole.line_end), range=cursor)
-        for text in dict.fromkeys(trimmed)
-        if text
+        lsp.InlineCompletionItem(insert_text=item.text.replace("\n", hole.line_end), range=cursor)
+        for item in items
     ]
 
 
 def log_answer(answer: Answer, ms: float) -> None:
     """One line at debug level for every answer, without any of the user's text."""
     if answer.silence is not None:
-        logger.debug("inline completion: nothing (%s), %.1f ms", answer.silence, ms)
+        why = f"{answer.silence}: {answer.detail}" if answer.detail else str(answer.silence)
+        logger.debug("inline completion: nothing (%s), %.1f ms", why, ms)
     elif answer.stats is None:
         logger.debug("inline completion: %d items, %.1f ms", len(answer.items), ms)
     else:

@@ -14,11 +14,16 @@ from urllib.parse import unquote, urlsplit
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import CompletionRequest, Snippet
+from fim_server.context.languages import language_of
+from fim_server.context.syntax import Spot, spot_at
 from fim_server.documents import Place, Snapshot, without_end
 from fim_server.settings import Settings
 
 WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `_text_before`)."""
+
+_SYNTAX_CHARS = 4000
+"""How much text on each side of the cursor its syntax is judged by."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -77,7 +82,7 @@ def request_for(
     alternatives: int,
     snippets: tuple[Snippet, ...] = (),
 ) -> CompletionRequest:
-    """What the backend is asked. Between two pieces of a line, only one line can be missing."""
+    """What the backend is asked."""
     return CompletionRequest(
         prefix=hole.before,
         suffix=hole.after,
@@ -86,10 +91,23 @@ def request_for(
         mode=settings.mode,
         alternatives=alternatives,
         max_tokens=settings.max_tokens,
-        max_lines=1 if hole.inside_line else settings.max_lines,
+        max_lines=lines_to_ask_for(hole, snapshot.language, settings),
         session=snapshot.uri,
         snippets=snippets,
     )
+
+
+def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
+    """How many lines may be missing: one between two pieces of a line, and by the syntax there."""
+    if hole.inside_line or settings.multiline == "never":
+        return 1
+    if settings.multiline == "always":
+        return settings.max_lines
+    before = hole.before[-_SYNTAX_CHARS:]
+    if len(before) < len(hole.before):
+        before = before.partition("\n")[2]
+    spot = spot_at(before, hole.after[:_SYNTAX_CHARS], language_of(language))
+    return 1 if spot in (Spot.STATEMENT, Spot.TEXT) else settings.max_lines
 
 
 def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:

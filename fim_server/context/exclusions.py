@@ -57,13 +57,13 @@ class Exclusions:
 
     def _by_name(self, path: Path) -> str | None:
         """The rules for one name of a file; the folder it is in has no links left."""
-        root = self._root_of(path) or _repository(path.parent) or path.parent
+        root = self._root_of(path) or repository_of(path.parent) or path.parent
         inside = path.relative_to(root).as_posix()
         if pattern := secret_pattern(inside):
             return f"its name is that of a file with secrets ({pattern})"
         if pattern := self._excluded_by(inside):
             return f"setting exclude: {pattern}"
-        top = _repository(root) or root
+        top = repository_of(root) or root
         for ignores in self._ignores:
             if found := ignores.pattern_for(top, path.relative_to(top).parts):
                 return found
@@ -83,7 +83,7 @@ class Exclusions:
         return max(holding, key=lambda root: len(root.parts), default=None)
 
 
-def _repository(folder: Path) -> Path | None:
+def repository_of(folder: Path) -> Path | None:
     """The innermost folder around (or at) `folder` that has a `.git`."""
     for one in (folder, *folder.parents):
         try:
