@@ -68,8 +68,7 @@ def load_model(
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    _rebuild_buffers(model, device)
-    return model.requires_grad_(False).eval()
+    return model.to(device).requires_grad_(False).eval()
 
 
 def save_checkpoint(
@@ -156,10 +155,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path}: a JSON object is expected")
     return raw
-
-
-def _rebuild_buffers(model: TriModeTransformer, device: str) -> None:
-    """Buffers are computed from the config, not stored; on `meta` they have no values yet."""
-    config = model.config
-    frequencies = config.rope.inverse_frequencies(config.head_dim)
-    model.model.rotary.inverse_frequencies = frequencies.to(device)

@@ -51,8 +51,11 @@ class RopeConfig:
                 raise ConfigError(f"{name} of the rope must be a number, not {value!r}")
 
     def inverse_frequencies(self, head_dim: int) -> Tensor:
-        """Angle per position of each rotated pair, float32 `[head_dim / 2]`."""
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        """Angle per position of each rotated pair, float32 `[head_dim / 2]`, on the CPU.
+
+        Also under a default device: a model that is laid out on `meta` has its table all the same.
+        """
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
         frequencies = 1.0 / self.rope_theta**exponents
         if self.rope_type == "default":
             return frequencies
@@ -81,7 +84,8 @@ class RopeConfig:
         low = max(math.floor(dimension(self.beta_fast)), 0)
         high = min(math.ceil(dimension(self.beta_slow)), head_dim - 1)
         span = high - low or 0.001
-        return ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
+        pairs = torch.arange(head_dim // 2, dtype=torch.float32, device="cpu")
+        return ((pairs - low) / span).clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,12 @@ def test_the_default_checkpoint_is_within_the_package() -> None:
     import fim_model.checkpoint
 
     assert Path(fim_model.checkpoint.__file__).parent in default_checkpoint().parents
+
+
+def test_loading_imports_no_compiler(folder: Path) -> None:
+    """Random starts on `meta` draw in torch._dynamo, a second of every start of the server."""
+    script = (
+        "import sys; from pathlib import Path; from fim_model.checkpoint import load_model; "
+        f"load_model(Path({str(folder)!r})); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,11 +332,9 @@ def test_a_forgotten_document_is_read_anew(infiller: Infiller) -> None:
 
 
 def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
-    ask: Callable[[str], int] = lambda name: (
-        infiller.infill(  # noqa: E731
-            request(session=name, max_tokens=1)
-        ).reused_tokens
-    )
+    def ask(name: str) -> int:
+        return infiller.infill(request(session=name, max_tokens=1)).reused_tokens
+
     names = [f"{number}.py" for number in range(SESSIONS)]
     for name in names:
         ask(name)
