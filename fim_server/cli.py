@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_doctor(commands)
+    _add_stats(commands)
     return parser
 
 
@@ -121,6 +123,18 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.set_defaults(run=_bench_modes)
 
 
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="what works here, what does not, and the fix")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
+
+
+def _add_stats(commands: Commands[argparse.ArgumentParser]) -> None:
+    stats = commands.add_parser("stats", help="what was suggested and accepted on this machine")
+    stats.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    stats.set_defaults(run=_stats)
+
+
 def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
     parser.add_argument("--mode", choices=MODES, default=mode)
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
@@ -168,3 +182,15 @@ def _bench_modes(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.modes(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import doctor
+
+    return doctor.run(arguments)
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import stats
+
+    return stats.run(arguments)

@@ -134,15 +134,23 @@ class DocumentStore:
         self._encoding = encoding
         self._documents: dict[str, Snapshot] = {}
         self._revisions = 0
+        self._last_used: dict[str, int] = {}
+        self._uses = 0
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """The document now; None if it is not open. Costs nothing, whatever its size."""
         return self._documents.get(uri)
 
     def others(self, uri: str) -> list[Snapshot]:
-        """All open documents but this one, the last opened or edited first."""
+        """All open documents but this one, the last opened, edited or looked at first."""
         others = (one for one in self._documents.values() if one.uri != uri)
-        return sorted(others, key=lambda one: -one.revision)
+        return sorted(others, key=lambda one: -self._last_used[one.uri])
+
+    def use(self, uri: str) -> None:
+        """The user looks at the document; one that is not open is no error."""
+        if uri in self._documents:
+            self._uses += 1
+            self._last_used[uri] = self._uses
 
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         self._put(uri, language, version, split_lines(_well_formed(text)))
@@ -150,6 +158,7 @@ class DocumentStore:
     def close(self, uri: str) -> None:
         """Forget the document; one that is not open is no error."""
         self._documents.pop(uri, None)
+        self._last_used.pop(uri, None)
 
     def change(
         self, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
@@ -187,6 +196,7 @@ class DocumentStore:
         self._documents[uri] = Snapshot(
             uri, language, version, self._revisions, self._encoding, lines, edited_line
         )
+        self.use(uri)
 
 
 def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lsprotocol import types as lsp
 
@@ -30,6 +30,7 @@ from fim_server.context.gather import Gatherer, Scene
 from fim_server.context.workspace import Workspace
 from fim_server.documents import DocumentStore, Snapshot
 from fim_server.log import where
+from fim_server.notebooks import NotebookStore, NotebookView
 from fim_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,13 @@ class Completer:
         backend: Backend,
         settings: Settings,
         workspace: Workspace | None = None,
+        notebooks: NotebookStore | None = None,
     ) -> None:
         self._documents = documents
         self._backend = backend
         self._settings = settings
         self._workspace = workspace or Workspace(settings=settings)
+        self._notebooks = notebooks or NotebookStore(documents)
         self._gatherer = Gatherer()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
         self._flights: dict[str, _Flight] = {}
@@ -88,17 +91,27 @@ class Completer:
         self._settings = settings
         self._workspace = workspace
 
+    def use_backend(self, backend: Backend) -> Backend:
+        """Take another backend, which `start` must make ready; returns the one to close."""
+        old, self._backend = self._backend, backend
+        self._not_ready = Silence.LOADING
+        for flight in self._flights.values():
+            flight.stop(Silence.CANCELLED)
+        return old
+
     async def start(self, progress: Progress) -> None:
         """Make the backend ready; until then every answer is silent. Raises BackendError."""
+        backend = self._backend
         try:
-            await self._backend.start(progress)
+            await backend.start(progress)
         except BackendError:
             self._not_ready = Silence.NO_MODEL
             raise
         except Exception as mistake:
             self._not_ready = Silence.NO_MODEL
             raise BackendError(f"the model could not be loaded ({where(mistake)})") from mistake
-        self._not_ready = None
+        if backend is self._backend:
+            self._not_ready = None
 
     async def close(self) -> None:
         """Stop all work and release the backend."""
@@ -151,13 +164,16 @@ class Completer:
 
         if snapshot.language in self._settings.disabled_languages:
             return silent(Silence.LANGUAGE_DISABLED, detail=snapshot.language)
-        if rule := self._workspace.why_not_show(uri):
+        view = self._notebooks.around(snapshot) or NotebookView(snapshot, 0)
+        if rule := self._workspace.why_not_show(view.snapshot.uri):
             return silent(Silence.EXCLUDED, detail=rule)
 
         invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
         alternatives = self._settings.alternatives if invoked else 1
         min_confidence = self._settings.min_confidence
-        question = self._ask(snapshot, position, alternatives)
+        # Past a cell's end is that end, and not the next cell.
+        position = snapshot.position(snapshot.place(position))
+        question = self._ask(view, position, alternatives)
         flight = self._take_off(uri, asyncio.ensure_future(question))
         try:
             hole, completion = await flight.task
@@ -178,14 +194,17 @@ class Completer:
         return Answer(items_for(hole, judgement.items), None, completion.stats)
 
     async def _ask(
-        self, snapshot: Snapshot, position: lsp.Position, alternatives: int
+        self, view: NotebookView, position: lsp.Position, alternatives: int
     ) -> tuple[Hole, Completion]:
         """The hole with all that the model is shown, and what the backend makes of it."""
-        settings = self._settings
+        settings, snapshot = self._settings, view.snapshot
+        position = lsp.Position(position.line + view.first_line, position.character)
         snippets = await self._snippets(snapshot, position)
         hole = budgeted_hole(snapshot, position, settings, snippets)
         request = request_for(hole, snapshot, settings, alternatives, snippets)
-        return hole, await self._backend.complete(request)
+        cursor = hole.position
+        cell_cursor = lsp.Position(cursor.line - view.first_line, cursor.character)
+        return replace(hole, position=cell_cursor), await self._backend.complete(request)
 
     async def _snippets(self, snapshot: Snapshot, position: lsp.Position) -> tuple[Snippet, ...]:
         """Pieces of other files; chosen in a thread, since files may be read for them."""
@@ -195,13 +214,18 @@ class Completer:
         scene = Scene(
             document=snapshot,
             place=snapshot.place(position),
-            others=self._documents.others(snapshot.uri),
+            others=self._others(snapshot.uri),
             workspace=self._workspace,
             most=settings.snippets,
             most_chars=settings.snippet_chars,
         )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reader, self._gatherer.snippets, scene)
+
+    def _others(self, uri: str) -> list[Snapshot]:
+        """The other open documents; a notebook's own cells are part of it."""
+        cells = self._notebooks.cells(uri)
+        return [one for one in self._documents.others(uri) if one.uri not in cells]
 
     def _take_off(self, uri: str, task: asyncio.Task[tuple[Hole, Completion]]) -> _Flight:
         if older := self._flights.get(uri):

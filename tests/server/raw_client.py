@@ -25,6 +25,7 @@ class RawClient:
         self.process = process
         self.notifications: list[Json] = []
         self.answers: dict[Any, Json] = {}
+        self.replies: dict[str, Any] = {}
         self.stderr = ""
         self._ids = itertools.count(1)
         self._open = True
@@ -154,7 +155,8 @@ class RawClient:
         else:
             self.notifications.append(message)
             if "id" in message:
-                self.send({"id": message["id"], "result": None})
+                reply = self.replies.get(message["method"])
+                self.send({"id": message["id"], "result": reply})
 
     async def _read_stderr(self) -> None:
         assert self.process.stderr is not None
