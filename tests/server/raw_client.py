@@ -150,7 +150,7 @@ class RawClient:
     def _keep(self, message: Json) -> None:
         if "method" not in message:
             number = message["id"]
-            assert number is None or number not in self.answers, "exactly one answer per request"
+            assert number is None or number not in self.answers, f"answered twice: {message}"
             self.answers[message["id"]] = message
         else:
             self.notifications.append(message)
