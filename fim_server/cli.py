@@ -36,12 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_lsp(commands)
+    _add_engine(commands)
     _add_complete(commands)
     _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
     _add_doctor(commands)
     _add_stats(commands)
+    _add_models(commands)
     return parser
 
 
@@ -51,7 +53,36 @@ Commands = argparse._SubParsersAction
 def _add_lsp(commands: Commands[argparse.ArgumentParser]) -> None:
     lsp = commands.add_parser("lsp", help="serve an editor on stdin and stdout")
     lsp.add_argument("--stdio", action="store_true", help="accepted for editors that pass it")
+    lsp.add_argument(
+        "--in-process",
+        action="store_true",
+        help="load the model into this process instead of sharing the engine's",
+    )
     lsp.set_defaults(run=_lsp)
+
+
+def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
+    engine = commands.add_parser("engine", help="serve the model to all editors of this user")
+    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
+    engine.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
+    engine.add_argument(
+        "--tcp",
+        type=_port,
+        metavar="PORT",
+        help="serve on 127.0.0.1 instead of the user's socket; clients send the bearer token that "
+        "is kept in a file only the user can read",
+    )
+    engine.add_argument(
+        "--idle-minutes", type=_minutes, metavar="N", help="leave after so long without a request"
+    )
+    engine.add_argument(
+        "--cache-mb",
+        type=_positive,
+        metavar="N",
+        help="memory for the kept keys and values of documents (default: 512)",
+    )
+    engine.add_argument("--verbose", action="store_true", help="log more than warnings")
+    engine.set_defaults(run=_engine)
 
 
 def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -122,6 +153,64 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
     modes.set_defaults(run=_bench_modes)
 
+    typing = kinds.add_parser("typing", help="keystroke to answer, against no reuse")
+    typing.add_argument("--sessions", type=_positive, default=5, metavar="N", help="places")
+    typing.add_argument("--characters", type=_positive, default=200, metavar="N", help="at each")
+    typing.add_argument("--seed", type=int, default=0)
+    typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")
+    _add_typing_options(typing)
+    typing.set_defaults(run=_bench_typing)
+
+    soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
+    soak.add_argument("--sessions", type=_positive, default=16, metavar="N")
+    soak.add_argument("--seconds", type=_positive, default=120, metavar="N")
+    _add_typing_options(soak)
+    soak.set_defaults(run=_bench_soak)
+
+    kernels = kinds.add_parser("kernels", help="each operation against the machine's limits")
+    _add_device_options(kernels)
+    kernels.add_argument("--width", type=_positive, default=32, metavar="N")
+    kernels.add_argument("--context", type=_positive, default=2048, metavar="N")
+    kernels.set_defaults(run=_bench_kernels)
+
+    forward = kinds.add_parser("forward", help="one forward, ours and others', random weights")
+    _add_device_options(forward)
+    forward.add_argument("--width", type=_positive, nargs="+", default=[32], metavar="N")
+    forward.add_argument("--context", type=_positive, nargs="+", default=[2048], metavar="N")
+    forward.add_argument("--dtype", choices=("bf16", "fp8", "int8"), default="bf16")
+    forward.add_argument(
+        "--against", nargs="*", choices=RIVALS, default=RIVALS, help="default: all of them"
+    )
+    forward.set_defaults(run=_bench_forward)
+
+
+def _add_typing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=_rate, default=8.0, help="keys a second; 0 waits each time")
+    _add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_models(commands: Commands[argparse.ArgumentParser]) -> None:
+    kinds = commands.add_parser("models", help="look at checkpoints").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    inspect = kinds.add_parser("inspect", help="family, sizes and modes, without loading weights")
+    inspect.add_argument("model", metavar="ID_OR_PATH")
+    inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    inspect.set_defaults(run=_inspect_model)
+
+
+RIVALS = ("eager", "compiled", "transformers")
+
+
+def _add_device_options(parser: argparse.ArgumentParser) -> None:
+    shapes = ("nld-3b", "nld-8b", "nld-14b", "default")
+    parser.add_argument("--shape", choices=shapes, default="default")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="the roofline")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser("doctor", help="what works here, what does not, and the fix")
@@ -148,10 +237,38 @@ def _positive(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port number")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 100 keys a second")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
-    return run_stdio(Settings())
+    options = {"backend": "in_process"} if arguments.in_process else {}
+    return run_stdio(Settings(), command_line=options)
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import engine
+
+    return engine.run(arguments)
 
 
 def _complete(arguments: argparse.Namespace) -> int:
@@ -194,3 +311,33 @@ def _stats(arguments: argparse.Namespace) -> int:
     from fim_server.commands import stats
 
     return stats.run(arguments)
+
+
+def _inspect_model(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import models
+
+    return models.inspect(arguments)
+
+
+def _bench_typing(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.typing(arguments)
+
+
+def _bench_soak(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.soak(arguments)
+
+
+def _bench_kernels(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench_device
+
+    return bench_device.kernels(arguments)
+
+
+def _bench_forward(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench_device
+
+    return bench_device.forward(arguments)

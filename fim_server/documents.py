@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lsprotocol import types as lsp
@@ -118,6 +118,14 @@ class Snapshot:
         """The client's name for a spot."""
         content = self.lines[place.line]
         return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
+
+    def inserting(self, position: lsp.Position, text: str) -> tuple[Snapshot, lsp.Position]:
+        """This document with `text` inserted, and the position behind it."""
+        start, lines, inserted = self.place(position), list(self.lines), split_lines(text)
+        _splice(lines, lsp.Range(position, position), text, self.encoding)
+        later = replace(self, lines=lines)
+        last = start.index * (len(inserted) == 1) + len(inserted[-1])
+        return later, later.position(Place(start.line + len(inserted) - 1, last))
 
     def line_end(self, line: int) -> str:
         """The line end in use around `line`: its own, the one before it, or `\\n`."""

@@ -21,7 +21,7 @@ from pygls.lsp.server import LanguageServer
 
 from fim_server import feedback, log, lsp_sync
 from fim_server.backends.base import Backend, BackendError
-from fim_server.backends.in_process import InProcessBackend
+from fim_server.backends.choice import backend_for
 from fim_server.completion.completer import Completer, log_answer, silent
 from fim_server.completion.silence import Silence
 from fim_server.context.workspace import Workspace, file_of
@@ -137,6 +137,7 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
         ls.settings,
         Workspace(ls.folders(), ls.settings),
         ls.notebooks,
+        on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
     )
     ls.protocol.initialized = True
 
@@ -229,12 +230,8 @@ def tell(ls: FimServer, kind: lsp.MessageType, message: str) -> None:
     ls.window_log_message(lsp.LogMessageParams(kind, message))
 
 
-def in_process(settings: Settings) -> Backend:
-    return InProcessBackend(settings.model, settings.threads)
-
-
 def build_server(
-    sources: SettingsSources, backend_factory: BackendFactory = in_process
+    sources: SettingsSources, backend_factory: BackendFactory = backend_for
 ) -> FimServer:
     """A server with all its handlers. The backend is made when the client's settings are known."""
     server = FimServer(sources, backend_factory)
@@ -275,13 +272,18 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def run_stdio(settings: Settings, backend_factory: BackendFactory = in_process) -> int:
+def run_stdio(
+    settings: Settings,
+    backend_factory: BackendFactory = backend_for,
+    command_line: Mapping[str, Any] | None = None,
+) -> int:
     """Serve one client on stdin and stdout until it leaves. Returns the process' exit code:
 
     0 after `shutdown`, 1 for `exit` or a closed stdin without it.
     """
     log.configure(settings.log_level, log.log_file())
-    server = build_server(SettingsSources(settings, config_file()), backend_factory)
+    sources = SettingsSources(settings, config_file(), command_line=command_line)
+    server = build_server(sources, backend_factory)
     server.start_io(sys.stdin.buffer, claim_stdout())
     return 0 if server.protocol.shutdown_requested else 1
 

@@ -21,6 +21,11 @@ class NotebookView:
     snapshot: Snapshot
     first_line: int
 
+    def position(self, cell: Snapshot, position: lsp.Position) -> lsp.Position:
+        """Where a cell's position is in the notebook; past the cell's end it is that end."""
+        inside = cell.position(cell.place(position))
+        return lsp.Position(inside.line + self.first_line, inside.character)
+
 
 class NotebookStore:
     """The open notebooks of one client, kept in step by its notifications."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pathspec
 
 from fim_server.backends.base import MODES, Mode
+from fim_server.backends.templates import TEMPLATES
+
+BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 LogLevel = Literal["error", "warning", "info", "debug"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
@@ -43,6 +47,17 @@ class Settings:
     statistics: bool = True
     threads: int | None = None
     log_level: LogLevel = "warning"
+    backend: BackendName = "engine"
+    remote_url: str | None = None
+    remote_model: str | None = None
+    remote_template: str | None = None
+    speculate: bool = True
+    engine_idle_minutes: int = 15
+
+    @property
+    def speculates(self) -> bool:
+        """Whether to speculate: never on somebody else's server."""
+        return self.speculate and self.backend in ("engine", "in_process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +80,26 @@ class Rule:
         return tuple(given) if isinstance(given, list) else given
 
 
-def _one_of(field: str, values: tuple[str, ...], meaning: str) -> Rule:
+def _one_of(field: str, values: tuple[str, ...], meaning: str, **more: Any) -> Rule:
     return Rule(
         field,
         "one of " + ", ".join(values),
         lambda value: value in values,
         meaning,
         {"type": "string", "enum": list(values)},
+        **more,
+    )
+
+
+def _text(field: str, allowed: str, meaning: str) -> Rule:
+    """A text that is not empty; left out it is null."""
+    return Rule(
+        field,
+        allowed,
+        lambda value: isinstance(value, str) and bool(value.strip()),
+        meaning,
+        {"type": ["string", "null"]},
+        needs_new_backend=True,
     )
 
 
@@ -115,13 +143,10 @@ def _is_pattern(text: str) -> bool:
 
 
 RULES: dict[str, Rule] = {
-    "model": Rule(
+    "model": _text(
         "model",
         "a folder or model name, as text that is not empty",
-        lambda value: isinstance(value, str) and bool(value.strip()),
         "The folder or name of a checkpoint; left out, the model that ships with the server.",
-        {"type": ["string", "null"]},
-        needs_new_backend=True,
     ),
     "mode": _one_of("mode", MODES, "How the model fills the gap; the modes differ in speed."),
     "maxTokens": _count("max_tokens", 1, 256, "The longest suggestion, in tokens."),
@@ -145,7 +170,7 @@ RULES: dict[str, Rule] = {
         16,
         1_000_000,
         "How many characters before the cursor the model is shown at least, where there are so "
-        "many; what suffix and snippets leave of theirs is added.",
+        "many; what the suffix leaves of its share is added.",
     ),
     "suffixChars": _count(
         "suffix_chars",
@@ -198,6 +223,42 @@ RULES: dict[str, Rule] = {
         needs_new_backend=True,
     ),
     "logLevel": _one_of("log_level", LOG_LEVELS, "How much is logged. No level logs code."),
+    "backend": _one_of(
+        "backend",
+        BACKENDS,
+        "Who computes: `engine` shares one model among all editors of this machine, `in_process` "
+        "loads one into each editor's server, `openai` and `llama_cpp` ask the server at "
+        "`remoteUrl`.",
+        needs_new_backend=True,
+    ),
+    "remoteUrl": _text(
+        "remote_url",
+        "the address of a server, as http://host:port/v1",
+        "The server that is sent the text around the cursor, for the backends that need one.",
+    ),
+    "remoteModel": _text(
+        "remote_model",
+        "a model's name on that server",
+        "Which of that server's models; left out, its first.",
+    ),
+    "remoteTemplate": _one_of(
+        "remote_template",
+        tuple(TEMPLATES),
+        "How that model is shown a hole; left out, the server decides.",
+        needs_new_backend=True,
+    ),
+    "speculate": _switch(
+        "speculate",
+        "Whether, while a suggestion is shown, what could follow it is prepared. Never on a remote "
+        "server.",
+    ),
+    "engineIdleMinutes": _count(
+        "engine_idle_minutes",
+        1,
+        10_000,
+        "The shared engine leaves when it was not asked anything for so long.",
+        needs_new_backend=True,
+    ),
 }
 """All settings by the name that users write."""
 

@@ -46,7 +46,7 @@ GAPS = (
         "fim_server/documents.py", "    return Place(len(lines) - 1, len(lines[-1]))", "    return "
     ),
     Gap("model/fim_model/cache.py", "        self.length += count", "        self."),
-    Gap("fim_server/commands/complete.py", "    except OSError as problem:", "    except OSErr"),
+    Gap("fim_server/commands/question.py", "    except OSError as problem:", "    except OSErr"),
 )
 
 
@@ -65,7 +65,7 @@ def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
 async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[str], float]:
     """Ghost texts and milliseconds, from a language server started for it."""
     client = BaseLanguageClient("fim-server-demo", "1")
-    await client.start_io(sys.executable, "-m", "fim_server", "lsp")
+    await client.start_io(sys.executable, "-m", "fim_server", "lsp", "--in-process")
     try:
         capabilities = lsp.ClientCapabilities(
             general=lsp.GeneralClientCapabilities(

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "auto"]
+Mode = Literal[
+    "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
+]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Progress = Callable[[str, float], None]
@@ -37,6 +39,7 @@ class CompletionRequest:
     `session` names the document whose cached tokens may be reused ("" keeps nothing).
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
+    `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
     """
 
     prefix: str
@@ -51,14 +54,19 @@ class CompletionRequest:
     seed: int = 0
     session: str = ""
     snippets: tuple[Snippet, ...] = ()
+    speculative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionItem:
-    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability."""
+    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability.
+
+    `finish` says what ended it: "eom", "lines" or "length"; "" where the backend does not tell.
+    """
 
     text: str
     confidence: float
+    finish: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _document(question: Question) -> Iterator[Part]:
     yield Part("file", path, 0, 0, "the file's name and its folder's", path)
     why = f"after the cursor, at most suffixChars = {settings.suffix_chars} characters"
     yield Part("suffix", path, line, last, why + _left_out(total - last), hole.after)
-    why = f"before the cursor, prefixChars = {settings.prefix_chars} and what the others leave"
+    why = f"before the cursor, prefixChars = {settings.prefix_chars} and what the suffix leaves"
     yield Part("prefix", path, first, line, why + _left_out(first - 1), hole.before)
 
 

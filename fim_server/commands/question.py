@@ -70,7 +70,7 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
     )
     choice = Gatherer().choice(scene)
     snippets = tuple(Snippet(one.path, one.text) for one in choice)
-    hole = budgeted_hole(snapshot, position, settings, snippets)
+    hole = budgeted_hole(snapshot, position, settings)
     alternatives = getattr(arguments, "alternatives", 1)
     request = request_for(hole, snapshot, settings, alternatives, snippets)
     return Question(settings, snapshot, hole, request, choice)

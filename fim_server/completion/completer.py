@@ -1,4 +1,4 @@
-"""From an inline completion request to its answer: rules, context, backend, gate, items.
+"""From an inline completion request to its answer: rules, cache, context, backend, gate, items.
 
 Nothing here raises and nothing waits for an older request: per document, the latest wins.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lsprotocol import types as lsp
 
@@ -18,13 +18,15 @@ from fim_server.backends.base import (
     Backend,
     BackendError,
     Completion,
-    CompletionItem,
+    CompletionRequest,
     CompletionStats,
     Progress,
     Snippet,
 )
-from fim_server.completion.gate import judge
-from fim_server.completion.hole import Hole, budgeted_hole, request_for
+from fim_server.completion.cache import SuggestionCache
+from fim_server.completion.debounce import Debounce
+from fim_server.completion.gate import Judgement, judge
+from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.silence import Silence
 from fim_server.context.gather import Gatherer, Scene
 from fim_server.context.workspace import Workspace
@@ -40,25 +42,42 @@ logger = logging.getLogger(__name__)
 class Answer:
     """What to show, or why nothing: `silence` is None exactly if there are items.
 
-    `detail` is the rule behind the silence, where there is one; never text of the user.
+    `cached` tells that no model was asked; then there are no stats. `detail` is the rule behind the
+    silence, where there is one; never text of the user.
     """
 
     items: list[lsp.InlineCompletionItem]
     silence: Silence | None = None
     stats: CompletionStats | None = None
+    cached: bool = False
     detail: str = ""
 
 
 def silent(reason: Silence, stats: CompletionStats | None = None, detail: str = "") -> Answer:
-    return Answer([], reason, stats, detail)
+    return Answer([], reason, stats, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request without its snippets, and the hole that it is about, in a document (a notebook's
+    cells are one)."""
+
+    snapshot: Snapshot
+    hole: Hole
+    request: CompletionRequest
 
 
 @dataclass(slots=True)
 class _Flight:
-    """One question the backend is working on; `silence` says why it was stopped, if it was."""
+    """One question the backend is working on; `silence` says why it was stopped, if it was.
 
-    task: asyncio.Task[tuple[Hole, Completion]]
+    `waiting` counts the requests that get its answer.
+    """
+
+    question: _Question
+    task: asyncio.Task[Completion]
     silence: Silence | None = None
+    waiting: int = field(default=0)
 
     def stop(self, reason: Silence) -> None:
         self.silence = self.silence or reason
@@ -75,7 +94,12 @@ class Completer:
         settings: Settings,
         workspace: Workspace | None = None,
         notebooks: NotebookStore | None = None,
+        on_trouble: Callable[[str], None] = logger.warning,
     ) -> None:
+        """`on_trouble` hears, in one line each, that the backend began to fail and that it is well
+        again; not of every failure in between."""
+        self._on_trouble = on_trouble
+        self._trouble = ""
         self._documents = documents
         self._backend = backend
         self._settings = settings
@@ -84,19 +108,24 @@ class Completer:
         self._gatherer = Gatherer()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
         self._flights: dict[str, _Flight] = {}
+        self._speculations: dict[str, asyncio.Task[None]] = {}
+        self._cache = SuggestionCache()
+        self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Obey other settings, or work in other folders, from the next request on."""
         self._settings = settings
         self._workspace = workspace
+        self._cache = SuggestionCache()
 
     def use_backend(self, backend: Backend) -> Backend:
         """Take another backend, which `start` must make ready; returns the one to close."""
+        self._stop_all()
         old, self._backend = self._backend, backend
         self._not_ready = Silence.LOADING
-        for flight in self._flights.values():
-            flight.stop(Silence.CANCELLED)
+        self._cache = SuggestionCache()
+        self._debounce = Debounce()
         return old
 
     async def start(self, progress: Progress) -> None:
@@ -115,13 +144,23 @@ class Completer:
 
     async def close(self) -> None:
         """Stop all work and release the backend."""
-        for flight in self._flights.values():
-            flight.stop(Silence.CANCELLED)
+        self._stop_all()
         self._reader.shutdown(wait=False, cancel_futures=True)
         await self._backend.close()
 
+    def _stop_all(self) -> None:
+        for flight in self._flights.values():
+            flight.stop(Silence.CANCELLED)
+        for speculation in self._speculations.values():
+            speculation.cancel()
+
+    def forget(self, uri: str) -> None:
+        """Drop what was suggested in a document."""
+        self._cache.forget(uri)
+
     def document_changed(self, uri: str) -> None:
         """Stop what is being computed for a text that is no more."""
+        self._debounce.typed(time.monotonic())
         if flight := self._flights.get(uri):
             flight.stop(Silence.STALE)
 
@@ -168,81 +207,152 @@ class Completer:
         if rule := self._workspace.why_not_show(view.snapshot.uri):
             return silent(Silence.EXCLUDED, detail=rule)
 
+        settings = self._settings
         invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
-        alternatives = self._settings.alternatives if invoked else 1
-        min_confidence = self._settings.min_confidence
-        # Past a cell's end is that end, and not the next cell.
-        position = snapshot.position(snapshot.place(position))
-        question = self._ask(view, position, alternatives)
-        flight = self._take_off(uri, asyncio.ensure_future(question))
+        alternatives = settings.alternatives if invoked else 1
+        hole = budgeted_hole(view.snapshot, view.position(snapshot, position), settings)
+        known = self._cache.find(view.snapshot.uri, hole, alternatives)
+        if known is not None:
+            silence = None if known else Silence.NOTHING_SAID_BEFORE
+            return self._shown(view, hole, Judgement(known, silence), None, cached=True)
+        request = request_for(hole, view.snapshot, settings, alternatives)
+        question = _Question(view.snapshot, hole, request)
+        flight = self._join_or_take_off(uri, question, patient=not invoked)
+        flight.waiting += 1
         try:
-            hole, completion = await flight.task
+            completion = await asyncio.shield(flight.task)
         except asyncio.CancelledError:
             return silent(flight.silence or Silence.CANCELLED)
         except BackendError as error:
-            logger.warning("%s", error)
+            self._failed(error)
             return silent(Silence.BACKEND_ERROR)
         finally:
-            if self._flights.get(uri) is flight:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+            if not flight.waiting and self._flights.get(uri) is flight:
                 del self._flights[uri]
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        judgement = judge(completion.items, hole, min_confidence)
+        judgement = judge(completion.items, hole, settings.min_confidence)
+        if completion.items and settings is self._settings:
+            self._cache.remember(view.snapshot.uri, hole, judgement.texts, alternatives)
+        return self._shown(view, hole, judgement, completion.stats)
+
+    def _shown(
+        self,
+        view: NotebookView,
+        hole: Hole,
+        judgement: Judgement,
+        stats: CompletionStats | None,
+        *,
+        cached: bool = False,
+    ) -> Answer:
+        """The answer made of a judgement; while it is on the screen, the next one is prepared."""
         if judgement.silence is not None:
-            return silent(judgement.silence, completion.stats)
-        return Answer(items_for(hole, judgement.items), None, completion.stats)
+            return Answer([], judgement.silence, stats, cached)
+        self._speculate(view.snapshot, hole, judgement.texts[0])
+        cursor = lsp.Position(hole.position.line - view.first_line, hole.position.character)
+        return Answer(items_for(cursor, hole, judgement.texts), None, stats, cached)
 
-    async def _ask(
-        self, view: NotebookView, position: lsp.Position, alternatives: int
-    ) -> tuple[Hole, Completion]:
-        """The hole with all that the model is shown, and what the backend makes of it."""
-        settings, snapshot = self._settings, view.snapshot
-        position = lsp.Position(position.line + view.first_line, position.character)
-        snippets = await self._snippets(snapshot, position)
-        hole = budgeted_hole(snapshot, position, settings, snippets)
-        request = request_for(hole, snapshot, settings, alternatives, snippets)
-        cursor = hole.position
-        cell_cursor = lsp.Position(cursor.line - view.first_line, cursor.character)
-        return replace(hole, position=cell_cursor), await self._backend.complete(request)
+    def _join_or_take_off(self, uri: str, question: _Question, *, patient: bool) -> _Flight:
+        """The flight that answers this request: the same one under way, or a new one in its place.
 
-    async def _snippets(self, snapshot: Snapshot, position: lsp.Position) -> tuple[Snippet, ...]:
-        """Pieces of other files; chosen in a thread, since files may be read for them."""
-        settings = self._settings
+        A patient request waits for a pause in the typing first.
+        """
+        older = self._flights.get(uri)
+        if older is not None:
+            if older.question.request == question.request and older.silence is None:
+                return older
+            older.stop(Silence.SUPERSEDED)
+        wait = self._debounce.wait(time.monotonic()) if patient else 0.0
+        task = asyncio.create_task(self._ask(question, wait))
+        flight = self._flights[uri] = _Flight(question, task)
+        return flight
+
+    async def _ask(self, question: _Question, wait: float) -> Completion:
+        if wait:
+            await asyncio.sleep(wait)
+        began = time.monotonic()
+        completion = await self._backend.complete(await self._with_snippets(question))
+        if completion.items:
+            self._debounce.answered(time.monotonic() - began)
+            self._recovered()
+        return completion
+
+    async def _with_snippets(self, question: _Question) -> CompletionRequest:
+        """The request with pieces of other files; chosen in a thread, since files may be read."""
+        settings, snapshot = self._settings, question.snapshot
         if not settings.snippets or not self._workspace.trusted:
-            return ()
+            return question.request
+        cells = self._notebooks.cells(snapshot.uri)
+        others = self._documents.others(snapshot.uri)
         scene = Scene(
             document=snapshot,
-            place=snapshot.place(position),
-            others=self._others(snapshot.uri),
+            place=snapshot.place(question.hole.position),
+            others=[one for one in others if one.uri not in cells],
             workspace=self._workspace,
             most=settings.snippets,
             most_chars=settings.snippet_chars,
         )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, self._gatherer.snippets, scene)
+        snippets: tuple[Snippet, ...] = await loop.run_in_executor(
+            self._reader, self._gatherer.snippets, scene
+        )
+        return replace(question.request, snippets=snippets)
 
-    def _others(self, uri: str) -> list[Snapshot]:
-        """The other open documents; a notebook's own cells are part of it."""
-        cells = self._notebooks.cells(uri)
-        return [one for one in self._documents.others(uri) if one.uri not in cells]
+    def _failed(self, error: BackendError) -> None:
+        logger.info("%s", error)
+        if not self._trouble:
+            self._on_trouble(str(error))
+        self._trouble = str(error)
 
-    def _take_off(self, uri: str, task: asyncio.Task[tuple[Hole, Completion]]) -> _Flight:
-        if older := self._flights.get(uri):
-            older.stop(Silence.SUPERSEDED)
-        flight = self._flights[uri] = _Flight(task)
-        return flight
+    def _recovered(self) -> None:
+        if self._trouble:
+            self._on_trouble("completions work again")
+        self._trouble = ""
+
+    def _speculate(self, snapshot: Snapshot, hole: Hole, text: str) -> None:
+        """Ask, at low priority, for what could come after `text` if it is accepted."""
+        if not self._settings.speculates:
+            return
+        settings, uri = self._settings, snapshot.uri
+        accepted, later = hole_after_accepting(snapshot, hole, text, settings)
+        if self._cache.find(uri, later, 1) is not None:
+            return
+        request = replace(request_for(later, accepted, settings, 1), speculative=True)
+        if older := self._speculations.get(uri):
+            older.cancel()
+        question = _Question(accepted, later, request)
+        self._speculations[uri] = asyncio.create_task(self._prepare(question))
+
+    async def _prepare(self, question: _Question) -> None:
+        settings, hole = self._settings, question.hole
+        try:
+            completion = await self._backend.complete(await self._with_snippets(question))
+        except BackendError as error:
+            logger.info("nothing is prepared: %s", error)
+            return
+        except Exception as mistake:
+            logger.error("nothing is prepared: %s", where(mistake))
+            return
+        if completion.items and settings is self._settings:
+            texts = judge(completion.items, hole, settings.min_confidence).texts
+            self._cache.remember(question.snapshot.uri, hole, texts, 1)
 
 
-def items_for(hole: Hole, items: Iterable[CompletionItem]) -> list[lsp.InlineCompletionItem]:
-    """What the editor is given, in the document's line ends.
+def items_for(
+    cursor: lsp.Position, hole: Hole, texts: Iterable[str]
+) -> list[lsp.InlineCompletionItem]:
+    """What the editor is given of trimmed texts, in the document's line ends.
 
     The range is empty: a wider one paints over the text right of the cursor in Neovim.
     """
-    cursor = lsp.Range(hole.position, hole.position)
+    span = lsp.Range(cursor, cursor)
     return [
-        lsp.InlineCompletionItem(insert_text=item.text.replace("\n", hole.line_end), range=cursor)
-        for item in items
+        lsp.InlineCompletionItem(insert_text=text.replace("\n", hole.line_end), range=span)
+        for text in texts
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fim_server.backends.base import CompletionItem
 from fim_server.completion.hole import Hole
@@ -21,8 +21,9 @@ from fim_server.completion.trim import (
 class Judgement:
     """What of the answers is worth showing; `silence` is None exactly if there is any."""
 
-    items: list[CompletionItem]
+    texts: list[str]
     silence: Silence | None
+    items: list[CompletionItem] = field(default_factory=list)
 
 
 def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) -> Judgement:
@@ -36,7 +37,7 @@ def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) ->
         else:
             shown.setdefault(verdict, replace(item, text=verdict))
     if shown:
-        return Judgement(list(shown.values()), None)
+        return Judgement(list(shown), None, list(shown.values()))
     return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
 
 

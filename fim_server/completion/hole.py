@@ -7,7 +7,6 @@ no more than a small one. What the model sees has `\\n` line ends only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -60,19 +59,24 @@ def hole_at(
     )
 
 
-def budgeted_hole(
-    snapshot: Snapshot, position: lsp.Position, settings: Settings, snippets: Sequence[Snippet]
-) -> Hole:
-    """The hole at a position within the budget that prefix, suffix and snippets share.
+def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings) -> Hole:
+    """The hole at a position within the characters that prefix and suffix share.
 
-    What the suffix and the snippets leave of their share is the prefix's. Not the reverse: in the
-    prompt they stand first, so their length must not change with what is typed.
+    What the suffix leaves of its share is the prefix's. Not the reverse: in the prompt it stands
+    first, so its length must not change with what is typed. In tokens, snippets share as well.
     """
     suffix = hole_at(snapshot, position, 0, settings.suffix_chars).after
     free = settings.suffix_chars - len(suffix)
-    if settings.snippets:
-        free += max(settings.snippet_chars - sum(len(one.text) for one in snippets), 0)
     return hole_at(snapshot, position, settings.prefix_chars + free, settings.suffix_chars)
+
+
+def hole_after_accepting(
+    snapshot: Snapshot, hole: Hole, text: str, settings: Settings
+) -> tuple[Snapshot, Hole]:
+    """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
+    inserted = text.replace("\n", hole.line_end)
+    later, cursor = snapshot.inserting(hole.position, inserted)
+    return later, budgeted_hole(later, cursor, settings)
 
 
 def request_for(

@@ -32,6 +32,8 @@ class Silence(StrEnum):
     """The backend gave no answer at all."""
     BLANK = "blank"
     """The model left the hole empty, or wrote white space."""
+    NOTHING_SAID_BEFORE = "nothing_said_before"
+    """The model was asked at this very place a moment ago, and there was nothing to show."""
     LOW_CONFIDENCE = "low_confidence"
     """The model is less sure than the setting `minConfidence` asks for."""
     OUT_OF_SCOPE = "out_of_scope"

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from raw_client import INLINE, Json, RawClient, inline_params, raw_client
 
-COMMAND = (sys.executable, "-m", "fim_server", "lsp")
+COMMAND = (sys.executable, "-m", "fim_server", "lsp", "--in-process")
 BURST = 25
 """Messages that are written at once; then one valid request must be answered."""
 

@@ -254,7 +254,7 @@ async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: P
     desk.write("area(", main)
     await desk.ask(uri=main)
     assert desk.backend.asked[-1].snippets == ()
-    settings = Settings(snippets=2, prefix_chars=16, suffix_chars=30, snippet_chars=100)
+    settings = Settings(snippets=2, snippet_chars=100, prefix_chars=16, suffix_chars=30)
     desk.completer.configure(settings, Workspace([tmp_path], settings))
     await desk.ask(uri=main)
     shown = desk.backend.asked[-1]
@@ -262,9 +262,11 @@ async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: P
     desk.write("x" * 500, main)
     await desk.ask(uri=main)
     request = desk.backend.asked[-1]
-    used = sum(len(one.text) for one in request.snippets)
-    assert len(request.prefix) <= 16 + 30 + 100 - used
-    assert len(request.prefix) > 16, "what the others leave is the prefix's"
+    assert 16 < len(request.prefix) <= 16 + 30, "what the suffix leaves is the prefix's"
+    tight = Settings(snippets=2, snippet_chars=10)
+    desk.completer.configure(tight, Workspace([tmp_path], tight))
+    await desk.ask(uri=main)
+    assert desk.backend.asked[-1].snippets == ()
 
 
 @pytest.mark.parametrize(

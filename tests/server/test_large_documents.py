@@ -65,7 +65,7 @@ def test_a_window_of_50000_lines_looks_at_the_lines_in_it() -> None:
     assert snapshot is not None
     counted = dataclasses.replace(snapshot, lines=Counted(snapshot.lines))
     Counted.looks = 0
-    seen = hole.budgeted_hole(counted, lsp.Position(25_000, 8), Settings(), ())
+    seen = hole.budgeted_hole(counted, lsp.Position(25_000, 8), Settings())
     assert len(seen.before) > 1000
     assert Counted.looks < 2000
 

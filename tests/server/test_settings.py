@@ -32,6 +32,12 @@ SET = {
     "statistics": False,
     "threads": 2,
     "logLevel": "debug",
+    "backend": "openai",
+    "remoteUrl": "http://127.0.0.1:8000/v1",
+    "remoteModel": "coder",
+    "remoteTemplate": "qwen",
+    "speculate": False,
+    "engineIdleMinutes": 5,
 }
 
 

@@ -9,6 +9,7 @@ from fim_model.decoding.ar import autoregressive
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
+from fim_model.decoding.lookup import lookup
 from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.quadratic import quadratic_speculation
 from fim_model.decoding.speculation import self_speculation
@@ -31,6 +32,7 @@ class ModeOptions:
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     "ar": lambda core, options: autoregressive(core),
+    "lookup": lambda core, options: lookup(core),
     "diffusion": lambda core, options: diffusion(core, options.rule),
     "self_speculation": lambda core, options: self_speculation(core),
     "quadratic_speculation": lambda core, options: quadratic_speculation(
