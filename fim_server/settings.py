@@ -30,7 +30,7 @@ class Settings:
     """The settings in force. What each one means is said in RULES, for people and for code."""
 
     model: str | None = None
-    mode: Mode = "self_speculation"
+    mode: Mode = "auto"
     max_tokens: int = 64
     max_lines: int = 8
     multiline: Multiline = "auto"

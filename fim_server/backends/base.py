@@ -46,7 +46,7 @@ class CompletionRequest:
     suffix: str
     path: str = ""
     language: str = ""
-    mode: Mode = "self_speculation"
+    mode: Mode = "auto"
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
