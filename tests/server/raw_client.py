@@ -25,6 +25,7 @@ class RawClient:
         self.process = process
         self.notifications: list[Json] = []
         self.answers: dict[Any, Json] = {}
+        self.replies: dict[str, Any] = {}
         self.stderr = ""
         self._ids = itertools.count(1)
         self._open = True
@@ -159,12 +160,13 @@ class RawClient:
     def _keep(self, message: Json) -> None:
         if "method" not in message:
             number = message["id"]
-            assert number is None or number not in self.answers, "exactly one answer per request"
+            assert number is None or number not in self.answers, f"answered twice: {message}"
             self.answers[message["id"]] = message
         else:
             self.notifications.append(message)
             if "id" in message:
-                self.send({"id": message["id"], "result": None})
+                reply = self.replies.get(message["method"])
+                self.send({"id": message["id"], "result": reply})
 
     async def _read_stderr(self) -> None:
         assert self.process.stderr is not None
