@@ -1,0 +1,216 @@
+"""`fim-server bench forward`: one narrow forward, from token ids to scores, at batch 1.
+
+Our forward (fused operations; on CUDA also as a graph) against eager PyTorch, `torch.compile` and
+transformers' Ministral-3, all over the same random weights and the same cache length in one run.
+The floor is what a large copy needs for the bytes that must be read: the layers' weights, the
+vocabulary head, and the keys and values of the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from fim_kernels.token_scores import score_tokens
+from fim_model.cache import KVCache
+from fim_model.config import ModelConfig
+from fim_model.fused import DeviceCache, FusedTransformer
+from fim_model.graphs import capture
+from fim_model.transformer import Attention, RotaryEmbedding, TriModeTransformer
+from rich.table import Table
+
+from fim_server.bench.device_timing import Roof, Stopwatch, measure_roof
+from fim_server.bench.kernels import device_name
+from fim_server.bench.machine import Machine, machine_description
+from fim_server.bench.roofline import Work
+
+STORAGE = {"bf16": None, "fp8": torch.float8_e4m3fn, "int8": torch.int8}
+RIVALS = ("eager", "compiled", "transformers")
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardFigures:
+    """path: `fused`, `graph` or a rival; weights: how its layers' weights are stored."""
+
+    path: str
+    weights: str
+    width: int
+    context: int
+    ms: float
+    moved: float
+    flops: float
+    floor_ms: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardReport:
+    device: str
+    machine: Machine
+    date: str
+    shape: str
+    roof: Roof
+    forwards: list[ForwardFigures]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_works(self) -> list[Work]:
+        return [
+            Work(f"{one.path}, {one.width} x {one.context}", one.moved, one.flops, one.ms)
+            for one in self.forwards
+        ]
+
+    def as_table(self) -> Table:
+        table = Table(
+            title=f"{self.shape} on {self.device}; copy {self.roof.bytes_per_s / 1e9:.0f} GB/s, "
+            f"product {self.roof.flop_per_s / 1e12:.1f} TFLOP/s"
+        )
+        for column in ("path", "weights", "width", "context", "ms", "floor ms", "share"):
+            table.add_column(column, justify="left" if column in ("path", "weights") else "right")
+        for one in self.forwards:
+            table.add_row(
+                one.path, one.weights, str(one.width), str(one.context), f"{one.ms:.3f}",
+                f"{one.floor_ms:.3f}", f"{one.share:.0%}",
+            )  # fmt: skip
+        return table
+
+
+def bench_forward(
+    config: ModelConfig,
+    name: str,
+    *,
+    widths: Sequence[int],
+    contexts: Sequence[int],
+    dtype: str,
+    against: Sequence[str],
+    device: torch.device,
+    progress: Callable[[str], None] = lambda what: None,
+) -> ForwardReport:
+    """Every path at every width and context. Raises ValueError if a context holds no such width."""
+    if max(widths) > min(contexts):
+        raise ValueError(
+            f"width {max(widths)} does not fit a context of {min(contexts)}, which includes it"
+        )
+    watch = Stopwatch(device)
+    progress("roof")
+    roof = measure_roof(watch, torch.bfloat16)
+    figures = []
+    progress("random weights")
+    model = random_model(config, device)
+    with torch.inference_mode():
+        for path, weights, prepare in _paths(model, dtype, against):
+            for context in contexts:
+                for width in widths:
+                    progress(f"{path}, {width} x {context}")
+                    ms = watch.median_ms(prepare(width, context))
+                    moved, flops = work(config, width, context, weights)
+                    floor = roof.floor_ms(moved, flops)
+                    figures.append(
+                        ForwardFigures(
+                            path, weights, width, context, ms, moved, flops, floor, floor / ms
+                        )
+                    )
+    date = datetime.now(UTC).date().isoformat()
+    return ForwardReport(device_name(device), machine_description(), date, name, roof, figures)
+
+
+def work(config: ModelConfig, width: int, context: int, weights: str) -> tuple[float, float]:
+    """Bytes that one forward must read and operations it must do; `context` includes the width."""
+    heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    layer = config.hidden_size * dim * (2 * heads + 2 * groups)
+    layer += 3 * config.hidden_size * config.intermediate_size
+    layers = layer * config.num_hidden_layers
+    head = config.vocab_size * config.hidden_size
+    seen = config.num_hidden_layers * groups * dim * context
+    moved = layers * (2 if weights == "bf16" else 1) + 2 * head + 4 * seen
+    attention = 4 * config.num_hidden_layers * heads * dim * width * context
+    return float(moved), float(2 * width * (layers + head) + attention)
+
+
+def random_model(config: ModelConfig, device: torch.device) -> TriModeTransformer:
+    """bfloat16, built where it runs."""
+    with torch.device("meta"):
+        model = TriModeTransformer(config)
+    model = model.to(torch.bfloat16).to_empty(device=device).requires_grad_(False)
+    model.model.rotary = RotaryEmbedding(config).to(device)
+    if config.tie_word_embeddings:  # to_empty has made two tensors of the one
+        model.lm_head.weight = model.model.embed_tokens.weight
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.fill_(1.0)
+        else:
+            parameter.normal_(0.0, 0.02)
+    return model
+
+
+Prepare = Callable[[int, int], Step]
+"""(width, context) to a forward that can be repeated."""
+
+
+def _paths(
+    model: TriModeTransformer, dtype: str, against: Sequence[str]
+) -> Iterator[tuple[str, str, Prepare]]:
+    """Name, weights and preparation of each path; rivals have bfloat16 weights."""
+    if "eager" in against:
+        yield "eager", "bf16", lambda width, context: _plain(model, model, width, context)
+    if "compiled" in against:
+        compiled = torch.compile(model, dynamic=False)
+        yield "compiled", "bf16", lambda width, context: _plain(model, compiled, width, context)
+    if "transformers" in against:
+        yield "transformers", "bf16", _transformers(model)
+    fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)
+    yield "fused", dtype, lambda width, context: _fused(fused, width, context)
+    if model.lm_head.weight.is_cuda:
+        yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context), [])
+
+
+def _plain(model: TriModeTransformer, call: Any, width: int, context: int) -> Step:
+    weight = model.lm_head.weight
+    cache = KVCache(model.config, capacity=context, dtype=weight.dtype, device=weight.device)
+    cache.advance(context - width)
+    tokens = torch.ones(1, width, dtype=torch.int64, device=weight.device)
+    places = torch.arange(context - width, context, device=weight.device)[None]
+    return lambda: score_tokens(model.logits(call(tokens, places, Attention.BLOCK, cache)))
+
+
+def _fused(model: FusedTransformer, width: int, context: int) -> Step:
+    device, dtype = model.head.device, model.head.dtype
+    cache = DeviceCache(model.config, capacity=context, dtype=dtype, device=device)
+    cache.length.fill_(context - width)
+    tokens = torch.ones(1, width, dtype=torch.int64, device=device)
+    return lambda: model.scores(model.forward(tokens, Attention.BLOCK, cache)[0])
+
+
+def _transformers(model: TriModeTransformer) -> Prepare:
+    """Ministral-3 over the very same tensors. Its attention is causal: the block mode is ours."""
+    from transformers import DynamicCache, Ministral3Config, Ministral3ForCausalLM
+
+    config = Ministral3Config(**model.config.to_hf())
+    weight = model.lm_head.weight
+    with torch.device("meta"):
+        theirs = Ministral3ForCausalLM(config).eval()
+    theirs.load_state_dict(model.state_dict(), strict=False, assign=True)
+    theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config).to(weight.device)
+
+    def prepare(width: int, context: int) -> Step:
+        shape = (1, config.num_key_value_heads, context - width, config.head_dim)
+        past = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        cache = DynamicCache(config=config)
+        for layer in range(config.num_hidden_layers):
+            cache.update(past, past, layer)
+        tokens = torch.ones(1, width, dtype=torch.int64, device=weight.device)
+
+        def step() -> object:
+            logits = theirs(tokens, past_key_values=cache, use_cache=True).logits
+            cache.crop(-width)
+            return score_tokens(logits)
+
+        return step
+
+    return prepare

@@ -1,0 +1,218 @@
+"""`fim-server bench kernels`: each operation against its floor, its reference and a library's.
+
+The floor is the time in which a large copy moves the operation's bytes, or a large product does its
+arithmetic, whichever is longer, on this device in this run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fim_kernels.attention import attend, attend_reference
+from fim_kernels.commit import DeviceCanvas, commit_confident, commit_confident_reference
+from fim_kernels.dispatch import use_triton
+from fim_kernels.lm_head import score_head, score_head_reference
+from fim_kernels.matmul_8bit import matmul_8bit, matmul_8bit_reference, quantise
+from fim_kernels.rms_norm import add_rms_norm, add_rms_norm_reference
+from fim_kernels.rotary import rotate_into_cache, rotate_into_cache_reference
+from fim_kernels.swiglu import swiglu, swiglu_reference
+from fim_kernels.token_scores import TokenScores, score_all, score_all_reference
+from fim_model.config import ModelConfig
+from rich.table import Table
+
+from fim_server.bench.device_timing import Roof, Stopwatch, measure_roof
+from fim_server.bench.machine import Machine, machine_description
+from fim_server.bench.roofline import Work
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """moved: bytes that must be read or written; library: a maintained path, where there is one."""
+
+    name: str
+    run: Run
+    reference: Run
+    moved: float
+    flops: float
+    library: Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFigures:
+    """Milliseconds are medians; `share` is floor / ms: 1 is the roof."""
+
+    name: str
+    ms: float
+    reference_ms: float
+    library_ms: float | None
+    moved: float
+    flops: float
+    floor_ms: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """path: `triton` or `reference`, what the dispatch rule ran."""
+
+    device: str
+    machine: Machine
+    date: str
+    path: str
+    shape: str
+    width: int
+    context: int
+    roof: Roof
+    kernels: list[KernelFigures]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_works(self) -> list[Work]:
+        return [Work(one.name, one.moved, one.flops, one.ms) for one in self.kernels]
+
+    def as_table(self) -> Table:
+        table = Table(
+            title=f"{self.device}, {self.path}, {self.shape}, width {self.width}, context "
+            f"{self.context}; copy {self.roof.bytes_per_s / 1e9:.0f} GB/s, product "
+            f"{self.roof.flop_per_s / 1e12:.1f} TFLOP/s"
+        )
+        for column in ("operation", "ms", "floor ms", "share", "reference ms", "library ms"):
+            table.add_column(column, justify="left" if column == "operation" else "right")
+        for one in self.kernels:
+            library = "-" if one.library_ms is None else f"{one.library_ms:.4f}"
+            table.add_row(
+                one.name, f"{one.ms:.4f}", f"{one.floor_ms:.4f}", f"{one.share:.0%}",
+                f"{one.reference_ms:.4f}", library,
+            )  # fmt: skip
+        return table
+
+
+def bench_kernels(
+    config: ModelConfig,
+    name: str,
+    *,
+    width: int,
+    context: int,
+    device: torch.device,
+    progress: Callable[[str], None] = lambda what: None,
+) -> KernelReport:
+    """All operations in one shape, bfloat16, batch 1."""
+    watch = Stopwatch(device)
+    progress("roof")
+    roof = measure_roof(watch, torch.bfloat16)
+    figures = []
+    for case in cases(config, width, context, device):
+        progress(case.name)
+        ms, reference_ms = watch.median_ms(case.run), watch.median_ms(case.reference)
+        library_ms = None if case.library is None else watch.median_ms(case.library)
+        floor = roof.floor_ms(case.moved, case.flops)
+        figures.append(
+            KernelFigures(
+                case.name, ms, reference_ms, library_ms, case.moved, case.flops, floor, floor / ms
+            )
+        )
+    triton = use_triton(torch.zeros(1, device=device))
+    return KernelReport(
+        device=device_name(device),
+        machine=machine_description(),
+        date=datetime.now(UTC).date().isoformat(),
+        path="triton" if triton else "reference",
+        shape=name,
+        width=width,
+        context=context,
+        roof=roof,
+        kernels=figures,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def cases(config: ModelConfig, width: int, context: int, device: torch.device) -> Iterator[Case]:
+    """One at a time, so that their tensors need not fit the device together."""
+
+    def x(*size: int) -> torch.Tensor:
+        return torch.randn(*size, device=device).bfloat16()
+
+    hidden, inner, vocabulary = config.hidden_size, config.intermediate_size, config.vocab_size
+    yield from _products(x, hidden, inner, vocabulary, width)
+    yield from _attention(x, config, width, context)
+    a, b, weight = x(width, hidden), x(width, hidden), x(hidden)
+    yield Case(
+        "residual + RMSNorm", lambda: add_rms_norm(a, b, weight, 1e-5),
+        lambda: add_rms_norm_reference(a, b, weight, 1e-5), 8 * width * hidden, 0,
+    )  # fmt: skip
+    gate, up = x(width, 2 * inner).chunk(2, dim=-1)
+    yield Case(
+        "SwiGLU", lambda: swiglu(gate, up), lambda: swiglu_reference(gate, up),
+        6 * width * inner, 0,
+    )  # fmt: skip
+    canvas = DeviceCanvas.empty(1, width, device)
+    scores = TokenScores(canvas.tokens, canvas.confidence, canvas.confidence)
+    yield Case(
+        "commit", lambda: commit_confident(canvas, scores, 0.9),
+        lambda: commit_confident_reference(canvas, scores, 0.9), 46 * width, 0,
+    )  # fmt: skip
+
+
+def _products(
+    x: Callable[..., torch.Tensor], hidden: int, inner: int, vocabulary: int, width: int
+) -> Iterator[Case]:
+    states, head = x(width, hidden), x(vocabulary, hidden)
+    yield Case(
+        "vocabulary head + scores", lambda: score_head(states, head),
+        lambda: score_head_reference(states, head), 2 * vocabulary * hidden,
+        2 * width * vocabulary * hidden, lambda: score_all(F.linear(states, head)),
+    )  # fmt: skip
+    logits = F.linear(states, head)
+    yield Case(
+        "scores of logits", lambda: score_all(logits), lambda: score_all_reference(logits),
+        2 * width * vocabulary, 0,
+    )  # fmt: skip
+    wide, full = x(width, inner), x(hidden, inner)
+    small = quantise(full)
+    yield Case(
+        "int8 product", lambda: matmul_8bit(wide, small),
+        lambda: matmul_8bit_reference(wide, small), inner * hidden, 2 * width * inner * hidden,
+        lambda: F.linear(wide, full),
+    )  # fmt: skip
+
+
+def _attention(
+    x: Callable[..., torch.Tensor], config: ModelConfig, width: int, context: int
+) -> Iterator[Case]:
+    heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    keys, values = x(1, groups, context, dim), x(1, groups, context, dim)
+    query = x(1, heads, width, dim)
+    moved = 4 * groups * context * dim + 4 * heads * width * dim
+    flops = 4 * heads * width * context * dim
+    for name, causal in (("attention, bidirectional", False), ("attention, causal", True)):
+        yield Case(
+            name,
+            partial(attend, query, keys, values, causal=causal),
+            partial(attend_reference, query, keys, values, causal=causal),
+            moved,
+            flops,
+            None if causal else partial(
+                F.scaled_dot_product_attention, query, keys, values, enable_gqa=True
+            ),
+        )  # fmt: skip
+    new_keys, new_values = x(1, groups, width, dim), x(1, groups, width, dim)
+    cos, sin = x(1, width, dim), x(1, width, dim)
+    start = torch.full((1,), context - width, dtype=torch.int32, device=query.device)
+    arguments = (query, new_keys, new_values, cos, sin, keys, values, start)
+    yield Case(
+        "rotary + cache write", lambda: rotate_into_cache(*arguments),
+        lambda: rotate_into_cache_reference(*arguments),
+        (4 * heads + 8 * groups) * width * dim, 0,
+    )  # fmt: skip

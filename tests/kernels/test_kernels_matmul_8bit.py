@@ -1,0 +1,74 @@
+"""8-bit weights: the quantiser's error bound, and the kernel against the dequantised product."""
+
+import pytest
+import torch
+from fim_kernels.matmul_8bit import Weight8Bit, matmul_8bit, quantise
+from fim_kernels.matmul_8bit_triton import matmul_8bit_triton
+from kernel_checks import assert_close, normal, rows_padded
+from torch import Tensor
+
+CPU = torch.device("cpu")
+STORAGES = [torch.int8, torch.float8_e4m3fn]
+
+
+def exact(x: Tensor, weight: Weight8Bit) -> Tensor:
+    return x.double() @ (weight.values.double() * weight.scale.double()[:, None]).T
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("rows", "channels", "depth", "splits"),
+    [(1, 64, 256, 1), (5, 70, 300, 1), (17, 130, 520, 2), (33, 40, 1000, 4)],
+)
+def test_product(
+    rows: int, channels: int, depth: int, splits: int,
+    storage: torch.dtype, dtype: torch.dtype, device: torch.device,
+) -> None:  # fmt: skip
+    x = rows_padded(normal(rows, depth, seed=1, dtype=dtype, device=device))
+    weight = quantise(normal(channels, depth, seed=2, dtype=dtype, device=device), storage)
+    found = matmul_8bit_triton(x, weight, splits)
+    assert found.dtype == dtype
+    assert_close(found, exact(x, weight))
+
+
+def test_product_keeps_leading_dimensions_and_repeats_bit_by_bit(device: torch.device) -> None:
+    x = normal(2, 3, 700, seed=3, dtype=torch.float32, device=device)
+    weight = quantise(normal(65, 700, seed=4, dtype=torch.float32, device=device))
+    found = matmul_8bit_triton(x, weight, 2)
+    assert found.shape == (2, 3, 65)
+    assert torch.equal(found, matmul_8bit_triton(x, weight, 2))
+
+
+def test_kernel_and_reference_agree(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(4, 256, seed=5, dtype=torch.float32, device=device)
+    weight = quantise(normal(48, 256, seed=6, dtype=torch.float32, device=device))
+    fused = matmul_8bit(x, weight)
+    monkeypatch.setenv("FIM_KERNELS", "reference")
+    assert_close(fused, matmul_8bit(x, weight))
+
+
+def test_int8_is_off_by_at_most_half_a_step() -> None:
+    weight = normal(9, 100, seed=7, dtype=torch.float32, device=CPU) * 3
+    stored = quantise(weight)
+    error = (stored.dequantise(torch.float32) - weight).abs()
+    assert (error <= stored.scale[:, None] * 0.5001).all()
+    assert stored.values.abs().amax(1).tolist() == [127] * 9
+
+
+def test_float8_is_off_by_at_most_a_sixteenth() -> None:
+    weight = normal(9, 100, seed=8, dtype=torch.float32, device=CPU)
+    stored = quantise(weight, torch.float8_e4m3fn)
+    error = (stored.dequantise(torch.float32) - weight).abs()
+    smallest = stored.scale[:, None] * 2**-9
+    assert (error <= torch.maximum(weight.abs() / 16, smallest)).all()
+
+
+def test_a_row_of_zeros_stays_zeros() -> None:
+    stored = quantise(torch.zeros(2, 8))
+    assert not stored.dequantise(torch.float32).any()
+
+
+def test_other_storage_is_refused() -> None:
+    with pytest.raises(ValueError, match="int4"):
+        quantise(torch.zeros(2, 8), torch.int4)
