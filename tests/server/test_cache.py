@@ -33,8 +33,11 @@ def found(cache: SuggestionCache, before: str, after: str = "\n", asked: int = 1
 def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x = "), ["foo(1)\n  bar", "fob"], 2)
-    assert found(cache, "x = ") == ["foo(1)\n  bar", "fob"]
-    assert found(cache, "x = f") == ["oo(1)\n  bar", "ob"]
+    assert found(cache, "x = ", asked=2) == ["foo(1)\n  bar", "fob"]
+    assert found(cache, "x = ") == ["foo(1)\n  bar"], "as many as asked for"
+    assert found(cache, "x = f") == ["oo(1)\n  bar"]
+    assert found(cache, "x = fo") == ["o(1)\n  bar"]
+    assert found(cache, "x = fob") is None, "all of the second one"
     assert found(cache, "x = foo") == ["(1)\n  bar"]
     assert found(cache, "x = foo(1)\n  ") == ["bar"]
 
