@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint env clean
+.PHONY: demo test test-editors test-neovim test-vscode lint env clean
 
 env: $(VENV)/.ready
 
@@ -15,12 +15,26 @@ demo: env ## fill a hole in a real source file and show it
 	@$(BIN)/python scripts/demo.py
 
 test: env lint ## everything that must hold, in under ten minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/editors
+
+test-editors: test-neovim ## the plugins, in the real editors
+
+test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
+	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
+	.cache/neovim/luacheck -q --config editors/neovim/.luacheckrc editors/neovim tests/editors/neovim
+	$(BIN)/python -m pytest tests/editors/neovim
 
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-editors: test-neovim test-vscode ## the plugins in real editors
+
+test-vscode: env ## the VS Code extension: schema, types, lint, VSIX, unit tests, a real workbench
+	$(BIN)/python editors/vscode/scripts/settings_schema.py --check
+	scripts/setup-vscode
+	cd editors/vscode && FIM_PYTHON="$(abspath $(BIN))/python" npm test --silent
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -36,9 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_lsp(commands)
+    _add_engine(commands)
     _add_complete(commands)
+    _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_doctor(commands)
+    _add_stats(commands)
+    _add_models(commands)
     return parser
 
 
@@ -48,23 +53,71 @@ Commands = argparse._SubParsersAction
 def _add_lsp(commands: Commands[argparse.ArgumentParser]) -> None:
     lsp = commands.add_parser("lsp", help="serve an editor on stdin and stdout")
     lsp.add_argument("--stdio", action="store_true", help="accepted for editors that pass it")
+    lsp.add_argument(
+        "--in-process",
+        action="store_true",
+        help="load the model into this process instead of sharing the engine's",
+    )
     lsp.set_defaults(run=_lsp)
+
+
+def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
+    engine = commands.add_parser("engine", help="serve the model to all editors of this user")
+    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
+    engine.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
+    engine.add_argument(
+        "--tcp",
+        type=_port,
+        metavar="PORT",
+        help="serve on 127.0.0.1 instead of the user's socket; clients send the bearer token that "
+        "is kept in a file only the user can read",
+    )
+    engine.add_argument(
+        "--idle-minutes", type=_minutes, metavar="N", help="leave after so long without a request"
+    )
+    engine.add_argument(
+        "--cache-mb",
+        type=_positive,
+        metavar="N",
+        help="memory for the kept keys and values of documents (default: 512)",
+    )
+    engine.add_argument("--verbose", action="store_true", help="log more than warnings")
+    engine.set_defaults(run=_engine)
 
 
 def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
     complete = commands.add_parser("complete", help="fill the hole at a position of a file")
-    complete.add_argument("file", type=Path)
-    complete.add_argument("--line", type=int, required=True, help="counted from 1")
-    complete.add_argument("--column", type=int, required=True, help="characters, counted from 0")
-    _add_model_options(complete)
+    _add_place(complete)
+    _add_model_options(complete, mode=None)
     complete.add_argument("--alternatives", type=_positive, default=1, metavar="N")
-    complete.add_argument("--max-tokens", type=_positive, default=Settings().max_tokens)
+    complete.add_argument("--max-tokens", type=_positive)
     complete.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     complete.add_argument("--seed", type=int, default=0)
     output = complete.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show the hole as it is denoised")
     complete.set_defaults(run=_complete)
+
+
+def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
+    context = commands.add_parser("context", help="what the model would see at a position, and why")
+    _add_place(context)
+    context.add_argument("--snippets", type=_positive, metavar="N", help="pieces of other files")
+    context.add_argument(
+        "--tokens", action="store_true", help="also the prompt in the model's own tokens"
+    )
+    context.add_argument("--model", metavar="ID_OR_PATH", help="the model, for --tokens")
+    context.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    context.set_defaults(run=_context)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--line", type=int, required=True, help="counted from 1")
+    parser.add_argument("--column", type=int, required=True, help="characters, counted from 0")
+    parser.add_argument(
+        "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
+    )
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -100,6 +153,20 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
     modes.set_defaults(run=_bench_modes)
 
+    typing = kinds.add_parser("typing", help="keystroke to answer, against no reuse")
+    typing.add_argument("--sessions", type=_positive, default=5, metavar="N", help="places")
+    typing.add_argument("--characters", type=_positive, default=200, metavar="N", help="at each")
+    typing.add_argument("--seed", type=int, default=0)
+    typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")
+    _add_typing_options(typing)
+    typing.set_defaults(run=_bench_typing)
+
+    soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
+    soak.add_argument("--sessions", type=_positive, default=16, metavar="N")
+    soak.add_argument("--seconds", type=_positive, default=120, metavar="N")
+    _add_typing_options(soak)
+    soak.set_defaults(run=_bench_soak)
+
     kernels = kinds.add_parser("kernels", help="each operation against the machine's limits")
     _add_device_options(kernels)
     kernels.add_argument("--width", type=_positive, default=32, metavar="N")
@@ -117,6 +184,22 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     forward.set_defaults(run=_bench_forward)
 
 
+def _add_typing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=_rate, default=8.0, help="keys a second; 0 waits each time")
+    _add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_models(commands: Commands[argparse.ArgumentParser]) -> None:
+    kinds = commands.add_parser("models", help="look at checkpoints").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    inspect = kinds.add_parser("inspect", help="family, sizes and modes, without loading weights")
+    inspect.add_argument("model", metavar="ID_OR_PATH")
+    inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    inspect.set_defaults(run=_inspect_model)
+
+
 RIVALS = ("eager", "compiled", "transformers")
 
 
@@ -129,8 +212,20 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=MODES, default=Settings().mode)
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="what works here, what does not, and the fix")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
+
+
+def _add_stats(commands: Commands[argparse.ArgumentParser]) -> None:
+    stats = commands.add_parser("stats", help="what was suggested and accepted on this machine")
+    stats.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    stats.set_defaults(run=_stats)
+
+
+def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
+    parser.add_argument("--mode", choices=MODES, default=mode)
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
 
@@ -142,16 +237,50 @@ def _positive(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port number")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 100 keys a second")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
-    return run_stdio(Settings())
+    options = {"backend": "in_process"} if arguments.in_process else {}
+    return run_stdio(Settings(), command_line=options)
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import engine
+
+    return engine.run(arguments)
 
 
 def _complete(arguments: argparse.Namespace) -> int:
     from fim_server.commands import complete
 
     return complete.run(arguments)
+
+
+def _context(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import context
+
+    return context.run(arguments)
 
 
 def _humaneval(arguments: argparse.Namespace) -> int:
@@ -170,6 +299,36 @@ def _bench_modes(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.modes(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import doctor
+
+    return doctor.run(arguments)
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import stats
+
+    return stats.run(arguments)
+
+
+def _inspect_model(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import models
+
+    return models.inspect(arguments)
+
+
+def _bench_typing(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.typing(arguments)
+
+
+def _bench_soak(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import bench
+
+    return bench.soak(arguments)
 
 
 def _bench_kernels(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "auto"]
+Mode = Literal[
+    "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
+]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Progress = Callable[[str, float], None]
@@ -22,33 +24,49 @@ class BackendError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of another file. `path` is for the model to read, relative to the workspace."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """A hole to fill: everything the model may see has passed the exclusion rules already.
 
     `prefix` and `suffix` are plain text around the cursor with `\\n` line ends.
     `session` names the document whose cached tokens may be reused ("" keeps nothing).
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
+    `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
+    `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
     """
 
     prefix: str
     suffix: str
     path: str = ""
     language: str = ""
-    mode: Mode = "self_speculation"
+    mode: Mode = "auto"
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
+    snippets: tuple[Snippet, ...] = ()
+    speculative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionItem:
-    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability."""
+    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability.
+
+    `finish` says what ended it: "eom", "lines" or "length"; "" where the backend does not tell.
+    """
 
     text: str
     confidence: float
+    finish: str = ""
 
 
 @dataclass(frozen=True, slots=True)

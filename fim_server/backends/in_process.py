@@ -1,14 +1,16 @@
 """The model in this process: one worker thread owns it, the event loop never waits for it.
 
 Everything of `fim_model` is imported in the worker, so that importing this module costs nothing.
+The engine serves exactly this backend to other processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fim_server.backends.base import (
@@ -19,26 +21,37 @@ from fim_server.backends.base import (
     CompletionStats,
     Progress,
 )
+from fim_server.engine.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
+    from fim_model.decoding.core import Step
     from fim_model.infill import Infiller, InfillRequest, InfillResult
 
 logger = logging.getLogger(__name__)
 
+TextListener = Callable[[str], None]
+"""Hears the hole's text so far, whenever it grew; of the first alternative only."""
+
 
 class InProcessBackend:
     """Implements Backend. `model` is a checkpoint folder (None: the one that ships with fim_model);
-    `threads` is the number of CPU threads (None: torch decides)."""
+    `threads` is the number of CPU threads (None: torch decides), `cache_bytes` the memory for kept
+    keys and values (None: the model's own choice)."""
 
-    def __init__(self, model: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None = None,
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        self.scheduler = Scheduler()
+        self._cache_bytes = cache_bytes
         self._model = model
         self._threads = threads
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="fim-model")
         self._infiller: Infiller | None = None
         self._closed = threading.Event()
-        self._running: dict[str, threading.Event] = {}
 
     async def start(self, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
@@ -47,40 +60,60 @@ class InProcessBackend:
             loop.call_soon_threadsafe(progress, what, share)
 
         try:
-            self._infiller = await loop.run_in_executor(self._worker, self._load, report)
+            self._infiller = await loop.run_in_executor(self.scheduler.worker, self._load, report)
         except asyncio.CancelledError:
             self._closed.set()
             raise
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        return await self.stream(request, None)
+
+    def sessions(self) -> tuple[int, int, int]:
+        """Kept sessions, the bytes they take, and how many made room for others so far."""
+        if self._infiller is None:
+            return 0, 0, 0
+        store = self._infiller.sessions
+        return len(store), store.bytes, store.evicted
+
+    async def stream(
+        self,
+        request: CompletionRequest,
+        on_text: TextListener | None,
+        *,
+        latest_wins: bool = True,
+    ) -> Completion:
+        """`complete`, telling `on_text` (in the event loop) of what stands so far.
+
+        `latest_wins` False does not end older requests of the session.
+        """
         if self._closed.is_set():
             raise BackendError("the backend is closed; make a new one")
-        if self._infiller is None:
+        infiller = self._infiller
+        if infiller is None:
             raise BackendError("the model is not loaded; call start() and wait for it")
-        stop = threading.Event()
-        if request.session:
-            if older := self._running.get(request.session):
-                older.set()
-            self._running[request.session] = stop
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(
-                self._worker, self._infill, self._infiller, request, stop
-            )
-        finally:
-            stop.set()
-            if self._running.get(request.session) is stop:
-                del self._running[request.session]
+        listener = None if on_text is None else _in_loop(on_text)
+
+        def work(should_stop: ShouldStop) -> Completion:
+            return self._infill(infiller, request, should_stop, listener)
+
+        return await self.scheduler.run(request, work, latest_wins=latest_wins)
+
+    def check(self, request: CompletionRequest) -> None:
+        """Raises ValueError, naming the field, for a request the model cannot be asked."""
+        infill_request(request)
 
     async def close(self) -> None:
         self._closed.set()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self.scheduler.close()
         self._infiller = None
 
     # In the worker thread.
 
     def _load(self, report: Progress) -> Infiller | None:
         report("Starting torch", 0.0)
+        # Read when torch is first imported. By default, OpenMP threads that wait for each other
+        # spin: beside a running build one forward then takes seconds instead of milliseconds.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             from fim_model.checkpoint import CheckpointError
             from fim_model.infill import Infiller
@@ -93,7 +126,7 @@ class InProcessBackend:
         report("Loading the model", 0.5)
         try:
             auto = measured_choice(self._model)
-            return Infiller.load(self._model, threads=self._threads, auto=auto)
+            infiller = Infiller.load(self._model, threads=self._threads, auto=auto)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -101,19 +134,30 @@ class InProcessBackend:
                 f"the model {self._model or '(default)'} could not be loaded ({where(mistake)}); "
                 "choose another one with the setting 'model'"
             ) from mistake
+        if self._cache_bytes is not None:
+            infiller.sessions.budget_bytes = self._cache_bytes
+        return infiller
 
     def _infill(
-        self, infiller: Infiller, request: CompletionRequest, stop: threading.Event
+        self,
+        infiller: Infiller,
+        request: CompletionRequest,
+        should_stop: ShouldStop,
+        on_text: TextListener | None,
     ) -> Completion:
         from fim_model.infill import Cancelled
 
-        def should_stop() -> bool:
-            return stop.is_set() or self._closed.is_set()
+        def stopped() -> bool:
+            return should_stop() or self._closed.is_set()
 
-        if should_stop():
+        if stopped():
             return Completion()
         try:
-            result = infiller.infill(infill_request(request), should_stop=should_stop)
+            result = infiller.infill(
+                infill_request(request),
+                should_stop=stopped,
+                on_step=_ignored if on_text is None else _told(infiller, on_text),
+            )
         except Cancelled:
             return Completion()
         except Exception as mistake:
@@ -125,13 +169,15 @@ def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
     from fim_model.infill import InfillRequest
 
-    return InfillRequest(**{name: getattr(request, name) for name in InfillRequest.__slots__})
+    values = {name: getattr(request, name) for name in InfillRequest.__slots__}
+    values["snippets"] = [(one.path, one.text) for one in request.snippets]
+    return InfillRequest(**values)
 
 
 def completion_of(result: InfillResult) -> Completion:
     """The model's result in the terms of all backends."""
     return Completion(
-        [CompletionItem(item.text, item.confidence) for item in result.items],
+        [CompletionItem(item.text, item.confidence, item.finish) for item in result.items],
         CompletionStats(
             mode=result.mode,
             forwards=result.forwards,
@@ -142,3 +188,30 @@ def completion_of(result: InfillResult) -> Completion:
             ms=result.ms,
         ),
     )
+
+
+def _in_loop(on_text: TextListener) -> TextListener:
+    loop = asyncio.get_running_loop()
+
+    def tell(text: str) -> None:
+        loop.call_soon_threadsafe(on_text, text)
+
+    return tell
+
+
+def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
+    """Turns steps into text. A draft's tokens may still change, so they are not told."""
+    from fim_model.decoding.core import ForwardKind
+
+    prefills = 0
+
+    def on_step(step: Step) -> None:
+        nonlocal prefills
+        prefills += step.kind is ForwardKind.PREFILL
+        if prefills == 1 and step.kind is not ForwardKind.DRAFT:
+            on_text(infiller.tokenizer.decode(step.hole))
+
+    return on_step
+
+
+def _ignored(step: Step) -> None: ...

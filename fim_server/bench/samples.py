@@ -44,13 +44,18 @@ class Keystrokes:
 
 def bundled_samples(count: int, typed: int = 3) -> list[Keystrokes]:
     """`count` places in the bundled files, the same on every machine with the same packages."""
-    sources = [(path, _installed(path).read_text(encoding="utf-8")) for path in FILES]
+    sources = [(path, source_text(path)) for path in FILES]
     shares = [count // len(FILES) + (index < count % len(FILES)) for index in range(len(FILES))]
     return [
         sample
         for (path, text), share in zip(sources, shares, strict=True)
         for sample in spread_samples(path, text, share, typed)
     ]
+
+
+def source_text(path: str) -> str:
+    """The text of one of FILES."""
+    return _installed(path).read_text(encoding="utf-8")
 
 
 def spread_samples(path: str, text: str, count: int, typed: int) -> list[Keystrokes]:

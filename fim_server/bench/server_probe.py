@@ -19,7 +19,7 @@ from typing import Any
 from fim_server.bench.machine import Memory, memory_of
 from fim_server.bench.samples import Keystrokes
 
-SERVER = (sys.executable, "-m", "fim_server", "lsp")
+SERVER = (sys.executable, "-m", "fim_server", "lsp", "--in-process")
 _PATIENCE_S = 120.0
 _ALARM = 1
 """LSP's MessageType.Error: shown to the user when there is no model."""

@@ -6,12 +6,18 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fim_server.backends.base import BackendError
+from fim_server.backends.engine import EngineBackend
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.commands.errors import UsageError
 from fim_server.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 
 def latency(arguments: argparse.Namespace) -> int:
@@ -102,4 +108,74 @@ def modes(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
         Console().print(report.as_table())
+    return 0
+
+
+def typing(arguments: argparse.Namespace) -> int:
+    """Keystroke to answer over real files, with and without reuse."""
+    from fim_server.backends.openai import OpenAIBackend
+    from fim_server.bench.keys import typing_tasks
+    from fim_server.bench.typing import TypingReport, bench_typing
+
+    async def measure() -> TypingReport:
+        backend = EngineBackend(arguments.model, arguments.threads)
+        other = OpenAIBackend(arguments.against) if arguments.against else None
+        try:
+            await backend.start(lambda what, share: None)
+            if other is not None:
+                await other.start(lambda what, share: None)
+            return await bench_typing(
+                backend,
+                Settings(model=arguments.model, threads=arguments.threads, mode=arguments.mode),
+                typing_tasks(arguments.sessions, arguments.characters, arguments.seed),
+                model=arguments.model or "default",
+                keys_per_second=arguments.rate,
+                seed=arguments.seed,
+                other=other,
+            )
+        finally:
+            await backend.close()
+            if other is not None:
+                await other.close()
+
+    return _report(measure(), as_json=arguments.json)
+
+
+def soak(arguments: argparse.Namespace) -> int:
+    """Many sessions at one engine: errors, queue, memory."""
+    from fim_server.bench.soak import SoakReport, bench_soak
+
+    async def measure() -> SoakReport:
+        backend = EngineBackend(arguments.model, arguments.threads)
+        try:
+            await backend.start(lambda what, share: None)
+            return await bench_soak(
+                backend,
+                Settings(model=arguments.model, threads=arguments.threads, mode=arguments.mode),
+                sessions=arguments.sessions,
+                seconds=arguments.seconds,
+                keys_per_second=arguments.rate,
+            )
+        finally:
+            await backend.close()
+
+    return _report(measure(), as_json=arguments.json)
+
+
+class _Report(Protocol):
+    def as_json(self) -> dict[str, Any]: ...
+    def as_tables(self) -> Group: ...
+
+
+def _report(measuring: Coroutine[Any, Any, _Report], *, as_json: bool) -> int:
+    from rich.console import Console
+
+    try:
+        report = asyncio.run(measuring)
+    except (BackendError, ValueError) as problem:
+        raise UsageError(str(problem)) from problem
+    if as_json:
+        sys.stdout.write(json.dumps(report.as_json()) + "\n")
+    else:
+        Console().print(report.as_tables())
     return 0

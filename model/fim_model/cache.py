@@ -32,6 +32,11 @@ class KVCache:
         self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
         self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
 
+    @property
+    def nbytes(self) -> int:
+        """What the buffers take, however much of them is kept."""
+        return sum(buffer.nbytes for buffer in (*self._keys, *self._values))
+
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Place `[B, kv_heads, T, head_dim]` after the kept tokens; return all that is visible."""
         end = self.length + key.shape[2]

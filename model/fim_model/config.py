@@ -1,99 +1,32 @@
-"""The shape of a model, read from and written to a Hugging Face `config.json`."""
+"""The shape of a model, read from and written to a Hugging Face `config.json`.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
+from fim_model.errors import ConfigError
+from fim_model.families.table import CAUSAL_MODES, FAMILIES, Family
+from fim_model.rope import RopeConfig, is_number, rope_from_hf
+
+__all__ = ["MODEL_TYPE", "ConfigError", "ModelConfig", "RopeConfig"]
 
 MODEL_TYPE = "ministral3"
 ARCHITECTURE = "Ministral3ForCausalLM"
 
 
-class ConfigError(ValueError):
-    """A config that cannot describe a model; one line that names the field and the way out."""
-
-
-@dataclass(frozen=True, slots=True)
-class RopeConfig:
-    """Rotary embedding. `yarn` is arXiv 2309.00071; the query scale is Llama 4's, by position.
-
-    `original_max_position_embeddings` is the window before YaRN stretched it; the query scale is
-    `1 + beta * log(1 + floor(position / original_max_position_embeddings))`, 1 inside that window.
-    """
-
-    rope_type: str = "default"
-    rope_theta: float = 10_000.0
-    factor: float = 1.0
-    original_max_position_embeddings: int = 16_384
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    llama_4_scaling_beta: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.rope_type not in ("default", "yarn"):
-            raise ConfigError(
-                f"rope_type {self.rope_type!r} is not supported; supported are 'default' and 'yarn'"
-            )
-        for name in ("rope_theta", "factor", "original_max_position_embeddings", "beta_fast",
-                     "beta_slow"):  # fmt: skip
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < math.inf:
-                raise ConfigError(f"{name} of the rope must be a positive number, not {value!r}")
-        for name in ("mscale", "mscale_all_dim", "llama_4_scaling_beta"):
-            value = getattr(self, name)
-            if value is not None and not _is_number(value):
-                raise ConfigError(f"{name} of the rope must be a number, not {value!r}")
-
-    def inverse_frequencies(self, head_dim: int) -> Tensor:
-        """Angle per position of each rotated pair, float32 `[head_dim / 2]`, on the CPU.
-
-        Also under a default device: a model that is laid out on `meta` has its table all the same.
-        """
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
-        frequencies = 1.0 / self.rope_theta**exponents
-        if self.rope_type == "default":
-            return frequencies
-        keep = 1.0 - self._yarn_ramp(head_dim)
-        return frequencies * keep + frequencies / self.factor * (1.0 - keep)
-
-    def attention_factor(self) -> float:
-        """Multiplies cos and sin (YaRN's temperature); 1 when both mscales are equal."""
-        if self.rope_type == "default" or self.factor <= 1:
-            return 1.0
-
-        def magnitude(mscale: float) -> float:
-            return 0.1 * mscale * math.log(self.factor) + 1.0
-
-        if self.mscale and self.mscale_all_dim:
-            return magnitude(self.mscale) / magnitude(self.mscale_all_dim)
-        return magnitude(1.0)
-
-    def _yarn_ramp(self, head_dim: int) -> Tensor:
-        """`[head_dim / 2]`: 0 where a pair turns often enough to be kept, 1 where interpolated."""
-
-        def dimension(rotations: float) -> float:
-            turns = self.original_max_position_embeddings / (rotations * 2 * math.pi)
-            return head_dim * math.log(turns) / (2 * math.log(self.rope_theta))
-
-        low = max(math.floor(dimension(self.beta_fast)), 0)
-        high = min(math.ceil(dimension(self.beta_slow)), head_dim - 1)
-        span = high - low or 0.001
-        pairs = torch.arange(head_dim // 2, dtype=torch.float32, device="cpu")
-        return ((pairs - low) / span).clamp(0, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A Ministral-3-shaped transformer that can also denoise blocks.
+    """A Llama-shaped transformer that may also denoise blocks.
 
     `head_dim * num_attention_heads` need not equal `hidden_size`. `mask_token_id` is the id that
-    stands for a position yet to be written; `block_size` the positions denoised together.
+    stands for a position yet to be written, None for a model that only reads causally;
+    `block_size` the positions denoised together. `sliding_window` is how far a token sees back:
+    this package never reads further than that, so that it need not mask. `bos_token_id` and
+    `eos_token_ids` are the ids that begin and end a text.
     """
 
     vocab_size: int
@@ -103,30 +36,36 @@ class ModelConfig:
     num_key_value_heads: int
     head_dim: int
     intermediate_size: int
-    mask_token_id: int
+    mask_token_id: int | None = None
     block_size: int = 16
     rms_norm_eps: float = 1e-5
     max_position_embeddings: int = 4096
     tie_word_embeddings: bool = True
     rope: RopeConfig = field(default_factory=RopeConfig)
+    model_type: str = MODEL_TYPE
+    query_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    sliding_window: int | None = None
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
             "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
             "num_key_value_heads", "head_dim", "intermediate_size", "block_size",
-            "max_position_embeddings",
+            "max_position_embeddings", *(["sliding_window"] if self.sliding_window else []),
         ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, not {value!r}")
         if self.block_size < 2:
             raise ConfigError("block_size must be at least 2: a block is a token and masks")
-        if not _is_number(self.rms_norm_eps) or not 0 <= self.rms_norm_eps < 1:
+        if not is_number(self.rms_norm_eps) or not 0 <= self.rms_norm_eps < 1:
             raise ConfigError(f"rms_norm_eps must be a small number, not {self.rms_norm_eps!r}")
-        if not isinstance(self.tie_word_embeddings, bool):
-            raise ConfigError(
-                f"tie_word_embeddings must be true or false, not {self.tie_word_embeddings!r}"
-            )
+        for name in ("tie_word_embeddings", "query_bias", "output_bias", "mlp_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of "
@@ -134,10 +73,37 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim must be even for rotary embedding, not {self.head_dim}")
-        if not 0 <= self.mask_token_id < self.vocab_size:
+        if self.mask_token_id is not None and not 0 <= self.mask_token_id < self.vocab_size:
             raise ConfigError(
                 f"mask_token_id {self.mask_token_id} is outside the vocabulary of {self.vocab_size}"
             )
+
+    @property
+    def family(self) -> Family:
+        """The row of the table that this model belongs to."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The decoding modes that this model can be asked for, the best first."""
+        return CAUSAL_MODES if self.mask_token_id is None else self.family.modes
+
+    @property
+    def mask_id(self) -> int:
+        """The mask token of a model that denoises. Raises ConfigError for one that does not."""
+        if self.mask_token_id is None:
+            raise ConfigError(
+                f"this {self.model_type} model has no mask token; its modes are "
+                f"{', '.join(self.modes)}"
+            )
+        return self.mask_token_id
+
+    @property
+    def reach(self) -> int:
+        """How many tokens a position may look back over, itself included."""
+        return min(
+            self.max_position_embeddings, self.sliding_window or self.max_position_embeddings
+        )
 
     @classmethod
     def from_hf(cls, raw: dict[str, Any]) -> ModelConfig:
@@ -146,18 +112,26 @@ class ModelConfig:
         Nothing that changes the logits is guessed: a field that is missing, or that asks for what
         this model does not do, is an error.
         """
-        model_type = raw.get("model_type")
-        if model_type != MODEL_TYPE:
+        family = FAMILIES.get(raw.get("model_type") or "")
+        if family is None:
             raise ConfigError(
-                f"model_type {model_type!r} is not supported; supported is {MODEL_TYPE!r}"
+                f"model_type {raw.get('model_type')!r} is not supported; supported are "
+                f"{', '.join(map(repr, FAMILIES))}"
             )
-        for name, only in _FIXED.items():
-            if raw.get(name, only) != only:
-                raise ConfigError(f"{name} {raw[name]!r} is not supported; supported is {only!r}")
+        raw = _completed(raw, family)
+        if raw.get("hidden_act", "silu") != "silu":
+            raise ConfigError(
+                f"hidden_act {raw['hidden_act']!r} is not supported; supported is 'silu'"
+            )
         try:
             return cls(
-                rope=_rope_from_hf(raw["rope_parameters"]),
+                rope=rope_from_hf(raw),
+                model_type=family.model_type,
+                bos_token_id=next(iter(_token_ids(raw, "bos_token_id")), None),
+                eos_token_ids=_token_ids(raw, "eos_token_id"),
                 **{name: raw[name] for name in _REQUIRED},
+                **_biases(raw, family),
+                **({"mask_token_id": raw["mask_token_id"]} if _has_mask(raw, family) else {}),
                 **{name: raw[name] for name in _OPTIONAL if name in raw},
             )
         except KeyError as missing:
@@ -166,41 +140,68 @@ class ModelConfig:
             raise ConfigError(f"a field has the wrong type: {wrong}") from None
 
     def to_hf(self) -> dict[str, Any]:
-        """The `config.json` that `from_hf` reads; transformers' Ministral3 reads it too."""
-        shape = {name: value for name, value in asdict(self).items() if name != "rope"}
+        """The `config.json` of a model trained here; transformers' Ministral3 reads it too.
+
+        Raises ConfigError for another family: this package writes only its own.
+        """
+        if self.model_type != MODEL_TYPE:
+            raise ConfigError(f"a {self.model_type} config can be read, but is not written here")
+        shape = {name: getattr(self, name) for name in (*_REQUIRED, "mask_token_id", "block_size")}
         rope = {name: value for name, value in asdict(self.rope).items() if value is not None}
         return {
             "architectures": [ARCHITECTURE],
             "model_type": MODEL_TYPE,
             "hidden_act": "silu",
-            **shape,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": list(self.eos_token_ids) or None,
+            **{name: value for name, value in shape.items() if value is not None},
             "rope_parameters": rope,
         }
 
 
 _REQUIRED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "intermediate_size", "mask_token_id",
+    "num_key_value_heads", "head_dim", "intermediate_size",
     "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
 )  # fmt: skip
-_OPTIONAL = ("block_size",)
-_FIXED: dict[str, Any] = {"hidden_act": "silu", "sliding_window": None}
-_FIXED_ROPE: dict[str, Any] = {
-    "attention_factor": None, "partial_rotary_factor": 1.0, "truncate": True,
-}  # fmt: skip
+_OPTIONAL = ("block_size", "sliding_window")
 
 
-def _rope_from_hf(raw: Any) -> RopeConfig:
-    if not isinstance(raw, dict):
-        raise ConfigError(f"rope_parameters must be an object, not {raw!r}")
-    for name, only in _FIXED_ROPE.items():
-        if raw.get(name, only) != only:
-            raise ConfigError(f"{name} {raw[name]!r} of the rope is not supported")
-    known = {name: raw[name] for name in RopeConfig.__dataclass_fields__ if name in raw}
-    if "rope_type" not in known and "type" in raw:
-        known["rope_type"] = raw["type"]
-    return RopeConfig(**known)
+def _completed(raw: dict[str, Any], family: Family) -> dict[str, Any]:
+    """With the values that the family's own code derives for what is left out or null."""
+    filled = {name: value for name, value in raw.items() if value is not None}
+    absent = {name: value for name, value in family.absent.items() if name not in raw}
+    if "rope_parameters" in filled:
+        absent.pop("rope_theta", None)
+    filled |= absent
+    if family.absent:
+        heads, hidden = filled.get("num_attention_heads"), filled.get("hidden_size")
+        filled.setdefault("num_key_value_heads", heads)
+        if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            filled.setdefault("head_dim", hidden // heads)
+    if raw.get("use_sliding_window") is False:
+        filled.pop("sliding_window", None)
+    return filled
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _has_mask(raw: dict[str, Any], family: Family) -> bool:
+    return family.mask == "required" or (family.mask == "optional" and "mask_token_id" in raw)
+
+
+def _biases(raw: dict[str, Any], family: Family) -> dict[str, Any]:
+    def value(trait: bool | str) -> Any:
+        return raw.get(trait, False) if isinstance(trait, str) else trait
+
+    return {
+        name: value(getattr(family, name)) for name in ("query_bias", "output_bias", "mlp_bias")
+    }
+
+
+def _token_ids(raw: dict[str, Any], name: str) -> tuple[int, ...]:
+    found = raw.get(name)
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    size = raw.get("vocab_size")
+    for token_id in ids:
+        if not isinstance(token_id, int) or not isinstance(size, int) or not 0 <= token_id < size:
+            raise ConfigError(f"{name} {token_id!r} is outside the vocabulary of {size}")
+    return tuple(ids)

@@ -64,7 +64,7 @@ class DeviceSteps:
         self.canvas.open(
             torch.tensor([seed], device=device),
             torch.tensor([confidence], device=device),
-            self.model.config.mask_token_id,
+            self.model.config.mask_id,
         )
 
     def denoise(

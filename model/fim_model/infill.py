@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fim_model.checkpoint import TOKENIZER, CheckpointError, default_checkpoint, load_model
+from fim_model.checkpoint import check_weights, default_checkpoint, load_model
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
@@ -29,16 +28,20 @@ from fim_model.decoding.native import (
     without_echo,
 )
 from fim_model.decoding.sampling import Sampler
-from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget, plain_prompt, spm_prompt
-from fim_model.session import PromptCache, Reading
-from fim_model.tokenizer import CodeTokenizer, TokenizerError
+from fim_model.hub import Progress, resolve
+from fim_model.loading import (
+    MOST_TOKENS,
+    WINDOW,
+    fim_prompt,
+    kv_tokens,
+    read_tokenizer,
+    usable_window,
+)
+from fim_model.memory import default_device, default_dtype
+from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
+from fim_model.session import PromptCache, Reading, SessionStore
+from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
-
-MOST_TOKENS = 256
-"""Longest middle that can be asked for."""
-
-SESSIONS = 8
-"""Documents whose keys are kept; the one unused for longest makes room."""
 
 
 class Cancelled(Exception):
@@ -49,6 +52,7 @@ class Cancelled(Exception):
 class InfillRequest:
     """A hole between `prefix` and `suffix`.
 
+    `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
     `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed.
@@ -57,16 +61,17 @@ class InfillRequest:
     prefix: str
     suffix: str
     path: str = ""
-    mode: str = "self_speculation"
+    mode: str | None = None
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
+    snippets: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in (*MODES, NATIVE, AUTO):
+        if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
             known = ", ".join((*MODES, NATIVE, AUTO))
             raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         if not 1 <= self.max_tokens <= MOST_TOKENS:
@@ -119,23 +124,20 @@ class Infiller:
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
         auto: ModeChoice | None = None,
+        *,
+        window: int = WINDOW,
     ) -> None:
-        """Raises CheckpointError for a tokenizer that the model was not trained with."""
-        config = model.config
-        if tokenizer.vocab_size != config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} entries, the model "
-                f"{config.vocab_size}; they are not of one checkpoint"
-            )
-        if tokenizer.special.mask != config.mask_token_id:
-            raise CheckpointError(
-                f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
-                f"{config.mask_token_id}; they are not of one checkpoint"
-            )
+        """`window` is the most tokens of a prompt; the model's own window bounds it too.
+
+        Raises CheckpointError for a tokenizer that the model was not trained with.
+        """
         self.model, self.tokenizer = model, tokenizer
+        self.fim = fim_prompt(model.config, tokenizer)
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
-        self._sessions: OrderedDict[str, PromptCache] = OrderedDict()
+        self._width = max(self.options.width_budget, self.auto.width_budget)
+        self.window = usable_window(model.config, window, self._width)
+        self.sessions = SessionStore(self._new_cache)
 
     @classmethod
     def load(
@@ -144,26 +146,34 @@ class Infiller:
         *,
         threads: int | None = None,
         auto: ModeChoice | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        window: int = WINDOW,
+        progress: Progress | None = None,
     ) -> Infiller:
-        """Load a checkpoint folder, by default the model that ships with the package.
+        """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
-        here. Raises CheckpointError.
+        here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
+        a CPU. `progress` hears of a download. What is wrong with the checkpoint is found before
+        any weight is downloaded or read; raises CheckpointError.
         """
-        folder = Path(checkpoint) if checkpoint else default_checkpoint()
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{folder}: there is no such checkpoint folder; give the path of one, or leave "
-                "the model out to use the default"
-            )
         if threads:
             torch.set_num_threads(threads)
-        model = load_model(folder)
-        try:
-            tokenizer = CodeTokenizer.from_file(folder / TOKENIZER)
-        except TokenizerError as broken:
-            raise CheckpointError(str(broken)) from None
-        return cls(model, tokenizer, auto=auto)
+        folder = Path(checkpoint) if checkpoint else default_checkpoint()
+        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=progress)
+        tokenizer, config = read_tokenizer(folder), check_weights(folder)
+        width = (auto or ModeChoice()).width_budget
+        keys = kv_tokens(config, usable_window(config, window, width), width)
+        device = device or default_device()
+        dtype = dtype or default_dtype(device)
+        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
+        return cls(model, tokenizer, auto=auto, window=window)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that this model can be asked for, the best first."""
+        return self.model.config.modes
 
     def infill(
         self,
@@ -174,17 +184,16 @@ class Infiller:
     ) -> InfillResult:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
-        options = self.options
-        if request.mode == AUTO:
-            request, options = replace(request, mode=self.auto.mode), self.auto.options()
-        cache = self._cache(request.session)
+        mode, options = self._mode(request.mode)
+        request = replace(request, mode=mode)
+        cache = self.sessions.take(request.session)
         prompt = self.prompt(request)
         if should_stop():
             raise Cancelled
         reading = cache.read(prompt)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
-        for core, steps in self._attempts(cache, request, reading, options):
+        for core, steps in self._attempts(cache, request, mode, reading, options):
             for step in steps:
                 on_step(step)
                 if should_stop() and core.finish is None:
@@ -194,7 +203,7 @@ class Infiller:
             cache.rewind(len(prompt))
         return InfillResult(
             items=_without_repeats(items),
-            mode=request.mode,
+            mode=mode,
             forwards=forwards,
             tokens=tokens,
             prefill_tokens=reading.prefilled,
@@ -207,12 +216,14 @@ class Infiller:
 
         With the middle they fit the model's window, but half of the window is theirs in any case.
         """
-        window = self.model.config.max_position_embeddings
+        window = self.window
         if request.mode == NATIVE:
-            return plain_prompt(self.tokenizer, request.prefix, window // 2)
+            return self.fim.plain(request.prefix, window // 2)
         total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
-        budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
-        return spm_prompt(self.tokenizer, request.prefix, request.suffix, request.path, budget)
+        snippets = self.fim.snippets(request.snippets, total // 4)
+        rest = total - len(snippets)
+        budget = PromptBudget(rest, suffix=total // 4, step=max(1, window // 8))
+        return [*snippets, *self.fim(request.prefix, request.suffix, request.path, budget)]
 
     def pieces(self, ids: Sequence[int]) -> list[str | None]:
         """A hole's tokens as text for a person, None where there is still a mask."""
@@ -221,50 +232,64 @@ class Infiller:
 
     def forget(self, session: str) -> None:
         """Drop a document's cache."""
-        self._sessions.pop(session, None)
+        self.sessions.forget(session)
 
-    def _cache(self, session: str) -> PromptCache:
-        cache = self._sessions.pop(session, None)
-        if cache is None:
-            config = self.model.config
-            width = max(self.options.width_budget, self.auto.width_budget)
-            scratch = MOST_TOKENS + 2 * config.block_size + width
-            capacity = config.max_position_embeddings + PROMPT_OVERHEAD + scratch
-            cache = PromptCache(self.model, capacity=capacity)
-        self._sessions[session] = cache
-        if len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
-        if not session:
-            cache.rewind(0)
-        return cache
+    def _new_cache(self) -> PromptCache:
+        capacity = kv_tokens(self.model.config, self.window, self._width)
+        return PromptCache(self.model, capacity=capacity)
 
     def _core(
         self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
     ) -> DecodingCore:
         stop = StopRule(
-            self.tokenizer.special.eom,
+            self.fim.eom,
             request.max_tokens,
             line_limit(self.tokenizer, request.max_lines),
+            self.fim.stops,
         )
-        size = options.block_size
-        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size)
+        size, prompt = options.block_size, cache.tokens
+        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size, prompt=prompt)
+
+    def _mode(self, asked: str | None) -> tuple[str, ModeOptions]:
+        """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
+        if asked == AUTO:
+            choice = self.auto if self.auto.mode in self.modes else ModeChoice(self.modes[0])
+            return choice.mode, choice.options()
+        mode = asked or self.modes[0]
+        if mode not in self.modes:
+            kind = self.model.config.model_type
+            raise ValueError(
+                f"mode {mode!r} needs a model that denoises blocks; this {kind} model has the "
+                f"modes {', '.join(self.modes)}"
+            )
+        return mode, self.options
 
     def _attempts(
-        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
+        self,
+        cache: PromptCache,
+        request: InfillRequest,
+        mode: str,
+        reading: Reading,
+        options: ModeOptions,
     ) -> Iterator[Attempt]:
         """One hole and its decoding for each alternative, the best first."""
-        if request.mode == NATIVE:
+        if mode == NATIVE:
             return self._native_attempts(cache, request, options)
-        return self._prompted_attempts(cache, request, reading, options)
+        return self._prompted_attempts(cache, request, mode, reading, options)
 
     def _prompted_attempts(
-        self, cache: PromptCache, request: InfillRequest, reading: Reading, options: ModeOptions
+        self,
+        cache: PromptCache,
+        request: InfillRequest,
+        mode: str,
+        reading: Reading,
+        options: ModeOptions,
     ) -> Iterator[Attempt]:
         for token, confidence, sampler in _openings(reading.logits, request):
             core = self._core(cache, request, sampler, options)
             core.commit([token], [confidence])
             prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
-            yield core, chain([prefill], MODES[request.mode](core, options))
+            yield core, chain([prefill], MODES[mode](core, options))
 
     def _native_attempts(
         self, cache: PromptCache, request: InfillRequest, options: ModeOptions

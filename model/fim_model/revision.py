@@ -17,7 +17,8 @@ from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.revise import Revision, RevisionRule, revise
 from fim_model.decoding.sampling import Sampler
 from fim_model.infill import Cancelled
-from fim_model.prompt import plain_prompt, stepped_tail
+from fim_model.loading import WINDOW, fim_prompt
+from fim_model.prompt import stepped_tail
 from fim_model.session import PromptCache
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
@@ -43,11 +44,12 @@ class Reviser:
         commit: CommitRule | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.fim = fim_prompt(model.config, tokenizer)
         self.rule, self.commit = rule or RevisionRule(), commit or ConfidenceThreshold()
         block = model.config.block_size
         self._context = max(1, block // 4)
         self._stride = max(1, block - self._context - 1)
-        self._window = model.config.max_position_embeddings
+        self._window = min(WINDOW, model.config.max_position_embeddings)
 
     def revise(
         self,
@@ -59,13 +61,13 @@ class Reviser:
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> RevisedRegion:
         """Revise `region` between the texts around it. Cancelled is raised between two forwards."""
-        left = plain_prompt(self.tokenizer, before, self._window // 2)
+        left = self.fim.plain(before, self._window // 2)
         inner = self.tokenizer.encode(region)
         right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
         # One mask for each token of a window, each row as wide as the window.
         capacity = self._window + self.model.config.block_size**2
         cache = PromptCache(self.model, capacity=capacity)
-        stop = StopRule(self.tokenizer.special.eom, len(inner) + 1)
+        stop = StopRule(self.fim.eom, len(inner) + 1)
         gain, forwards = 0.0, 0
         for start in range(0, len(inner), self._stride):
             if should_stop():

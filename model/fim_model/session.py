@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 import torch
@@ -30,17 +31,67 @@ class PromptCache:
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        new = torch.tensor(prompt[reused:])
-        positions = torch.arange(reused, len(prompt))
+        new = torch.tensor(prompt[reused:], device=self.model.device)
+        positions = torch.arange(reused, len(prompt), device=self.model.device)
         hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
         self.kv.advance(len(new))
         self.tokens = list(prompt)
-        return Reading(self.model.logits(hidden[0, -1:]), reused, len(new))
+        return Reading(self.model.logits(hidden[0, -1:]).cpu(), reused, len(new))
 
     def rewind(self, length: int) -> None:
         """Forget everything behind the first `length` tokens."""
         self.kv.crop(length)
         self.tokens = self.tokens[:length]
+
+
+SESSION_BYTES = 512 * 2**20
+"""What the kept keys and values of all documents may take, unless told otherwise."""
+
+
+class SessionStore:
+    """The caches of several documents within a budget; the one unused for longest makes room.
+
+    At least one cache is kept, however small the budget. Not thread-safe, but `len` and `bytes` may
+    be read from anywhere.
+    """
+
+    def __init__(self, make: Callable[[], PromptCache], budget_bytes: int = SESSION_BYTES) -> None:
+        self._make = make
+        self.budget_bytes = budget_bytes
+        self.evicted = 0
+        self._caches: OrderedDict[str, PromptCache] = OrderedDict()
+        self._bytes_each = 0
+
+    def take(self, session: str) -> PromptCache:
+        """The session's cache, now the latest used one. That of session "" is always empty."""
+        cache = self._caches.pop(session, None) or self._new()
+        self._caches[session] = cache
+        if not session:
+            cache.rewind(0)
+        return cache
+
+    def forget(self, session: str) -> None:
+        """Drop a session's cache, if there is one."""
+        self._caches.pop(session, None)
+
+    def __len__(self) -> int:
+        return len(self._caches)
+
+    @property
+    def bytes(self) -> int:
+        """What all caches take, used or not."""
+        return len(self._caches) * self._bytes_each
+
+    def _new(self) -> PromptCache:
+        """An empty cache: a new one while the budget lasts, then the oldest one's buffers."""
+        if self._caches and self.bytes + self._bytes_each > self.budget_bytes:
+            self.evicted += 1
+            _, cache = self._caches.popitem(last=False)
+            cache.rewind(0)
+            return cache
+        cache = self._make()
+        self._bytes_each = cache.kv.nbytes
+        return cache
 
 
 class Reading:

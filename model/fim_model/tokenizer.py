@@ -1,8 +1,9 @@
 """Turn code into token ids and back, byte for byte.
 
-`CodeTokenizer` wraps a byte-level BPE file of Hugging Face `tokenizers`. Code is always encoded
-as plain text: a user's file that spells `<|mask|>` gets the tokens of those characters, never the
-special token. Special tokens are put into a prompt by id, through `CodeTokenizer.special`.
+`CodeTokenizer` wraps a `tokenizer.json` of Hugging Face `tokenizers`, byte-level or SentencePiece.
+Code is always encoded as plain text: a user's file that spells `<|mask|>` gets the tokens of those
+characters, never the special token. Special tokens are put into a prompt by id: this project's own
+through `CodeTokenizer.special`, those of any family through `fim_model.prompt`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
-# What each role is called in this project's own tokenizer, in the order of the ids. Another model
-# family brings its own table.
+from fim_model.errors import CheckpointError
+from fim_model.spelling import SPACE, Spelling, bytes_by_id, exact
+
+# What each role is called in this project's own tokenizer, in the order of the ids.
 SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
     "pad": "<|pad|>",
     "mask": "<|mask|>",
@@ -32,7 +35,7 @@ SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
 }
 
 
-class TokenizerError(ValueError):
+class TokenizerError(CheckpointError):
     """A tokenizer file that cannot be used; the message names the file and the way out."""
 
 
@@ -81,32 +84,44 @@ class SpecialTokens:
 
 
 class CodeTokenizer:
-    """Encodes code as plain text and decodes ids; `special` holds the ids of the control tokens.
+    """Encodes code as plain text and decodes ids.
 
     Attributes:
         vocab_size: number of ids, special tokens included.
-        special: ids of the special tokens by role.
         newline_ids: ids, ascending, of the tokens whose text holds a newline.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, names: Mapping[str, str] = SPECIAL_TOKEN_NAMES
+        self,
+        tokenizer: Tokenizer,
+        names: Mapping[str, str] | None = SPECIAL_TOKEN_NAMES,
+        *,
+        ids: int = 0,
     ) -> None:
-        """Take over a byte-level tokenizer. Raises KeyError where it lacks a special token."""
-        # Without this, special tokens spelled out in a text would be recognised. The setting is
-        # not part of the file, so it is made here.
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
+        """Copy a tokenizer. `names` None is for another family, without this project's roles.
+
+        `ids` is the number of ids that a model may give, where it has more than its tokenizer.
+        Raises KeyError where the tokenizer lacks a special token, ValueError where text would not
+        come back from it exactly.
+        """
+        self._special: SpecialTokens | None = None
+        if names is not None:
+            self._special = SpecialTokens.from_names(names, tokenizer.token_to_id)
+        self._tokenizer, self.spelling = exact(tokenizer)
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
-        self.special = SpecialTokens.from_names(names, tokenizer.token_to_id)
-        self._bytes = _bytes_by_id(tokenizer, self.vocab_size)
+        self._bytes = bytes_by_id(self._tokenizer, self.spelling, max(ids, self.vocab_size))
         self.newline_ids: tuple[int, ...] = tuple(
             token_id for token_id, piece in enumerate(self._bytes) if b"\n" in piece
         )
+        self._space_ids = [self.token_id(f"<0x{byte:02X}>") or 0 for byte in SPACE.encode()]
 
     @classmethod
     def from_file(
-        cls, path: str | Path, names: Mapping[str, str] = SPECIAL_TOKEN_NAMES
+        cls,
+        path: str | Path,
+        names: Mapping[str, str] | None = SPECIAL_TOKEN_NAMES,
+        *,
+        ids: int = 0,
     ) -> CodeTokenizer:
         """Read a `tokenizer.json`. Raises TokenizerError where it is missing or unfit."""
         file = Path(path)
@@ -119,23 +134,60 @@ class CodeTokenizer:
                 f"{file} is not a tokenizer file ({error}); fetch the checkpoint again"
             ) from error
         try:
-            return cls(tokenizer, names)
+            return cls(tokenizer, names, ids=ids)
         except KeyError as error:
             missing = ", ".join(error.args[0])
             raise TokenizerError(
                 f"{file} lacks the special tokens {missing}; use the tokenizer that the "
                 "checkpoint was trained with"
             ) from error
+        except ValueError as unfit:
+            raise TokenizerError(
+                f"{file} cannot be used for code: {unfit}, so text would not come back from it "
+                "exactly"
+            ) from unfit
+
+    @property
+    def special(self) -> SpecialTokens:
+        """This project's own roles; LookupError for a tokenizer of another family."""
+        if self._special is None:
+            raise LookupError("a tokenizer of another family has no roles of this project")
+        return self._special
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether it is a tokenizer of this project, with `special`."""
+        return self._special is not None
+
+    def token_id(self, name: str) -> int | None:
+        """The id of a token by its text, special or not."""
+        token_id: int | None = self._tokenizer.token_to_id(name)
+        return token_id
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never the id of a special token.
 
         Lone surrogates, which are no text and which UTF-8 cannot spell, become U+FFFD.
         """
-        return self._tokenizer.encode(_well_formed(text), add_special_tokens=False).ids
+        text = _well_formed(text)
+        if self.spelling is Spelling.BYTE_LEVEL or SPACE not in text:
+            return self._plain(text)
+        # SentencePiece writes a space as this character, so the character itself goes by bytes.
+        first, *others = text.split(SPACE)
+        ids = self._plain(first)
+        for other in others:
+            ids += [*self._space_ids, *self._plain(other)]
+        return ids
+
+    def encode_opening(self, text: str) -> list[int]:
+        """`encode` for the beginning of a text, before which SentencePiece models saw a space."""
+        opened = " " + text if self.spelling is Spelling.SENTENCE_PIECE else text
+        return self.encode(opened)
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """`encode` for many texts at once, on several threads."""
+        """`encode` for many texts at once, with a byte-level tokenizer on several threads."""
+        if self.spelling is not Spelling.BYTE_LEVEL:
+            return [self.encode(text) for text in texts]
         whole = [_well_formed(text) for text in texts]
         return [
             one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
@@ -162,33 +214,10 @@ class CodeTokenizer:
         piece = self._bytes[token_id]
         return piece.decode("utf-8", "replace") or self._tokenizer.id_to_token(token_id) or ""
 
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
 
 def _well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _bytes_by_id(tokenizer: Tokenizer, size: int) -> list[bytes]:
-    """Each id's bytes; b"" for ids that are special or unused."""
-    special = {
-        token_id
-        for token_id, token in tokenizer.get_added_tokens_decoder().items()
-        if token.special
-    }
-    byte_of = _byte_level_alphabet()
-    table = [b""] * size
-    for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items():
-        if token_id not in special:
-            table[token_id] = bytes(byte_of[character] for character in token)
-    return table
-
-
-def _byte_level_alphabet() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for.
-
-    Printable Latin-1 characters stand for themselves; the other bytes, ascending, are the
-    characters from U+0100 on (the GPT-2 table, which `tokenizers` uses).
-    """
-    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-    own = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet}
-    others = [byte for byte in range(256) if chr(byte) not in alphabet]
-    return own | {chr(0x100 + place): byte for place, byte in enumerate(others)}

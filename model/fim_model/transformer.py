@@ -1,8 +1,8 @@
 """The tri-mode transformer: one set of weights, read causally or as a bidirectional block.
 
-Ministral-3's architecture: RMSNorm, grouped-query attention with rotary positions (YaRN) and
-Llama 4's query scale, SwiGLU. Parameter names are transformers' own, so that a checkpoint of
-this model is a `Ministral3ForCausalLM` checkpoint.
+Llama's architecture with what its descendants add: RMSNorm, grouped-query attention with rotary
+positions, biases where a family has them, Llama 4's query scale, SwiGLU. Parameter names are
+transformers' own, so that a checkpoint of this model is a `Ministral3ForCausalLM` checkpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
+from fim_model.lora import DraftLora
 
 
 class Attention(Enum):
@@ -65,13 +66,18 @@ class SelfAttention(nn.Module):
         self.layer, self.head_dim = layer, config.head_dim
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.query_bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.query_bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.query_bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.output_bias)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: AttentionPattern, cache: KVCache | None
+        self,
+        x: Tensor,
+        where: Placement,
+        attention: AttentionPattern,
+        cache: KVCache | None,
+        lora: DraftLora | None,
     ) -> Tensor:
         query, key, value = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -89,7 +95,9 @@ class SelfAttention(nn.Module):
             seen = attend(query, key, value, causal=False, mask=over_cache(attention, key))
         else:
             seen = attend(query, key, value, causal=attention is Attention.CAUSAL)
-        return self.o_proj(seen.transpose(1, 2).flatten(2))
+        seen = seen.transpose(1, 2).flatten(2)
+        written = self.o_proj(seen)
+        return written if lora is None else written + lora.update(self.layer, seen)
 
 
 def over_cache(pattern: Tensor, key: Tensor) -> Tensor:
@@ -114,9 +122,10 @@ def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlo
 class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_proj = nn.Linear(hidden, inner, bias=bias)
+        self.up_proj = nn.Linear(hidden, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
@@ -131,9 +140,14 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(
-        self, x: Tensor, where: Placement, attention: AttentionPattern, cache: KVCache | None
+        self,
+        x: Tensor,
+        where: Placement,
+        attention: AttentionPattern,
+        cache: KVCache | None,
+        lora: DraftLora | None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), where, attention, cache)
+        x = x + self.self_attn(self.input_layernorm(x), where, attention, cache, lora)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -188,6 +202,9 @@ class Backbone(nn.Module):
 class TriModeTransformer(nn.Module):
     """Tokens to hidden states; `logits` applies the vocabulary to the rows somebody reads."""
 
+    draft_lora: DraftLora | None = None
+    """What a checkpoint brings for drafting; whoever drafts hands it to `forward`."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -202,18 +219,25 @@ class TriModeTransformer(nn.Module):
         positions: Tensor,
         attention: AttentionPattern,
         cache: KVCache | None = None,
+        lora: DraftLora | None = None,
     ) -> Tensor:
         """One pass over T tokens that follow what the cache keeps.
 
-        tokens, positions: int64 `[B, T]`. The cache is written but not advanced. Returns the last
-        layer's normalised hidden states `[B, T, hidden_size]`.
+        tokens, positions: int64 `[B, T]`. The cache is written but not advanced. `lora` is for
+        drafts alone: what it changes must never be kept. Returns the last layer's normalised
+        hidden states `[B, T, hidden_size]`.
         """
         backbone = self.model
         x = backbone.embed_tokens(tokens)
         where = backbone.rotary(positions, x.dtype)
         for layer in backbone.layers:
-            x = layer(x, where, attention, cache)
+            x = layer(x, where, attention, cache, lora)
         return backbone.norm(x)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""

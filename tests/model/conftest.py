@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,9 @@ from fim_model.tokenizer import CodeTokenizer
 from fim_model.training.examples import SourceFile
 from fim_model.training.train_tokenizer import train
 from fim_model.transformer import TriModeTransformer
+
+# `checkpoints.py` beside this file is importable by name.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SOURCES = {
     "shapes/point.py": '''\

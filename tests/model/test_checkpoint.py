@@ -253,10 +253,10 @@ def test_damage_is_found_before_weights_are_read(
     read: list[str] = []
 
     class Watched:
-        def __init__(self, path: Path, framework: str) -> None:
+        def __init__(self, path: Path, framework: str, device: str) -> None:
             from safetensors import safe_open
 
-            self.inner = safe_open(path, framework=framework)
+            self.inner = safe_open(path, framework=framework, device=device)
 
         def __enter__(self) -> Watched:
             self.inner.__enter__()
@@ -269,7 +269,7 @@ def test_damage_is_found_before_weights_are_read(
             read.append(name)
             return getattr(self.inner, name)
 
-    monkeypatch.setattr("fim_model.checkpoint.safe_open", Watched)
+    monkeypatch.setattr("fim_model.headers.safe_open", Watched)
     with pytest.raises(CheckpointError):
         load_model(folder)
     assert "get_slice" in read

@@ -69,7 +69,7 @@ def test_a_config_comes_back_as_it_was_written(tiny: Any, rope: RopeConfig) -> N
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("model_type", "gpt2", "model_type 'gpt2' is not supported; supported is 'ministral3'"),
+        ("model_type", "gpt2", "model_type 'gpt2' is not supported; supported are 'ministral3', '"),
         ("model_type", None, "model_type None is not supported"),
         ("hidden_size", 0, "hidden_size must be a positive integer, not 0"),
         ("hidden_size", "24", "hidden_size must be a positive integer, not '24'"),
@@ -84,11 +84,14 @@ def test_a_config_comes_back_as_it_was_written(tiny: Any, rope: RopeConfig) -> N
         ("rms_norm_eps", "tiny", "rms_norm_eps must be a small number, not 'tiny'"),
         ("tie_word_embeddings", "no", "tie_word_embeddings must be true or false, not 'no'"),
         ("hidden_act", "gelu", "hidden_act 'gelu' is not supported"),
-        ("sliding_window", 128, "sliding_window 128 is not supported"),
+        ("sliding_window", -1, "sliding_window must be a positive integer, not -1"),
         ("rope_parameters", [1], "rope_parameters must be an object"),
-        ("rope_parameters", {"rope_type": "llama3"}, "rope_type 'llama3' is not supported"),
+        ("rope_parameters", {"rope_type": "dynamic"}, "rope_type 'dynamic' is not supported"),
+        ("rope_parameters", {"rope_type": "llama3"}, "factor of the rope is missing"),
+        ("eos_token_id", [2, 64], "eos_token_id 64 is outside the vocabulary of 64"),
         ("rope_parameters", {"rope_theta": "big"}, "rope_theta of the rope must be a positive"),
-        ("rope_parameters", {"rope_type": "yarn", "factor": None}, "factor of the rope must be"),
+        ("rope_parameters", {"rope_type": "yarn", "factor": 4}, "original_max_position_embeddings"),
+        ("rope_parameters", {"factor": None}, "factor of the rope must be"),
         ("rope_parameters", {"mscale": "1"}, "mscale of the rope must be a number"),
         ("rope_parameters", {"attention_factor": 1.5}, "attention_factor 1.5 of the rope"),
     ],
@@ -101,7 +104,7 @@ def test_bad_fields_are_named_in_one_line(field: str, value: object, says: str) 
 
 
 @pytest.mark.parametrize(
-    "field", ["vocab_size", "mask_token_id", "rope_parameters", "tie_word_embeddings"]
+    "field", ["vocab_size", "rms_norm_eps", "rope_parameters", "tie_word_embeddings"]
 )
 def test_a_missing_field_is_named(field: str) -> None:
     """Even those that have a default here: transformers' defaults are different ones."""
@@ -145,3 +148,13 @@ def test_frequencies_equal_those_of_transformers(
         rope.inverse_frequencies(head_dim), theirs.inv_freq, rtol=1e-6, atol=0
     )
     assert rope.attention_factor() == pytest.approx(theirs.attention_scaling, rel=1e-12)
+
+
+def test_without_a_mask_token_the_model_only_reads_causally() -> None:
+    raw = raw_config()
+    del raw["mask_token_id"]
+    config = ModelConfig.from_hf(raw)
+    assert config.modes == ("lookup", "ar")
+    with pytest.raises(ConfigError, match="no mask token; its modes are lookup, ar"):
+        assert config.mask_id
+    assert "diffusion" in ModelConfig.from_hf(raw_config()).modes

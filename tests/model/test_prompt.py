@@ -8,9 +8,8 @@ import pytest
 from fim_model.prompt import (
     HEADER_TOKENS,
     PROMPT_OVERHEAD,
+    FimPrompt,
     PromptBudget,
-    file_header,
-    plain_prompt,
     spm_prompt,
     stepped_tail,
 )
@@ -58,7 +57,7 @@ def test_nothing_around_the_hole_is_a_prompt_too(tiny_tokenizer: CodeTokenizer) 
 )
 def test_a_path_is_its_last_two_parts(tiny_tokenizer: CodeTokenizer, path: str, name: str) -> None:
     wanted = [tiny_tokenizer.special.file, *tiny_tokenizer.encode(name)]
-    assert file_header(tiny_tokenizer, path) == wanted
+    assert FimPrompt.own(tiny_tokenizer).file_header(path) == wanted
 
 
 def test_a_text_cannot_spell_a_marker(tiny_tokenizer: CodeTokenizer) -> None:
@@ -139,8 +138,8 @@ def test_typing_only_appends(tiny_tokenizer: CodeTokenizer) -> None:
 
 
 def test_a_plain_prompt_is_never_empty(tiny_tokenizer: CodeTokenizer) -> None:
-    assert plain_prompt(tiny_tokenizer, "", 10) == [tiny_tokenizer.special.eot]
+    assert FimPrompt.own(tiny_tokenizer).plain("", 10) == [tiny_tokenizer.special.eot]
     ids = tiny_tokenizer.encode("def f():\n    return 1\n" * 5)
-    kept = plain_prompt(tiny_tokenizer, "def f():\n    return 1\n" * 5, 12)
+    kept = FimPrompt.own(tiny_tokenizer).plain("def f():\n    return 1\n" * 5, 12)
     assert 8 < len(kept) <= 12
     assert kept == ids[-len(kept) :]

@@ -18,6 +18,7 @@ from torch import Tensor
 from fim_model.cache import KVCache
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.sampling import Sampler
+from fim_model.lora import DraftLora
 from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
 
 
@@ -54,15 +55,22 @@ Mode = Iterator[Step]
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When a hole is done. `lines_done` tells whether the ids so far hold all lines asked for."""
+    """When a hole is done. `lines_done` tells whether the ids so far hold all lines asked for.
+
+    `stops` are tokens that end a hole as `eom_id` does, but that no draft looks out for.
+    """
 
     eom_id: int
     max_tokens: int
     lines_done: Callable[[Sequence[int]], bool] = lambda ids: False
+    stops: frozenset[int] = frozenset()
 
 
 class DecodingCore:
-    """Fills the hole behind a prompt whose keys are already in `cache`."""
+    """Fills the hole behind a prompt whose keys are already in `cache`.
+
+    `prompt` is its ids, for the modes that copy from it.
+    """
 
     def __init__(
         self,
@@ -72,11 +80,13 @@ class DecodingCore:
         sampler: Sampler,
         *,
         block_size: int | None = None,
+        prompt: Sequence[int] = (),
     ) -> None:
         self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
         self.block_size = model.config.block_size if block_size is None else block_size
         if self.block_size < 2:
             raise ValueError(f"block size must be at least 2, not {self.block_size}")
+        self.prompt = prompt
         self.tokens: list[int] = []
         self.confidences: list[float] = []
         self.forwards = 0
@@ -87,7 +97,7 @@ class DecodingCore:
         for taken, (token, confidence) in enumerate(zip(tokens, confidences, strict=True), 1):
             self.tokens.append(token)
             self.confidences.append(confidence)
-            if token == self.stop.eom_id:
+            if token == self.stop.eom_id or token in self.stop.stops:
                 self.finish = "eom"
             elif self.stop.lines_done(self.tokens):
                 self.finish = "lines"
@@ -103,15 +113,16 @@ class DecodingCore:
             self.tokens[-1],
             self.confidences[-1],
             self.block_size,
-            self.model.config.mask_token_id,
+            self.model.config.mask_id,
         )
 
-    def draft(self, canvas: Canvas) -> Tensor:
+    def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Tensor:
         """One bidirectional forward over the block; logits `[masks, V]` of its masked positions.
 
-        Its keys are scratch: the next forward overwrites them.
+        Its keys are scratch: the next forward overwrites them. `lora` is for drafts that are
+        verified; a denoised block is committed as it is and goes without.
         """
-        hidden = self.forward(canvas.tokens, Attention.BLOCK)
+        hidden = self.forward(canvas.tokens, Attention.BLOCK, lora=lora)
         return self.logits(hidden[canvas.masked])
 
     def causal(self, tokens: Tensor) -> Tensor:
@@ -155,18 +166,27 @@ class DecodingCore:
 
     @torch.inference_mode()
     def forward(
-        self, tokens: Tensor, attention: AttentionPattern, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        attention: AttentionPattern,
+        positions: Tensor | None = None,
+        lora: DraftLora | None = None,
     ) -> Tensor:
         """Hidden states `[T, D]` of tokens `[T]` placed behind what the cache keeps.
 
-        positions: int64 `[T]`; None for one after the other.
+        positions: int64 `[T]`; None for one after the other. Inputs come from the CPU, where the
+        canvas is; hidden states stay on the model's device.
         """
         self.forwards += 1
         if positions is None:
             positions = torch.arange(self.cache.length, self.cache.length + len(tokens))
-        return self.model(tokens[None], positions[None], attention, self.cache)[0]
+        device = self.model.device
+        if isinstance(attention, Tensor):
+            attention = attention.to(device)
+        ids, places = tokens[None].to(device), positions[None].to(device)
+        return self.model(ids, places, attention, self.cache, lora)[0]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """`[T, V]` of hidden states `[T, D]`: only for rows that somebody reads."""
-        return self.model.logits(hidden)
+        """`[T, V]` on the CPU, of hidden states `[T, D]`: only for rows that somebody reads."""
+        return self.model.logits(hidden).cpu()

@@ -9,6 +9,7 @@ from fim_model.decoding.ar import autoregressive
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
+from fim_model.decoding.lookup import lookup
 from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.quadratic import quadratic_speculation
 from fim_model.decoding.speculation import self_speculation
@@ -36,6 +37,7 @@ MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     "quadratic_speculation": lambda core, options: quadratic_speculation(
         core, options.width_budget
     ),
+    "lookup": lambda core, options: lookup(core),
 }
 
 NATIVE = "native"

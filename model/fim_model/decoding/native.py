@@ -85,7 +85,7 @@ def probe_lengths(
     tokens = torch.cat([tokens for tokens, _ in blocks])
     positions = torch.cat([positions for _, positions in blocks])
     hidden = core.forward(tokens, row[:, None] == row, positions + core.cache.length)
-    masked = tokens == core.model.config.mask_token_id
+    masked = tokens == core.model.config.mask_id
     confidence = score_tokens(core.logits(hidden[masked])).confidence
     totals = torch.zeros(len(blocks)).index_add(0, row[masked], confidence)
     phi = totals / torch.zeros(len(blocks)).index_add(0, row[masked], torch.ones_like(confidence))
@@ -102,7 +102,7 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
     while core.finish is None:
         size = min(left, right.room(core.block_size))
         tokens, positions = _block(core, right, size, left)
-        canvas = Canvas.of(tokens, core.model.config.mask_token_id)
+        canvas = Canvas.of(tokens, core.model.config.mask_id)
         while canvas.masked.any():
             hidden = core.forward(canvas.tokens, Attention.BLOCK, positions + core.cache.length)
             logits = core.logits(hidden[canvas.masked])
@@ -138,7 +138,7 @@ def _block(core: DecodingCore, right: RightContext, size: int, left: int) -> tup
 
     The suffix head stands `left` positions on, where it is once all of the hole is filled.
     """
-    masks = torch.full((size,), core.model.config.mask_token_id)
+    masks = torch.full((size,), core.model.config.mask_id)
     behind = torch.arange(left, left + len(right.head))
     return torch.cat((masks, right.head)), torch.cat((torch.arange(size), behind))
 

@@ -27,7 +27,7 @@ def quadratic_speculation(core: DecodingCore, width_budget: int) -> Mode:
         before = len(core.tokens)
         heads = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         count = len(heads)
-        tokens = torch.full((count * (1 + masks),), core.model.config.mask_token_id)
+        tokens = torch.full((count * (1 + masks),), core.model.config.mask_id)
         tokens[:count] = heads
         positions = row_positions(core.cache.length, count, masks)
         hidden = core.forward(tokens, row_pattern(count, masks), positions)

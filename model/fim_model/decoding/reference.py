@@ -73,7 +73,7 @@ def autoregressive(model: TriModeTransformer, prompt: Sequence[int], stop: StopR
 def diffusion(
     model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, rule: CommitRule, size: int
 ) -> Hole:
-    mask, hole, forwards = model.config.mask_token_id, list[int](), 0
+    mask, hole, forwards = model.config.mask_id, list[int](), 0
     while not ended(hole, stop):
         hole.append(_best(causal_logits(model, [*prompt, *hole])[-1]))
         forwards += 1
@@ -95,7 +95,7 @@ def diffusion(
 def self_speculation(
     model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, size: int
 ) -> Hole:
-    mask, forwards = model.config.mask_token_id, 1
+    mask, forwards = model.config.mask_id, 1
     hole = [_best(causal_logits(model, prompt)[-1])]
     while not ended(hole, stop):
         past = [*prompt, *hole]

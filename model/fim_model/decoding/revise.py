@@ -65,7 +65,7 @@ def revise(
         doubtful = _doubtful(now.both_sides, settled, rule)
         if not doubtful.any():
             break
-        canvas = Canvas.with_masks(window, doubtful, core.model.config.mask_token_id)
+        canvas = Canvas.with_masks(window, doubtful, core.model.config.mask_id)
         yield _remasked(canvas, doubtful, int(editable.sum()))
         while canvas.masked.any():
             hidden = core.forward(canvas.tokens, Attention.BLOCK)
@@ -120,7 +120,7 @@ def both_sides_log_probabilities(core: DecodingCore, window: Tensor, where: Tens
     asked = where.nonzero().squeeze(1)
     count, size = len(asked), len(window)
     rows = window.repeat(count, 1)
-    rows[torch.arange(count), asked] = core.model.config.mask_token_id
+    rows[torch.arange(count), asked] = core.model.config.mask_id
     positions = torch.arange(size).repeat(count) + core.cache.length
     row = torch.arange(count).repeat_interleave(size)
     hidden = core.forward(rows.flatten(), row[:, None] == row, positions)

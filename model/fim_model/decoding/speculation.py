@@ -16,7 +16,7 @@ def self_speculation(core: DecodingCore) -> Mode:
     while core.finish is None:
         canvas = core.open_block()
         drafted = canvas.masked.clone()
-        draft = core.sampler.draft(core.draft(canvas))
+        draft = core.sampler.draft(core.draft(canvas, core.model.draft_lora))
         scores = canvas.spread(draft.scores)
         canvas.commit(drafted, scores.token, scores.confidence)
         yield core.draft_step(canvas, drafted)

@@ -1,0 +1,45 @@
+"""Where the key for a remote server comes from: never from settings, which a workspace may carry.
+
+A key belongs to one host and is sent to no other, whatever address a workspace configures.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+logger = logging.getLogger(__name__)
+
+KEY_VARIABLE = "FIM_SERVER_API_KEY"
+HOST_VARIABLE = "FIM_SERVER_API_HOST"
+KEYRING_SERVICE = "fim-server"
+
+
+def api_key(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key for the host of `url`: from the environment if it names that very host, otherwise
+    from the system's keyring (service "fim-server", the host as user name); None if there is none.
+    """
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    key = environment.get(KEY_VARIABLE)
+    if key:
+        if environment.get(HOST_VARIABLE) == host:
+            return key
+        logger.warning(
+            "%s is not sent to %s: set %s=%s if it may be", KEY_VARIABLE, host, HOST_VARIABLE, host
+        )
+    return _from_keyring(host)
+
+
+def _from_keyring(host: str) -> str | None:
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return None
+    try:
+        return keyring.get_password(KEYRING_SERVICE, host)
+    except KeyringError as closed:
+        logger.info("the system's keyring cannot be read: %s", type(closed).__name__)
+        return None

@@ -1,0 +1,115 @@
+"""What all remote servers have in common: one HTTP client, time-outs, retries, a breaker, a key."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fim_server.backends.base import BackendError
+from fim_server.backends.keys import api_key
+from fim_server.backends.resilience import CircuitBreaker, Temporary, patiently
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 30.0
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class RemoteServer:
+    """A server at `url`. Its name in messages is its host: a path may hold a secret."""
+
+    def __init__(self, url: str) -> None:
+        """Raises BackendError for an address that is none, or that would send code in the clear
+        over a network."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BackendError(f"remoteUrl {url!r} is no http or https address")
+        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        self.url = url.rstrip("/")
+        self.name = parts.netloc.rpartition("@")[2]
+        self.breaker = CircuitBreaker()
+        self._key = api_key(url)
+        if self._key and parts.scheme == "http" and not local:
+            raise BackendError(f"{self.name}: the key is not sent without https")
+        self._client: httpx2.AsyncClient | None = None
+
+    async def get(self, path: str) -> Any:
+        """The JSON of a GET. Raises BackendError."""
+        return await patiently(self.breaker, lambda: self._once("GET", path, None))
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> tuple[Any, float]:
+        """The JSON of the answer, and the milliseconds of the attempt that gave it."""
+
+        async def attempt() -> tuple[Any, float]:
+            began = time.perf_counter()
+            answer = await self._once("POST", path, body)
+            return answer, 1000 * (time.perf_counter() - began)
+
+        return await patiently(self.breaker, attempt)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+    async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        import httpx2
+
+        if self._client is None:
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            self._client = httpx2.AsyncClient(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            )
+        try:
+            response = await self._client.request(method, path, json=body)
+        except httpx2.TimeoutException:
+            raise Temporary(f"{self.name} does not answer in time") from None
+        except httpx2.TransportError as broken:
+            raise Temporary(f"{self.name} cannot be reached ({type(broken).__name__})") from None
+        if response.status_code in _TEMPORARY:
+            raise Temporary(
+                f"{self.name} answers with status {response.status_code}", _retry_after(response)
+            )
+        if response.status_code in (401, 403):
+            raise BackendError(
+                f"{self.name} refuses the key: set FIM_SERVER_API_KEY and "
+                f"FIM_SERVER_API_HOST={self.name}, or store it with "
+                f"`keyring set fim-server {self.name}`"
+            )
+        if not response.is_success:
+            raise BackendError(
+                f"{self.name} refuses {method} {path} with status {response.status_code}"
+                f"{_message(response)}"
+            )
+        try:
+            return response.json()
+        except ValueError:
+            raise BackendError(f"{self.name} answers {path} with what is no JSON") from None
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    with contextlib.suppress(KeyError, ValueError):
+        return max(0.0, float(response.headers["retry-after"]))
+    return None
+
+
+def _message(response: httpx2.Response) -> str:
+    """What an OpenAI-shaped error says, in one short line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+        return ": " + str(response.json()["error"]["message"]).splitlines()[0][:200]
+    return ""
+
+
+def cut_lines(text: str, most: int | None) -> str:
+    """At most so many lines, counted from the first one with something on it."""
+    if most is None:
+        return text
+    blank = len(text) - len(text.lstrip())
+    return text[:blank] + "\n".join(text[blank:].split("\n")[:most])

@@ -1,0 +1,48 @@
+"""How models that have no `suffix` parameter are shown a hole: their own markers in one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FimTemplate:
+    """`{prefix}` and `{suffix}` are put into `prompt`; `stops` end the middle."""
+
+    prompt: str
+    stops: tuple[str, ...] = ()
+
+    def fill(self, prefix: str, suffix: str) -> str:
+        """The prompt. Markers that the user's own text spells out stay in it: only the server's
+        tokenizer can tell them apart."""
+        before, _, rest = self.prompt.partition("{prefix}")
+        if "{suffix}" in before:
+            first, _, second = before.partition("{suffix}")
+            return f"{first}{suffix}{second}{prefix}{rest}"
+        middle, _, last = rest.partition("{suffix}")
+        return f"{before}{prefix}{middle}{suffix}{last}"
+
+
+TEMPLATES: Mapping[str, FimTemplate] = {
+    "fim-server": FimTemplate(
+        "<|fim_suffix|>{suffix}<|fim_prefix|>{prefix}<|fim_middle|>", ("<|eom|>",)
+    ),
+    "qwen": FimTemplate(
+        "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        ("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"),
+    ),
+    "starcoder": FimTemplate(
+        "<fim_prefix>{prefix}<fim_suffix>{suffix}<fim_middle>", ("<|endoftext|>", "<file_sep>")
+    ),
+    "codellama": FimTemplate("<PRE> {prefix} <SUF>{suffix} <MID>", ("<EOT>",)),
+    "deepseek": FimTemplate(
+        "<｜fim▁begin｜>{prefix}<｜fim▁hole｜>{suffix}<｜fim▁end｜>", ("<｜end▁of▁sentence｜>",)
+    ),
+    "codestral": FimTemplate("[SUFFIX]{suffix}[PREFIX]{prefix}", ("</s>",)),
+    "codegemma": FimTemplate(
+        "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        ("<|file_separator|>", "<end_of_turn>"),
+    ),
+}
+"""By the name that the setting `remoteTemplate` takes; "none" there means the server's `suffix`."""

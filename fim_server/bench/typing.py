@@ -1,0 +1,276 @@
+"""`fim-server bench typing`: what a person who types waits for, keystroke by keystroke.
+
+A few lines of a real file are typed again, with corrections and cursor jumps, through the front-end
+itself (document, cache, debounce, trimming) and a backend. Every keystroke asks for a completion,
+as editors do; the next key is pressed when its time has come, whether an answer was shown or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import quantiles
+from typing import Any
+
+from lsprotocol import types as lsp
+from rich.console import Group
+from rich.table import Table
+
+from fim_server.backends.base import Backend, Completion, CompletionRequest, Progress
+from fim_server.bench.keys import Jump, Key, TypingTask, keys_of
+from fim_server.bench.machine import Machine, machine_description
+from fim_server.completion.completer import Answer, Completer
+from fim_server.documents import DocumentStore, Encoding
+from fim_server.settings import Settings
+
+AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
+
+
+@dataclass(slots=True)
+class TypingTally:
+    """What happened to the keystrokes of one or more sessions.
+
+    `superseded` keystrokes were overtaken by the next one before there was an answer.
+    """
+
+    answered_ms: list[float] = field(default_factory=list)
+    model_ms: list[float] = field(default_factory=list)
+    keystrokes: int = 0
+    cached: int = 0
+    superseded: int = 0
+    failed: int = 0
+    shown: int = 0
+    prefill_tokens: int = 0
+    reused_tokens: int = 0
+
+    def count(self, answer: Answer, ms: float) -> None:
+        self.keystrokes += 1
+        if answer.silence in ("stale", "superseded", "cancelled"):
+            self.superseded += 1
+            return
+        if answer.silence in ("backend_error", "internal_error", "no_model", "loading"):
+            self.failed += 1
+            return
+        self.answered_ms.append(ms)
+        self.shown += bool(answer.items)
+        self.cached += answer.cached
+        if answer.stats is not None:
+            self.model_ms.append(ms)
+            self.prefill_tokens += answer.stats.prefill_tokens
+            self.reused_tokens += answer.stats.reused_tokens
+
+    def add(self, other: TypingTally) -> None:
+        """Count what the other one counted, too."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class TypingFigures:
+    """Milliseconds are of the keystrokes that were answered; shares are of all keystrokes.
+
+    Tokens are those of answered requests: what speculation and overtaken ones read is not known.
+    """
+
+    keystrokes: int
+    p50_ms: float
+    p95_ms: float
+    model_p50_ms: float
+    model_p95_ms: float
+    cache_share: float
+    superseded_share: float
+    shown_share: float
+    failed: int
+    prefill_tokens: int
+    reused_tokens: int
+
+    @classmethod
+    def of(cls, tally: TypingTally) -> TypingFigures:
+        total = max(tally.keystrokes, 1)
+        return cls(
+            tally.keystrokes,
+            *_p50_p95(tally.answered_ms),
+            *_p50_p95(tally.model_ms),
+            round(tally.cached / total, 3),
+            round(tally.superseded / total, 3),
+            round(tally.shown / total, 3),
+            tally.failed,
+            tally.prefill_tokens,
+            tally.reused_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TypingReport:
+    """`variants` by name, each typed the same keys."""
+
+    model: str
+    keys_per_second: float
+    sessions: int
+    machine: Machine
+    variants: dict[str, TypingFigures]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_tables(self) -> Group:
+        table = Table(title=f"Typing, model {self.model}, {self.keys_per_second:g} keys a second")
+        table.add_column("")
+        for name in self.variants:
+            table.add_column(name, justify="right")
+        for row in TypingFigures.__slots__:
+            table.add_row(row, *(f"{getattr(one, row):g}" for one in self.variants.values()))
+        return Group(table)
+
+
+class Started:
+    """Implements Backend over one that is started already; without `reuse` every request is the
+    first of its document."""
+
+    def __init__(self, backend: Backend, *, reuse: bool) -> None:
+        self._backend, self._reuse = backend, reuse
+
+    async def start(self, progress: Progress) -> None: ...
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        return await self._backend.complete(
+            request if self._reuse else replace(request, session="")
+        )
+
+    async def close(self) -> None: ...
+
+
+class TypingSession:
+    """One document that is typed into, on a front-end of its own."""
+
+    def __init__(
+        self, backend: Backend, settings: Settings, task: TypingTask, name: str, *, forgetful: bool
+    ) -> None:
+        self._documents = DocumentStore(Encoding.UTF32)
+        self._completer = Completer(self._documents, backend, settings)
+        self._task, self._forgetful = task, forgetful
+        self._uri = f"file:///{name}/{task.path}"
+        self._typed, self._version = "", 1
+        self.tally = TypingTally()
+
+    async def run(self, keys_per_second: float, seed: int) -> None:
+        """Type everything. `keys_per_second` 0 waits for every answer instead of the clock."""
+        await self._completer.start(lambda what, share: None)
+        task = self._task
+        self._documents.open(self._uri, "python", self._version, task.before + task.after)
+        asked: set[asyncio.Task[None]] = set()
+        for key in keys_of(task, seed):
+            pressed = time.perf_counter()
+            asking = asyncio.create_task(self._press(key))
+            asked.add(asking)
+            asking.add_done_callback(asked.discard)
+            if keys_per_second:
+                pause = 1 / keys_per_second - (time.perf_counter() - pressed)
+                await asyncio.sleep(max(0.0, pause))
+            else:
+                await asking
+        if asked:
+            await asyncio.wait(asked)
+
+    async def _press(self, key: Key | Jump) -> None:
+        began = time.perf_counter()
+        position = lsp.Position(key.line, 10_000) if isinstance(key, Jump) else self._change(key)
+        if self._forgetful:
+            self._completer.forget(self._uri)
+        answer = await self._completer.complete(self._uri, position, AUTOMATIC)
+        self.tally.count(answer, 1000 * (time.perf_counter() - began))
+
+    def _change(self, key: Key) -> lsp.Position:
+        """Apply the key to the document, as the editor's notification does; the new cursor."""
+        cursor = self._cursor()
+        if key.back:
+            self._typed = self._typed[:-1]
+            span = lsp.Range(self._cursor(), cursor)
+        else:
+            self._typed += key.text
+            span = lsp.Range(cursor, cursor)
+        self._version += 1
+        change = lsp.TextDocumentContentChangePartial(range=span, text=key.text)
+        self._documents.change(self._uri, self._version, [change])
+        self._completer.document_changed(self._uri)
+        return self._cursor()
+
+    def _cursor(self) -> lsp.Position:
+        text = self._task.before + self._typed
+        return lsp.Position(text.count("\n"), len(text.rpartition("\n")[2]))
+
+
+async def type_sessions(
+    backend: Backend,
+    settings: Settings,
+    tasks: Sequence[TypingTask],
+    keys_per_second: float,
+    seed: int,
+    *,
+    name: str,
+    reuse: bool = True,
+) -> TypingTally:
+    """All tasks at once, each in a document and front-end of its own; all their keystrokes."""
+    sessions = [
+        TypingSession(
+            Started(backend, reuse=reuse), settings, task, f"{name}-{number}", forgetful=not reuse
+        )
+        for number, task in enumerate(tasks)
+    ]
+    runs = (session.run(keys_per_second, seed + n) for n, session in enumerate(sessions))
+    await asyncio.gather(*runs)
+    total = TypingTally()
+    for session in sessions:
+        total.add(session.tally)
+    return total
+
+
+async def bench_typing(
+    backend: Backend,
+    settings: Settings,
+    tasks: Sequence[TypingTask],
+    *,
+    model: str,
+    keys_per_second: float,
+    seed: int = 0,
+    other: Backend | None = None,
+) -> TypingReport:
+    """The same keys with everything on, without any reuse, and on another server if there is one.
+
+    The backends are started already. Documents are typed one after the other.
+    """
+    plain = replace(settings, speculate=False)
+
+    async def measure(backend: Backend, settings: Settings, name: str, reuse: bool) -> TypingTally:
+        await backend.complete(CompletionRequest("x = ", "\n", mode=settings.mode, max_tokens=4))
+        total = TypingTally()
+        for number, task in enumerate(tasks):
+            part = await type_sessions(
+                backend,
+                settings,
+                [task],
+                keys_per_second,
+                seed + number,
+                name=f"{name}-{number}",
+                reuse=reuse,
+            )
+            total.add(part)
+        return total
+
+    tallies = {
+        "fim-server": await measure(backend, settings, "reuse", True),
+        "no reuse": await measure(backend, plain, "no-reuse", False),
+    }
+    if other is not None:
+        tallies["other server"] = await measure(other, plain, "other", False)
+    figures = {name: TypingFigures.of(tally) for name, tally in tallies.items()}
+    return TypingReport(model, keys_per_second, len(tasks), machine_description(), figures)
+
+
+def _p50_p95(times: Sequence[float]) -> tuple[float, float]:
+    if not times:
+        return 0.0, 0.0
+    points = quantiles(times, n=20, method="inclusive") if len(times) > 1 else [times[0]] * 19
+    return round(points[9], 2), round(points[18], 2)

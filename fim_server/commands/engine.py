@@ -1,0 +1,43 @@
+"""`fim-server engine`: the process that owns the model and serves every editor on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fim_server import log
+from fim_server.commands.errors import UsageError
+from fim_server.engine.launch import ALREADY_RUNNING
+from fim_server.engine.place import PlaceError, engine_place
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until idle or interrupted. Raises UsageError."""
+    try:
+        from fim_server.engine.process import EngineOptions, run_engine
+    except ImportError as missing:
+        raise UsageError(
+            f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"
+        ) from missing
+    log.configure("info" if arguments.verbose else "warning")
+    place = engine_place(arguments.model)
+    if arguments.tcp is None:
+        sys.stderr.write(f"fim-server engine: on {place.socket}\n")
+    else:
+        sys.stderr.write(
+            f"fim-server engine: on http://127.0.0.1:{arguments.tcp}, token in {place.token}\n"
+        )
+    options = EngineOptions(
+        model=arguments.model,
+        threads=arguments.threads,
+        idle_minutes=arguments.idle_minutes,
+        cache_bytes=None if arguments.cache_mb is None else arguments.cache_mb * 2**20,
+        port=arguments.tcp,
+    )
+    try:
+        code = run_engine(options)
+    except PlaceError as problem:
+        raise UsageError(str(problem)) from None
+    if code == ALREADY_RUNNING:
+        sys.stderr.write("fim-server engine: another engine already serves this model\n")
+    return code

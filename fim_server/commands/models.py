@@ -1,0 +1,67 @@
+"""`fim-server models …`: what a checkpoint is, without loading it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fim_server.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from fim_model.inspection import ModelReport
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Family, sizes, memory, modes and FIM layout, from the config and the tensors' headers."""
+    try:
+        from fim_model.inspection import inspect_checkpoint
+    except ImportError as missing:
+        raise UsageError(
+            f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
+        ) from missing
+    try:
+        report = inspect_checkpoint(arguments.model)
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit
+    if arguments.json:
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    else:
+        _show(report)
+    return 0
+
+
+def _show(report: ModelReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=report.name, show_header=False)
+    unsure = "" if report.fim_verified else " (unverified for this family)"
+    memory = ", ".join(f"{dtype} {_gib(size)}" for dtype, size in report.weight_bytes.items())
+    keys = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in report.kv_bytes_per_token.items())
+    rows = {
+        "family": report.family,
+        "parameters": f"{report.parameters:,}",
+        "layers": f"{report.layers}, hidden size {report.hidden_size}",
+        "heads": f"{report.heads} of {report.head_dim}, {report.key_value_heads} for keys",
+        "window": f"{report.window:,} tokens"
+        + (f", sliding {report.sliding_window:,}" if report.sliding_window else ""),
+        "stored as": ", ".join(report.stored_dtypes) or "not known before the download",
+        "memory": memory,
+        "keys per token": keys,
+        "modes": ", ".join(report.modes),
+        "block size": str(report.block_size) if report.block_size else "none: causal only",
+        "fill in the middle": f"{report.fim_layout}{unsure}",
+        "draft LoRA": "yes" if report.draft_lora else "no",
+        "note": report.note,
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,42 @@
+"""`POST /v1/fim`: fim-server's own request, with sessions, alternatives and figures."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fim_server.backends.base import Completion, CompletionRequest
+from fim_server.backends.in_process import TextListener
+from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
+from fim_server.engine.state import EngineState
+from fim_server.engine.wire import completion_to_json, request_from_json
+
+
+async def fim(state: EngineState, http: Request) -> Response:
+    """The body is a CompletionRequest, the answer a Completion; a superseded one has no items."""
+    request = request_from_json(await read_json(http))
+    completion = await unless_disconnected(http, answer(state, "native", request))
+    return JSONResponse(completion_to_json(completion))
+
+
+async def answer(
+    state: EngineState,
+    api: str,
+    request: CompletionRequest,
+    on_text: TextListener | None = None,
+    *,
+    latest_wins: bool = True,
+) -> Completion:
+    """Run the model on a request of any API. Raises HttpError for a request it cannot be asked."""
+    if state.status != "ok":
+        raise HttpError(503, state.problem or "the model is being loaded", "backend_error")
+    try:
+        state.backend.check(request)
+    except ValueError as unfit:
+        raise HttpError(400, str(unfit)) from None
+    began = time.perf_counter()
+    completion = await state.backend.stream(request, on_text, latest_wins=latest_wins)
+    state.metrics.answered(api, time.perf_counter() - began, completion)
+    return completion

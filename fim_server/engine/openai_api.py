@@ -1,0 +1,148 @@
+"""`POST /v1/completions` with `suffix`, as OpenAI's clients send it, streaming included."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fim_server.backends.base import MODES, Completion, CompletionRequest
+from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
+from fim_server.engine.generation import Generation
+from fim_server.engine.state import EngineState
+from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
+from fim_server.engine.wire import MOST_ALTERNATIVES, WireError, check_range, check_type
+
+DEFAULT_MAX_TOKENS = 16
+MOST_TOKENS = 256
+"""A larger `max_tokens` is an upper bound that is met early: the answer ends with "length"."""
+
+REFUSED: dict[str, tuple[object, ...]] = {
+    "logprobs": (None, 0, False),
+    "echo": (None, False),
+    "logit_bias": (None, {}),
+}
+"""Fields that would change the answer's form or content, with the values that ask for nothing.
+
+What only shapes sampling (`top_p`, penalties, `best_of`) is accepted and has no effect.
+"""
+
+_IDS = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: CompletionRequest
+    stops: list[str]
+    stream: bool
+    usage: bool
+
+
+async def completions(state: EngineState, http: Request) -> Response:
+    asked = read_request(await read_json(http))
+    generation = Generation(state, "openai", asked.request, asked.stops)
+    if asked.stream:
+        return EventStream(state, _events(state, asked, generation))
+    completion = await unless_disconnected(http, generation.whole())
+    choices = [
+        _choice(index, *_ended(item.text, item.finish, asked.stops))
+        for index, item in enumerate(completion.items)
+    ]
+    return JSONResponse({**_head(state), "choices": choices, "usage": _usage(completion)})
+
+
+def read_request(body: object) -> _Asked:
+    """Raises WireError, HttpError. `mode` is our own addition: the way of decoding."""
+    if not isinstance(body, dict):
+        raise WireError("the body must be a JSON object")
+    for name, neutral in REFUSED.items():
+        if body.get(name) not in neutral:
+            raise HttpError(400, f"{name!r} is not supported; leave it out")
+    prompt = body.get("prompt", "")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
+    check_type("prompt", prompt, str)
+    values = {
+        "suffix": _given(body, "suffix", "", str),
+        "max_tokens": min(_given(body, "max_tokens", DEFAULT_MAX_TOKENS, int), MOST_TOKENS),
+        "temperature": _given(body, "temperature", 1.0, int, float),
+        "alternatives": _given(body, "n", 1, int),
+        "seed": _given(body, "seed", 0, int),
+        "mode": _given(body, "mode", "auto", str),
+    }
+    check_range("n", values["alternatives"], 1, MOST_ALTERNATIVES)
+    if values["mode"] not in MODES:
+        raise WireError(f"'mode' must be one of {', '.join(MODES)}")
+    options = body.get("stream_options") or {}
+    check_type("user", body.get("user", ""), str)
+    return _Asked(
+        CompletionRequest(prompt, session=f"openai/{body.get('user', '')}", **values),
+        read_stops(body.get("stop")),
+        stream=_given(body, "stream", False, bool),
+        usage=isinstance(options, dict) and bool(options.get("include_usage")),
+    )
+
+
+def _given(body: dict[str, Any], name: str, default: Any, *types: type) -> Any:
+    value = body.get(name)
+    if value is None:
+        return default
+    check_type(name, value, *types)
+    return value
+
+
+async def _events(state: EngineState, asked: _Asked, generation: Generation) -> Events:
+    head = _head(state)
+    try:
+        async for text in generation.pieces():
+            yield {**head, "choices": [_choice(0, text, None)]}
+        items = generation.completion.items
+        stopped = generation.stop is not None or not items
+        yield {**head, "choices": [_choice(0, "", "stop" if stopped else _reason(items[0].finish))]}
+        for index, item in enumerate(items[1:], 1):
+            ended = _ended(item.text, item.finish, asked.stops)
+            yield {**head, "choices": [_choice(index, *ended)]}
+        if asked.usage:
+            yield {**head, "choices": [], "usage": _usage(generation.completion)}
+        yield "[DONE]"
+    except Exception as error:
+        yield error_event(refusal(error))
+
+
+def _ended(text: str, finish: str, stops: list[str]) -> tuple[str, str]:
+    cutter = Stops(stops)
+    return cutter.cut(text), "stop" if cutter.found else _reason(finish)
+
+
+def _reason(finish: str) -> str:
+    return "length" if finish == "length" else "stop"
+
+
+def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def _head(state: EngineState) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-{next(_IDS)}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": state.model,
+    }
+
+
+def _usage(completion: Completion) -> dict[str, Any]:
+    stats = completion.stats
+    if stats is None:
+        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    prompt = stats.prefill_tokens + stats.reused_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": stats.tokens,
+        "total_tokens": prompt + stats.tokens,
+        "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
+    }

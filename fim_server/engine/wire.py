@@ -1,0 +1,116 @@
+"""The native request and answer as JSON, read strictly: what is wrong is named by its field.
+
+Both ends use this module, so it imports nothing but the types it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from fim_server.backends.base import (
+    MODES,
+    Completion,
+    CompletionItem,
+    CompletionRequest,
+    CompletionStats,
+    Snippet,
+)
+
+PROTOCOL = 2
+"""Raised when an older front-end could not read a newer engine's answers, or the reverse."""
+
+MOST_ALTERNATIVES = 10
+
+
+class WireError(ValueError):
+    """A message that is not of the agreed form; one line that names the field."""
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "prefix": (str,),
+    "suffix": (str,),
+    "path": (str,),
+    "language": (str,),
+    "mode": (str,),
+    "alternatives": (int,),
+    "max_tokens": (int,),
+    "max_lines": (int, type(None)),
+    "temperature": (int, float),
+    "seed": (int,),
+    "session": (str,),
+    "speculative": (bool,),
+    "snippets": (list,),
+}
+_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}
+
+
+def request_to_json(request: CompletionRequest) -> dict[str, Any]:
+    return asdict(request)
+
+
+def request_from_json(body: object) -> CompletionRequest:
+    """Raises WireError. `prefix` and `suffix` are required, everything else has its default."""
+    if not isinstance(body, Mapping):
+        raise WireError("the body must be a JSON object")
+    if unknown := sorted(set(body) - set(_TYPES)):
+        raise WireError(f"{unknown[0]!r} is unknown; known are {', '.join(_TYPES)}")
+    for name in ("prefix", "suffix"):
+        if name not in body:
+            raise WireError(f"{name!r} is missing")
+    for name, value in body.items():
+        check_type(name, value, *_TYPES[name])
+    snippets = tuple(_snippet(one) for one in body.get("snippets", ()))
+    request = CompletionRequest(**{**body, "snippets": snippets})
+    if request.mode not in MODES:
+        raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {request.mode!r}")
+    check_range("alternatives", request.alternatives, 1, MOST_ALTERNATIVES)
+    return request
+
+
+def _snippet(value: object) -> Snippet:
+    if not isinstance(value, Mapping) or set(value) != {"path", "text"}:
+        raise WireError("'snippets' must be objects with 'path' and 'text'")
+    for name, one in value.items():
+        check_type(name, one, str)
+    return Snippet(**value)
+
+
+def check_type(name: str, value: object, *allowed: type) -> None:
+    """Raises WireError unless `value` is of one of the types; true is no number here."""
+    stray_truth = isinstance(value, bool) and bool not in allowed
+    if stray_truth or not isinstance(value, allowed):
+        wanted = " or ".join("null" if kind is type(None) else _NAMES[kind] for kind in allowed)
+        raise WireError(f"{name!r} must be {wanted}")
+
+
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Raises WireError unless `least <= value <= most`."""
+    if not least <= value <= most:
+        raise WireError(f"{name!r} must be {least} to {most}, not {value}")
+
+
+def completion_to_json(completion: Completion) -> dict[str, Any]:
+    return asdict(completion)
+
+
+def completion_from_json(body: object) -> Completion:
+    """Raises WireError."""
+    try:
+        stats = body["stats"]  # type: ignore[index]
+        items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
+        return Completion(items, None if stats is None else _from(CompletionStats, stats))
+    except (KeyError, TypeError) as wrong:
+        raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
+
+
+def _from(kind: type, values: Mapping[str, Any]) -> Any:
+    """A dataclass from the fields it knows: a newer engine may say more."""
+    return kind(**{field.name: values[field.name] for field in fields(kind)})

@@ -1,0 +1,84 @@
+"""Prompt lookup: drafts copied from what the model has read, verified causally.
+
+Code repeats itself: what stood behind the last few tokens when they occurred before is a draft that
+costs no forward (prompt lookup decoding, Saxena 2023; the n-gram side of arXiv 2304.04487). One
+causal forward verifies it. Greedy output is the autoregressive output; sampled output has the
+autoregressive distribution, the draft being a proposal without doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from fim_kernels.token_scores import TokenScores
+
+from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.sampling import Draft
+
+LONGEST, SHORTEST = 4, 2
+"""Tokens that must agree before their continuation is copied; one alone agrees too often."""
+
+DRAFT_TOKENS = 10
+
+
+def lookup(core: DecodingCore) -> Mode:
+    """Yields one step a forward."""
+    index = NgramIndex([*core.prompt, *core.tokens])
+    while core.finish is None:
+        before = len(core.tokens)
+        room = min(DRAFT_TOKENS, core.stop.max_tokens - before - 1)
+        draft = copied(index.continuation(room), core).until(core.stop.eom_id)
+        block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
+        accepted = core.sampler.accept_draft(core.causal(block), draft)
+        core.keep(len(accepted.tokens))
+        core.commit(accepted.tokens, accepted.confidences)
+        index.extend(core.tokens[before:])
+        kind = ForwardKind.VERIFY if len(draft.tokens) else ForwardKind.CAUSAL
+        yield core.step(kind, len(block), before)
+
+
+def copied(tokens: Sequence[int], core: DecodingCore) -> Draft:
+    """A draft that puts all its probability on these tokens."""
+    ids = torch.tensor(tokens, dtype=torch.int64)
+    scores = TokenScores(ids, torch.ones(len(ids)), torch.zeros(len(ids)))
+    if not core.sampler.temperature:
+        return Draft(scores, None)
+    return Draft(scores, F.one_hot(ids, core.model.config.vocab_size).float())
+
+
+class NgramIndex:
+    """Where each n-gram of a growing text occurred last, the one at its very end excepted."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._ids = list(ids)
+        # Later occurrences replace earlier ones; zip and dict do it without a Python loop.
+        # A gram that ends at index i - 1 points to i, where its continuation begins.
+        self._after = {
+            n: dict(
+                zip(
+                    zip(*(self._ids[shift:-1] for shift in range(n)), strict=False),
+                    range(n, len(self._ids)),
+                    strict=False,
+                )
+            )
+            for n in range(SHORTEST, LONGEST + 1)
+        }
+
+    def continuation(self, most: int) -> list[int]:
+        """Up to `most` tokens that followed the longest known gram at the end of the text."""
+        for n in range(LONGEST, SHORTEST - 1, -1):
+            start = self._after[n].get(tuple(self._ids[-n:]))
+            if start is not None and most > 0:
+                return self._ids[start : start + most]
+        return []
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Append to the text."""
+        for token in ids:
+            end = len(self._ids)
+            for n, after in self._after.items():
+                if end >= n:
+                    after[tuple(self._ids[-n:])] = end
+            self._ids.append(token)

@@ -1,0 +1,1 @@
+"""The checkpoints this package can load: one row of data per architecture."""

@@ -1,0 +1,122 @@
+"""Typing as the benchmark does it, on a real engine: what is counted, and that nothing piles up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from engine_home import EngineHome
+
+from fim_server.backends.engine import EngineBackend
+from fim_server.bench.keys import Jump, Key, keys_of, typing_tasks
+from fim_server.bench.soak import EngineWatch, bench_soak
+from fim_server.bench.typing import bench_typing
+from fim_server.settings import Settings
+
+SETTINGS = Settings(max_tokens=8)
+
+
+@pytest_asyncio.fixture
+async def backend(
+    shared_home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[EngineBackend]:
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, shared_home.environment[name])
+    made = EngineBackend(str(shared_home.model))
+    await made.start(lambda what, share: None)
+    yield made
+    await made.close()
+
+
+def test_the_keys_type_the_text_with_corrections_and_jumps() -> None:
+    [task] = typing_tasks(1, 400, seed=3)
+    assert len(task.typed) == 400
+    keys = list(keys_of(task, seed=3))
+    written = ""
+    for key in keys:
+        if isinstance(key, Key):
+            written = written[:-1] if key.back else written + key.text
+    assert written == task.typed
+    assert sum(isinstance(key, Key) and key.back for key in keys) > 3
+    assert sum(isinstance(key, Jump) for key in keys) > 1
+    assert keys == list(keys_of(task, seed=3))
+    assert typing_tasks(5, 100, 0) == typing_tasks(5, 100, 0)
+    assert len({task.path for task in typing_tasks(5, 100, 0)}) == 5
+
+
+async def test_reuse_reads_less_than_no_reuse_for_the_same_keys(backend: EngineBackend) -> None:
+    tasks = typing_tasks(1, 24, seed=1)
+    report = await bench_typing(backend, SETTINGS, tasks, model="tiny", keys_per_second=0, seed=1)
+    ours, plain = report.variants["fim-server"], report.variants["no reuse"]
+    assert ours.keystrokes == plain.keystrokes >= 24
+    assert (ours.failed, plain.failed) == (0, 0)
+    assert (ours.superseded_share, plain.superseded_share) == (0, 0)
+    assert plain.reused_tokens == 0
+    assert plain.cache_share == 0
+    assert ours.reused_tokens > ours.prefill_tokens
+    assert ours.prefill_tokens < plain.prefill_tokens / 2
+    assert ours.cache_share > 0
+    json.dumps(report.as_json())
+    assert report.as_tables().renderables
+
+
+async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
+    before = await backend.metrics()
+    report = await bench_soak(
+        backend, SETTINGS, sessions=16, seconds=0, keys_per_second=8, characters=12
+    )
+    after = await backend.metrics()
+    assert report.typing.failed == 0
+    assert report.typing.keystrokes >= 16 * 12
+    assert report.typing.shown_share > 0
+    assert report.refused == before["fim_scheduler_refused"]
+    assert report.longest_queue <= 32
+    assert after["fim_queue"] <= 16, "at most a speculation of each"
+    assert after["fim_session_bytes"] <= 512 * 2**20
+    json.dumps(report.as_json())
+
+
+async def test_memory_does_not_grow_with_the_number_of_documents(
+    checkpoint: object, home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine with room for a few sessions keeps that few, whatever comes."""
+    home.start("--cache-mb", "1")
+    home.wait_until_ready()
+    with home.client() as client:
+        for number in range(40):
+            body = {
+                "prefix": f"x{number} = ",
+                "suffix": "",
+                "max_tokens": 1,
+                "session": str(number),
+            }
+            assert client.post("/v1/fim", json=body).status_code == 200
+        figures = dict(
+            line.split(" ")
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith(("fim_session", "fim_evictions"))
+        )
+    assert float(figures["fim_session_bytes"]) <= 2**20
+    assert float(figures["fim_sessions"]) + float(figures["fim_evictions"]) == 40
+
+
+def test_growth_is_counted_from_the_first_third() -> None:
+    watch = EngineWatch(memory_mib=[100, 300, 310, 305, 306, 320])
+    assert watch.growth_mib() == 10
+    assert EngineWatch().growth_mib() == 0
+
+
+def test_the_command_line(shared_home: EngineHome) -> None:
+    command = [sys.executable, "-m", "fim_server", "bench", "typing", "--json", "--sessions", "1"]
+    command += ["--characters", "4", "--rate", "0", "--model", str(shared_home.model)]
+    done = subprocess.run(
+        command, env=shared_home.environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert set(report["variants"]) == {"fim-server", "no reuse"}
+    assert report["variants"]["no reuse"]["keystrokes"] >= 4
