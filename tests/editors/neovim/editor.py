@@ -125,19 +125,6 @@ class Editor:
         """Wait until the server's model is loaded."""
         self.wait(lambda: self.lua("return require('fim.status').get().state") == "ready", "ready")
 
-    def loaded(self) -> None:
-        """Wait until the server has told that its model is loaded."""
-
-        def told() -> bool:
-            said = [one["message"] for one in self.traffic() if one["from"] == "server"]
-            progress = [
-                message["params"] for message in said if message.get("method") == "$/progress"
-            ]
-            return any(step["value"]["kind"] == "end" for step in progress)
-
-        self.wait(told, "the end of loading")
-        self.ready()
-
     def type(self, keys: str) -> None:
         """Keys as |nvim_input()| takes them; returns when all of them are worked off."""
         self.nvim.input(keys)

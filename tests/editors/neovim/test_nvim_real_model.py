@@ -5,12 +5,14 @@ What a weak model writes is its own affair: what the server answered is what is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import time
 
 import pytest
-from editor import REAL, ROOT, engines_in
+from editor import PATIENCE_S, REAL, ROOT, engines_in
 
 CODE = '''\
 def add(first, second):
@@ -46,21 +48,29 @@ def editor(start, checkpoint):
     editor.nvim.command("set noautoindent indentexpr= indentkeys=")
     editor.nvim.command("autocmd FileType python setlocal indentexpr= noautoindent")
     editor.open(CODE)
-    editor.loaded()
+    editor.ready()
     return editor
 
 
 def ask(editor):
-    """Type until the server suggests something; returns the text and what was suggested."""
-    for line in LINES:
+    """Type until the server suggests something; returns the text and what was suggested.
+
+    While the model is loaded every answer is empty, and some are later: hence the rounds.
+    """
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    for line in itertools.cycle(LINES):
         count = len(editor.answers())
         editor.type("<Esc>Go<C-u>" + line.replace("\n", "<CR><C-u>"))
-        editor.wait(
-            lambda count=count: len(editor.answers()) > count and not busy(editor), "answer"
-        )
+        wait_for_answer(editor, count)
         if editor.answers()[-1]:
             return editor.text(), editor.wait_for_ghost().text
-    raise AssertionError(f"the model had nothing to say to any of {LINES}")
+        editor.lua("vim.wait(300)")
+        assert time.monotonic() < deadline, f"the model had nothing to say to any of {LINES}"
+    raise AssertionError("an endless cycle has ended")
+
+
+def wait_for_answer(editor, count: int) -> None:
+    editor.wait(lambda: len(editor.answers()) > count and not busy(editor), "an answer")
 
 
 def busy(editor) -> bool:
@@ -110,7 +120,7 @@ def test_killed_and_back(editor):
     editor.wait(lambda: editor.server_pid() != first, "another server")
     editor.clean()
     editor.open(CODE)
-    editor.loaded()
+    editor.ready()
     before, _ = ask(editor)
     answer = editor.answers()[-1][0]
     editor.lua("require('fim').accept()")
@@ -165,9 +175,7 @@ def test_keystroke_to_ghost_text(editor, request):
         for line in LINES:
             count = len(editor.answers())
             editor.type("<Esc>S<C-u>" + line.rpartition("\n")[2])
-            editor.wait(
-                lambda count=count: len(editor.answers()) > count and not busy(editor), "answer"
-            )
+            wait_for_answer(editor, count)
     took = sorted(editor.lua("return _G.fim_test_took"))
     assert took, "the model had nothing to say"
     version, display = request.node.callspec.params["start"].split("-")
