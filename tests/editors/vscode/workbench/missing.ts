@@ -25,7 +25,7 @@ export async function missingTests(t: TestContext, workbench: Workbench): Promis
   });
 
   await t.test("a model that cannot be loaded is named, and is in the status bar", async () => {
-    const folder = workbench.folder("nomodel", { "a.py": "x\n" }, realServer(), { "fim.model": "/nowhere/model" });
+    const folder = workbench.folder("nomodel", { "a.py": "x\n" }, realServer(), { "fim.backend": "in_process", "fim.model": "/nowhere/model" });
     const window = await workbench.open(folder, "a.py");
     await window.notifications.filter({ hasText: "/nowhere/model" }).waitFor();
     await until("the error icon", async () => (await window.icon()) === "error");

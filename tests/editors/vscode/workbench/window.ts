@@ -27,10 +27,10 @@ export class EditorWindow {
   /** Into the editor of a file that is open, at its very end. The workbench moves the focus while it starts. */
   async focus(name: string): Promise<void> {
     await this.page.locator(`.tab.active[data-resource-name='${name}']`).waitFor();
-    const editor = this.page.locator(".editor-instance .monaco-editor").first();
+    const editor = this.page.locator(".editor-instance .monaco-editor.focused");
     await until("the editor to have the focus", async () => {
-      await editor.locator(".view-lines").first().click();
-      return /\bfocused\b/.test((await editor.getAttribute("class")) ?? "");
+      await this.press("Control+1");
+      return (await editor.count()) > 0;
     });
     await this.press("Control+End");
   }
