@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+<<<<<<< HEAD
 .PHONY: demo test fuzz test-editors test-neovim lint env clean
+=======
+.PHONY: demo test test-editors test-neovim test-vscode lint env clean
+>>>>>>> main
 
 env: $(VENV)/.ready
 
@@ -31,6 +35,13 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-editors: test-neovim test-vscode ## the plugins in real editors
+
+test-vscode: env ## the VS Code extension: schema, types, lint, VSIX, unit tests, a real workbench
+	$(BIN)/python editors/vscode/scripts/settings_schema.py --check
+	scripts/setup-vscode
+	cd editors/vscode && FIM_PYTHON="$(abspath $(BIN))/python" npm test --silent
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -17,7 +17,6 @@ from fim_model.decoding.core import ForwardKind, Step
 from fim_model.decoding.modes import MODES, NATIVE
 from fim_model.infill import (
     MOST_TOKENS,
-    SESSIONS,
     Cancelled,
     Infiller,
     InfillRequest,
@@ -335,7 +334,9 @@ def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
     def ask(name: str) -> int:
         return infiller.infill(request(session=name, max_tokens=1)).reused_tokens
 
-    names = [f"{number}.py" for number in range(SESSIONS)]
+    names = [f"{number}.py" for number in range(5)]
+    ask(names[0])
+    infiller.sessions.budget_bytes = len(names) * infiller.sessions.bytes
     for name in names:
         ask(name)
     assert ask(names[0]) > 0  # now the most recent one

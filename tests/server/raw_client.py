@@ -73,6 +73,16 @@ class RawClient:
         await self._until(lambda: len(found()) >= count)
         return found()
 
+    async def progress_end(self) -> Json:
+        """The value that ends the work-done progress."""
+
+        def end() -> list[Json]:
+            values = [one["params"]["value"] for one in self.notifications if "$/" in one["method"]]
+            return [value for value in values if value.get("kind") == "end"]
+
+        await self._until(end)
+        return end()[0]
+
     async def initialize(self, options: object = None, **capabilities: object) -> Json:
         result = await self.ask(
             "initialize",

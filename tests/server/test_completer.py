@@ -17,6 +17,8 @@ from fim_server.context.workspace import Workspace
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
 
+pytestmark = pytest.mark.timeout(60)  # an answer that never comes must fail soon
+
 URI = "file:///a.py"
 INVOKED = lsp.InlineCompletionTriggerKind.Invoked
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic

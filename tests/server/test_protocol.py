@@ -32,7 +32,9 @@ def test_importing_the_server_imports_no_torch() -> None:
 
 async def test_what_is_advertised() -> None:
     async with raw_client() as client:
-        capabilities = (await client.initialize())["capabilities"]
+        notebooks = {"synchronization": {}}
+        result = await client.initialize(notebookDocument=notebooks)
+        capabilities = result["capabilities"]
         assert capabilities["inlineCompletionProvider"] == {}
         assert capabilities["textDocumentSync"]["change"] == 2, "incremental"
         assert capabilities["textDocumentSync"]["openClose"] is True

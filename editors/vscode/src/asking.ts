@@ -1,0 +1,56 @@
+/** Between VS Code and the language client: which requests are passed on, and what came of them. */
+
+import { EventEmitter, InlineCompletionList, InlineCompletionTriggerKind } from "vscode";
+import type { Middleware } from "vscode-languageclient/node";
+import { automatic, enable } from "./config";
+import { isEnabled } from "./enablement";
+import { answerIn, type LogLine } from "./serverLog";
+import type { LastAsk } from "./state";
+
+type Provide = NonNullable<Middleware["provideInlineCompletionItems"]>;
+
+export class Asking {
+  /** Requests that are on their way. */
+  pending = 0;
+  /** Milliseconds that the last request with something to show took. */
+  latency: number | undefined;
+  last: LastAsk = { kind: "none" };
+  private readonly changed = new EventEmitter<void>();
+  readonly onDidChange = this.changed.event;
+
+  readonly provide: Provide = async (document, position, context, token, next) => {
+    if (!isEnabled(enable(document), document.languageId)) {
+      this.skip({ kind: "disabled", language: document.languageId });
+      return undefined;
+    }
+    if (context.triggerKind === InlineCompletionTriggerKind.Automatic && !automatic()) {
+      this.skip({ kind: "on demand only" });
+      return undefined;
+    }
+    const began = performance.now();
+    this.pending++;
+    this.changed.fire();
+    try {
+      const result = await next(document, position, context, token);
+      const count = (result instanceof InlineCompletionList ? result.items : (result ?? [])).length;
+      if (count > 0) this.latency = performance.now() - began;
+      return result;
+    } finally {
+      this.pending--;
+      this.changed.fire();
+    }
+  };
+
+  /** The server reports every answer in its log, with the reason if there is nothing to show. */
+  takeLine(line: LogLine): void {
+    const answer = answerIn(line.text);
+    if (answer === undefined) return;
+    this.last = { kind: "answered", answer };
+    this.changed.fire();
+  }
+
+  private skip(reason: LastAsk): void {
+    this.last = reason;
+    this.changed.fire();
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * Proposed edits, one after the other: Tab goes to an edit that is elsewhere and accepts one that the
+ * cursor is at; Escape, typing, leaving the editor or the edit's lines takes them away.
+ *
+ * Nothing is applied unseen: an edit can only be accepted while it is shown, and only to the version of
+ * the document that it was made for.
+ */
+
+import {
+  commands,
+  type Disposable,
+  Position,
+  Selection,
+  type TextDocument,
+  type TextEditor,
+  TextEditorRevealType,
+  type TextEditorSelectionChangeKind,
+  Uri,
+  window,
+  workspace,
+} from "vscode";
+import { EditDecorations, rangeOf } from "./decorations";
+import { afterwards, endOf, type NextEdit, readEdits, touches } from "./edits";
+
+const VISIBLE = "fim.nextEdit";
+
+export class NextEdits implements Disposable {
+  private edits: NextEdit[] = [];
+  /** The cursor has been at the first edit: leaving its lines now takes it away. */
+  private reached = false;
+  /** What happens in the editor is our own doing. */
+  private acting = false;
+  private readonly decorations = new EditDecorations();
+  private readonly listeners: Disposable[];
+
+  constructor(private readonly execute: (command: string, args: readonly unknown[]) => Promise<void>) {
+    this.listeners = [
+      workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+        if (!this.acting && contentChanges.length > 0 && this.concerns(document)) this.clear();
+      }),
+      window.onDidChangeActiveTextEditor(() => {
+        if (!this.acting) this.clear();
+      }),
+      window.onDidChangeTextEditorSelection(({ textEditor, kind }) => {
+        if (!this.acting && textEditor === window.activeTextEditor) this.follow(textEditor, kind);
+      }),
+    ];
+  }
+
+  /** Show what a `fim/nextEdit` notification proposes; an empty one takes the shown edits back. */
+  propose(params: unknown): void {
+    this.clear();
+    const editor = window.activeTextEditor;
+    if (!editor?.selection.isEmpty) return;
+    this.edits = readEdits(params).filter((edit) => isCurrent(edit));
+    this.show(editor);
+  }
+
+  /** Tab. */
+  async accept(): Promise<void> {
+    const [edit] = this.edits;
+    const editor = window.activeTextEditor;
+    if (edit === undefined || editor === undefined || this.acting) return;
+    this.acting = true;
+    try {
+      if (isAt(editor, edit)) await this.apply(editor, edit);
+      else await this.jump(edit);
+    } finally {
+      this.acting = false;
+    }
+  }
+
+  clear(): void {
+    if (this.edits.length === 0) return;
+    this.edits = [];
+    this.reached = false;
+    this.decorations.clear();
+    void commands.executeCommand("setContext", VISIBLE, false);
+  }
+
+  dispose(): void {
+    this.clear();
+    this.decorations.dispose();
+    for (const listener of this.listeners) listener.dispose();
+  }
+
+  private concerns(document: TextDocument): boolean {
+    const uri = document.uri.toString();
+    return this.edits.some((edit) => sameUri(edit, uri)) || document === window.activeTextEditor?.document;
+  }
+
+  private follow(editor: TextEditor, kind: TextEditorSelectionChangeKind | undefined): void {
+    const [edit] = this.edits;
+    if (edit === undefined) return;
+    const there = isAt(editor, edit);
+    if (!editor.selection.isEmpty || (this.reached && !there && kind !== undefined)) this.clear();
+    else this.show(editor);
+  }
+
+  private show(editor: TextEditor): void {
+    const [edit] = this.edits;
+    if (edit === undefined) {
+      this.decorations.clear();
+      void commands.executeCommand("setContext", VISIBLE, false);
+      return;
+    }
+    const there = isAt(editor, edit);
+    this.reached ||= there;
+    if (isIn(editor, edit)) this.decorations.show(editor, edit);
+    if (there) this.decorations.hideWay(editor);
+    else this.decorations.showWay(editor, edit);
+    void commands.executeCommand("setContext", VISIBLE, true);
+  }
+
+  private async jump(edit: NextEdit): Promise<void> {
+    const document = await workspace.openTextDocument(Uri.parse(edit.textDocument.uri));
+    if (!isCurrent(edit)) {
+      this.clear();
+      return;
+    }
+    const from = window.activeTextEditor;
+    const editor = await window.showTextDocument(document);
+    if (from !== undefined) this.decorations.hideWay(from);
+    const { start } = rangeOf(edit);
+    editor.selection = new Selection(start, start);
+    editor.revealRange(rangeOf(edit), TextEditorRevealType.InCenterIfOutsideViewport);
+    this.show(editor);
+  }
+
+  private async apply(editor: TextEditor, edit: NextEdit): Promise<void> {
+    if (!isCurrent(edit)) {
+      this.clear();
+      return;
+    }
+    const later = this.edits.slice(1);
+    this.decorations.clear();
+    const applied = await editor.edit((builder) => {
+      builder.replace(rangeOf(edit), edit.text);
+    });
+    if (!applied) {
+      this.clear();
+      return;
+    }
+    const end = endOf(edit);
+    const cursor = new Position(end.line, end.character);
+    editor.selection = new Selection(cursor, cursor);
+    this.edits = afterwards(edit, later, editor.document.version);
+    this.reached = false;
+    this.show(editor);
+    if (edit.command !== undefined) await this.execute(edit.command.command, edit.command.arguments ?? []);
+  }
+}
+
+/** Made for the text as it is now. A document that is not open has no version to compare. */
+function isCurrent(edit: NextEdit): boolean {
+  const document = workspace.textDocuments.find((open) => sameUri(edit, open.uri.toString()));
+  return edit.textDocument.version === null || document?.version === edit.textDocument.version;
+}
+
+function isIn(editor: TextEditor, edit: NextEdit): boolean {
+  return sameUri(edit, editor.document.uri.toString());
+}
+
+function isAt(editor: TextEditor, edit: NextEdit): boolean {
+  return isIn(editor, edit) && touches(edit.range, editor.selection.active.line);
+}
+
+function sameUri(edit: NextEdit, uri: string): boolean {
+  return Uri.parse(edit.textDocument.uri).toString() === uri;
+}

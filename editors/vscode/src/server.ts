@@ -1,0 +1,189 @@
+/** The server process of this window and the language client that speaks with it: one for all folders. */
+
+import { createInterface } from "node:readline";
+import { commands, type Disposable, EventEmitter, type ExtensionContext, type LogOutputChannel, window } from "vscode";
+import {
+  LanguageClient,
+  type LanguageClientOptions,
+  MessageType,
+  type Middleware,
+  ShowMessageNotification,
+  State,
+} from "vscode-languageclient/node";
+import { initializationOptions, serverKeys, serverPath } from "./config";
+import { findProgram } from "./program";
+import { type LogLine, readLine } from "./serverLog";
+import type { ServerState } from "./state";
+
+const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
+const READY = "Ready";
+
+export class Server implements Disposable {
+  private client: LanguageClient | undefined;
+  private current: ServerState = { kind: "stopped" };
+  /** Starts and stops run one after the other, in the order in which they were asked for. */
+  private queue: Promise<void> = Promise.resolve();
+  private readonly changed = new EventEmitter<ServerState>();
+  private readonly logged = new EventEmitter<LogLine>();
+  private readonly notified = new EventEmitter<unknown>();
+  readonly onDidChange = this.changed.event;
+  readonly onDidLog = this.logged.event;
+  readonly onDidProposeEdits = this.notified.event;
+
+  constructor(
+    private readonly context: ExtensionContext,
+    private readonly log: LogOutputChannel,
+    private readonly inline: NonNullable<Middleware["provideInlineCompletionItems"]>,
+  ) {}
+
+  get state(): ServerState {
+    return this.current;
+  }
+
+  start(): Promise<void> {
+    return this.enqueue(() => this.launch());
+  }
+
+  restart(): Promise<void> {
+    return this.enqueue(async () => {
+      await this.quit();
+      await this.launch();
+    });
+  }
+
+  stop(): Promise<void> {
+    return this.enqueue(() => this.quit());
+  }
+
+  dispose(): void {
+    void this.stop();
+  }
+
+  async execute(command: string, args: readonly unknown[]): Promise<void> {
+    await this.client?.sendRequest("workspace/executeCommand", { command, arguments: args });
+  }
+
+  private enqueue(work: () => Promise<void>): Promise<void> {
+    this.queue = this.queue.then(work).catch((problem: unknown) => {
+      this.enter({ kind: "failed", problem: String(problem) });
+    });
+    return this.queue;
+  }
+
+  private async launch(): Promise<void> {
+    if (this.client !== undefined) return;
+    const program = await findProgram(this.context);
+    if (program === undefined) {
+      const path = serverPath();
+      const remedy =
+        path === "" ? "install fim-server, or set fim.server.path" : `fim.server.path: ${path} is not a program`;
+      this.log.error(remedy);
+      this.enter({ kind: "missing", remedy });
+      return;
+    }
+    this.log.info(`starting ${program.file} (found by: ${program.origin})`);
+    const client = new LanguageClient(
+      "fim",
+      "fim-server",
+      { command: program.file, args: ["lsp"] },
+      this.options(),
+    );
+    this.client = client;
+    client.onDidChangeState(({ newState }) => {
+      if (this.client === client) this.follow(newState);
+    });
+    client.onNotification(ShowMessageNotification.type, ({ type, message }) => {
+      this.show(type, message);
+    });
+    client.onNotification("fim/nextEdit", (params: unknown) => {
+      this.notified.fire(params);
+    });
+    try {
+      await client.start();
+    } catch {
+      // The client has said so in the log and in a notification already.
+      this.enter({ kind: "failed", problem: "The server could not be started: see the log" });
+    }
+  }
+
+  private async quit(): Promise<void> {
+    const client = this.client;
+    this.client = undefined;
+    if (client !== undefined) {
+      try {
+        await client.dispose();
+      } catch (problem) {
+        this.log.debug(`the server was gone already: ${String(problem)}`);
+      }
+    }
+    this.enter({ kind: "stopped" });
+  }
+
+  private options(): LanguageClientOptions {
+    return {
+      documentSelector: DOCUMENTS,
+      outputChannel: this.log,
+      initializationOptions: initializationOptions(serverKeys(this.context)),
+      middleware: {
+        provideInlineCompletionItems: this.inline,
+        handleWorkDoneProgress: (token, value, next) => {
+          if (value.kind === "end") {
+            const message = value.message ?? READY;
+            this.enter(message === READY ? { kind: "ready" } : { kind: "failed", problem: message });
+          } else {
+            const what = value.message ?? "Loading";
+            this.enter({ kind: "loading", what, percent: value.percentage ?? 0 });
+          }
+          next(token, value);
+        },
+      },
+      stdioOptions: {
+        stdout: () => undefined,
+        stderr: (stream) => {
+          createInterface({ input: stream, crlfDelay: Infinity }).on("line", (line) => {
+            this.takeLine(readLine(line));
+          });
+        },
+      },
+    };
+  }
+
+  private follow(state: State): void {
+    if (state === State.Starting) this.enter({ kind: "starting" });
+    else if (state === State.Running) this.enter({ kind: "ready" });
+    else if (state === State.StartFailed) this.enter({ kind: "failed", problem: "The server could not be started" });
+    else this.enter({ kind: "failed", problem: "The server has stopped: see the log" });
+  }
+
+  private takeLine({ level, text }: LogLine): void {
+    if (level === "debug") this.log.debug(text);
+    else if (level === "info") this.log.info(text);
+    else if (level === "warning") this.log.warn(text);
+    else this.log.error(text);
+    this.logged.fire({ level, text });
+  }
+
+  /** A message of the server; an error comes with the ways out. */
+  private show(type: MessageType, message: string): void {
+    if (type !== MessageType.Error) {
+      void (type === MessageType.Warning
+        ? window.showWarningMessage(message)
+        : window.showInformationMessage(message));
+      return;
+    }
+    this.enter({ kind: "failed", problem: message });
+    void offer(message, { "Choose a Model": "fim.chooseModel", Restart: "fim.restart", "Open the Log": "fim.showLog" });
+  }
+
+  private enter(state: ServerState): void {
+    this.current = state;
+    this.changed.fire(state);
+  }
+}
+
+/** An error notification whose buttons run commands. */
+export async function offer(message: string, buttons: Readonly<Record<string, string>>): Promise<void> {
+  const chosen = await window.showErrorMessage(message, ...Object.keys(buttons));
+  const command = chosen === undefined ? undefined : buttons[chosen];
+  if (command !== undefined) await commands.executeCommand(command);
+}

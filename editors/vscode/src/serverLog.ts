@@ -1,0 +1,44 @@
+/**
+ * What the server says on stderr, one line at a time.
+ *
+ * It is started at level "debug", and the output channel's own level decides what is shown. For every
+ * answer it writes one line, without any of the user's text: that is how we know why nothing was shown.
+ */
+
+export type Level = "debug" | "info" | "warning" | "error";
+
+export interface LogLine {
+  readonly level: Level;
+  readonly text: string;
+}
+
+export interface Answer {
+  readonly ms: number;
+  /** Why there is nothing to show; undefined if there is something. */
+  readonly silence?: string;
+  /** Present if a model was asked. */
+  readonly cost?: { readonly mode: string; readonly forwards: number; readonly tokens: number };
+}
+
+const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+: .*)$/;
+const NOTHING = /inline completion: nothing \((\w+)\), ([\d.]+) ms$/;
+const ITEMS = /inline completion: \d+ items, ([\d.]+) ms(?: \((\w+), (\d+) forwards, (\d+) tokens\))?$/;
+
+/** A line that does not look like the server's own (a traceback, a library's output) is a warning. */
+export function readLine(line: string): LogLine {
+  const match = LINE.exec(line);
+  if (match === null) return { level: "warning", text: line };
+  const level = match[1] === "CRITICAL" ? "error" : (match[1] ?? "").toLowerCase();
+  return { level: level as Level, text: match[2] ?? "" };
+}
+
+/** The answer that a log line reports, if it reports one. */
+export function answerIn(text: string): Answer | undefined {
+  const nothing = NOTHING.exec(text);
+  if (nothing !== null) return { silence: nothing[1] ?? "", ms: Number(nothing[2]) };
+  const items = ITEMS.exec(text);
+  if (items === null) return undefined;
+  const ms = Number(items[1]);
+  const mode = items[2];
+  return mode === undefined ? { ms } : { ms, cost: { mode, forwards: Number(items[3]), tokens: Number(items[4]) } };
+}

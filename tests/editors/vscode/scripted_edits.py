@@ -1,0 +1,79 @@
+"""The real language server, whose "model" is a script, and which proposes edits.
+
+The real server does not send `fim/nextEdit` yet; this one shows what the extension does with it.
+When a line of the document is `# rename OLD NEW!`, it proposes to replace every other OLD of the
+document, once, as one notification. Each edit carries a command, so that accepting it is seen.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types as lsp
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "server")]
+
+from scripted import ScriptedBackend  # noqa: E402
+
+from fim_server import lsp as server_module  # noqa: E402
+from fim_server.lsp import FimServer, claim_stdout  # noqa: E402
+from fim_server.settings import Settings  # noqa: E402
+
+ORDER = re.compile(r"# rename (\w+) (\w+)!")
+
+
+def edits(text: str, uri: str, version: int) -> list[dict[str, Any]]:
+    """One edit for each OLD, from the top down, in UTF-16 positions of ASCII text."""
+    order = ORDER.search(text)
+    if order is None:
+        return []
+    old, new = order.groups()
+    found = []
+    for number, line in enumerate(text.split("\n")):
+        if not ORDER.search(line):
+            found += [(number, match.start()) for match in re.finditer(rf"\b{old}\b", line)]
+    return [
+        {
+            "textDocument": {"uri": uri, "version": version},
+            "range": {
+                "start": {"line": line, "character": start},
+                "end": {"line": line, "character": start + len(old)},
+            },
+            "text": new,
+            "command": {"title": "accepted", "command": "fim.test.accepted", "arguments": [index]},
+        }
+        for index, (line, start) in enumerate(found)
+    ]
+
+
+def main() -> int:
+    server = server_module.build_server(Settings(), lambda settings: ScriptedBackend())
+    proposed: set[str] = set()
+
+    def did_change(ls: FimServer, params: lsp.DidChangeTextDocumentParams) -> None:
+        server_module.did_change(ls, params)
+        uri = params.text_document.uri
+        snapshot = ls.documents.snapshot(uri)
+        found = edits(snapshot.text, uri, params.text_document.version) if snapshot else []
+        if found and uri not in proposed:
+            proposed.add(uri)
+            ls.protocol.notify("fim/nextEdit", {"edits": found})
+
+    server.protocol.fm.features[lsp.TEXT_DOCUMENT_DID_CHANGE] = lambda params: did_change(
+        server, params
+    )
+
+    @server.command("fim.test.accepted")
+    def accepted(ls: FimServer, index: int) -> None:
+        """The recorder in front of this server keeps the request; there is nothing to do."""
+
+    server.start_io(sys.stdin.buffer, claim_stdout())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+/** One window of the workbench, as a person uses it: keys in, what is on the screen out. */
+
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import type { Locator, Page } from "playwright-core";
+
+/** Long, because a busy machine is no failure; nothing waits longer than it must. */
+export const PATIENCE_MS = 180_000;
+const STEP_MS = 50;
+
+export class EditorWindow {
+  readonly status: Locator;
+  readonly notifications: Locator;
+
+  constructor(
+    readonly page: Page,
+    private readonly folder: string,
+  ) {
+    this.status = page.locator("[id='fim-server.fim-server.fim.status'], [id='fim.status']").first();
+    this.notifications = page.locator(".notification-toast");
+  }
+
+  async close(): Promise<void> {
+    await this.page.context().close();
+  }
+
+  /** Into the editor of a file that is open, at its very end. The workbench moves the focus while it starts. */
+  async focus(name: string): Promise<void> {
+    await this.page.locator(`.tab.active[data-resource-name='${name}']`).waitFor();
+    const editor = this.page.locator(".editor-instance .monaco-editor").first();
+    await until("the editor to have the focus", async () => {
+      await editor.locator(".view-lines").first().click();
+      return /\bfocused\b/.test((await editor.getAttribute("class")) ?? "");
+    });
+    await this.press("Control+End");
+  }
+
+  async command(title: string): Promise<void> {
+    await this.page.keyboard.press("F1");
+    await this.page.locator(".quick-input-widget input").first().fill(`>${title}`);
+    await this.page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first().waitFor();
+    await this.page.keyboard.press("Enter");
+  }
+
+  async type(text: string): Promise<void> {
+    await this.page.keyboard.type(text);
+  }
+
+  async press(...keys: string[]): Promise<void> {
+    for (const key of keys) await this.page.keyboard.press(key);
+  }
+
+  /** The ghost text as it is drawn, "" if there is none. */
+  async ghost(): Promise<string> {
+    const [inline, below] = await this.page.evaluate(() => {
+      const texts = (selector: string): string[] =>
+        [...document.querySelectorAll(selector)].map((element) => element.textContent);
+      return [texts(".view-lines .ghost-text-decoration"), texts(".suggest-preview-text .view-line")] as const;
+    });
+    return plain([inline.join(""), ...below].join("\n"));
+  }
+
+  /** Texts that decorations draw behind the real text, all in one. */
+  async decorations(): Promise<string> {
+    return this.page.evaluate(() => {
+      const spans = [...document.querySelectorAll(".view-lines .view-line span")];
+      const drawn = spans.map((span) => getComputedStyle(span, "::after").content);
+      return drawn.filter((content) => content.startsWith('"')).map((content) => content.slice(1, -1)).join(" ");
+    });
+  }
+
+  /** Press a key and return the milliseconds until ghost text is painted. Watches inside the page. */
+  async keyToGhost(key: string): Promise<number> {
+    const seen = this.page.evaluate(
+      () =>
+        new Promise<number>((resolve) => {
+          let began = 0;
+          window.addEventListener("keydown", () => (began = performance.now()), { capture: true, once: true });
+          const look = (): void => {
+            const isThere = document.querySelector(".ghost-text-decoration, .suggest-preview-text") !== null;
+            if (began > 0 && isThere) resolve(performance.now() - began);
+            else requestAnimationFrame(look);
+          };
+          look();
+        }),
+    );
+    await this.type(key);
+    return seen;
+  }
+
+  async hasGhost(): Promise<boolean> {
+    return (await this.ghost()) !== "";
+  }
+
+  /** The text of a file once it is as `isRight` wants it; the editor saves by itself after each change. */
+  async saved(name: string, isRight: (text: string) => boolean): Promise<string> {
+    const read = (): string => readFileSync(path.join(this.folder, name), "utf8");
+    return until(`the right text in ${name}`, () => isRight(read()) && read()).catch((problem: unknown) => {
+      throw new Error(`${String(problem)}; it is ${JSON.stringify(read())}`);
+    });
+  }
+
+  async statusText(): Promise<string> {
+    return plain((await this.status.textContent()) ?? "").trim();
+  }
+
+  async statusLabel(): Promise<string> {
+    return (await this.status.locator("a").first().getAttribute("aria-label")) ?? "";
+  }
+
+  async icon(): Promise<string> {
+    const name = await this.status.locator(".codicon").first().getAttribute("class");
+    return /codicon-([\w-]+)/.exec(name ?? "")?.[1] ?? "";
+  }
+
+  /** Click away all notifications. */
+  async dismissNotifications(): Promise<void> {
+    await this.command("Notifications: Clear All Notifications");
+    await this.notifications.first().waitFor({ state: "detached" });
+  }
+}
+
+/** Wait until `check` gives something that is neither undefined nor false, and return it. */
+export async function until<T>(
+  what: string,
+  check: () => Promise<T | undefined | false> | T | undefined | false,
+  patience = PATIENCE_MS,
+): Promise<T> {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const found = await check();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`waited ${String(patience / 1000)} s for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+  }
+}
+
+/** The editor draws blanks as no-break spaces. */
+function plain(text: string): string {
+  return text.replaceAll("\u00a0", " ").replaceAll("\u200b", "");
+}
