@@ -3,11 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo test fuzz test-editors test-neovim lint env clean
-=======
-.PHONY: demo test test-editors test-neovim test-vscode lint env clean
->>>>>>> main
+.PHONY: demo test fuzz test-editors test-neovim test-vscode lint env clean
 
 env: $(VENV)/.ready
 
