@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-editors test-neovim test-vscode lint env clean
+.PHONY: demo test fuzz test-editors test-neovim test-vscode lint env clean
 
 env: $(VENV)/.ready
 
@@ -16,6 +16,9 @@ demo: env ## fill a hole in a real source file and show it
 
 test: env lint ## everything that must hold, in under ten minutes on two cores
 	$(BIN)/python -m pytest --ignore=tests/editors
+
+fuzz: env ## a client without manners against the real server
+	$(BIN)/python tests/server/fuzz.py --messages 50000
 
 test-editors: test-neovim ## the plugins, in the real editors
 

@@ -55,7 +55,7 @@ def test_a_good_model_and_a_mistake_in_the_settings(
     assert by_topic(answer, "syntax")[0]["message"] == "grammars for 9 languages"
     for one in answer["findings"]:
         assert (one["fix"] == "") == (one["verdict"] == "ok"), one
-        assert one["message"] in people
+        assert one["topic"] == "memory" or one["message"] in people, "memory changes meanwhile"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -82,20 +82,20 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (finding.verdict, finding.message) == ("warn", "only 200 MiB are free")
 
 
-def test_stats_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_adds_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(("stats",)) == 0
     assert "nothing was counted yet" in capsys.readouterr().out
-    try:
-        for _ in range(2):
-            counted = Statistics(statistics_file())
-            counted.count("requests", 3)
-            counted.count("characters", 40)
-            counted.count("silence.blank")
-            counted.flush()
-        assert main(("stats", "--json")) == 0
-        answer = json.loads(capsys.readouterr().out)
-        assert answer["total"] == {"requests": 6, "characters": 80, "silence.blank": 2}
-        assert main(("stats",)) == 0
-        assert "blank 2" in capsys.readouterr().out
-    finally:
-        statistics_file().unlink()
+    for _ in range(2):
+        counted = Statistics(statistics_file())
+        counted.count("requests", 3)
+        counted.count("characters", 40)
+        counted.count("silence.blank")
+        counted.flush()
+    assert main(("stats", "--json")) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["total"] == {"requests": 6, "characters": 80, "silence.blank": 2}
+    assert main(("stats",)) == 0
+    assert "blank 2" in capsys.readouterr().out

@@ -32,7 +32,9 @@ def test_importing_the_server_imports_no_torch() -> None:
 
 async def test_what_is_advertised() -> None:
     async with raw_client() as client:
-        capabilities = (await client.initialize())["capabilities"]
+        notebooks = {"synchronization": {}}
+        result = await client.initialize(notebookDocument=notebooks)
+        capabilities = result["capabilities"]
         assert capabilities["inlineCompletionProvider"] == {}
         assert capabilities["textDocumentSync"]["change"] == 2, "incremental"
         assert capabilities["textDocumentSync"]["openClose"] is True
@@ -115,8 +117,8 @@ async def test_items_are_plain_text_with_an_empty_range_at_the_cursor() -> None:
 async def test_invoked_gives_as_many_alternatives_as_set() -> None:
     async with raw_client() as client:
         await ready(client, "#say x", alternatives=2)
-        assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
         assert await client.complete(URI, 0, 6, kind=2) == ["x"]
+        assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
 
 
 MALFORMED: list[Any] = [
