@@ -17,8 +17,6 @@ demo: env ## fill a hole in a real source file and show it
 test: env lint ## everything that must hold, in under ten minutes on two cores
 	$(BIN)/python -m pytest --ignore=tests/editors
 
-test-editors: test-neovim ## the plugins, in the real editors
-
 test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
 	.cache/neovim/luacheck -q --config editors/neovim/.luacheckrc editors/neovim tests/editors/neovim
