@@ -20,8 +20,6 @@ test: env lint ## everything that must hold, in under ten minutes on two cores
 fuzz: env ## a client without manners against the real server
 	$(BIN)/python tests/server/fuzz.py --messages 50000
 
-test-editors: test-neovim ## the plugins, in the real editors
-
 test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
 	.cache/neovim/luacheck -q --config editors/neovim/.luacheckrc editors/neovim tests/editors/neovim

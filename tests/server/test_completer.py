@@ -207,7 +207,7 @@ async def test_every_answer_is_logged_with_reason_and_time_and_no_code(
     assert len(lines) == 3
     assert lines[0].startswith("inline completion: nothing (loading), ")
     assert lines[1].startswith("inline completion: 1 items, ")
-    assert lines[1].endswith("(self_speculation, 3 forwards, 6 tokens)")
+    assert lines[1].endswith(f"({Settings().mode}, 3 forwards, 6 tokens)")
     assert lines[2].startswith("inline completion: nothing (stale), ")
     assert "secret" not in caplog.text
     assert "hidden" not in caplog.text
