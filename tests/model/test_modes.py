@@ -153,6 +153,22 @@ def test_speculation_equals_the_reference(tiny: Any, kind: str) -> None:
         )
 
 
+def test_what_is_drafted_behind_an_end_is_not_verified(tiny: Any) -> None:
+    """A verification is as wide as the seed and the draft up to its first end."""
+    cut = 0
+    for seed, kind in enumerate(MODEL_KINDS, 80):
+        model = make(tiny, kind, seed)
+        free = fill(model, Case([3, 1, 4], StopRule(NO_EOM, 12), 8), "self_speculation")
+        eom = free.steps[0].hole[3]  # drafted in the first block
+        steps = fill(model, Case([3, 1, 4], StopRule(eom, 12), 8), "self_speculation").steps
+        for draft, verify in zip(steps[::2], steps[1::2], strict=True):
+            drafted = draft.hole[-7:]
+            wanted = drafted.index(eom) + 1 if eom in drafted else 7
+            assert verify.width == 1 + wanted
+            cut += wanted < 7
+    assert cut > 3
+
+
 RULES: list[CommitRule] = [
     ConfidenceThreshold(0.9),
     ConfidenceThreshold(0.4),
