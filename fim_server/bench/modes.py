@@ -77,6 +77,7 @@ def settings_to_try(block_size: int) -> dict[str, ModeChoice]:
         found[f"self_speculation block {size}"] = ModeChoice("self_speculation", block_size=size)
     for width in (12, 30, 72):
         found[f"quadratic width {width}"] = ModeChoice("quadratic_speculation", width_budget=width)
+    found["lookup"] = ModeChoice("lookup")
     found["native"] = ModeChoice("native")
     return found
 
