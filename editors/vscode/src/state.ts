@@ -13,7 +13,6 @@ export type ServerState =
 /** Why the last request did not even reach the server, or what became of it there. */
 export type LastAsk =
   | { readonly kind: "none" }
-  | { readonly kind: "disabled"; readonly language: string }
   | { readonly kind: "on demand only" }
   | { readonly kind: "answered"; readonly answer: Answer };
 
@@ -86,11 +85,13 @@ const SILENCES: Readonly<Record<string, string>> = {
 export function explain(view: View): string {
   const { server, last } = view;
   if (server.kind !== "ready") return `Nothing was shown: ${statusText(view).summary}.`.replace("..", ".");
+  if (!view.enabled) {
+    const language = view.language === undefined ? "" : ` for ${view.language}`;
+    return `Nothing was shown: suggestions are off${language} (setting fim.enable).`;
+  }
   switch (last.kind) {
     case "none":
       return "Nothing has been asked for yet: type in a file, or use “fim: Suggest at the Cursor”.";
-    case "disabled":
-      return `Nothing was shown: suggestions are off for ${last.language} (setting fim.enable).`;
     case "on demand only":
       return "Nothing was shown: suggestions come only when asked for (setting fim.automatic).";
     case "answered": {

@@ -73,6 +73,11 @@ void test("a problem of the server explains more than an old answer", () => {
   assert.equal(explain({ ...VIEW, server }), "Nothing was shown: The disk is full.");
 });
 
+void test("where suggestions are off, that is the reason, whatever the last answer was", () => {
+  const view: View = { ...VIEW, enabled: false, last: { kind: "answered", answer: { silence: "stale", ms: 1 } } };
+  assert.equal(explain(view), "Nothing was shown: suggestions are off for python (setting fim.enable).");
+});
+
 void test("suggestions are switched by language, and for all others", () => {
   assert.equal(isEnabled({}, "python"), true);
   assert.equal(isEnabled({ "*": false, python: true }, "python"), true);
