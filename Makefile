@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint env clean test-editors test-vscode
+.PHONY: demo test fuzz test-editors test-neovim test-vscode lint env clean
 
 env: $(VENV)/.ready
 
@@ -15,7 +15,15 @@ demo: env ## fill a hole in a real source file and show it
 	@$(BIN)/python scripts/demo.py
 
 test: env lint ## everything that must hold, in under ten minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/editors
+
+fuzz: env ## a client without manners against the real server
+	$(BIN)/python tests/server/fuzz.py --messages 50000
+
+test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
+	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
+	.cache/neovim/luacheck -q --config editors/neovim/.luacheckrc editors/neovim tests/editors/neovim
+	$(BIN)/python -m pytest tests/editors/neovim
 
 lint: env
 	$(BIN)/ruff check .

@@ -38,8 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lsp(commands)
     _add_engine(commands)
     _add_complete(commands)
+    _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_doctor(commands)
+    _add_stats(commands)
     _add_models(commands)
     return parser
 
@@ -84,18 +87,37 @@ def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
     complete = commands.add_parser("complete", help="fill the hole at a position of a file")
-    complete.add_argument("file", type=Path)
-    complete.add_argument("--line", type=int, required=True, help="counted from 1")
-    complete.add_argument("--column", type=int, required=True, help="characters, counted from 0")
-    _add_model_options(complete)
+    _add_place(complete)
+    _add_model_options(complete, mode=None)
     complete.add_argument("--alternatives", type=_positive, default=1, metavar="N")
-    complete.add_argument("--max-tokens", type=_positive, default=Settings().max_tokens)
+    complete.add_argument("--max-tokens", type=_positive)
     complete.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     complete.add_argument("--seed", type=int, default=0)
     output = complete.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show the hole as it is denoised")
     complete.set_defaults(run=_complete)
+
+
+def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
+    context = commands.add_parser("context", help="what the model would see at a position, and why")
+    _add_place(context)
+    context.add_argument("--snippets", type=_positive, metavar="N", help="pieces of other files")
+    context.add_argument(
+        "--tokens", action="store_true", help="also the prompt in the model's own tokens"
+    )
+    context.add_argument("--model", metavar="ID_OR_PATH", help="the model, for --tokens")
+    context.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    context.set_defaults(run=_context)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--line", type=int, required=True, help="counted from 1")
+    parser.add_argument("--column", type=int, required=True, help="characters, counted from 0")
+    parser.add_argument(
+        "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
+    )
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -190,8 +212,20 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=MODES, default=Settings().mode)
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="what works here, what does not, and the fix")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
+
+
+def _add_stats(commands: Commands[argparse.ArgumentParser]) -> None:
+    stats = commands.add_parser("stats", help="what was suggested and accepted on this machine")
+    stats.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    stats.set_defaults(run=_stats)
+
+
+def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
+    parser.add_argument("--mode", choices=MODES, default=mode)
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
 
@@ -227,7 +261,8 @@ def _minutes(text: str) -> float:
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
-    return run_stdio(Settings(backend="in_process" if arguments.in_process else "engine"))
+    options = {"backend": "in_process"} if arguments.in_process else {}
+    return run_stdio(Settings(), command_line=options)
 
 
 def _engine(arguments: argparse.Namespace) -> int:
@@ -240,6 +275,12 @@ def _complete(arguments: argparse.Namespace) -> int:
     from fim_server.commands import complete
 
     return complete.run(arguments)
+
+
+def _context(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import context
+
+    return context.run(arguments)
 
 
 def _humaneval(arguments: argparse.Namespace) -> int:
@@ -258,6 +299,18 @@ def _bench_modes(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.modes(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import doctor
+
+    return doctor.run(arguments)
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import stats
+
+    return stats.run(arguments)
 
 
 def _inspect_model(arguments: argparse.Namespace) -> int:

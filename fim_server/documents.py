@@ -93,7 +93,9 @@ def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> 
 class Snapshot:
     """A document as it was at one moment; taking it copies nothing, and no edit changes it.
 
-    `version` is the client's number, `revision` counts the changes this server has applied.
+    `version` is the client's number, `revision` counts the changes this server has applied to any
+    document: the greatest is the latest. `edited_line` is where the last edit began, None before
+    the first.
     """
 
     uri: str
@@ -102,6 +104,7 @@ class Snapshot:
     revision: int
     encoding: Encoding
     lines: Sequence[str]
+    edited_line: int | None = None
 
     @property
     def text(self) -> str:
@@ -139,10 +142,23 @@ class DocumentStore:
         self._encoding = encoding
         self._documents: dict[str, Snapshot] = {}
         self._revisions = 0
+        self._last_used: dict[str, int] = {}
+        self._uses = 0
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """The document now; None if it is not open. Costs nothing, whatever its size."""
         return self._documents.get(uri)
+
+    def others(self, uri: str) -> list[Snapshot]:
+        """All open documents but this one, the last opened, edited or looked at first."""
+        others = (one for one in self._documents.values() if one.uri != uri)
+        return sorted(others, key=lambda one: -self._last_used[one.uri])
+
+    def use(self, uri: str) -> None:
+        """The user looks at the document; one that is not open is no error."""
+        if uri in self._documents:
+            self._uses += 1
+            self._last_used[uri] = self._uses
 
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         self._put(uri, language, version, split_lines(_well_formed(text)))
@@ -150,6 +166,7 @@ class DocumentStore:
     def close(self, uri: str) -> None:
         """Forget the document; one that is not open is no error."""
         self._documents.pop(uri, None)
+        self._last_used.pop(uri, None)
 
     def change(
         self, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
@@ -165,18 +182,29 @@ class DocumentStore:
         if version < now.version:
             raise SyncError(f"version {version} arrived after {now.version} and is ignored")
         lines = list(now.lines)
+        edited_line = now.edited_line
         for change in changes:
             if isinstance(change, lsp.TextDocumentContentChangePartial):
                 _splice(lines, change.range, change.text, self._encoding)
+                edited_line = min(change.range.start.line, len(lines) - 1)
             else:
                 lines = split_lines(_well_formed(change.text))
-        self._put(uri, now.language, version, lines)
+                edited_line = min(edited_line or 0, len(lines) - 1)
+        self._put(uri, now.language, version, lines, edited_line)
 
-    def _put(self, uri: str, language: str, version: int, lines: list[str]) -> None:
+    def _put(
+        self,
+        uri: str,
+        language: str,
+        version: int,
+        lines: list[str],
+        edited_line: int | None = None,
+    ) -> None:
         self._revisions += 1
         self._documents[uri] = Snapshot(
-            uri, language, version, self._revisions, self._encoding, lines
+            uri, language, version, self._revisions, self._encoding, lines, edited_line
         )
+        self.use(uri)
 
 
 def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:

@@ -1,4 +1,4 @@
-"""Logging to stderr that cannot carry the user's code.
+"""Logging to stderr and to a file, in a form that cannot carry the user's code.
 
 The protocol library writes whole messages into some of its log lines (outgoing bodies at INFO,
 parameters beside an error). It stays at WARNING, and of any library's record only the fixed text
@@ -7,11 +7,15 @@ and the kind of error are written.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import traceback
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
+
+from platformdirs import user_log_path
 
 from fim_server.settings import LogLevel
 
@@ -36,11 +40,31 @@ class SafeFormatter(logging.Formatter):
         return super().format(clean)
 
 
-def configure(level: LogLevel) -> None:
-    """Send this program's log to stderr, and nothing to stdout, which belongs to LSP."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+MOST_BYTES = 1 << 20
+"""A log file of this size gives way to a new one; the one before it is kept."""
+
+
+def log_file() -> Path:
+    """Where the language server logs, in the platform's place."""
+    return user_log_path("fim-server", appauthor=False) / "lsp.log"
+
+
+def configure(level: LogLevel, file: Path | None = None) -> None:
+    """Send this program's log to stderr and to `file`, and nothing to stdout, which is LSP's.
+
+    A file that cannot be written is done without.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(
+                RotatingFileHandler(file, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8")
+            )
+    formatter = SafeFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s")
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(handlers=handlers, level=logging.WARNING, force=True)
     set_level(level)
 
 

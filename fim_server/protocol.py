@@ -121,7 +121,7 @@ class FimProtocol(LanguageServerProtocol):
     def _refuse(self, msg_id: Any, error: JsonRpcException) -> None:
         self._send_response(msg_id, error=error.to_response_error())
 
-    # These three replace pygls' own: its copy of the text is not kept.
+    # These replace pygls' own: its copy of the text is not kept.
 
     @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
@@ -134,6 +134,20 @@ class FimProtocol(LanguageServerProtocol):
     @lsp_method(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:
         self.fm.features[lsp.TEXT_DOCUMENT_DID_CLOSE](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def lsp_notebook_document__did_open(self, params: lsp.DidOpenNotebookDocumentParams) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_OPEN](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def lsp_notebook_document__did_change(
+        self, params: lsp.DidChangeNotebookDocumentParams
+    ) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_CHANGE](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def lsp_notebook_document__did_close(self, params: lsp.DidCloseNotebookDocumentParams) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_CLOSE](params)
 
 
 def _with_version(message: Any, data: dict[str, Any]) -> Any:

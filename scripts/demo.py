@@ -23,6 +23,7 @@ from fim_server.backends.base import MODES, Completion, CompletionItem
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.commands.render import figures, ghost_view
 from fim_server.completion.hole import hole_at, request_for
+from fim_server.completion.silence import Silence
 from fim_server.documents import Encoding, Snapshot, split_lines
 from fim_server.settings import Settings
 
@@ -45,7 +46,7 @@ GAPS = (
         "fim_server/documents.py", "    return Place(len(lines) - 1, len(lines[-1]))", "    return "
     ),
     Gap("model/fim_model/cache.py", "        self.length += count", "        self."),
-    Gap("fim_server/commands/complete.py", "    except OSError as problem:", "    except OSErr"),
+    Gap("fim_server/commands/question.py", "    except OSError as problem:", "    except OSErr"),
 )
 
 
@@ -125,7 +126,9 @@ async def main() -> int:
         console.print(f"the language server answered in {ms:.0f} ms", style="bold")
         for completion in await fill_in_each_mode(snapshot, position, arguments.model):
             item = completion.items[0] if completion.items else CompletionItem("", 0.0)
-            console.print(figures(completion, shown=len(completion.items)))
+            console.print(
+                figures(completion, silence=None if completion.items else Silence.NOTHING_WRITTEN)
+            )
             console.print(f"    {item.text!r}, confidence {item.confidence:.2f}", style="green")
     return 0
 

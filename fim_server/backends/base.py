@@ -24,12 +24,21 @@ class BackendError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of another file. `path` is for the model to read, relative to the workspace."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """A hole to fill: everything the model may see has passed the exclusion rules already.
 
     `prefix` and `suffix` are plain text around the cursor with `\\n` line ends.
     `session` names the document whose cached tokens may be reused ("" keeps nothing).
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
+    `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
     """
 
@@ -37,13 +46,14 @@ class CompletionRequest:
     suffix: str
     path: str = ""
     language: str = ""
-    mode: Mode = "self_speculation"
+    mode: Mode = "auto"
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
+    snippets: tuple[Snippet, ...] = ()
     speculative: bool = False
 
 

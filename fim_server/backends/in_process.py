@@ -169,7 +169,9 @@ def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
     from fim_model.infill import InfillRequest
 
-    return InfillRequest(**{name: getattr(request, name) for name in InfillRequest.__slots__})
+    values = {name: getattr(request, name) for name in InfillRequest.__slots__}
+    values["snippets"] = [(one.path, one.text) for one in request.snippets]
+    return InfillRequest(**values)
 
 
 def completion_of(result: InfillResult) -> Completion:

@@ -31,6 +31,7 @@ class LlamaCppBackend:
         body = {
             "input_prefix": request.prefix,
             "input_suffix": request.suffix,
+            "input_extra": [{"filename": one.path, "text": one.text} for one in request.snippets],
             "n_predict": request.max_tokens,
             "temperature": request.temperature,
             "seed": request.seed,

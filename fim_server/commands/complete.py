@@ -7,19 +7,14 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from lsprotocol import types as lsp
 
 from fim_server.backends.base import CompletionItem, CompletionRequest
 from fim_server.backends.in_process import completion_of, infill_request
 from fim_server.commands.errors import UsageError
 from fim_server.commands.model import load_infiller
-from fim_server.completion.hole import Hole, hole_at, request_for
-from fim_server.completion.trim import trim
-from fim_server.documents import Encoding, Snapshot, split_lines, without_end
-from fim_server.settings import Settings
+from fim_server.commands.question import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.completion.gate import judge
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
@@ -31,27 +26,32 @@ WATCH_PAUSE = 0.15
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code; raises UsageError for bad input."""
-    snapshot = read_source(arguments.file)
-    settings = Settings(mode=arguments.mode, max_tokens=arguments.max_tokens)
-    position = checked_position(snapshot, arguments.file, arguments.line, arguments.column)
-    hole = hole_at(snapshot, position, settings.prefix_chars, settings.suffix_chars)
-    request = replace(
-        request_for(hole, snapshot, settings, arguments.alternatives),
-        temperature=arguments.temperature,
-        seed=arguments.seed,
+    settings = settings_of(
+        model=arguments.model,
+        mode=arguments.mode,
+        threads=arguments.threads,
+        maxTokens=arguments.max_tokens,
     )
-    infiller = load_infiller(arguments.model, arguments.threads)
+    if refusal := refusal_of(arguments.file, settings):
+        return _say_nothing(arguments, refusal)
+    question = question_at(arguments, settings)
+    snapshot, hole = question.snapshot, question.hole
+    request = replace(question.request, temperature=arguments.temperature, seed=arguments.seed)
+    infiller = load_infiller(settings.model, settings.threads)
     if arguments.watch:
-        _watch(infiller, request, snapshot, hole)
+        _watch(infiller, request, question)
         return 0
     completion = completion_of(_infill(infiller, request))
-    items = shown_items(completion.items, hole)
+    judgement = judge(completion.items, hole, settings.min_confidence)
+    items = judgement.items
     assert completion.stats is not None
     if arguments.json:
         answer: dict[str, Any] = {
             "items": [asdict(item) for item in items],
             "stats": asdict(completion.stats),
         }
+        if judgement.silence is not None:
+            answer["silence"] = judgement.silence
         sys.stdout.write(json.dumps(answer) + "\n")
         return 0
     from rich.console import Console
@@ -61,43 +61,18 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     for item in items or [CompletionItem("", 0.0)]:
         console.print(ghost_view(snapshot, hole.position, item.text))
-    console.print(figures(completion, shown=len(items)))
+    console.print(figures(completion, silence=judgement.silence))
     return 0
 
 
-def read_source(path: Path) -> Snapshot:
-    """A file as a document whose positions count characters. Raises UsageError."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file") from None
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be read ({problem.strerror})") from None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise UsageError(
-            f"{path}: byte {problem.start} is not UTF-8; convert the file, for example with iconv"
-        ) from None
-    uri = path.resolve().as_uri()
-    return Snapshot(uri, path.suffix.lstrip("."), 0, 0, Encoding.UTF32, split_lines(text))
-
-
-def checked_position(snapshot: Snapshot, path: Path, line: int, column: int) -> lsp.Position:
-    """1-based line and 0-based column as an LSP position. Raises UsageError when outside."""
-    if not 1 <= line <= len(snapshot.lines):
-        raise UsageError(f"{path}: line {line} is outside the file's 1 to {len(snapshot.lines)}")
-    width = len(without_end(snapshot.lines[line - 1]))
-    if not 0 <= column <= width:
-        raise UsageError(f"{path}: column {column} is outside line {line}'s 0 to {width}")
-    return lsp.Position(line - 1, column)
-
-
-def shown_items(items: list[CompletionItem], hole: Hole) -> list[CompletionItem]:
-    """What an editor would show of them: trimmed, none twice, none empty."""
-    trimmed = [replace(item, text=trim(item.text, hole.before, hole.after)) for item in items]
-    first = {item.text: item for item in reversed(trimmed) if item.text}
-    return list(first.values())[::-1]
+def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
+    """The answer where no model is asked."""
+    if arguments.json:
+        answer: dict[str, Any] = {"items": [], "stats": None, **asdict(refusal)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        sys.stderr.write(f"fim-server: nothing: {refusal.silence} ({refusal.detail})\n")
+    return 0
 
 
 def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) -> Any:
@@ -107,12 +82,13 @@ def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) ->
         raise UsageError(str(wrong)) from wrong
 
 
-def _watch(infiller: Infiller, request: CompletionRequest, snapshot: Snapshot, hole: Hole) -> None:
+def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
     from fim_server.commands.render import figures, ghost_view, step_line, unfinished
 
+    snapshot, hole = question.snapshot, question.hole
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False) as live:
 
@@ -124,9 +100,7 @@ def _watch(infiller: Infiller, request: CompletionRequest, snapshot: Snapshot, h
             time.sleep(WATCH_PAUSE)
 
         completion = completion_of(_infill(infiller, request, on_step=show))
-        items = shown_items(completion.items, hole)
-        text = items[0].text if items else ""
-        live.update(
-            Group(ghost_view(snapshot, hole.position, text), figures(completion, shown=len(items))),
-            refresh=True,
-        )
+        judgement = judge(completion.items, hole, question.settings.min_confidence)
+        text = judgement.items[0].text if judgement.items else ""
+        ghost = ghost_view(snapshot, hole.position, text)
+        live.update(Group(ghost, figures(completion, silence=judgement.silence)), refresh=True)

@@ -10,6 +10,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from fim_server.backends.base import Completion
+from fim_server.completion.silence import Silence
 from fim_server.documents import Snapshot, without_end
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def step_line(step: Step) -> Text:
     )
 
 
-def figures(completion: Completion, *, shown: int) -> Text:
-    """What the completion cost, in one line."""
+def figures(completion: Completion, *, silence: Silence | None) -> Text:
+    """What the completion cost, in one line; first why nothing is shown, if so."""
     stats = completion.stats
     assert stats is not None
-    silent = "" if shown else "nothing to show · "
+    silent = f"nothing to show ({silence}) · " if silence else ""
     return Text(
         f"{silent}{stats.mode} · {stats.forwards} forwards · {stats.tokens} tokens · "
         f"{stats.tokens_per_forward:.2f} tokens per forward · {stats.prefill_tokens} prefilled, "

@@ -32,11 +32,11 @@ class _Suggestion:
             return None
         typed = hole.before[len(self.before) :]
         if not typed:
-            return list(self.texts) if self.asked >= alternatives else None
+            return list(self.texts[:alternatives]) if self.asked >= alternatives else None
         if alternatives > 1:
             return None
         rests = [text[len(typed) :] for text in self.texts if text.startswith(typed)]
-        return [rest for rest in rests if rest.strip()] or None
+        return [rest for rest in rests if rest.strip()][:1] or None
 
 
 class SuggestionCache:

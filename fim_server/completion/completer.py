@@ -1,4 +1,4 @@
-"""From an inline completion request to its answer: snapshot, hole, backend, trimming, items.
+"""From an inline completion request to its answer: rules, cache, context, backend, gate, items.
 
 Nothing here raises and nothing waits for an older request: per document, the latest wins.
 """
@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from lsprotocol import types as lsp
@@ -20,14 +21,18 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
+    Snippet,
 )
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.hole import Hole, hole_after_accepting, hole_at, request_for
+from fim_server.completion.gate import Judgement, judge
+from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.silence import Silence
-from fim_server.completion.trim import trim
+from fim_server.context.gather import Gatherer, Scene
+from fim_server.context.workspace import Workspace
 from fim_server.documents import DocumentStore, Snapshot
 from fim_server.log import where
+from fim_server.notebooks import NotebookStore, NotebookView
 from fim_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,17 +42,29 @@ logger = logging.getLogger(__name__)
 class Answer:
     """What to show, or why nothing: `silence` is None exactly if there are items.
 
-    `cached` tells that no model was asked; then there are no stats.
+    `cached` tells that no model was asked; then there are no stats. `detail` is the rule behind the
+    silence, where there is one; never text of the user.
     """
 
     items: list[lsp.InlineCompletionItem]
     silence: Silence | None = None
     stats: CompletionStats | None = None
     cached: bool = False
+    detail: str = ""
 
 
-def silent(reason: Silence, stats: CompletionStats | None = None) -> Answer:
-    return Answer([], reason, stats)
+def silent(reason: Silence, stats: CompletionStats | None = None, detail: str = "") -> Answer:
+    return Answer([], reason, stats, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request without its snippets, and the hole that it is about, in a document (a notebook's
+    cells are one)."""
+
+    snapshot: Snapshot
+    hole: Hole
+    request: CompletionRequest
 
 
 @dataclass(slots=True)
@@ -57,7 +74,7 @@ class _Flight:
     `waiting` counts the requests that get its answer.
     """
 
-    request: CompletionRequest
+    question: _Question
     task: asyncio.Task[Completion]
     silence: Silence | None = None
     waiting: int = field(default=0)
@@ -75,6 +92,8 @@ class Completer:
         documents: DocumentStore,
         backend: Backend,
         settings: Settings,
+        workspace: Workspace | None = None,
+        notebooks: NotebookStore | None = None,
         on_trouble: Callable[[str], None] = logger.warning,
     ) -> None:
         """`on_trouble` hears, in one line each, that the backend began to fail and that it is well
@@ -84,31 +103,56 @@ class Completer:
         self._documents = documents
         self._backend = backend
         self._settings = settings
+        self._workspace = workspace or Workspace(settings=settings)
+        self._notebooks = notebooks or NotebookStore(documents)
+        self._gatherer = Gatherer()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
         self._flights: dict[str, _Flight] = {}
         self._speculations: dict[str, asyncio.Task[None]] = {}
         self._cache = SuggestionCache()
         self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
 
+    def configure(self, settings: Settings, workspace: Workspace) -> None:
+        """Obey other settings, or work in other folders, from the next request on."""
+        self._settings = settings
+        self._workspace = workspace
+        self._cache = SuggestionCache()
+
+    def use_backend(self, backend: Backend) -> Backend:
+        """Take another backend, which `start` must make ready; returns the one to close."""
+        self._stop_all()
+        old, self._backend = self._backend, backend
+        self._not_ready = Silence.LOADING
+        self._cache = SuggestionCache()
+        self._debounce = Debounce()
+        return old
+
     async def start(self, progress: Progress) -> None:
         """Make the backend ready; until then every answer is silent. Raises BackendError."""
+        backend = self._backend
         try:
-            await self._backend.start(progress)
+            await backend.start(progress)
         except BackendError:
             self._not_ready = Silence.NO_MODEL
             raise
         except Exception as mistake:
             self._not_ready = Silence.NO_MODEL
             raise BackendError(f"the model could not be loaded ({where(mistake)})") from mistake
-        self._not_ready = None
+        if backend is self._backend:
+            self._not_ready = None
 
     async def close(self) -> None:
         """Stop all work and release the backend."""
+        self._stop_all()
+        self._reader.shutdown(wait=False, cancel_futures=True)
+        await self._backend.close()
+
+    def _stop_all(self) -> None:
         for flight in self._flights.values():
             flight.stop(Silence.CANCELLED)
         for speculation in self._speculations.values():
             speculation.cancel()
-        await self._backend.close()
 
     def forget(self, uri: str) -> None:
         """Drop what was suggested in a document."""
@@ -157,14 +201,23 @@ class Completer:
         if version is not None and version != snapshot.version:
             return silent(Silence.STALE)
 
+        if snapshot.language in self._settings.disabled_languages:
+            return silent(Silence.LANGUAGE_DISABLED, detail=snapshot.language)
+        view = self._notebooks.around(snapshot) or NotebookView(snapshot, 0)
+        if rule := self._workspace.why_not_show(view.snapshot.uri):
+            return silent(Silence.EXCLUDED, detail=rule)
+
+        settings = self._settings
         invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
-        alternatives = self._settings.alternatives if invoked else 1
-        hole = hole_at(snapshot, position, self._settings.prefix_chars, self._settings.suffix_chars)
-        known = self._cache.find(uri, hole, alternatives)
+        alternatives = settings.alternatives if invoked else 1
+        hole = budgeted_hole(view.snapshot, view.position(snapshot, position), settings)
+        known = self._cache.find(view.snapshot.uri, hole, alternatives)
         if known is not None:
-            return self._shown(snapshot, hole, known, None, cached=True)
-        request = request_for(hole, snapshot, self._settings, alternatives)
-        flight = self._join_or_take_off(uri, request, patient=not invoked)
+            silence = None if known else Silence.NOTHING_SAID_BEFORE
+            return self._shown(view, hole, Judgement(known, silence), None, cached=True)
+        request = request_for(hole, view.snapshot, settings, alternatives)
+        question = _Question(view.snapshot, hole, request)
+        flight = self._join_or_take_off(uri, question, patient=not invoked)
         flight.waiting += 1
         try:
             completion = await asyncio.shield(flight.task)
@@ -182,51 +235,72 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        if not completion.items:
-            return silent(Silence.NOTHING_WRITTEN, completion.stats)
-        texts = trimmed(hole, (item.text for item in completion.items))
-        self._cache.remember(uri, hole, texts, alternatives)
-        return self._shown(snapshot, hole, texts, completion.stats)
+        judgement = judge(completion.items, hole, settings.min_confidence)
+        if completion.items and settings is self._settings:
+            self._cache.remember(view.snapshot.uri, hole, judgement.texts, alternatives)
+        return self._shown(view, hole, judgement, completion.stats)
 
     def _shown(
         self,
-        snapshot: Snapshot,
+        view: NotebookView,
         hole: Hole,
-        texts: list[str],
+        judgement: Judgement,
         stats: CompletionStats | None,
         *,
         cached: bool = False,
     ) -> Answer:
-        """The answer made of trimmed texts; while it is on the screen, the next one is prepared."""
-        if not texts:
-            return Answer([], Silence.NOTHING_LEFT_AFTER_TRIMMING, stats, cached)
-        self._speculate(snapshot, hole, texts[0])
-        return Answer(items_for(hole, texts), None, stats, cached)
+        """The answer made of a judgement; while it is on the screen, the next one is prepared."""
+        if judgement.silence is not None:
+            return Answer([], judgement.silence, stats, cached)
+        self._speculate(view.snapshot, hole, judgement.texts[0])
+        cursor = lsp.Position(hole.position.line - view.first_line, hole.position.character)
+        return Answer(items_for(cursor, hole, judgement.texts), None, stats, cached)
 
-    def _join_or_take_off(self, uri: str, request: CompletionRequest, *, patient: bool) -> _Flight:
+    def _join_or_take_off(self, uri: str, question: _Question, *, patient: bool) -> _Flight:
         """The flight that answers this request: the same one under way, or a new one in its place.
 
         A patient request waits for a pause in the typing first.
         """
         older = self._flights.get(uri)
         if older is not None:
-            if older.request == request and older.silence is None:
+            if older.question.request == question.request and older.silence is None:
                 return older
             older.stop(Silence.SUPERSEDED)
         wait = self._debounce.wait(time.monotonic()) if patient else 0.0
-        task = asyncio.create_task(self._ask(request, wait))
-        flight = self._flights[uri] = _Flight(request, task)
+        task = asyncio.create_task(self._ask(question, wait))
+        flight = self._flights[uri] = _Flight(question, task)
         return flight
 
-    async def _ask(self, request: CompletionRequest, wait: float) -> Completion:
+    async def _ask(self, question: _Question, wait: float) -> Completion:
         if wait:
             await asyncio.sleep(wait)
         began = time.monotonic()
-        completion = await self._backend.complete(request)
+        completion = await self._backend.complete(await self._with_snippets(question))
         if completion.items:
             self._debounce.answered(time.monotonic() - began)
             self._recovered()
         return completion
+
+    async def _with_snippets(self, question: _Question) -> CompletionRequest:
+        """The request with pieces of other files; chosen in a thread, since files may be read."""
+        settings, snapshot = self._settings, question.snapshot
+        if not settings.snippets or not self._workspace.trusted:
+            return question.request
+        cells = self._notebooks.cells(snapshot.uri)
+        others = self._documents.others(snapshot.uri)
+        scene = Scene(
+            document=snapshot,
+            place=snapshot.place(question.hole.position),
+            others=[one for one in others if one.uri not in cells],
+            workspace=self._workspace,
+            most=settings.snippets,
+            most_chars=settings.snippet_chars,
+        )
+        loop = asyncio.get_running_loop()
+        snippets: tuple[Snippet, ...] = await loop.run_in_executor(
+            self._reader, self._gatherer.snippets, scene
+        )
+        return replace(question.request, snippets=snippets)
 
     def _failed(self, error: BackendError) -> None:
         logger.info("%s", error)
@@ -244,44 +318,40 @@ class Completer:
         if not self._settings.speculates:
             return
         settings, uri = self._settings, snapshot.uri
-        accepted, later = hole_after_accepting(
-            snapshot, hole, text, settings.prefix_chars, settings.suffix_chars
-        )
+        accepted, later = hole_after_accepting(snapshot, hole, text, settings)
         if self._cache.find(uri, later, 1) is not None:
             return
         request = replace(request_for(later, accepted, settings, 1), speculative=True)
         if older := self._speculations.get(uri):
             older.cancel()
-        self._speculations[uri] = asyncio.create_task(self._prepare(uri, later, request))
+        question = _Question(accepted, later, request)
+        self._speculations[uri] = asyncio.create_task(self._prepare(question))
 
-    async def _prepare(self, uri: str, hole: Hole, request: CompletionRequest) -> None:
+    async def _prepare(self, question: _Question) -> None:
+        settings, hole = self._settings, question.hole
         try:
-            completion = await self._backend.complete(request)
+            completion = await self._backend.complete(await self._with_snippets(question))
         except BackendError as error:
             logger.info("nothing is prepared: %s", error)
             return
         except Exception as mistake:
             logger.error("nothing is prepared: %s", where(mistake))
             return
-        if completion.items:
-            texts = trimmed(hole, (item.text for item in completion.items))
-            self._cache.remember(uri, hole, texts, 1)
+        if completion.items and settings is self._settings:
+            texts = judge(completion.items, hole, settings.min_confidence).texts
+            self._cache.remember(question.snapshot.uri, hole, texts, 1)
 
 
-def trimmed(hole: Hole, texts: Iterable[str]) -> list[str]:
-    """What is worth showing of a model's texts: trimmed, none twice, none empty."""
-    worth = (trim(text, hole.before, hole.after) for text in texts)
-    return [text for text in dict.fromkeys(worth) if text]
-
-
-def items_for(hole: Hole, texts: Iterable[str]) -> list[lsp.InlineCompletionItem]:
+def items_for(
+    cursor: lsp.Position, hole: Hole, texts: Iterable[str]
+) -> list[lsp.InlineCompletionItem]:
     """What the editor is given of trimmed texts, in the document's line ends.
 
     The range is empty: a wider one paints over the text right of the cursor in Neovim.
     """
-    cursor = lsp.Range(hole.position, hole.position)
+    span = lsp.Range(cursor, cursor)
     return [
-        lsp.InlineCompletionItem(insert_text=text.replace("\n", hole.line_end), range=cursor)
+        lsp.InlineCompletionItem(insert_text=text.replace("\n", hole.line_end), range=span)
         for text in texts
     ]
 
@@ -289,7 +359,8 @@ def items_for(hole: Hole, texts: Iterable[str]) -> list[lsp.InlineCompletionItem
 def log_answer(answer: Answer, ms: float) -> None:
     """One line at debug level for every answer, without any of the user's text."""
     if answer.silence is not None:
-        logger.debug("inline completion: nothing (%s), %.1f ms", answer.silence, ms)
+        why = f"{answer.silence}: {answer.detail}" if answer.detail else str(answer.silence)
+        logger.debug("inline completion: nothing (%s), %.1f ms", why, ms)
     elif answer.stats is None:
         logger.debug("inline completion: %d items, %.1f ms", len(answer.items), ms)
     else:

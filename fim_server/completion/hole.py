@@ -12,12 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest
+from fim_server.backends.base import CompletionRequest, Snippet
+from fim_server.context.languages import language_of
+from fim_server.context.syntax import Spot, spot_at
 from fim_server.documents import Place, Snapshot, without_end
 from fim_server.settings import Settings
 
 WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `_text_before`)."""
+
+_SYNTAX_CHARS = 4000
+"""How much text on each side of the cursor its syntax is judged by."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -54,19 +59,34 @@ def hole_at(
     )
 
 
+def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings) -> Hole:
+    """The hole at a position within the characters that prefix and suffix share.
+
+    What the suffix leaves of its share is the prefix's. Not the reverse: in the prompt it stands
+    first, so its length must not change with what is typed. In tokens, snippets share as well.
+    """
+    suffix = hole_at(snapshot, position, 0, settings.suffix_chars).after
+    free = settings.suffix_chars - len(suffix)
+    return hole_at(snapshot, position, settings.prefix_chars + free, settings.suffix_chars)
+
+
 def hole_after_accepting(
-    snapshot: Snapshot, hole: Hole, text: str, prefix_chars: int, suffix_chars: int
+    snapshot: Snapshot, hole: Hole, text: str, settings: Settings
 ) -> tuple[Snapshot, Hole]:
     """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
     inserted = text.replace("\n", hole.line_end)
     later, cursor = snapshot.inserting(hole.position, inserted)
-    return later, hole_at(later, cursor, prefix_chars, suffix_chars)
+    return later, budgeted_hole(later, cursor, settings)
 
 
 def request_for(
-    hole: Hole, snapshot: Snapshot, settings: Settings, alternatives: int
+    hole: Hole,
+    snapshot: Snapshot,
+    settings: Settings,
+    alternatives: int,
+    snippets: tuple[Snippet, ...] = (),
 ) -> CompletionRequest:
-    """What the backend is asked. Between two pieces of a line, only one line can be missing."""
+    """What the backend is asked."""
     return CompletionRequest(
         prefix=hole.before,
         suffix=hole.after,
@@ -75,9 +95,23 @@ def request_for(
         mode=settings.mode,
         alternatives=alternatives,
         max_tokens=settings.max_tokens,
-        max_lines=1 if hole.inside_line else settings.max_lines,
+        max_lines=lines_to_ask_for(hole, snapshot.language, settings),
         session=snapshot.uri,
+        snippets=snippets,
     )
+
+
+def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
+    """How many lines may be missing: one between two pieces of a line, and by the syntax there."""
+    if hole.inside_line or settings.multiline == "never":
+        return 1
+    if settings.multiline == "always":
+        return settings.max_lines
+    before = hole.before[-_SYNTAX_CHARS:]
+    if len(before) < len(hole.before):
+        before = before.partition("\n")[2]
+    spot = spot_at(before, hole.after[:_SYNTAX_CHARS], language_of(language))
+    return 1 if spot in (Spot.STATEMENT, Spot.TEXT) else settings.max_lines
 
 
 def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:

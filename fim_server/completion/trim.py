@@ -11,20 +11,15 @@ _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
 
-def trim(text: str, before: str, after: str) -> str:
-    """The part of an answer worth showing; "" if there is none."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+def cut(text: str, before: str, after: str) -> str:
+    """The answer without an end that stands right of the cursor, or below it, already."""
     line_before = before.rpartition("\n")[2]
     line_after, _, following = after.partition("\n")
     if line_after.strip():
         text = without_overlap(text.partition("\n")[0], line_before, line_after)
     else:
         text = without_repeated_lines(text, following)
-    if not (line_after and _is_word(line_after[0])):
-        text = text.rstrip()
-    if not text.strip() or repeats_next_lines(line_before + text + line_after, following):
-        return ""
-    return text
+    return text if is_word(line_after[:1]) else text.rstrip()
 
 
 def without_overlap(text: str, line_before: str, line_after: str) -> str:
@@ -38,7 +33,7 @@ def without_overlap(text: str, line_before: str, line_after: str) -> str:
             if not text.endswith(rest[:size]):
                 continue
             kept = text[:-size]
-            splits_word = kept and _is_word(kept[-1]) and _is_word(rest[0])
+            splits_word = kept and is_word(kept[-1]) and is_word(rest[0])
             balance_with = unmatched_brackets(line_before + text + line_after)
             if not splits_word and (
                 unmatched_brackets(line_before + kept + line_after) <= balance_with
@@ -67,9 +62,19 @@ def repeats_next_lines(completed: str, following: str) -> bool:
     """
     ours = _stripped_lines(completed)
     theirs = _stripped_lines(_without_blank_start(following))[: len(ours)]
-    if any(_is_word(character) for character in completed):
+    if any(is_word(character) for character in completed):
         ours, theirs = [line.strip() for line in ours], [line.strip() for line in theirs]
     return ours == theirs
+
+
+def repeats_previous_lines(completed: str, preceding: str) -> bool:
+    """Whether the completed line(s) say, at the same depth, what those right before them say.
+
+    Lines of brackets alone do that in good code.
+    """
+    ours = [line for line in _stripped_lines(completed) if line]
+    theirs = [line for line in _stripped_lines(preceding) if line][-len(ours) :]
+    return ours == theirs and any(map(is_word, completed))
 
 
 def unmatched_brackets(line: str) -> int:
@@ -95,5 +100,6 @@ def _without_blank_start(text: str) -> str:
     return _BLANK_START.sub("", text)
 
 
-def _is_word(character: str) -> bool:
+def is_word(character: str) -> bool:
+    """Whether a character can be part of a name; "" cannot."""
     return character.isalnum() or character == "_"

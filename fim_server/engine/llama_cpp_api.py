@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.base import Completion, CompletionRequest
+from fim_server.backends.base import Completion, CompletionRequest, Snippet
 from fim_server.engine.bodies import read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.openai_api import MOST_TOKENS
@@ -20,13 +20,13 @@ DEFAULT_TEMPERATURE = 0.8
 
 
 async def infill(state: EngineState, http: Request) -> Response:
-    """`input_extra` is read and checked; the model's prompt has no place for it yet."""
+    """A request without anything to predict only warms a cache: it is answered at once, because the
+    extra context is read with the next hole."""
     body = await read_json(http)
     request, stops = read_request(body)
     fields = body.get("response_fields")
     generation = Generation(state, "llama_cpp", request, stops)
     if body.get("n_predict") == 0:
-        # A client that only warms a cache: the extra context is not part of the prompt.
         return JSONResponse(selected(_answer(state, generation, Completion(), None), fields))
     if body.get("stream"):
         return EventStream(state, _events(state, generation, fields))
@@ -59,6 +59,7 @@ def read_request(body: object) -> tuple[CompletionRequest, list[str]]:
         max_tokens=min(predict, MOST_TOKENS) if predict > 0 else MOST_TOKENS,
         temperature=max(0.0, default if (given := body.get("temperature")) is None else given),
         seed=max(0, body.get("seed") or 0),
+        snippets=tuple(Snippet(str(one.get("filename") or ""), one["text"]) for one in extra),
         session=f"llama.cpp/{body.get('id_slot') or 0}",
     )
     return request, read_stops(body.get("stop"))

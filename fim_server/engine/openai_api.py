@@ -72,7 +72,7 @@ def read_request(body: object) -> _Asked:
         "temperature": _given(body, "temperature", 1.0, int, float),
         "alternatives": _given(body, "n", 1, int),
         "seed": _given(body, "seed", 0, int),
-        "mode": _given(body, "mode", "self_speculation", str),
+        "mode": _given(body, "mode", "auto", str),
     }
     check_range("n", values["alternatives"], 1, MOST_ALTERNATIVES)
     if values["mode"] not in MODES:

@@ -15,9 +15,10 @@ from fim_server.backends.base import (
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    Snippet,
 )
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -40,8 +41,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "session": (str,),
     "speculative": (bool,),
+    "snippets": (list,),
 }
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}
 
 
 def request_to_json(request: CompletionRequest) -> dict[str, Any]:
@@ -59,11 +67,20 @@ def request_from_json(body: object) -> CompletionRequest:
             raise WireError(f"{name!r} is missing")
     for name, value in body.items():
         check_type(name, value, *_TYPES[name])
-    request = CompletionRequest(**body)
+    snippets = tuple(_snippet(one) for one in body.get("snippets", ()))
+    request = CompletionRequest(**{**body, "snippets": snippets})
     if request.mode not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {request.mode!r}")
     check_range("alternatives", request.alternatives, 1, MOST_ALTERNATIVES)
     return request
+
+
+def _snippet(value: object) -> Snippet:
+    if not isinstance(value, Mapping) or set(value) != {"path", "text"}:
+        raise WireError("'snippets' must be objects with 'path' and 'text'")
+    for name, one in value.items():
+        check_type(name, one, str)
+    return Snippet(**value)
 
 
 def check_type(name: str, value: object, *allowed: type) -> None:

@@ -52,8 +52,8 @@ class Cancelled(Exception):
 class InfillRequest:
     """A hole between `prefix` and `suffix`.
 
-    `mode` None is the model's best. `session` names the document whose keys may be reused (""
-    keeps nothing). `max_lines` ends the
+    `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
+    `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed.
     """
@@ -68,6 +68,7 @@ class InfillRequest:
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
+    snippets: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
@@ -219,8 +220,10 @@ class Infiller:
         if request.mode == NATIVE:
             return self.fim.plain(request.prefix, window // 2)
         total = max(window - PROMPT_OVERHEAD - request.max_tokens, window // 2)
-        budget = PromptBudget(total, suffix=total // 4, step=max(1, window // 8))
-        return self.fim(request.prefix, request.suffix, request.path, budget)
+        snippets = self.fim.snippets(request.snippets, total // 4)
+        rest = total - len(snippets)
+        budget = PromptBudget(rest, suffix=total // 4, step=max(1, window // 8))
+        return [*snippets, *self.fim(request.prefix, request.suffix, request.path, budget)]
 
     def pieces(self, ids: Sequence[int]) -> list[str | None]:
         """A hole's tokens as text for a person, None where there is still a mask."""

@@ -111,6 +111,23 @@ class FimPrompt:
             ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
         return ids
 
+    def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
+        """`<file> path <snippet> text` for each (path, text): what stands before the rest.
+
+        The first ones, whole, as long as they take no more than `limit` tokens together. Only this
+        project's own layout has a place for them; the others get none.
+        """
+        if self.layout is not OWN:
+            return []
+        ids: list[int] = []
+        mark = self.tokenizer.special.snippet
+        for path, text in snippets:
+            one = [*self.file_header(path), mark, *self.tokenizer.encode(text)]
+            if len(ids) + len(one) > limit:
+                break
+            ids += one
+        return ids
+
     def plain(self, prefix: str, limit: int) -> list[int]:
         """The prefix alone, at most `limit` tokens of it, as left-to-right text."""
         start = [] if self.bos is None else [self.bos]

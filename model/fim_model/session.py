@@ -31,12 +31,12 @@ class PromptCache:
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        new = torch.tensor(prompt[reused:])
-        positions = torch.arange(reused, len(prompt))
+        new = torch.tensor(prompt[reused:], device=self.model.device)
+        positions = torch.arange(reused, len(prompt), device=self.model.device)
         hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
         self.kv.advance(len(new))
         self.tokens = list(prompt)
-        return Reading(self.model.logits(hidden[0, -1:]), reused, len(new))
+        return Reading(self.model.logits(hidden[0, -1:]).cpu(), reused, len(new))
 
     def rewind(self, length: int) -> None:
         """Forget everything behind the first `length` tokens."""

@@ -234,6 +234,11 @@ class TriModeTransformer(nn.Module):
             x = layer(x, where, attention, cache, lora)
         return backbone.norm(x)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""
         return self.lm_head(hidden)

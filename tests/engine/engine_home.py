@@ -40,7 +40,10 @@ class EngineHome:
         before = {name: os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")}
         os.environ.update({name: self.environment[name] for name in before})
         try:
-            return engine_place(str(self.model))
+            place = engine_place(str(self.model))
+            # platformdirs looks elsewhere if it mistrusts the folder: that would be the user's own.
+            assert place.socket.is_relative_to(self.folder), place.socket
+            return place
         finally:
             for name, value in before.items():
                 if value is None:

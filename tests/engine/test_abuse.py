@@ -123,8 +123,7 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
     socket_path = shared_home.place.socket
-    for folder in (shared_home.folder, shared_home.folder / "run"):
-        folder.chmod(0o755)
+    folders = (shared_home.folder, shared_home.folder / "run", socket_path.parent)
     program = (
         "import socket, sys\n"
         "try: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
@@ -137,12 +136,15 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
         command = ["setpriv", *ids, python, "-c", program, str(socket_path)]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
-    assert as_nobody() == "refused", "the folder is closed"
-    socket_path.parent.chmod(0o755)
     try:
+        for folder in folders[:-1]:
+            folder.chmod(0o755)
+        assert as_nobody() == "refused", "the folder is closed"
+        socket_path.parent.chmod(0o755)
         assert as_nobody() == "refused", "and so is the socket itself"
     finally:
-        socket_path.parent.chmod(0o700)
+        for folder in folders:
+            folder.chmod(0o700)
 
 
 @pytest.fixture

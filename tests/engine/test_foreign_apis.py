@@ -156,6 +156,8 @@ def test_llama_vims_completion(engine: httpx2.Client) -> None:
             "prefix": "def add(first, second):\n    return ",
             "suffix": "\n\nclass Counter:\n",
             "max_tokens": 12,
+            "mode": "self_speculation",
+            "snippets": [{"path": "other.py", "text": "x = 1\n"}],
         },
     ).json()
     assert answer["content"] == native["items"][0]["text"] != ""

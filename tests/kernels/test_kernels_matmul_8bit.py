@@ -1,11 +1,15 @@
 """8-bit weights: the quantiser's error bound, and the kernel against the dequantised product."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from fim_kernels.matmul_8bit import Weight8Bit, matmul_8bit, quantise
-from fim_kernels.matmul_8bit_triton import matmul_8bit_triton
 from kernel_checks import assert_close, normal, rows_padded
 from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton has no wheel for this system")
+matmul_8bit_triton = import_module("fim_kernels.matmul_8bit_triton").matmul_8bit_triton
 
 CPU = torch.device("cpu")
 STORAGES = [torch.int8, torch.float8_e4m3fn]

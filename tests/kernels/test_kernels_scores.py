@@ -1,11 +1,17 @@
 """Scores of logits, and of a vocabulary projection whose logits are never written."""
 
+from importlib import import_module
+from typing import Any
+
 import pytest
 import torch
 from fim_kernels.lm_head import FUSED_ROWS, score_head
 from fim_kernels.token_scores import FullScores, score_all, score_all_reference, score_tokens
 from kernel_checks import NAN, assert_close, normal, rows_padded
 from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton has no wheel for this system")
+TileStatistics = import_module("fim_kernels.token_scores_triton").TileStatistics
 
 FIELDS = ("confidence", "entropy", "margin", "log_sum_exp")
 
@@ -81,6 +87,23 @@ def test_head_of_selected_rows(device: torch.device) -> None:
     assert_scores(picked, hidden[[5, 2, 1]].double() @ weight.double().T, 2e-5)
     for part in parts:
         assert not part[[1, 3]].any()
+
+
+def test_a_skipped_row_is_not_read(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-1 must not be taken for an address: what lies before the first row is NaN here."""
+    buffer = normal(4, 64, seed=4, dtype=torch.float32, device=device)
+    buffer[0] = NAN
+    weight = normal(30, 64, seed=5, dtype=torch.float32, device=device)
+    scratch: list[Any] = []
+    combine = TileStatistics.combine
+
+    def watched(self: Any, *args: Any) -> FullScores:
+        scratch.append(self)
+        return combine(self, *args)
+
+    monkeypatch.setattr(TileStatistics, "combine", watched)
+    score_head(buffer[1:], weight, torch.tensor([2, -1], device=device))
+    assert scratch[0].stats.isfinite().all()
 
 
 def test_head_of_more_rows_than_are_fused(device: torch.device) -> None:

@@ -89,7 +89,7 @@ def naive_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) 
 
 
 HEADS = [(1, 1), (4, 4), (4, 2), (6, 1)]
-WIDTHS = [(1, 1), (1, 9), (5, 5), (5, 12)]
+WIDTHS = [(1, 1), (1, 9), (2, 2), (2, 6), (5, 5), (5, 12)]
 
 
 @pytest.mark.parametrize(("heads", "groups"), HEADS)

@@ -136,7 +136,7 @@ def test_older_configs_mean_what_they_mean_to_transformers(tmp_path: Path) -> No
 def test_a_model_stays_within_its_sliding_window(tmp_path: Path) -> None:
     checkpoint(tmp_path, "Mistral", mistral_tokenizer(), {"sliding_window": 420})
     infiller = Infiller.load(tmp_path)
-    assert infiller._cache("").kv.capacity <= 420
+    assert infiller._new_cache().kv.capacity <= 420
     assert len(infiller.prompt(InfillRequest("x = 1\n" * 300, "y\n" * 300))) < 420 - 256
     checkpoint(tmp_path, "Mistral", mistral_tokenizer(), {"sliding_window": 100})
     with pytest.raises(CheckpointError, match="sliding window of 100 tokens leaves no room"):

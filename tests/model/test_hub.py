@@ -235,11 +235,13 @@ def test_a_second_time_nothing_is_fetched_again_and_offline_works(tmp_path: Path
 
 
 def test_a_broken_connection_is_taken_up_where_it_stopped(tmp_path: Path, hub: Hub) -> None:
-    hub.cut, hub.cuts = 20_000, 2
+    """The client writes in pieces of 10 MiB: what it had written by then is not sent again."""
+    nld_checkpoint(hub.folder, vocab_size=2**17)
+    hub.cut, hub.cuts = 11 * 2**20, 1
     assert len(run(tmp_path, hub.port)["files"]) == 7
     assert hub.cuts == 0
-    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
-        assert hub.fetched[name] == hub.files()[name].stat().st_size, "bytes were fetched twice"
+    size = sum(path.stat().st_size for name, path in hub.files().items() if name in hub.fetched)
+    assert size < sum(hub.fetched.values()) <= size + 2**20
 
 
 def test_after_a_failed_download_whole_files_are_kept(tmp_path: Path, hub: Hub) -> None:

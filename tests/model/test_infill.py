@@ -13,11 +13,12 @@ import pytest
 import torch
 from fim_model.checkpoint import CheckpointError, save_checkpoint
 from fim_model.decoding.auto import AUTO, ModeChoice
-from fim_model.decoding.core import ForwardKind, Step
-from fim_model.decoding.modes import MODES, NATIVE
+from fim_model.decoding.core import ForwardKind, Step, StopRule
+from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.native import LengthCalibration
+from fim_model.decoding.reference import autoregressive, causal_logits
 from fim_model.infill import (
     MOST_TOKENS,
-    SESSIONS,
     Cancelled,
     Infiller,
     InfillRequest,
@@ -176,6 +177,18 @@ def test_alternatives_come_in_the_order_of_their_first_token(infiller: Infiller)
     assert len(odds) >= 4
 
 
+@pytest.mark.parametrize("mode", ["ar", "self_speculation", "quadratic_speculation"])
+def test_each_alternative_is_what_follows_its_first_token(infiller: Infiller, mode: str) -> None:
+    """As if it were the only one: nothing of the ones before is left in the cache."""
+    asked = request(mode=mode, alternatives=3)
+    prompt = infiller.prompt(asked)
+    first = causal_logits(infiller.model, prompt)[-1].topk(3).indices.tolist()
+    stop = StopRule(infiller.tokenizer.special.eom, asked.max_tokens - 1)
+    for token, item in zip(first, infiller.infill(asked).items, strict=True):
+        rest, _ = autoregressive(infiller.model, [*prompt, token], stop)
+        assert item.text == infiller.tokenizer.decode([token, *rest])
+
+
 def test_a_repeated_alternative_keeps_its_first_place(
     infiller: Infiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +280,8 @@ def test_max_lines_ends_the_hole(
     assert cut.items[0].text == first_lines(free.items[0].text, lines)
     assert cut.items[0].text.lstrip().count("\n") <= lines - 1
     assert cut.forwards < free.forwards
-    assert cut.tokens < free.tokens
+    if mode != "diffusion":
+        assert cut.tokens == 1 + 3 * lines  # a blank line, and three tokens for each with ink
 
 
 def test_blank_lines_alone_are_no_lines(
@@ -335,7 +349,9 @@ def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
     def ask(name: str) -> int:
         return infiller.infill(request(session=name, max_tokens=1)).reused_tokens
 
-    names = [f"{number}.py" for number in range(SESSIONS)]
+    names = [f"{number}.py" for number in range(5)]
+    ask(names[0])
+    infiller.sessions.budget_bytes = len(names) * infiller.sessions.bytes
     for name in names:
         ask(name)
     assert ask(names[0]) > 0  # now the most recent one
@@ -386,22 +402,19 @@ def test_a_finished_answer_is_given_even_if_it_is_late(infiller: Infiller) -> No
 # Native infilling.
 
 
-@pytest.mark.parametrize(("echoed", "left"), [("", 1), ("x", 1), ("xx", 0)])
+@pytest.mark.parametrize(("echoed", "left"), [("", 6), ("x", 6), ("xx", 4), ("xxxxxxxx", 1)])
 def test_native_infilling_does_not_echo_the_suffix(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, echoed: str, left: int
 ) -> None:
     """A model that writes x everywhere: an end that repeats two tokens of the suffix goes."""
-    ever = Infiller(likely(model, tiny_tokenizer.encode("x")[0], 8.0), tiny_tokenizer)
     assert len(tiny_tokenizer.encode("xx")) == 2
-    result = ever.infill(request(mode=NATIVE, prefix="y = ", suffix=echoed + "\n", max_tokens=6))
-    text = result.items[0].text
-    assert set(text) == {"x"}
-    untrimmed = ever.infill(request(mode=NATIVE, prefix="y = ", suffix="\n", max_tokens=6))
-    assert result.tokens == len(text)
-    if left:
-        assert text == untrimmed.items[0].text
-    else:
-        assert len(text) == max(1, len(untrimmed.items[0].text) - 2)
+    even = likely(model, tiny_tokenizer.encode("x")[0], 8.0)
+    six = ModeOptions(lengths=LengthCalibration({1: 1.0, 6: 0.01}))
+    result = Infiller(even, tiny_tokenizer, six).infill(
+        request(mode=NATIVE, prefix="y = ", suffix=echoed + "\n", max_tokens=6)
+    )
+    assert result.items[0].text == "x" * left
+    assert result.tokens == left
 
 
 def test_native_infilling_tries_several_lengths(infiller: Infiller) -> None:

@@ -136,18 +136,37 @@ def test_ar_equals_the_reference(tiny: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
-def test_linear_speculation_equals_the_reference(tiny: Any, kind: str) -> None:
-    """The number of forwards too, which the equality with AR says nothing about."""
+def test_speculation_equals_the_reference(tiny: Any, kind: str) -> None:
+    """The number of forwards too: the equality with AR says nothing about what a draft is worth."""
     rng = Random(2)
     model = make(tiny, kind, 30)
     for _ in range(4):
         case = random_case(rng, model.config.vocab_size)
-        # The fast path cuts a draft at its end-of-middle; without one the rounds are the same.
-        case = Case(case.prompt, StopRule(NO_EOM, case.stop.max_tokens), case.block_size)
+        prompt, stop, size = case.prompt, case.stop, case.block_size
         found = fill(model, case, "self_speculation")
         assert (found.tokens, found.forwards) == reference.self_speculation(
-            model, case.prompt, case.stop, case.block_size
+            model, prompt, stop, size
         )
+        found = fill(model, case, "quadratic_speculation", ModeOptions(width_budget=30))
+        assert (found.tokens, found.forwards) == reference.quadratic_speculation(
+            model, prompt, stop, masks_within(30, size)
+        )
+
+
+def test_what_is_drafted_behind_an_end_is_not_verified(tiny: Any) -> None:
+    """A verification is as wide as the seed and the draft up to its first end."""
+    cut = 0
+    for seed, kind in enumerate(MODEL_KINDS, 80):
+        model = make(tiny, kind, seed)
+        free = fill(model, Case([3, 1, 4], StopRule(NO_EOM, 12), 8), "self_speculation")
+        eom = free.steps[0].hole[3]  # drafted in the first block
+        steps = fill(model, Case([3, 1, 4], StopRule(eom, 12), 8), "self_speculation").steps
+        for draft, verify in zip(steps[::2], steps[1::2], strict=True):
+            drafted = draft.hole[-7:]
+            wanted = drafted.index(eom) + 1 if eom in drafted else 7
+            assert verify.width == 1 + wanted
+            cut += wanted < 7
+    assert cut > 3
 
 
 RULES: list[CommitRule] = [
@@ -174,6 +193,28 @@ def test_diffusion_equals_the_reference(tiny: Any, rule: CommitRule) -> None:
             drafts = [step for step in found.steps if step.kind is ForwardKind.DRAFT]
             several += sum(len(step.committed) > 1 for step in drafts)
     assert several > 5  # the rule did commit in parallel
+
+
+@pytest.mark.parametrize("rule", RULES[:3], ids=repr)
+def test_diffusion_ends_at_an_end_within_a_block(tiny: Any, rule: CommitRule) -> None:
+    """The end is a token that is known to come: with masks behind it, they are left as they are."""
+    left_alone = 0
+    for seed, kind in enumerate(MODEL_KINDS, 70):
+        model = make(tiny, kind, seed)
+        options = ModeOptions(rule=rule)
+        free = fill(model, Case([3, 1, 4], StopRule(NO_EOM, 24), 8), "diffusion", options)
+        for place in (1, 4, 10):
+            eom = free.tokens[place]
+            case = Case([3, 1, 4], StopRule(eom, 24), 8)
+            found = fill(model, case, "diffusion", options)
+            assert (found.tokens, found.forwards) == reference.diffusion(
+                model, case.prompt, case.stop, rule, 8
+            )
+            assert found.finish == "eom"
+            assert found.tokens.index(eom) == len(found.tokens) - 1
+            last = found.steps[-1].hole if found.steps else ()
+            left_alone += model.config.mask_token_id in last[len(found.tokens) :]
+    assert left_alone >= 2
 
 
 def test_diffusion_differs_from_ar(tiny: Any) -> None:

@@ -187,10 +187,10 @@ def test_it_fills_holes_within_a_sane_window(folder: Path) -> None:
     result = infiller.infill(request)
     assert result.mode == "self_speculation"
     assert result.items[0].text == infiller.infill(request).items[0].text
-    assert infiller._cache("").kv.capacity < 2 * WINDOW
+    assert infiller._new_cache().kv.capacity < 2 * WINDOW
     small = Infiller.load(folder, window=128)
     assert len(small.prompt(InfillRequest("x = 1\n" * 500, "y = 2\n" * 500))) <= 128
-    assert small._cache("").kv.capacity < 600
+    assert small._new_cache().kv.capacity < 600
 
 
 def test_the_prompt_is_the_one_that_the_table_says(folder: Path) -> None:

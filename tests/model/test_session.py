@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fim_model.decoding.reference import causal_logits
-from fim_model.session import PromptCache, common_prefix
+from fim_model.session import PromptCache, SessionStore, common_prefix
 from fim_model.transformer import Attention
 
 
@@ -92,3 +92,49 @@ def test_the_cache_has_the_dtype_of_the_model(tiny: Any) -> None:
 )
 def test_common_prefix(a: list[int], b: list[int], length: int) -> None:
     assert common_prefix(a, b) == length
+
+
+# The store of all documents' caches.
+
+
+def store(tiny: Any, documents: int) -> SessionStore:
+    model = tiny.model()
+    made = SessionStore(lambda: PromptCache(model, capacity=8))
+    made.take("first")
+    made.budget_bytes = documents * made.bytes
+    made.forget("first")
+    return made
+
+
+def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> None:
+    sessions = store(tiny, 4)
+    sessions.take("a").read([1, 2, 3])
+    sessions.take("").read([4, 5])
+    assert sessions.take("a").tokens == [1, 2, 3]
+    assert sessions.take("b").tokens == []
+    assert sessions.take("").tokens == []
+    sessions.forget("a")
+    sessions.forget("never seen")
+    assert sessions.take("a").tokens == []
+
+
+def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
+    sessions = store(tiny, 2)
+    a, b = sessions.take("a"), sessions.take("b")
+    a.read([1, 2, 3])
+    b.read([4])
+    assert sessions.take("a") is a  # b is the oldest now
+    c = sessions.take("c")
+    assert c is b
+    assert (c.tokens, c.kv.length) == ([], 0)
+    assert (len(sessions), sessions.evicted) == (2, 1)
+    assert sessions.take("a").tokens == [1, 2, 3]
+    assert sessions.bytes == sessions.budget_bytes
+
+
+def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
+    sessions = store(tiny, 0)
+    sessions.take("a").read([1, 2])
+    assert sessions.take("a").tokens == [1, 2]
+    assert sessions.take("b").tokens == []
+    assert len(sessions) == 1

@@ -25,6 +25,7 @@ class RawClient:
         self.process = process
         self.notifications: list[Json] = []
         self.answers: dict[Any, Json] = {}
+        self.replies: dict[str, Any] = {}
         self.stderr = ""
         self._ids = itertools.count(1)
         self._open = True
@@ -71,6 +72,16 @@ class RawClient:
 
         await self._until(lambda: len(found()) >= count)
         return found()
+
+    async def progress_end(self) -> Json:
+        """The value that ends the work-done progress."""
+
+        def end() -> list[Json]:
+            values = [one["params"]["value"] for one in self.notifications if "$/" in one["method"]]
+            return [value for value in values if value.get("kind") == "end"]
+
+        await self._until(end)
+        return end()[0]
 
     async def initialize(self, options: object = None, **capabilities: object) -> Json:
         result = await self.ask(
@@ -149,12 +160,13 @@ class RawClient:
     def _keep(self, message: Json) -> None:
         if "method" not in message:
             number = message["id"]
-            assert number is None or number not in self.answers, "exactly one answer per request"
+            assert number is None or number not in self.answers, f"answered twice: {message}"
             self.answers[message["id"]] = message
         else:
             self.notifications.append(message)
             if "id" in message:
-                self.send({"id": message["id"], "result": None})
+                reply = self.replies.get(message["method"])
+                self.send({"id": message["id"], "result": reply})
 
     async def _read_stderr(self) -> None:
         assert self.process.stderr is not None

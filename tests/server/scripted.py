@@ -5,6 +5,7 @@ Run as a program it is the real language server on stdio with this backend:
 
     #say TEXT       answer TEXT, with the characters "\\n" as a line end; variants get " 2", " 3" …
     #wait           answer nothing until the request is cancelled
+    #around         answer the text on both sides, as Python writes it
     #fail TEXT      raise BackendError(TEXT)
     #crash TEXT     raise ValueError(TEXT): a mistake of the backend
 
@@ -61,6 +62,9 @@ class ScriptedBackend:
             raise BackendError(text)
         if command == "crash":
             raise ValueError(text)
+        if command == "around":
+            text = f"{request.prefix!r} {request.suffix!r}"
+            return Completion([CompletionItem(text, 0.5)], None)
         said = text.replace("\\n", "\n") if command == "say" else f"[{len(self.asked)}]"
         variants = [said, *(f"{said} {n}" for n in range(2, request.alternatives + 1))]
         stats = CompletionStats(request.mode, 3, 6, 2.0, 10, 0, 1.0)

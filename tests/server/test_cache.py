@@ -12,10 +12,11 @@ from fim_server.backends.base import Completion, CompletionItem, CompletionReque
 from fim_server.completion.cache import DOCUMENTS, SUGGESTIONS, SuggestionCache
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.debounce import LONGEST_WAIT_SECONDS, Debounce
-from fim_server.completion.hole import Hole, hole_after_accepting, hole_at
+from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
 
+WIDE = Settings(prefix_chars=1000, suffix_chars=1000)
 URI = "file:///a.py"
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
 INVOKED = lsp.InlineCompletionTriggerKind.Invoked
@@ -32,8 +33,11 @@ def found(cache: SuggestionCache, before: str, after: str = "\n", asked: int = 1
 def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x = "), ["foo(1)\n  bar", "fob"], 2)
-    assert found(cache, "x = ") == ["foo(1)\n  bar", "fob"]
-    assert found(cache, "x = f") == ["oo(1)\n  bar", "ob"]
+    assert found(cache, "x = ", asked=2) == ["foo(1)\n  bar", "fob"]
+    assert found(cache, "x = ") == ["foo(1)\n  bar"], "as many as asked for"
+    assert found(cache, "x = f") == ["oo(1)\n  bar"]
+    assert found(cache, "x = fo") == ["o(1)\n  bar"]
+    assert found(cache, "x = fob") is None, "all of the second one"
     assert found(cache, "x = foo") == ["(1)\n  bar"]
     assert found(cache, "x = foo(1)\n  ") == ["bar"]
 
@@ -102,13 +106,13 @@ def test_the_hole_after_accepting_is_the_one_the_editor_will_ask_about(line_end:
     assert snapshot is not None
     cursor = lsp.Position(1, len("    x𝒳 = ") + 1)
     for text in ("1", "(\n        2\n    )"):
-        now = hole_at(snapshot, cursor, 1000, 1000)
-        later, predicted = hole_after_accepting(snapshot, now, text, 1000, 1000)
+        now = budgeted_hole(snapshot, cursor, WIDE)
+        later, predicted = hole_after_accepting(snapshot, now, text, WIDE)
         store.open(URI, "python", 2, before + text.replace("\n", line_end) + after)
         real = store.snapshot(URI)
         assert real is not None
         assert later.lines == real.lines
-        assert hole_at(real, predicted.position, 1000, 1000) == predicted
+        assert budgeted_hole(real, predicted.position, WIDE) == predicted
         assert predicted.before.endswith("x𝒳 = " + text)
 
 

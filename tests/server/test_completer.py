@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
-from fim_server.backends.base import BackendError, Completion, CompletionRequest
+from fim_server.backends.base import BackendError, Completion, CompletionRequest, Snippet
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.silence import Silence
+from fim_server.context.workspace import Workspace
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
+
+pytestmark = pytest.mark.timeout(60)  # an answer that never comes must fail soon
 
 URI = "file:///a.py"
 INVOKED = lsp.InlineCompletionTriggerKind.Invoked
@@ -180,7 +184,7 @@ async def test_errors_of_the_backend_are_named_and_the_next_request_works(
 
 async def test_blank_answers_and_repetitions_are_not_shown() -> None:
     desk = await Desk("#say  \\n\n").started()
-    assert (await desk.ask()).silence is Silence.NOTHING_LEFT_AFTER_TRIMMING
+    assert (await desk.ask()).silence is Silence.BLANK
 
     class Mute(ScriptedBackend):
         async def complete(self, request: CompletionRequest) -> Completion:
@@ -203,7 +207,7 @@ async def test_every_answer_is_logged_with_reason_and_time_and_no_code(
     assert len(lines) == 3
     assert lines[0].startswith("inline completion: nothing (loading), ")
     assert lines[1].startswith("inline completion: 1 items, ")
-    assert lines[1].endswith("(self_speculation, 3 forwards, 6 tokens)")
+    assert lines[1].endswith(f"({Settings().mode}, 3 forwards, 6 tokens)")
     assert lines[2].startswith("inline completion: nothing (stale), ")
     assert "secret" not in caplog.text
     assert "hidden" not in caplog.text
@@ -213,3 +217,77 @@ async def test_close_releases_the_backend() -> None:
     desk = await Desk("").started()
     await desk.completer.close()
     assert desk.backend.closed
+
+
+async def test_a_disabled_language_and_an_excluded_document_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "fim_server")
+    desk = await Desk("#say x").started()
+    (tmp_path / ".gitignore").write_text("*_pb2.py")
+    secret, generated = (tmp_path / name for name in (".env", "a_pb2.py"))
+    desk.write("#say x", secret.as_uri())
+    desk.write("#say x", generated.as_uri())
+    settings = Settings()
+    desk.completer.configure(settings, Workspace([tmp_path], settings))
+    assert (await desk.ask(uri=secret.as_uri())).silence is Silence.EXCLUDED
+    assert "nothing (excluded: its name is that of a file with secrets (*.env))" in caplog.text
+    answer = await desk.ask(uri=generated.as_uri())
+    assert (answer.silence, answer.detail) == (Silence.EXCLUDED, ".gitignore: *_pb2.py")
+    settings = Settings(gitignore=False, disabled_languages=("python",))
+    desk.completer.configure(settings, Workspace([tmp_path], settings))
+    assert (await desk.ask(uri=generated.as_uri())).silence is Silence.LANGUAGE_DISABLED
+    settings = Settings(gitignore=False)
+    desk.completer.configure(settings, Workspace([tmp_path], settings))
+    assert texts(await desk.ask(uri=generated.as_uri())) == ["x"]
+    assert len(desk.backend.asked) == 1
+
+
+async def test_the_confidence_gate_is_a_setting() -> None:
+    desk = await Desk("#say x").started()
+    desk.completer.configure(Settings(min_confidence=0.6), Workspace())
+    assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
+
+
+async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: Path) -> None:
+    desk = await Desk("").started()
+    desk.write("def area(radius): ...\n", (tmp_path / "shapes.py").as_uri())
+    main = (tmp_path / "main.py").as_uri()
+    desk.write("area(", main)
+    await desk.ask(uri=main)
+    assert desk.backend.asked[-1].snippets == ()
+    settings = Settings(snippets=2, snippet_chars=100, prefix_chars=16, suffix_chars=30)
+    desk.completer.configure(settings, Workspace([tmp_path], settings))
+    await desk.ask(uri=main)
+    shown = desk.backend.asked[-1]
+    assert shown.snippets == (Snippet("shapes.py", "def area(radius): ..."),)
+    desk.write("x" * 500, main)
+    await desk.ask(uri=main)
+    request = desk.backend.asked[-1]
+    assert 16 < len(request.prefix) <= 16 + 30, "what the suffix leaves is the prefix's"
+    tight = Settings(snippets=2, snippet_chars=10)
+    desk.completer.configure(tight, Workspace([tmp_path], tight))
+    await desk.ask(uri=main)
+    assert desk.backend.asked[-1].snippets == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "multiline", "lines"),
+    [
+        ("def f():", "\n", "auto", 8),
+        ("def f():\n    ", "\n", "auto", 8),
+        ("x = ", "\n", "auto", 1),
+        ("# note", "\n", "auto", 1),
+        ("x = ", "\n", "always", 8),
+        ("def f():", "\n", "never", 1),
+        ("f(", ")", "always", 1),
+    ],
+)
+async def test_one_line_or_a_block_by_the_syntax(
+    before: str, after: str, multiline: str, lines: int
+) -> None:
+    desk = await Desk(before + after).started()
+    desk.completer.configure(Settings(multiline=multiline), Workspace())  # type: ignore[arg-type]
+    place = lsp.Position(before.count("\n"), len(before.rpartition("\n")[2]))
+    await desk.completer.complete(URI, place, AUTOMATIC)
+    assert desk.backend.asked[-1].max_lines == lines

@@ -55,7 +55,7 @@ class Forwards:
 
 async def worker_is_idle(backend: InProcessBackend) -> None:
     """Wait until the worker has done all that was given to it before."""
-    await asyncio.get_running_loop().run_in_executor(backend._worker, lambda: None)
+    await asyncio.get_running_loop().run_in_executor(backend.scheduler.worker, lambda: None)
 
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
@@ -108,7 +108,7 @@ async def test_the_newer_request_of_a_session_wins(backend: InProcessBackend) ->
     forwards = Forwards(backend, hold_at=3)
     older = asyncio.create_task(backend.complete(REQUEST))
     await forwards.held.wait()
-    newer = asyncio.create_task(backend.complete(REQUEST))
+    newer = asyncio.create_task(backend.complete(dataclasses.replace(REQUEST, max_tokens=39)))
     await asyncio.sleep(0)
     forwards.go_on.set()
     assert await older == Completion()

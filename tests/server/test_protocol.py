@@ -32,12 +32,17 @@ def test_importing_the_server_imports_no_torch() -> None:
 
 async def test_what_is_advertised() -> None:
     async with raw_client() as client:
-        capabilities = (await client.initialize())["capabilities"]
+        notebooks = {"synchronization": {}}
+        result = await client.initialize(notebookDocument=notebooks)
+        capabilities = result["capabilities"]
         assert capabilities["inlineCompletionProvider"] == {}
         assert capabilities["textDocumentSync"]["change"] == 2, "incremental"
         assert capabilities["textDocumentSync"]["openClose"] is True
         commands = capabilities["executeCommandProvider"]["commands"]
-        assert commands == [], "a command is global in VS Code: two servers would collide"
+        [accept] = commands
+        assert accept.startswith("fim-server.accept.")
+        assert capabilities["notebookDocumentSync"]["notebookSelector"] == [{"notebook": "*"}]
+        assert capabilities["workspace"]["workspaceFolders"]["changeNotifications"] is True
         assert await client.leave() == 0
 
 
@@ -104,16 +109,16 @@ async def test_items_are_plain_text_with_an_empty_range_at_the_cursor() -> None:
     async with raw_client() as client:
         await ready(client, "#say a:\\n  b\\n\r\n")
         cursor = {"line": 0, "character": 14}
-        assert await client.ask(INLINE, inline_params(URI, 0, 14)) == {
-            "items": [{"insertText": "a:\r\n  b", "range": {"start": cursor, "end": cursor}}]
-        }
+        [item] = (await client.ask(INLINE, inline_params(URI, 0, 14)))["items"]
+        assert item.pop("command")["title"] == "Accept"
+        assert item == {"insertText": "a:\r\n  b", "range": {"start": cursor, "end": cursor}}
 
 
 async def test_invoked_gives_as_many_alternatives_as_set() -> None:
     async with raw_client() as client:
         await ready(client, "#say x", alternatives=2)
-        assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
         assert await client.complete(URI, 0, 6, kind=2) == ["x"]
+        assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
 
 
 MALFORMED: list[Any] = [

@@ -174,14 +174,19 @@ class DecodingCore:
     ) -> Tensor:
         """Hidden states `[T, D]` of tokens `[T]` placed behind what the cache keeps.
 
-        positions: int64 `[T]`; None for one after the other.
+        positions: int64 `[T]`; None for one after the other. Inputs come from the CPU, where the
+        canvas is; hidden states stay on the model's device.
         """
         self.forwards += 1
         if positions is None:
             positions = torch.arange(self.cache.length, self.cache.length + len(tokens))
-        return self.model(tokens[None], positions[None], attention, self.cache, lora)[0]
+        device = self.model.device
+        if isinstance(attention, Tensor):
+            attention = attention.to(device)
+        ids, places = tokens[None].to(device), positions[None].to(device)
+        return self.model(ids, places, attention, self.cache, lora)[0]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """`[T, V]` of hidden states `[T, D]`: only for rows that somebody reads."""
-        return self.model.logits(hidden)
+        """`[T, V]` on the CPU, of hidden states `[T, D]`: only for rows that somebody reads."""
+        return self.model.logits(hidden).cpu()

@@ -32,12 +32,12 @@ class ModeOptions:
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     "ar": lambda core, options: autoregressive(core),
-    "lookup": lambda core, options: lookup(core),
     "diffusion": lambda core, options: diffusion(core, options.rule),
     "self_speculation": lambda core, options: self_speculation(core),
     "quadratic_speculation": lambda core, options: quadratic_speculation(
         core, options.width_budget
     ),
+    "lookup": lambda core, options: lookup(core),
 }
 
 NATIVE = "native"

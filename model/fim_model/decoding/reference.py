@@ -95,19 +95,43 @@ def diffusion(
 def self_speculation(
     model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, size: int
 ) -> Hole:
-    mask, forwards = model.config.mask_id, 1
+    masks, forwards = [model.config.mask_id] * (size - 1), 1
     hole = [_best(causal_logits(model, prompt)[-1])]
     while not ended(hole, stop):
-        past = [*prompt, *hole]
-        draft = block_logits(model, past[:-1], [past[-1], *[mask] * (size - 1)])[1:].argmax(-1)
-        drafted: list[int] = draft.tolist()
-        agreed = [_best(row) for row in causal_logits(model, [*past, *drafted])[len(past) - 1 :]]
+        past = [*prompt, *hole[:-1]]
+        drafted = block_logits(model, past, [hole[-1], *masks])[1:].argmax(-1).tolist()
+        _verify(model, prompt, hole, drafted, stop)
         forwards += 2
-        for token, guess in zip(agreed, [*drafted, None], strict=True):
-            hole.append(token)
-            if ended(hole, stop) or token != guess:
-                break
     return hole, forwards
+
+
+def quadratic_speculation(
+    model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, masks: int
+) -> Hole:
+    drafted: list[int] = []
+    hole, forwards = [_best(causal_logits(model, prompt)[-1])], 1
+    while not ended(hole, stop):
+        _verify(model, prompt, hole, drafted, stop)
+        forwards += 1
+        # Made together with the verification: it does not know the token that this one chose.
+        block = [model.config.mask_id] * masks
+        drafted = block_logits(model, [*prompt, *hole[:-1]], block)[1:].argmax(-1).tolist()
+    return hole, forwards
+
+
+def _verify(
+    model: TriModeTransformer,
+    prompt: Sequence[int],
+    hole: list[int],
+    drafted: list[int],
+    stop: StopRule,
+) -> None:
+    """Append what the causal model says, up to the first token that was not drafted."""
+    rows = causal_logits(model, [*prompt, *hole, *drafted])[len(prompt) + len(hole) - 1 :]
+    for row, guess in zip(rows, [*drafted, None], strict=True):
+        hole.append(_best(row))
+        if ended(hole, stop) or hole[-1] != guess:
+            break
 
 
 def ended(hole: Sequence[int], stop: StopRule) -> bool:

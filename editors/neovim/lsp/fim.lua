@@ -1,0 +1,24 @@
+-- The language server, for |vim.lsp.enable()|. One process serves every folder: it holds a model.
+---@type vim.lsp.Config
+return {
+  cmd = { 'fim-server', 'lsp' },
+  root_markers = { '.git' },
+  reuse_client = function(client, config)
+    return client.name == config.name
+  end,
+  handlers = {
+    ['fim/nextEdit'] = function(_, params, ctx)
+      require('fim.next_edit').receive(params, ctx.client_id)
+    end,
+    ['didChangeStatus'] = function(_, params)
+      require('fim.status').server_says(params)
+    end,
+    ['window/showMessage'] = function(err, params, ctx)
+      require('fim.status').server_message(params)
+      return vim.lsp.handlers['window/showMessage'](err, params, ctx)
+    end,
+  },
+  on_exit = function(code, signal)
+    require('fim.restart').after_exit(code, signal)
+  end,
+}

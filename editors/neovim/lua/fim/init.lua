@@ -1,0 +1,127 @@
+-- The plugin's interface: `setup` and one function for each thing a key can do.
+
+local buffers = require('fim.buffers')
+local config = require('fim.config')
+local next_edit = require('fim.next_edit')
+local suggestions = require('fim.suggestion')
+
+local M = {}
+
+--- Take over options, start the server in every file, set the keys that were asked for.
+---@param options? table see fim.config
+function M.setup(options)
+  for _, problem in ipairs(config.set(options)) do
+    vim.notify('fim: ' .. problem, vim.log.levels.ERROR)
+  end
+  local chosen = config.get()
+  local name = config.client_name()
+  if name ~= 'fim' then
+    vim.lsp.config(name, vim.deepcopy(vim.lsp.config.fim))
+  end
+  vim.lsp.config(name, { cmd = chosen.cmd, init_options = next(chosen.server) and chosen.server or nil })
+  vim.lsp.enable(name)
+  require('fim.keys').set(chosen.keys)
+end
+
+---@param cut fun(text: string): string
+local function accept(cut)
+  local current = buffers.get()
+  return current ~= nil and current:accept(cut)
+end
+
+--- Accept the whole suggestion. Like its kin it returns false where there is none, for a fallback.
+---@return boolean accepted
+function M.accept()
+  return accept(function(text)
+    return text
+  end)
+end
+
+---@return boolean accepted
+function M.accept_word()
+  return accept(suggestions.first_word)
+end
+
+---@return boolean accepted
+function M.accept_line()
+  return accept(suggestions.first_line)
+end
+
+--- Show the next alternative.
+---@return boolean whether there is a suggestion
+function M.next()
+  local current = buffers.get()
+  return current ~= nil and current:cycle(1)
+end
+
+--- Show the alternative before.
+---@return boolean whether there is a suggestion
+function M.previous()
+  local current = buffers.get()
+  return current ~= nil and current:cycle(-1)
+end
+
+--- Take away the suggestion, or the next edit that is shown.
+---@return boolean whether there was one
+function M.dismiss()
+  local current = buffers.get()
+  return (current ~= nil and current:dismiss()) or next_edit.dismiss()
+end
+
+--- Ask for a suggestion now, with alternatives.
+function M.trigger()
+  local current = buffers.get()
+  if current then
+    current:trigger()
+  end
+end
+
+--- Switch suggestions on or off: everywhere, or in one buffer.
+---@param bufnr? integer
+---@return boolean enabled
+function M.toggle(bufnr)
+  local scope = bufnr and vim.b[bufnr] or vim.g
+  scope.fim_enabled = scope.fim_enabled == false
+  local current = buffers.get()
+  if current then
+    current:on_typed()
+  end
+  return scope.fim_enabled
+end
+
+--- Go to the next edit, or apply it when the cursor is there.
+---@return boolean whether there is one
+function M.next_edit()
+  return next_edit.accept()
+end
+
+--- What `<Tab>` may mean, in this order: a next edit, ghost text, a snippet's next place, the menu's
+--- next entry, and at last what it meant before. For a mapping with `expr = true`.
+---@param fallback? fun(): string the keys for the last case
+---@return string keys
+function M.tab(fallback)
+  local current = buffers.get()
+  if next_edit.visible() and not (current and current.visible) and next_edit.accept_soon() then
+    return ''
+  elseif M.accept() then
+    return ''
+  elseif vim.snippet.active({ direction = 1 }) then
+    return '<Cmd>lua vim.snippet.jump(1)<CR>'
+  elseif vim.fn.pumvisible() == 1 then
+    return '<C-N>'
+  end
+  return fallback and fallback() or '<Tab>'
+end
+
+--- What is suggested now, for other plugins.
+---@return { text: string, count: integer, index: integer }? nil if no ghost text is shown
+function M.suggestion()
+  local current = buffers.get()
+  if not current or not current.visible then
+    return nil
+  end
+  local rests, shown = current:rests()
+  return rests[shown] and { text = rests[shown].text, count = #rests, index = shown } or nil
+end
+
+return M

@@ -1,0 +1,37 @@
+-- Putting accepted text into the buffer, as one step of undo.
+
+local M = {}
+
+---@type { text: string, done: fun() }[]
+local waiting = {}
+
+-- An undo step is closed by |i_CTRL-G_u| only: closing it by setting 'undolevels' inside insert
+-- mode would leave what is typed next without an undo entry.
+local keys = vim.keycode("<C-G>u<Cmd>lua require('fim.insert').run()<CR><C-G>u")
+
+--- Insert text at the cursor, before any key that was typed meanwhile. May be called under textlock.
+---@param text string
+---@param done fun() called after it
+function M.queue(text, done)
+  table.insert(waiting, { text = text, done = done })
+  vim.api.nvim_feedkeys(keys, 'ni', false)
+end
+
+--- Insert what is waiting; called from the keys that `queue` feeds.
+function M.run()
+  local next = table.remove(waiting, 1)
+  if not next then
+    return
+  end
+  if not vim.bo.modifiable then
+    vim.notify('fim: this buffer cannot be changed', vim.log.levels.WARN)
+    return
+  end
+  local row, col = unpack(vim.api.nvim_win_get_cursor(0))
+  local lines = vim.split(next.text, '\n', { plain = true })
+  vim.api.nvim_buf_set_text(0, row - 1, col, row - 1, col, lines)
+  vim.api.nvim_win_set_cursor(0, { row + #lines - 1, (#lines == 1 and col or 0) + #lines[#lines] })
+  next.done()
+end
+
+return M

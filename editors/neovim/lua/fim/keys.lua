@@ -1,0 +1,60 @@
+-- Keys that a user asked for. Each does what it did before where there is nothing to act on.
+
+local M = {}
+
+-- What each key meant before it was ours.
+local originals = {} ---@type table<string, table<string, any>>
+
+---@param lhs string
+---@return table<string, any> mapping as |maparg()| has it; empty if there was none
+local function original(lhs)
+  local mapping = vim.fn.maparg(lhs, 'i', false, true)
+  if not vim.startswith(mapping.desc or '', 'fim: ') then
+    originals[lhs] = mapping
+  end
+  return originals[lhs] or {}
+end
+
+--- The keys that a key stood for before, to be returned by an `expr` mapping.
+---@param lhs string
+---@param before table<string, any> its mapping then
+---@return string keys in <> notation
+local function earlier(lhs, before)
+  if before.expr == 1 then
+    local keys = before.callback and before.callback() or before.rhs and vim.api.nvim_eval(before.rhs) or ''
+    return before.replace_keycodes == 1 and keys or vim.fn.keytrans(keys)
+  elseif before.callback then
+    vim.schedule(before.callback)
+    return ''
+  end
+  return before.rhs or lhs
+end
+
+---@param name string one of fim.config's key_names
+---@param lhs string
+local function set(name, lhs)
+  local before = original(lhs)
+  vim.keymap.set('i', lhs, function()
+    local fim = require('fim')
+    if name == 'tab' then
+      return fim.tab(function()
+        return earlier(lhs, before)
+      end)
+    elseif name == 'trigger' or name == 'toggle' then
+      fim[name]()
+      return ''
+    end
+    return fim[name]() and '' or earlier(lhs, before)
+  end, { expr = true, replace_keycodes = true, desc = 'fim: ' .. name:gsub('_', ' ') })
+end
+
+---@param keys table<string, string>
+function M.set(keys)
+  for _, name in ipairs(require('fim.config').key_names) do
+    if keys[name] then
+      set(name, keys[name])
+    end
+  end
+end
+
+return M

@@ -1,0 +1,59 @@
+-- Whether a completion menu is open: the built-in one, blink.cmp's or nvim-cmp's.
+
+local M = {}
+
+local blink_open = false
+local cmp_open = false
+local cmp_known = false
+
+---@return boolean
+function M.visible()
+  return blink_open or cmp_open or vim.fn.pumvisible() == 1
+end
+
+--- nvim-cmp tells by its own event object, which exists once it is loaded.
+---@param changed fun()
+local function watch_cmp(changed)
+  local cmp = package.loaded['cmp']
+  if cmp_known or not cmp or not cmp.event then
+    return
+  end
+  cmp_known = true
+  cmp.event:on('menu_opened', function()
+    cmp_open = true
+    changed()
+  end)
+  cmp.event:on('menu_closed', function()
+    cmp_open = false
+    changed()
+  end)
+end
+
+--- Call `changed` after every opening and closing.
+---@param changed fun()
+function M.watch(changed)
+  local group = vim.api.nvim_create_augroup('fim.menu', {})
+  for pattern, open in pairs({ BlinkCmpMenuOpen = true, BlinkCmpMenuClose = false }) do
+    vim.api.nvim_create_autocmd('User', {
+      group = group,
+      pattern = pattern,
+      callback = function()
+        blink_open = open
+        changed()
+      end,
+    })
+  end
+  vim.api.nvim_create_autocmd({ 'CompleteChanged', 'CompleteDone' }, {
+    group = group,
+    callback = vim.schedule_wrap(changed),
+  })
+  vim.api.nvim_create_autocmd('InsertEnter', {
+    group = group,
+    callback = function()
+      watch_cmp(changed)
+    end,
+  })
+  watch_cmp(changed)
+end
+
+return M

@@ -1,0 +1,100 @@
+-- What state the server is in, for :Fim status, :checkhealth and status lines.
+
+local buffers = require('fim.buffers')
+local config = require('fim.config')
+
+local M = {}
+
+---@class fim.Status
+---@field state 'off'|'starting'|'loading'|'ready'|'busy'|'paused'|'error'
+---@field message string one line: what the state means here
+---@field model string
+---@field latency_ms? number of the last answer in this buffer
+---@field why? string why nothing is shown in this buffer
+
+---@type { kind?: string, message?: string, busy?: boolean, error?: string, loading?: string }
+local server = {}
+
+--- The server's own status (`didChangeStatus`).
+---@param params { busy?: boolean, message?: string, kind?: string }
+function M.server_says(params)
+  server.kind, server.message, server.busy = params.kind, params.message, params.busy
+end
+
+---@param params lsp.ShowMessageParams
+function M.server_message(params)
+  if params.type == vim.lsp.protocol.MessageType.Error then
+    server.error = params.message
+  end
+end
+
+---@param message? string what went wrong with the process; nil forgets all that the old one said
+function M.server_ended(message)
+  server = { error = message }
+end
+
+--- Follow the loading of the model.
+function M.watch()
+  vim.api.nvim_create_autocmd('LspProgress', {
+    group = vim.api.nvim_create_augroup('fim.progress', {}),
+    callback = function(event)
+      local client = vim.lsp.get_client_by_id(event.data.client_id)
+      if client and config.is_ours(client.name) then
+        local value = event.data.params.value
+        local share = value.percentage and (' %d %%'):format(value.percentage) or ''
+        server.loading = value.kind ~= 'end' and (value.message or 'Loading') .. share or nil
+      end
+    end,
+  })
+end
+
+---@param bufnr? integer
+---@return vim.lsp.Client?
+function M.client(bufnr)
+  for _, client in ipairs(vim.lsp.get_clients({ bufnr = bufnr or 0 })) do
+    if config.is_ours(client.name) then
+      return client
+    end
+  end
+end
+
+---@param client? vim.lsp.Client
+---@param current? fim.Session
+---@return string state, string message
+local function state_of(client, current)
+  if server.error then
+    return 'error', server.error
+  elseif not client then
+    return 'off', "no server runs for this buffer; vim.lsp.enable('fim') starts it in files"
+  elseif not current then
+    return 'error', 'the server does not offer inline completion; is `cmd` the fim-server?'
+  elseif server.loading then
+    return 'loading', server.loading
+  elseif vim.g.fim_enabled == false or vim.b[current.bufnr].fim_enabled == false then
+    return 'paused', current:held_back() or 'paused'
+  elseif server.kind and server.kind ~= 'Normal' then
+    return server.kind == 'Inactive' and 'paused' or 'error', server.message or server.kind
+  elseif server.busy or current.request_id then
+    return 'busy', 'the server is writing'
+  end
+  return 'ready', server.message or 'waiting for your keys'
+end
+
+--- The state as a buffer sees it.
+---@param bufnr? integer
+---@return fim.Status
+function M.get(bufnr)
+  local client = M.client(bufnr)
+  local current = buffers.get(bufnr)
+  local state, message = state_of(client, current)
+  local options = client and client.config.init_options or config.get().server
+  return {
+    state = state,
+    message = message,
+    model = type(options) == 'table' and options.model or 'the one that ships',
+    latency_ms = current and current.latency_ms,
+    why = current and current.why,
+  }
+end
+
+return M

@@ -1,0 +1,114 @@
+-- Ghost text by Neovim's own vim.lsp.inline_completion (0.12), with its gaps closed.
+--
+-- Neovim asks our client, we ask the server: what native code would do wrong (show stale answers,
+-- keep a suggestion that typing has left behind, insert typed characters twice, know no menus) is
+-- decided in between. Its reply handler is kept, and whenever what is left of a suggestion changes
+-- it gets an answer again: so the text natively shown always begins at the cursor, and any way of
+-- accepting it is right.
+
+local M = {}
+
+local METHOD = 'textDocument/inlineCompletion'
+
+---@class fim.NativeView: fim.View
+---@field handler? lsp.Handler native code's own, from its last request
+local View = {}
+View.__index = View
+
+-- client -> buffer -> its view; the client's `request` is replaced once.
+local hooked = setmetatable({}, { __mode = 'k' })
+
+---@param bufnr? integer
+local function resolved(bufnr)
+  return (bufnr == nil or bufnr == 0) and vim.api.nvim_get_current_buf() or bufnr
+end
+
+---@param client vim.lsp.Client
+local function hook(client)
+  local views = { by_buffer = {}, request = client.request }
+  client.request = function(self, method, params, handler, bufnr)
+    local view = method == METHOD and views.by_buffer[resolved(bufnr)]
+    if not view or not handler then
+      return views.request(self, method, params, handler, bufnr)
+    end
+    view.handler = handler
+    view.on_ask()
+    return true
+  end
+  return views
+end
+
+---@param client vim.lsp.Client
+---@param bufnr integer
+---@param on_ask fun() called when native code wants a completion
+---@return fim.NativeView
+function M.new(client, bufnr, on_ask)
+  hooked[client] = hooked[client] or hook(client)
+  local view = setmetatable({ client = client, bufnr = bufnr, on_ask = on_ask, asks_itself = true }, View)
+  hooked[client].by_buffer[bufnr] = view
+  vim.lsp.inline_completion.enable(true, { bufnr = bufnr })
+  return view
+end
+
+---@param params lsp.InlineCompletionParams
+---@param handler lsp.Handler
+---@return boolean sent, integer? id
+function View:request(params, handler)
+  return hooked[self.client].request(self.client, METHOD, params, handler, self.bufnr)
+end
+
+--- Answer native code's last request, for the first time or again.
+---@param items lsp.InlineCompletionItem[]
+---@return boolean taken false before its first request, and where it is switched off
+function View:answer(items)
+  if not self.handler or not vim.lsp.inline_completion.is_enabled({ bufnr = self.bufnr }) then
+    return false
+  end
+  local ctx = { client_id = self.client.id, bufnr = self.bufnr, method = METHOD }
+  -- After a client or the feature went away and came back, the handler is that of a dead object.
+  local alive = pcall(self.handler, nil, { items = items }, ctx)
+  if not alive then
+    self.handler = nil
+  end
+  return alive
+end
+
+--- Let native code draw an item at the cursor.
+---@param rests fim.Item[]
+---@param index integer
+---@param cycled boolean whether to say which of how many it is
+---@return boolean visible
+function View:show(rests, index, cycled)
+  local position = vim.lsp.util.make_position_params(0, self.client.offset_encoding).position
+  local range = { start = position, ['end'] = position }
+  local shown = self:answer(vim.tbl_map(function(rest)
+    return { insertText = rest.text, range = range, command = rest.command }
+  end, rests))
+  if shown and cycled then
+    vim.lsp.inline_completion.select({ bufnr = self.bufnr, count = index - 1 })
+  end
+  return shown
+end
+
+function View:clear()
+  self:answer({})
+end
+
+--- Hand the item natively shown to `insert`, which decides what of it goes into the buffer.
+---@param _ fim.Item
+---@param insert fun(item: fim.Item)
+---@return boolean accepted
+function View:accept(_, insert)
+  return vim.lsp.inline_completion.get({
+    bufnr = self.bufnr,
+    on_accept = function(item)
+      if item.client_id ~= self.client.id then
+        return item
+      end
+      insert({ text = item.insert_text, command = item.command })
+      return nil
+    end,
+  })
+end
+
+return M

@@ -1,0 +1,16 @@
+-- lualine: sections = { lualine_x = { 'fim' } }
+
+local component = require('lualine.component'):extend()
+
+local signs = { off = '', paused = 'off', starting = '…', loading = '…', ready = '', busy = '*', error = '!' }
+
+function component.update_status()
+  local status = require('fim.status').get()
+  if status.state == 'off' then
+    return ''
+  end
+  local latency = status.latency_ms and (' %.0f ms'):format(status.latency_ms) or ''
+  return ('fim%s%s'):format(signs[status.state] ~= '' and ' ' .. signs[status.state] or '', latency)
+end
+
+return component

@@ -1,0 +1,26 @@
+-- What must be there before anything is required: the command, and the wait for our client.
+if vim.g.loaded_fim then
+  return
+end
+vim.g.loaded_fim = true
+
+vim.api.nvim_create_autocmd('LspAttach', {
+  group = vim.api.nvim_create_augroup('fim.attach', {}),
+  desc = 'fim: show inline completions in this buffer',
+  callback = function(event)
+    local client = vim.lsp.get_client_by_id(event.data.client_id)
+    if client and require('fim.config').is_ours(client.name) then
+      require('fim.buffers').attach(client, event.buf)
+    end
+  end,
+})
+
+vim.api.nvim_create_user_command('Fim', function(arguments)
+  require('fim.command').run(arguments.fargs)
+end, {
+  nargs = '*',
+  desc = 'fim-server: status, why, restart, model, log, toggle',
+  complete = function(lead, line)
+    return require('fim.command').complete(lead, line)
+  end,
+})

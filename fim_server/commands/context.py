@@ -1,0 +1,122 @@
+"""`fim-server context`: what the model would see at a place, and why each part is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fim_server.backends.in_process import infill_request
+from fim_server.commands.question import Question, Refusal, question_at, refusal_of, settings_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of what is shown. `first_line` and `last_line` count from 1; 0 where none applies."""
+
+    part: str
+    path: str
+    first_line: int
+    last_line: int
+    why: str
+    text: str
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code; raises UsageError for bad input."""
+    settings = settings_of(snippets=arguments.snippets, model=arguments.model)
+    if refusal := refusal_of(arguments.file, settings):
+        return _say_nothing(arguments, refusal)
+    question = question_at(arguments, settings)
+    prompt = _prompt(question) if arguments.tokens else None
+    if arguments.json:
+        sys.stdout.write(json.dumps(as_json(question, prompt)) + "\n")
+        return 0
+    from rich.console import Console, Group
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Group(*_view(question, prompt)))
+    return 0
+
+
+def parts_of(question: Question) -> list[Part]:
+    """The parts in the order of the prompt."""
+    return [*_snippets(question), *_document(question)]
+
+
+def as_json(question: Question, prompt: list[str] | None) -> dict[str, Any]:
+    """The same for scripts. `tokens` is the model's own prompt, where it was asked for."""
+    answer: dict[str, Any] = {
+        "parts": [asdict(part) for part in parts_of(question)],
+        "max_lines": question.request.max_lines,
+    }
+    if prompt is not None:
+        answer["tokens"] = prompt
+    return answer
+
+
+def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
+    if arguments.json:
+        sys.stdout.write(json.dumps({"parts": [], **asdict(refusal)}) + "\n")
+    else:
+        sys.stdout.write(f"nothing: {refusal.silence} ({refusal.detail})\n")
+    return 0
+
+
+def _snippets(question: Question) -> Iterator[Part]:
+    for one in question.choice:
+        yield Part("snippet", one.path, one.first + 1, one.end, one.reason, one.text)
+
+
+def _document(question: Question) -> Iterator[Part]:
+    hole, settings, path = question.hole, question.settings, question.request.path
+    line = hole.position.line + 1
+    last = line + hole.after.count("\n")
+    first = line - hole.before.count("\n")
+    total = len(question.snapshot.lines)
+    yield Part("file", path, 0, 0, "the file's name and its folder's", path)
+    why = f"after the cursor, at most suffixChars = {settings.suffix_chars} characters"
+    yield Part("suffix", path, line, last, why + _left_out(total - last), hole.after)
+    why = f"before the cursor, prefixChars = {settings.prefix_chars} and what the suffix leaves"
+    yield Part("prefix", path, first, line, why + _left_out(first - 1), hole.before)
+
+
+def _left_out(lines: int) -> str:
+    return f"; {lines} lines are left out" if lines > 0 else ""
+
+
+def _prompt(question: Question) -> list[str]:
+    """The tokens that the model reads, as text; special ones by their names."""
+    from fim_server.commands.model import load_infiller
+
+    infiller = load_infiller(question.settings.model, question.settings.threads)
+    ids = infiller.prompt(infill_request(question.request))
+    return [infiller.tokenizer.token_text(one) for one in ids]
+
+
+def _view(question: Question, prompt: list[str] | None) -> Iterator[RenderableType]:
+    from rich.rule import Rule
+    from rich.text import Text
+
+    for part in parts_of(question):
+        lines = f":{part.first_line}-{part.last_line}" if part.first_line else ""
+        size = f"{len(part.text)} characters"
+        yield Rule(Text(f"{part.part} {part.path}{lines}", "bold"), align="left")
+        yield Text(f"{part.why} · {size}", "dim")
+        if part.part != "file":
+            yield Text(part.text)
+    yield Rule()
+    if not question.settings.snippets:
+        yield Text(
+            "no other files: the setting snippets is 0 (--snippets N shows what there is)", "dim"
+        )
+    yield Text(f"an answer may have {question.request.max_lines} lines", "dim")
+    if prompt is not None:
+        yield Rule(Text(f"the model's own prompt: {len(prompt)} tokens", "bold"), align="left")
+        yield Text("".join(prompt))

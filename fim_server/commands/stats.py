@@ -1,0 +1,43 @@
+"""`fim-server stats`: what was suggested and accepted, from the counts kept on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+
+from fim_server.statistics import COUNTS, read_statistics, statistics_file
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Days, their sum, and why answers were empty."""
+    file = statistics_file()
+    days = read_statistics(file)
+    total: Counter[str] = Counter()
+    for counts in days.values():
+        total.update(counts)
+    if arguments.json:
+        sys.stdout.write(json.dumps({"file": str(file), "days": days, "total": total}) + "\n")
+        return 0
+    if not days:
+        sys.stdout.write(f"nothing was counted yet; counts are kept in {file}\n")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("day", *(name.replace("_", " ") for name in COUNTS), box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for day, counts in [*days.items(), ("all", total)]:
+        table.add_row(day, *(str(counts.get(name, 0)) for name in COUNTS))
+    silences = Counter(
+        {key.removeprefix("silence."): n for key, n in total.items() if key.startswith("silence.")}
+    )
+    console = Console(highlight=False)
+    console.print(table)
+    if silences:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in silences.most_common())
+        console.print(f"\nnothing was offered because of: {reasons}")
+    console.print(f"\nkept in {file}, sent nowhere; the setting statistics switches it off")
+    return 0

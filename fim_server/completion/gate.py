@@ -1,0 +1,69 @@
+"""The decision to show an answer or to stay silent, with the reason for the silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from fim_server.backends.base import CompletionItem
+from fim_server.completion.hole import Hole
+from fim_server.completion.scope import within_scope
+from fim_server.completion.silence import Silence
+from fim_server.completion.trim import (
+    cut,
+    is_word,
+    repeats_next_lines,
+    repeats_previous_lines,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What of the answers is worth showing; `silence` is None exactly if there is any."""
+
+    texts: list[str]
+    silence: Silence | None
+    items: list[CompletionItem] = field(default_factory=list)
+
+
+def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) -> Judgement:
+    """The answers as they are shown, none twice. If none is, the reason is the best answer's."""
+    shown: dict[str, CompletionItem] = {}
+    silences: list[Silence] = []
+    for item in items:
+        verdict = judge_one(item, hole, min_confidence)
+        if isinstance(verdict, Silence):
+            silences.append(verdict)
+        else:
+            shown.setdefault(verdict, replace(item, text=verdict))
+    if shown:
+        return Judgement(list(shown), None, list(shown.values()))
+    return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
+
+
+def judge_one(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
+    """The text to show, or why none."""
+    if not item.text.strip():
+        return Silence.BLANK
+    if item.confidence < min_confidence:
+        return Silence.LOW_CONFIDENCE
+    head, _, line_before = hole.before.rpartition("\n")
+    line_after, _, following = hole.after.partition("\n")
+    text = within_scope(_plain(item.text), line_before)
+    if not text.strip():
+        return Silence.OUT_OF_SCOPE
+    text = cut(text, hole.before, hole.after)
+    if not text.strip():
+        return Silence.NOTHING_LEFT_AFTER_TRIMMING
+    if is_word(hole.before[-1:]) and is_word(hole.after[:1]) and not all(map(is_word, text)):
+        return Silence.MID_WORD
+    completed = line_before + text + line_after
+    if repeats_next_lines(completed, following):
+        return Silence.REPEATS_NEXT_LINES
+    if repeats_previous_lines(completed, head):
+        return Silence.REPEATS_PREVIOUS_LINES
+    return text
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")

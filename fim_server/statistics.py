@@ -1,0 +1,86 @@
+"""Counts of what was shown and accepted, kept on this machine only and sent nowhere.
+
+A process adds one line to a file when it ends (and now and then before): no text, no path, no time
+but the day. `fim-server stats` adds the lines up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_state_path
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY = 200
+"""Events after which the counts are written, lest a killed process lose them all."""
+
+COUNTS = ("requests", "offered", "shown", "accepted", "partly_accepted", "characters")
+"""characters: those of accepted text. offered: answers with a suggestion; `shown` only editors
+that report it know."""
+
+
+def statistics_file() -> Path:
+    """One JSON object a line."""
+    return user_state_path("fim-server", appauthor=False) / "statistics.jsonl"
+
+
+class Statistics:
+    """Counts of one process. With `enabled` false nothing is counted or written."""
+
+    def __init__(self, file: Path, today: Callable[[], date] = date.today) -> None:
+        self.enabled = True
+        self._file = file
+        self._today = today
+        self._counts: Counter[str] = Counter()
+        self._events = 0
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to one of COUNTS, or to `silence.REASON`."""
+        if not self.enabled:
+            return
+        self._counts[name] += number
+        self._events += 1
+        if self._events >= FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was counted since the last time. A full disk costs the counts, no more."""
+        if not self._counts:
+            return
+        line = json.dumps({"day": self._today().isoformat(), **self._counts}) + "\n"
+        self._counts.clear()
+        self._events = 0
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as problem:
+            logger.warning("statistics cannot be written (%s)", problem.strerror)
+
+
+def read_statistics(file: Path) -> dict[str, dict[str, int]]:
+    """The counts of each day, the oldest first; lines that are not ours are left out."""
+    days: dict[str, Counter[str]] = {}
+    with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            day, counts = _entry(line)
+            days.setdefault(day, Counter()).update(counts)
+    days.pop("", None)
+    return {day: dict(days[day]) for day in sorted(days)}
+
+
+def _entry(line: str) -> tuple[str, dict[str, int]]:
+    try:
+        values: Any = json.loads(line)
+        day = values.pop("day")
+        return str(day), {key: int(value) for key, value in values.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "", {}

@@ -1,0 +1,208 @@
+"""Ghost text, key by key: the real server, with a backend whose words a test can choose."""
+
+from __future__ import annotations
+
+ASKING = "textDocument/inlineCompletion"
+
+
+def shown(start, text: str, after: str = "", **options):
+    """An editor that shows `text` behind the line that asks for it, before `after`."""
+    editor = start(**options)
+    editor.open("x = 1\n")
+    editor.ready()
+    asking = "#say " + text.replace("\n", "\\n")
+    editor.nvim.current.buffer[:] = ["x = 1", asking + after]
+    editor.nvim.current.window.cursor = (2, 0)
+    editor.type("0" + f"{len(asking)}li" if after else "A")
+    editor.wait_for_ghost(text)
+    return editor, "x = 1\n" + asking
+
+
+def fim(editor, call: str):
+    result = editor.lua(f"return require('fim').{call}()")
+    editor.settle()
+    return result
+
+
+def test_what_the_server_answers_is_shown_and_accepted(start):
+    editor, before = shown(start, "return a\n    b")
+    ghost = editor.ghost()
+    assert ghost.text == editor.answers()[-1][0]
+    assert (ghost.row, ghost.col) == (1, len(editor.line()))
+    assert fim(editor, "accept") is True
+    editor.wait(lambda: editor.text() == before + "return a\n    b", "accepted")
+    assert editor.cursor() == (3, len("    b"))
+
+
+def test_text_right_of_the_cursor_stays_right_of_it(start):
+    editor, before = shown(start, "first, second", after=")")
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "first, second)", "accepted")
+    assert editor.line()[editor.cursor()[1] :] == ")"
+
+
+def test_word_after_word(start):
+    editor, before = shown(start, "naïve(x)\n  end")
+    for sofar, rest in [("naïve", "(x)\n  end"), ("naïve(", "x)\n  end"), ("naïve(x", ")\n  end")]:
+        assert fim(editor, "accept_word") is True
+        editor.wait(lambda sofar=sofar: editor.text() == before + sofar, sofar)
+        editor.wait_for_ghost(rest)
+    fim(editor, "accept_word")
+    editor.wait_for_ghost("\n  end")
+    fim(editor, "accept_word")
+    editor.wait(lambda: editor.text() == before + "naïve(x)\n  end", "the last word")
+    assert len(editor.answers()) == 1, "the rest is shown without asking again"
+
+
+def test_line_after_line(start):
+    editor, before = shown(start, "one two\n  three\nfour")
+    for sofar in ["one two", "one two\n  three", "one two\n  three\nfour"]:
+        assert fim(editor, "accept_line") is True
+        editor.wait(lambda sofar=sofar: editor.text() == before + sofar, sofar)
+
+
+def test_typing_through_keeps_the_suggestion_and_asks_nobody(start):
+    editor, before = shown(start, "return value")
+    asked = len(editor.sent(ASKING))
+    for number, key in enumerate("return"):
+        editor.type(key)
+        assert editor.ghost().text == "return value"[number + 1 :]
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "return value", "no letter twice")
+    requests = editor.sent(ASKING)[asked:]
+    typed_through = [one["params"]["position"]["character"] for one in requests]
+    end = len(before.splitlines()[-1])
+    assert not [column for column in typed_through if end < column < end + len("return value")]
+
+
+def test_accepting_before_any_refresh_duplicates_nothing(start):
+    """Neovim 0.12.4 by itself inserts `return valuere` here."""
+    editor, before = shown(start, "return value")
+    editor.nvim.input("re<Cmd>lua require('fim').accept()<CR>")
+    editor.wait(
+        lambda: "value" in editor.text().splitlines()[-1][len("#say return value") :], "accepted"
+    )
+    assert editor.text() == before + "return value"
+
+
+def test_taking_typed_letters_back_brings_the_suggestion_back(start):
+    editor, _ = shown(start, "return value")
+    editor.type("ret")
+    editor.wait_for_ghost("urn value")
+    editor.type("<BS>")
+    editor.wait_for_ghost("turn value")
+
+
+def test_another_letter_takes_it_away_at_once(start):
+    editor, _ = shown(start, "return value")
+    editor.type("z")
+    ghost = editor.ghost()
+    assert ghost is None or "return value" not in ghost.text
+
+
+def test_alternatives_are_asked_for_and_gone_round(start):
+    editor, before = shown(start, "value")
+    assert fim(editor, "next") is True
+    ghost = editor.wait_for_ghost("value 2")
+    assert ghost.hint == "(2/3)"
+    assert editor.answers()[-1] == ["value", "value 2", "value 3"]
+    assert editor.sent(ASKING)[-1]["params"]["context"]["triggerKind"] == 1
+    fim(editor, "next")
+    editor.wait_for_ghost("value 3")
+    fim(editor, "next")
+    editor.wait_for_ghost("value")
+    fim(editor, "previous")
+    editor.wait_for_ghost("value 3")
+    editor.type("value")
+    assert editor.wait_for_ghost(" 3").hint == "(2/2)"
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "value 3", "the one that was shown")
+
+
+def test_an_accepted_suggestion_is_one_step_of_undo(start):
+    editor, before = shown(start, "one\n  two\nthree")
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text().endswith("three"), "accepted")
+    editor.type("four<Esc>")
+    assert editor.text() == before + "one\n  two\nthreefour"
+    editor.type("u")
+    assert editor.text() == before + "one\n  two\nthree"
+    editor.type("u")
+    assert editor.text() == before
+    editor.type("<C-r><C-r>")
+    assert editor.text() == before + "one\n  two\nthreefour"
+
+
+def test_dismissed_stays_away_until_something_changes(start):
+    editor, _ = shown(start, "value")
+    assert fim(editor, "dismiss") is True
+    assert editor.ghost() is None
+    assert fim(editor, "dismiss") is False
+    assert fim(editor, "accept") is False
+    editor.lua("vim.wait(500)")
+    assert editor.ghost() is None
+    assert "dismissed" in editor.why()
+    editor.type("<Space>")
+    editor.wait_for_ghost()
+
+
+def test_leaving_insert_mode_takes_it_away(start):
+    editor, before = shown(start, "value")
+    editor.type("<Esc>")
+    editor.wait_for_no_ghost()
+    assert fim(editor, "accept") is False
+    assert editor.text() == before
+
+
+def test_switching_off_and_on(start):
+    editor, _ = shown(start, "value")
+    assert fim(editor, "toggle") is False
+    editor.wait_for_no_ghost()
+    asked = len(editor.sent(ASKING))
+    editor.type("<Space>")
+    editor.lua("vim.wait(500)")
+    assert len(editor.sent(ASKING)) == asked
+    assert editor.lua("return require('fim.status').get().state") == "paused"
+    assert "switched off" in editor.lua("return require('fim.status').get().message")
+    assert fim(editor, "toggle") is True
+    editor.type("<Space>")
+    editor.wait_for_ghost()
+
+
+def test_a_stale_answer_is_not_shown_and_the_request_is_cancelled(start):
+    editor = start()
+    editor.open("x = 1\n")
+    editor.ready()
+    editor.type("o#wait")
+    editor.wait(lambda: editor.sent(ASKING), "asked")
+    waiting = editor.sent(ASKING)[-1]["id"]
+    editor.type("<Esc>cc#say done")
+    editor.wait_for_ghost("done")
+    cancelled = [one["params"]["id"] for one in editor.sent("$/cancelRequest")]
+    assert waiting in cancelled
+
+
+def test_an_asked_for_suggestion_comes_at_once(start):
+    editor = start(delay_ms=100_000)
+    editor.open("#say value")
+    editor.ready()
+    editor.type("A")
+    fim(editor, "trigger")
+    editor.wait(lambda: ["value", "value 2", "value 3"] in editor.answers(), "asked by key")
+    editor.wait_for_ghost("value")
+
+
+def test_tabs_and_wide_letters(start):
+    editor = start()
+    editor.open("#say if 日本:\\n\tpass 🎉")
+    editor.ready()
+    editor.nvim.command("setlocal tabstop=6")
+    editor.type("A")
+    ghost = editor.wait_for_ghost()
+    indent = "\t" if ghost.namespace.startswith("nvim") else " " * 6
+    assert ghost.text == f"if 日本:\n{indent}pass 🎉"
+    before = editor.text()
+    fim(editor, "accept_line")
+    editor.wait_for_ghost()
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "if 日本:\n\tpass 🎉", "accepted")

@@ -1,0 +1,90 @@
+"""Typing in a huge document costs what the cursor's surroundings cost. Counted, not timed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from lsprotocol import types as lsp
+from scripted import ScriptedBackend
+
+from fim_server import documents
+from fim_server.completion import hole
+from fim_server.completion.completer import Completer
+from fim_server.documents import DocumentStore
+from fim_server.settings import Settings
+
+URI = "file:///large.py"
+KEYSTROKES = 50
+
+
+class Counted(list[str]):
+    """Lines that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key: object) -> object:  # type: ignore[override]
+        Counted.looks += len(range(*key.indices(len(self)))) if isinstance(key, slice) else 1
+        return super().__getitem__(key)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def split_chars(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of all texts that are split into lines."""
+    lengths: list[int] = []
+    original = documents.split_lines
+
+    def counting(text: str) -> list[str]:
+        lengths.append(len(text))
+        return original(text)
+
+    monkeypatch.setattr(documents, "split_lines", counting)
+    return lengths
+
+
+def type_in(store: DocumentStore, line: int, character: int) -> None:
+    for number in range(KEYSTROKES):
+        spot = lsp.Position(line, character + number)
+        change = lsp.TextDocumentContentChangePartial(range=lsp.Range(spot, spot), text="x")
+        store.change(URI, number + 2, [change])
+
+
+def test_an_edit_of_50000_lines_splits_one_line(split_chars: list[int]) -> None:
+    store = DocumentStore()
+    store.open(URI, "python", 1, "value = function(argument)\n" * 50_000)
+    split_chars.clear()
+    type_in(store, 25_000, 5)
+    assert len(split_chars) == KEYSTROKES
+    assert max(split_chars) <= 27 + KEYSTROKES
+
+
+def test_a_window_of_50000_lines_looks_at_the_lines_in_it() -> None:
+    store = DocumentStore()
+    store.open(URI, "python", 1, "value = function(argument)\n" * 50_000)
+    snapshot = store.snapshot(URI)
+    assert snapshot is not None
+    counted = dataclasses.replace(snapshot, lines=Counted(snapshot.lines))
+    Counted.looks = 0
+    seen = hole.budgeted_hole(counted, lsp.Position(25_000, 8), Settings())
+    assert len(seen.before) > 1000
+    assert Counted.looks < 2000
+
+
+@pytest.mark.parametrize("character", ["a", "é", "😀"])
+async def test_a_line_of_a_megabyte_is_completed_through_the_window(character: str) -> None:
+    store = DocumentStore()
+    store.open(URI, "python", 1, character * 1_000_000)
+    backend = ScriptedBackend()
+    completer = Completer(store, backend, Settings())
+    await completer.start(lambda what, share: None)
+    units = 1 if character < "\uffff" else 2
+    type_in(store, 0, 500_000 * units)
+    cursor = lsp.Position(0, 500_000 * units + KEYSTROKES)
+    answer = await completer.complete(URI, cursor, lsp.InlineCompletionTriggerKind.Automatic)
+    await completer.close()
+    [request] = backend.asked
+    assert request.prefix.endswith("x" * KEYSTROKES)
+    assert len(request.prefix) <= Settings().prefix_chars
+    assert len(request.suffix) <= Settings().suffix_chars
+    assert request.max_lines == 1
+    assert answer.items or answer.silence
