@@ -4,7 +4,8 @@
     python editors/vscode/scripts/settings_schema.py           write
     python editors/vscode/scripts/settings_schema.py --check   exit 1 if package.json is outdated
 
-`logLevel` is left out: in VS Code the level of the output channel does its work.
+Left out is what VS Code has its own ways for: `logLevel` (the level of the output channel),
+`workspaceTrusted` (workspace trust) and `disabledLanguages` (`fim.enable`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from fim_server.settings import RULES, Settings
 
 MANIFEST = Path(__file__).resolve().parent.parent / "package.json"
-OURS = {"logLevel"}
+OURS = {"logLevel", "workspaceTrusted", "disabledLanguages"}
 
 
 def properties() -> dict[str, Any]:

@@ -19,12 +19,10 @@ export class Asking {
   readonly onDidChange = this.changed.event;
 
   readonly provide: Provide = async (document, position, context, token, next) => {
-    if (!isEnabled(enable(document), document.languageId)) {
-      this.skip({ kind: "disabled", language: document.languageId });
-      return undefined;
-    }
+    if (!isEnabled(enable(document), document.languageId)) return undefined;
     if (context.triggerKind === InlineCompletionTriggerKind.Automatic && !automatic()) {
-      this.skip({ kind: "on demand only" });
+      this.last = { kind: "on demand only" };
+      this.changed.fire();
       return undefined;
     }
     const began = performance.now();
@@ -46,11 +44,6 @@ export class Asking {
     const answer = answerIn(line.text);
     if (answer === undefined) return;
     this.last = { kind: "answered", answer };
-    this.changed.fire();
-  }
-
-  private skip(reason: LastAsk): void {
-    this.last = reason;
     this.changed.fire();
   }
 }

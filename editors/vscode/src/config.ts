@@ -37,7 +37,7 @@ export function serverKeys(context: ExtensionContext): string[] {
  */
 export function initializationOptions(keys: readonly string[]): Record<string, unknown> {
   const configuration = workspace.getConfiguration(SECTION);
-  const options: Record<string, unknown> = { logLevel: "debug" };
+  const options: Record<string, unknown> = { logLevel: "debug", workspaceTrusted: workspace.isTrusted };
   for (const key of keys) {
     const found = configuration.inspect(key);
     const isSet = [found?.globalValue, found?.workspaceValue, found?.workspaceFolderValue].some(

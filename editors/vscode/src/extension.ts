@@ -39,7 +39,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
     nextEdits,
     server,
     server.onDidChange((state) => {
-      void commands.executeCommand("setContext", "fim.running", state.kind === "ready");
+      void commands.executeCommand("setContext", "fim.running", isRunning(state));
       refresh();
     }),
     server.onDidLog((line) => {
@@ -60,6 +60,10 @@ export async function activate(context: ExtensionContext): Promise<void> {
   refresh();
   await server.start();
   if (server.state.kind === "missing") void offerInstall(server.state.remedy);
+}
+
+function isRunning({ kind }: ServerState): boolean {
+  return kind === "ready" || kind === "inactive" || kind === "troubled";
 }
 
 interface Parts {

@@ -13,10 +13,9 @@ import {
 import { initializationOptions, serverKeys, serverPath } from "./config";
 import { findProgram } from "./program";
 import { type LogLine, readLine } from "./serverLog";
-import type { ServerState } from "./state";
+import { type ServerState, stateTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
-const READY = "Ready";
 
 export class Server implements Disposable {
   private client: LanguageClient | undefined;
@@ -95,6 +94,10 @@ export class Server implements Disposable {
     client.onNotification(ShowMessageNotification.type, ({ type, message }) => {
       this.show(type, message);
     });
+    client.onNotification("didChangeStatus", (params: unknown) => {
+      const state = stateTold(params);
+      if (state !== undefined) this.enter(state);
+    });
     client.onNotification("fim/nextEdit", (params: unknown) => {
       this.notified.fire(params);
     });
@@ -126,16 +129,6 @@ export class Server implements Disposable {
       initializationOptions: initializationOptions(serverKeys(this.context)),
       middleware: {
         provideInlineCompletionItems: this.inline,
-        handleWorkDoneProgress: (token, value, next) => {
-          if (value.kind === "end") {
-            const message = value.message ?? READY;
-            this.enter(message === READY ? { kind: "ready" } : { kind: "failed", problem: message });
-          } else {
-            const what = value.message ?? "Loading";
-            this.enter({ kind: "loading", what, percent: value.percentage ?? 0 });
-          }
-          next(token, value);
-        },
       },
       stdioOptions: {
         stdout: () => undefined,
@@ -149,8 +142,9 @@ export class Server implements Disposable {
   }
 
   private follow(state: State): void {
+    // Running is not ready: the server tells that itself.
+    if (state === State.Running) return;
     if (state === State.Starting) this.enter({ kind: "starting" });
-    else if (state === State.Running) this.enter({ kind: "ready" });
     else if (state === State.StartFailed) this.enter({ kind: "failed", problem: "The server could not be started" });
     else this.enter({ kind: "failed", problem: "The server has stopped: see the log" });
   }

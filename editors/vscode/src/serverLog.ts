@@ -16,12 +16,14 @@ export interface Answer {
   readonly ms: number;
   /** Why there is nothing to show; undefined if there is something. */
   readonly silence?: string;
+  /** What exactly, where the reason alone does not say it: a rule, a language. */
+  readonly detail?: string;
   /** Present if a model was asked. */
   readonly cost?: { readonly mode: string; readonly forwards: number; readonly tokens: number };
 }
 
 const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+: .*)$/;
-const NOTHING = /inline completion: nothing \((\w+)\), ([\d.]+) ms$/;
+const NOTHING = /inline completion: nothing \((\w+)(?:: (.*))?\), ([\d.]+) ms$/;
 const ITEMS = /inline completion: \d+ items, ([\d.]+) ms(?: \((\w+), (\d+) forwards, (\d+) tokens\))?$/;
 
 /** A line that does not look like the server's own (a traceback, a library's output) is a warning. */
@@ -35,7 +37,10 @@ export function readLine(line: string): LogLine {
 /** The answer that a log line reports, if it reports one. */
 export function answerIn(text: string): Answer | undefined {
   const nothing = NOTHING.exec(text);
-  if (nothing !== null) return { silence: nothing[1] ?? "", ms: Number(nothing[2]) };
+  if (nothing !== null) {
+    const [, silence = "", detail, ms] = nothing;
+    return { silence, ...(detail === undefined ? {} : { detail }), ms: Number(ms) };
+  }
   const items = ITEMS.exec(text);
   if (items === null) return undefined;
   const ms = Number(items[1]);

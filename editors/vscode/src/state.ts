@@ -7,13 +7,16 @@ export type ServerState =
   | { readonly kind: "starting" }
   | { readonly kind: "loading"; readonly what: string; readonly percent: number }
   | { readonly kind: "ready" }
+  /** Well, but nothing is suggested in this document. */
+  | { readonly kind: "inactive"; readonly reason: string }
+  /** The last request failed; the next one may not. */
+  | { readonly kind: "troubled"; readonly problem: string }
   | { readonly kind: "failed"; readonly problem: string }
   | { readonly kind: "stopped" };
 
 /** Why the last request did not even reach the server, or what became of it there. */
 export type LastAsk =
   | { readonly kind: "none" }
-  | { readonly kind: "disabled"; readonly language: string }
   | { readonly kind: "on demand only" }
   | { readonly kind: "answered"; readonly answer: Answer };
 
@@ -52,6 +55,10 @@ export function statusText(view: View): StatusText {
         summary: server.what,
         severity: "normal",
       };
+    case "inactive":
+      return { text: "$(circle-slash) fim", summary: server.reason, severity: "normal" };
+    case "troubled":
+      return { text: "$(warning) fim", summary: server.problem, severity: "warning" };
     case "ready":
       return readyText(view);
   }
@@ -67,6 +74,23 @@ function readyText(view: View): StatusText {
   return { text: `${icon} fim${latency}`, summary: view.asking ? "Thinking" : "Ready", severity: "normal" };
 }
 
+/**
+ * The state that a `didChangeStatus` notification of the server tells; undefined for one that only says
+ * that it is thinking, which this editor knows better, or that cannot be read.
+ */
+export function stateTold(params: unknown): ServerState | undefined {
+  if (typeof params !== "object" || params === null) return undefined;
+  const { busy, kind, message } = params as Partial<Record<"busy" | "kind" | "message", unknown>>;
+  if (typeof message !== "string") return undefined;
+  if (kind === "Error") return { kind: "failed", problem: message };
+  if (kind === "Warning") return { kind: "troubled", problem: message };
+  if (kind === "Inactive") return { kind: "inactive", reason: message };
+  if (busy !== true) return { kind: "ready" };
+  if (message === "") return undefined;
+  const [, what = message, percent = "0"] = /^(.*) \((\d+) %\)$/.exec(message) ?? [];
+  return { kind: "loading", what, percent: Number(percent) };
+}
+
 /** The reasons of the server's `completion/silence.py`, in a person's words. */
 const SILENCES: Readonly<Record<string, string>> = {
   loading: "the model was still being loaded.",
@@ -77,25 +101,36 @@ const SILENCES: Readonly<Record<string, string>> = {
   superseded: "a newer request took its place.",
   cancelled: "the editor took the request back, as it does when typing goes on.",
   backend_error: "the model failed on this request. The log says how.",
-  nothing_written: "the model had nothing to put between the text before and after the cursor.",
-  nothing_left_after_trimming: "all that the model wrote stands around the cursor already.",
+  language_disabled: "this language is switched off.",
+  excluded: "the model must not see this document.",
+  nothing_written: "the model gave no answer.",
+  blank: "the model had nothing to put between the text before and after the cursor.",
+  nothing_said_before: "the model was asked here a moment ago, and had nothing to show.",
+  low_confidence: "the model is less sure than fim.minConfidence asks for.",
+  out_of_scope: "what the model wrote belongs behind the end of this block.",
+  nothing_left_after_trimming: "all that the model wrote stands right of the cursor already.",
+  mid_word: "the cursor is inside a word that the answer does not complete.",
+  repeats_next_lines: "it would only say what the next lines say.",
+  repeats_previous_lines: "it would only say what the lines before it say.",
   internal_error: "of a mistake of the server. The log says where.",
 };
 
 /** One sentence for the person who asks why there was no suggestion. */
 export function explain(view: View): string {
   const { server, last } = view;
-  if (server.kind !== "ready") return `Nothing was shown: ${statusText(view).summary}.`.replace("..", ".");
+  if (server.kind !== "ready" && server.kind !== "inactive" && server.kind !== "troubled") return `Nothing was shown: ${statusText(view).summary}.`.replace("..", ".");
+  if (!view.enabled) {
+    const language = view.language === undefined ? "" : ` for ${view.language}`;
+    return `Nothing was shown: suggestions are off${language} (setting fim.enable).`;
+  }
   switch (last.kind) {
     case "none":
       return "Nothing has been asked for yet: type in a file, or use “fim: Suggest at the Cursor”.";
-    case "disabled":
-      return `Nothing was shown: suggestions are off for ${last.language} (setting fim.enable).`;
     case "on demand only":
       return "Nothing was shown: suggestions come only when asked for (setting fim.automatic).";
     case "answered": {
-      const { silence, ms } = last.answer;
-      const time = `(${ms.toFixed(0)} ms)`;
+      const { silence, detail, ms } = last.answer;
+      const time = `(${detail === undefined ? "" : `${detail}, `}${ms.toFixed(0)} ms)`;
       if (silence === undefined) return `The last answer had something to show ${time}.`;
       return `Nothing was shown because ${SILENCES[silence] ?? `of “${silence}”.`} ${time}`;
     }

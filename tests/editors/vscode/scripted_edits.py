@@ -19,9 +19,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "server")]
 
 from scripted import ScriptedBackend  # noqa: E402
 
-from fim_server import lsp as server_module  # noqa: E402
-from fim_server.lsp import FimServer, claim_stdout  # noqa: E402
+from fim_server.lsp import FimServer, build_server, claim_stdout  # noqa: E402
 from fim_server.settings import Settings  # noqa: E402
+from fim_server.settings_sources import SettingsSources  # noqa: E402
 
 ORDER = re.compile(r"# rename (\w+) (\w+)!")
 
@@ -51,21 +51,21 @@ def edits(text: str, uri: str, version: int) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    server = server_module.build_server(Settings(), lambda settings: ScriptedBackend())
+    server = build_server(SettingsSources(Settings()), lambda settings: ScriptedBackend())
+    features = server.protocol.fm.features
+    take_change = features[lsp.TEXT_DOCUMENT_DID_CHANGE]
     proposed: set[str] = set()
 
-    def did_change(ls: FimServer, params: lsp.DidChangeTextDocumentParams) -> None:
-        server_module.did_change(ls, params)
+    def did_change(params: lsp.DidChangeTextDocumentParams) -> None:
+        take_change(params)
         uri = params.text_document.uri
-        snapshot = ls.documents.snapshot(uri)
+        snapshot = server.documents.snapshot(uri)
         found = edits(snapshot.text, uri, params.text_document.version) if snapshot else []
         if found and uri not in proposed:
             proposed.add(uri)
-            ls.protocol.notify("fim/nextEdit", {"edits": found})
+            server.protocol.notify("fim/nextEdit", {"edits": found})
 
-    server.protocol.fm.features[lsp.TEXT_DOCUMENT_DID_CHANGE] = lambda params: did_change(
-        server, params
-    )
+    features[lsp.TEXT_DOCUMENT_DID_CHANGE] = did_change
 
     @server.command("fim.test.accepted")
     def accepted(ls: FimServer, index: int) -> None:

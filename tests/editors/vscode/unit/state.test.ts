@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { isEnabled, toggled } from "../../../../editors/vscode/src/enablement";
 import { answerIn, readLine } from "../../../../editors/vscode/src/serverLog";
-import { explain, type ServerState, statusText, type View } from "../../../../editors/vscode/src/state";
+import { explain, type ServerState, stateTold, statusText, type View } from "../../../../editors/vscode/src/state";
 
 const VIEW: View = {
   server: { kind: "ready" },
@@ -31,6 +31,11 @@ void test("a line of the server's log has a level; anything else is a warning", 
 
 void test("an answer is read from the log, with its reason or its cost", () => {
   assert.deepEqual(answerIn("a.b: inline completion: nothing (stale), 3.1 ms"), { silence: "stale", ms: 3.1 });
+  assert.deepEqual(answerIn("a.b: inline completion: nothing (excluded: .env (a secret)), 0.1 ms"), {
+    silence: "excluded",
+    detail: ".env (a secret)",
+    ms: 0.1,
+  });
   assert.deepEqual(answerIn("a.b: inline completion: 1 items, 45.2 ms (ar, 4 forwards, 8 tokens)"), {
     ms: 45.2,
     cost: { mode: "ar", forwards: 4, tokens: 8 },
@@ -54,6 +59,19 @@ void test("an unknown reason is named", () => {
   assert.equal(explain(view), "Nothing was shown because of “moon”. (2 ms)");
 });
 
+void test("the server tells its state, in words that other clients know too", () => {
+  const told = (busy: boolean, message: string, kind = "Normal"): unknown => stateTold({ busy, message, kind });
+  assert.deepEqual(told(true, "Loading the model (50 %)"), { kind: "loading", what: "Loading the model", percent: 50 });
+  assert.deepEqual(told(true, "Waking"), { kind: "loading", what: "Waking", percent: 0 });
+  assert.deepEqual(told(false, ""), { kind: "ready" });
+  assert.deepEqual(told(false, "no disk", "Error"), { kind: "failed", problem: "no disk" });
+  assert.deepEqual(told(false, "failed", "Warning"), { kind: "troubled", problem: "failed" });
+  assert.deepEqual(told(false, "excluded: .env", "Inactive"), { kind: "inactive", reason: "excluded: .env" });
+  for (const nothing of [told(true, ""), stateTold(null), stateTold({}), stateTold("x")]) {
+    assert.equal(nothing, undefined);
+  }
+});
+
 void test("what stands in the status bar", () => {
   const text = (change: Partial<View>): string => statusText({ ...VIEW, ...change }).text;
   assert.equal(text({}), "$(sparkle) fim");
@@ -71,6 +89,11 @@ void test("what stands in the status bar", () => {
 void test("a problem of the server explains more than an old answer", () => {
   const server: ServerState = { kind: "failed", problem: "The disk is full" };
   assert.equal(explain({ ...VIEW, server }), "Nothing was shown: The disk is full.");
+});
+
+void test("where suggestions are off, that is the reason, whatever the last answer was", () => {
+  const view: View = { ...VIEW, enabled: false, last: { kind: "answered", answer: { silence: "stale", ms: 1 } } };
+  assert.equal(explain(view), "Nothing was shown: suggestions are off for python (setting fim.enable).");
 });
 
 void test("suggestions are switched by language, and for all others", () => {

@@ -41,9 +41,6 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
   const { transcript } = folder;
 
   await t.test("the status bar tells when the model is ready", async () => {
-    await until("the model to be loaded", () =>
-      transcript.sent("$/progress", "server").some(({ message }) => JSON.stringify(message).includes('"Ready"')),
-    );
     await until("the ready icon", async () => (await window.icon()) === "sparkle");
   });
 
@@ -96,7 +93,9 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
     await window.command("fim: Turn Suggestions On or Off for This Language");
     await until("the icon for off", async () => (await window.icon()) === "circle-slash");
     const asked = transcript.asked().length;
-    await window.type("x = ");
+    await window.focus(FILE);
+    await window.type("\nx = ");
+    await window.saved(FILE, (now) => now.endsWith("\nx = "));
     await window.command("fim: Why Was Nothing Shown?");
     const notification = window.notifications.filter({ hasText: "suggestions are off for python" });
     await notification.waitFor();
@@ -176,7 +175,10 @@ async function measure(window: EditorWindow, transcript: Transcript): Promise<vo
     const asked = transcript.asked().length;
     const took = window.keyToGhost(opening.slice(-1));
     const answer = await until("the request", () => transcript.asked()[asked]).then(() => answered(transcript));
-    if ((answer.texts?.length ?? 0) === 0) continue;
+    if ((answer.texts?.length ?? 0) === 0) {
+      took.catch(() => undefined); // nothing will be painted; the page is closed at the end
+      continue;
+    }
     total.push(await took);
     server.push((answer.answeredAt ?? 0) - answer.at);
   }

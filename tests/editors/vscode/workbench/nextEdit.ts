@@ -14,7 +14,7 @@ const CODE = "price = 3\nprint(price)\nother = price * 2\n";
 
 export async function nextEditTests(t: TestContext, workbench: Workbench): Promise<void> {
   const files = { "one.py": CODE, "two.py": CODE };
-  const folder = workbench.folder("rename", files, [python(), SCRIPTED], { "fim.automatic": false });
+  const folder = workbench.folder("rename", files, [python(), SCRIPTED], { "fim.automatic": false, "fim.backend": "in_process" });
 
   await t.test("Tab goes to a proposed edit, then accepts it, and so on to the last", async () => {
     const window = await workbench.open(folder, "one.py");

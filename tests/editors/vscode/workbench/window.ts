@@ -69,23 +69,22 @@ export class EditorWindow {
     });
   }
 
-  /** Press a key and return the milliseconds until ghost text is painted. Watches inside the page. */
+  /** Press a key and return the milliseconds until ghost text is painted, by the page's own clock. */
   async keyToGhost(key: string): Promise<number> {
-    const seen = this.page.evaluate(
-      () =>
-        new Promise<number>((resolve) => {
-          let began = 0;
-          window.addEventListener("keydown", () => (began = performance.now()), { capture: true, once: true });
-          const look = (): void => {
-            const isThere = document.querySelector(".ghost-text-decoration, .suggest-preview-text") !== null;
-            if (began > 0 && isThere) resolve(performance.now() - began);
-            else requestAnimationFrame(look);
-          };
-          look();
-        }),
-    );
+    const watch = await this.page.evaluateHandle(() => ({
+      painted: new Promise<number>((resolve) => {
+        let began = 0;
+        window.addEventListener("keydown", () => (began = performance.now()), { capture: true, once: true });
+        const look = (): void => {
+          const isThere = document.querySelector(".ghost-text-decoration, .suggest-preview-text") !== null;
+          if (began > 0 && isThere) resolve(performance.now() - began);
+          else requestAnimationFrame(look);
+        };
+        look();
+      }),
+    }));
     await this.type(key);
-    return seen;
+    return watch.evaluate(({ painted }) => painted);
   }
 
   async hasGhost(): Promise<boolean> {
