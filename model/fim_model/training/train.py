@@ -64,7 +64,6 @@ class TrainConfig:
     warmup: int = 100
     cooldown: float = 0.4
     diffusion_weight: float = 0.3
-    middle_weight: float = 3.0
     seed: int = 0
     threads: int = 2
     compile: bool = True
@@ -110,7 +109,7 @@ class TrainConfig:
         )
 
     def noise(self) -> NoiseSettings:
-        return NoiseSettings(self.block_size, self.noisy_blocks, middle_weight=self.middle_weight)
+        return NoiseSettings(self.block_size, self.noisy_blocks)
 
 
 def read_split(path: Path) -> list[SourceFile]:
