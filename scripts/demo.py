@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.lsp.client import BaseLanguageClient
@@ -65,6 +66,13 @@ def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
 async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[str], float]:
     """Ghost texts and milliseconds, from a language server started for it."""
     client = BaseLanguageClient("fim-server-demo", "1")
+    ready = asyncio.Event()
+
+    @client.feature("didChangeStatus")
+    def status_changed(params: Any) -> None:
+        if params.kind == "Normal" and not params.busy:
+            ready.set()
+
     await client.start_io(sys.executable, "-m", "fim_server", "lsp", "--in-process")
     try:
         capabilities = lsp.ClientCapabilities(
@@ -81,15 +89,12 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
             text_document=lsp.TextDocumentIdentifier(snapshot.uri),
             position=position,
         )
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            began = time.perf_counter()
-            answer = await client.text_document_inline_completion_async(ask)
-            ms = 1000 * (time.perf_counter() - began)
-            items = answer.items if isinstance(answer, lsp.InlineCompletionList) else answer or []
-            if items or time.monotonic() > deadline:
-                return [str(item.insert_text) for item in items], ms
-            await asyncio.sleep(0.2)
+        await asyncio.wait_for(ready.wait(), PATIENCE)
+        began = time.perf_counter()
+        answer = await client.text_document_inline_completion_async(ask)
+        ms = 1000 * (time.perf_counter() - began)
+        items = answer.items if isinstance(answer, lsp.InlineCompletionList) else answer or []
+        return [str(item.insert_text) for item in items], ms
     finally:
         await client.shutdown_async(None)
         client.exit(None)
