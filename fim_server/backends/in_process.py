@@ -220,6 +220,7 @@ def completion_of(result: InfillResult) -> Completion:
             reused_tokens=result.reused_tokens,
             ms=result.ms,
         ),
+        result.show_above,
     )
 
 

@@ -25,7 +25,7 @@ from fim_server.backends.base import (
 )
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, judge
+from fim_server.completion.gate import Judgement, judge, least_confidence
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.silence import Silence
 from fim_server.context.gather import Gatherer, Scene
@@ -212,7 +212,7 @@ class Completer:
         alternatives = settings.alternatives if invoked else 1
         hole = budgeted_hole(view.snapshot, view.position(snapshot, position), settings)
         known = self._cache.find(view.snapshot.uri, hole, alternatives)
-        if known is not None:
+        if known or (known is not None and not invoked):
             silence = None if known else Silence.NOTHING_SAID_BEFORE
             return self._shown(view, hole, Judgement(known, silence), None, cached=True)
         request = request_for(hole, view.snapshot, settings, alternatives)
@@ -235,10 +235,14 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        judgement = judge(completion.items, hole, settings.min_confidence)
+        judgement = self._judged(completion, hole, invoked=invoked)
         if completion.items and settings is self._settings:
             self._cache.remember(view.snapshot.uri, hole, judgement.texts, alternatives)
         return self._shown(view, hole, judgement, completion.stats)
+
+    def _judged(self, completion: Completion, hole: Hole, *, invoked: bool) -> Judgement:
+        asked, advised = self._settings.min_confidence, completion.show_above
+        return judge(completion.items, hole, least_confidence(asked, advised, invoked=invoked))
 
     def _shown(
         self,
@@ -338,7 +342,7 @@ class Completer:
             logger.error("nothing is prepared: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            texts = judge(completion.items, hole, settings.min_confidence).texts
+            texts = self._judged(completion, hole, invoked=False).texts
             self._cache.remember(question.snapshot.uri, hole, texts, 1)
 
 
