@@ -119,10 +119,10 @@ class Snapshot:
         content = self.lines[place.line]
         return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
 
-    def inserting(self, position: lsp.Position, text: str) -> tuple[Snapshot, lsp.Position]:
-        """This document with `text` inserted, and the position behind it."""
-        start, lines, inserted = self.place(position), list(self.lines), split_lines(text)
-        _splice(lines, lsp.Range(position, position), text, self.encoding)
+    def replacing(self, span: lsp.Range, text: str) -> tuple[Snapshot, lsp.Position]:
+        """This document with `text` in the place of `span`, and the position behind it."""
+        start, lines, inserted = self.place(span.start), list(self.lines), split_lines(text)
+        _splice(lines, span, text, self.encoding)
         later = replace(self, lines=lines)
         last = start.index * (len(inserted) == 1) + len(inserted[-1])
         return later, later.position(Place(start.line + len(inserted) - 1, last))

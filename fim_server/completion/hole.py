@@ -75,7 +75,8 @@ def hole_after_accepting(
 ) -> tuple[Snapshot, Hole]:
     """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
     inserted = text.replace("\n", hole.line_end)
-    later, cursor = snapshot.inserting(hole.position, inserted)
+    here = lsp.Range(hole.position, hole.position)
+    later, cursor = snapshot.replacing(here, inserted)
     return later, budgeted_hole(later, cursor, settings)
 
 
