@@ -25,20 +25,23 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int]) -> Reading:
+    def read(self, prompt: Sequence[int], ahead: Sequence[int] = ()) -> Reading:
         """One causal forward over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with what was read before, short of the last token,
-        whose logits are wanted. Raises ValueError if the prompt does not fit the cache.
+        whose logits are wanted. `ahead` is a draft of what follows, read in the same forward: the
+        caller says by `kv.advance` how much of it stands. Raises ValueError if all that does not
+        fit the cache.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        new = torch.tensor(prompt[reused:], device=self.model.device)
-        positions = torch.arange(reused, len(prompt), device=self.model.device)
+        count = len(prompt) - reused
+        new = torch.tensor([*prompt[reused:], *ahead], device=self.model.device)
+        positions = torch.arange(reused, reused + len(new), device=self.model.device)
         hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
-        self.kv.advance(len(new))
+        self.kv.advance(count)
         self.tokens = list(prompt)
-        return Reading(self.model.logits(hidden[0, -1:]).cpu(), reused, len(new))
+        return Reading(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
 
     def rewind(self, length: int) -> None:
         """Forget everything behind the first `length` tokens."""
@@ -128,7 +131,10 @@ class SessionStore:
 
 
 class Reading:
-    """What reading a prompt gave: logits `[1, V]` of what follows it, and its cost in tokens."""
+    """What reading a prompt and a draft of n tokens gave, and the prompt's cost in tokens.
+
+    logits: `[1 + n, V]`, of what follows the prompt and each token of the draft.
+    """
 
     __slots__ = ("logits", "prefilled", "reused")
 
