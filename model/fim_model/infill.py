@@ -22,6 +22,7 @@ from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, Sto
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
 from fim_model.decoding.native import (
     LENGTHS,
+    LengthCalibration,
     RightContext,
     native_infill,
     probe_lengths,
@@ -166,8 +167,9 @@ class Infiller:
         keys = kv_tokens(config, usable_window(config, window, width), width)
         device = device or default_device()
         dtype = dtype or default_dtype(device)
+        options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
-        return cls(model, tokenizer, auto=auto, window=window)
+        return cls(model, tokenizer, options, auto, window=window)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -264,7 +266,7 @@ class Infiller:
         """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
         if asked == AUTO:
             choice = self.auto if self.auto.mode in self.modes else ModeChoice(self.modes[0])
-            return choice.mode, choice.options()
+            return choice.mode, replace(choice.options(), lengths=self.options.lengths)
         mode = asked or self.modes[0]
         if mode not in self.modes:
             kind = self.model.config.model_type
