@@ -23,6 +23,7 @@ from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, Sto
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
 from fim_model.decoding.native import (
     LENGTHS,
+    LengthCalibration,
     RightContext,
     native_infill,
     probe_lengths,
@@ -30,7 +31,7 @@ from fim_model.decoding.native import (
 )
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
-from fim_model.hub import Progress, resolve
+from fim_model.hub import local_folder, resolve
 from fim_model.loading import (
     MOST_TOKENS,
     WINDOW,
@@ -40,6 +41,7 @@ from fim_model.loading import (
     usable_window,
 )
 from fim_model.memory import default_device, default_dtype
+from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
 from fim_model.session import PromptCache, Reading, SessionStore
@@ -160,27 +162,31 @@ class Infiller:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         window: int = WINDOW,
-        progress: Progress | None = None,
+        progress: Progress = unseen,
     ) -> Infiller:
         """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
-        a CPU. `progress` hears of a download. What is wrong with the checkpoint is found before
-        any weight is downloaded or read; raises CheckpointError.
+        a CPU. `progress` hears of the download and the reading, in a few steps. What is wrong with
+        the checkpoint is found before any weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
-        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=progress)
+        tell = in_steps(progress)
+        fetched = 0.9 if local_folder(checkpoint or folder) is None else 0.0
+        fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
+        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
         calibration = Calibration.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         device = device or default_device()
         dtype = dtype or default_dtype(device)
-        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
-        return cls(model, tokenizer, auto=auto, window=window, calibration=calibration)
+        options = ModeOptions(lengths=LengthCalibration.read(folder))
+        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
+        return cls(model, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -278,7 +284,7 @@ class Infiller:
         """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
         if asked == AUTO:
             choice = self.auto if self.auto.mode in self.modes else ModeChoice(self.modes[0])
-            return choice.mode, choice.options()
+            return choice.mode, replace(choice.options(), lengths=self.options.lengths)
         mode = asked or self.modes[0]
         if mode not in self.modes:
             kind = self.model.config.model_type
