@@ -83,6 +83,12 @@ def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="memory for the kept keys and values of documents (default: 512)",
     )
+    engine.add_argument(
+        "--at-once",
+        type=_positive,
+        metavar="N",
+        help="requests of different sessions that share their forwards (default: 4)",
+    )
     engine.add_argument("--verbose", action="store_true", help="log more than warnings")
     engine.set_defaults(run=_engine)
 

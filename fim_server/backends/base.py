@@ -23,6 +23,10 @@ class BackendError(Exception):
     """The backend cannot serve; the message is one line that names the thing and the way out."""
 
 
+class Unfit(BackendError):
+    """This request cannot be served, such as lines that are too long; others can."""
+
+
 class Unsupported(BackendError):
     """The backend can never do what it is asked: to ask again is in vain."""
 

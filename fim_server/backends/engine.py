@@ -20,6 +20,7 @@ from fim_server.backends.base import (
     Progress,
     Rewrite,
     RewriteRequest,
+    Unfit,
     Unsupported,
 )
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
@@ -248,7 +249,8 @@ def _read(reader: Callable[[object], T], response: httpx2.Response) -> T:
         raise BackendError(
             f"the engine's answer (status {response.status_code}) cannot be read"
         ) from unreadable
-    raise Unsupported(message) if response.status_code == 501 else BackendError(message)
+    kind = {400: Unfit, 501: Unsupported}.get(response.status_code, BackendError)
+    raise kind(message)
 
 
 def _unseen(what: str, share: float) -> None:

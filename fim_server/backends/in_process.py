@@ -1,4 +1,4 @@
-"""The model in this process: one worker thread owns it, the event loop never waits for it.
+"""The model in this process: worker threads use it, the event loop never waits for it.
 
 Everything of `fim_model` is imported in the worker, so that importing this module costs nothing.
 The engine serves exactly this backend to other processes.
@@ -7,10 +7,11 @@ The engine serves exactly this backend to other processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from fim_server.backends.base import (
     Progress,
     Rewrite,
     RewriteRequest,
+    Unfit,
     Unsupported,
 )
 from fim_server.engine.scheduler import Scheduler, ShouldStop
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from fim_model import rewrite
     from fim_model.decoding.core import Step
     from fim_model.infill import Infiller, InfillRequest, InfillResult
+    from fim_model.joint import JointModel
     from fim_model.rewrite import RewriteResult
 
 logger = logging.getLogger(__name__)
@@ -44,19 +47,23 @@ TextListener = Callable[[str], None]
 class InProcessBackend:
     """Implements Backend. `model` is a checkpoint folder (None: the one that ships with fim_model);
     `threads` is the number of CPU threads (None: torch decides), `cache_bytes` the memory for kept
-    keys and values (None: the model's own choice)."""
+    keys and values (None: the model's own choice), `at_once` how many requests are worked on side
+    by side, sharing their forwards."""
 
     def __init__(
         self,
         model: str | None = None,
         threads: int | None = None,
         cache_bytes: int | None = None,
+        at_once: int = 1,
     ) -> None:
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(at_once=at_once)
         self._cache_bytes = cache_bytes
         self._model = model
         self._threads = threads
         self._infiller: Infiller | None = None
+        self._model_shared: JointModel | None = None
+        self._thread = threading.local()
         self._closed = threading.Event()
 
     async def start(self, progress: Progress) -> None:
@@ -81,6 +88,13 @@ class InProcessBackend:
         store = self._infiller.sessions
         return len(store), store.bytes, store.evicted
 
+    def passes(self) -> tuple[int, int]:
+        """Forwards that requests asked for, and passes over the weights that were made for them."""
+        if self._model_shared is None:
+            return 0, 0
+        counts = self._model_shared.counts
+        return counts.forwards, counts.passes
+
     async def stream(
         self,
         request: CompletionRequest,
@@ -96,7 +110,8 @@ class InProcessBackend:
         listener = None if on_text is None else _in_loop(on_text)
 
         def work(should_stop: ShouldStop) -> Completion:
-            return self._infill(infiller, request, should_stop, listener)
+            with self._at_the_model(infiller, request.session):
+                return self._infill(infiller, request, should_stop, listener)
 
         return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
 
@@ -104,7 +119,10 @@ class InProcessBackend:
         infiller = self._loaded()
 
         def work(should_stop: ShouldStop) -> Rewrite | None:
-            return self._rewrite(infiller, request, should_stop)
+            from fim_model.rewrite import rewriting_session
+
+            with self._at_the_model(infiller, rewriting_session(request.session)):
+                return self._rewrite(infiller, request, should_stop)
 
         return await self.scheduler.run(request, work, None)
 
@@ -124,7 +142,24 @@ class InProcessBackend:
         self.scheduler.close()
         self._infiller = None
 
-    # In the worker thread.
+    # In the worker threads.
+
+    @contextlib.contextmanager
+    def _at_the_model(self, infiller: Infiller, session: str) -> Iterator[None]:
+        """While inside, this thread shares the forwards of the others inside, and keeps its cache.
+
+        torch counts its threads for each thread that calls it.
+        """
+        if self._threads and not hasattr(self._thread, "ready"):
+            import torch
+
+            torch.set_num_threads(self._threads)
+            self._thread.ready = True
+        with contextlib.ExitStack() as inside:
+            inside.enter_context(infiller.sessions.held(session))
+            if self._model_shared is not None:
+                inside.enter_context(self._model_shared.filling())
+            yield
 
     def _load(self, report: Progress) -> Infiller | None:
         report("Starting torch", 0.0)
@@ -134,6 +169,7 @@ class InProcessBackend:
         try:
             from fim_model.checkpoint import CheckpointError
             from fim_model.infill import Infiller
+            from fim_model.joint import JointModel
         except ImportError as missing:
             raise BackendError(
                 f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
@@ -153,6 +189,8 @@ class InProcessBackend:
             ) from mistake
         if self._cache_bytes is not None:
             infiller.sessions.budget_bytes = self._cache_bytes
+        infiller.model = self._model_shared = JointModel(infiller.model)
+        infiller.rewriter.model = infiller.model
         return infiller
 
     def _infill(
@@ -191,12 +229,14 @@ class InProcessBackend:
 
         if stopped():
             return None
+        if infiller.rewriter.way is None:
+            raise Unsupported("this model was not trained on edits and denoises no blocks")
         try:
             return rewrite_of(infiller.rewrite(rewrite_request(request), should_stop=stopped))
         except Cancelled:
             return None
         except ValueError as unfit:
-            raise Unsupported(str(unfit)) from unfit
+            raise Unfit(str(unfit)) from unfit
         except Exception as mistake:
             raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
 

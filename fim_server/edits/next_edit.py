@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import PastEdit, Rewrite, RewriteRequest
+from fim_server.backends.base import PastEdit, Rewrite, RewriteRequest, Unfit
 from fim_server.completion.hole import hole_at
 from fim_server.context.languages import language_of
 from fim_server.documents import Snapshot, without_end
@@ -132,11 +132,8 @@ async def revised(
     if _LONE_SURROGATE.search("".join(standing)):
         return None  # half a character is nothing that a model could keep
     request = request_for(scene, region.first, region.end, edits, speculative=speculative)
-    for _ in range(ASKS):
-        rewrite = await ask(request)
-        if rewrite is not None:
-            break
-    else:
+    rewrite = await _patiently(ask, request)
+    if rewrite is None:
         return None
     new = _lines(rewrite.new)
     if new == standing:
@@ -150,6 +147,17 @@ async def revised(
         region.reason,
         rewrite,
     )
+
+
+async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
+    for _ in range(ASKS):
+        try:
+            rewrite = await ask(request)
+        except Unfit:
+            return None
+        if rewrite is not None:
+            return rewrite
+    return None
 
 
 def request_for(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fim_server.backends.base import BackendError, Unsupported
+from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.engine.scheduler import Busy
 from fim_server.engine.wire import WireError
 from fim_server.log import where
@@ -42,7 +42,7 @@ def refusal(error: Exception) -> HttpError:
     """The error as an answer; the text of an unexpected one may quote code and is not told."""
     if isinstance(error, HttpError):
         return error
-    if isinstance(error, WireError):
+    if isinstance(error, WireError | Unfit):
         return HttpError(400, str(error))
     if isinstance(error, Busy):
         return HttpError(503, str(error), "overloaded")

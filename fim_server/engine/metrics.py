@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import (
@@ -22,6 +23,10 @@ _SESSION_FIGURES = (
     "Documents whose keys are kept.",
     "Memory of the kept keys and values.",
     "Sessions that made room for others.",
+)
+_PASS_FIGURES = (
+    "Forwards that requests asked for, stopped ones included.",
+    "Passes over the weights that were made for them.",
 )
 _TOKENS_PER_FORWARD = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
@@ -53,7 +58,10 @@ class Metrics:
         self._watch_scheduler(backend.scheduler)
         for place, name in enumerate(("fim_sessions", "fim_session_bytes", "fim_evictions")):
             gauge = Gauge(name, _SESSION_FIGURES[place], registry=self.registry)
-            gauge.set_function(partial(_figure, backend, place))
+            gauge.set_function(partial(_figure, backend.sessions, place))
+        for place, name in enumerate(("fim_joint_forwards", "fim_joint_passes")):
+            gauge = Gauge(name, _PASS_FIGURES[place], registry=self.registry)
+            gauge.set_function(partial(_figure, backend.passes, place))
 
     def answered(self, api: str, seconds: float, completion: Completion) -> None:
         """One request was answered; without stats it was superseded or stopped."""
@@ -98,5 +106,5 @@ class Metrics:
             gauge.set_function(partial(getattr, scheduler.counts, name))
 
 
-def _figure(backend: InProcessBackend, place: int) -> float:
-    return backend.sessions()[place]
+def _figure(figures: Callable[[], tuple[int, ...]], place: int) -> float:
+    return figures()[place]

@@ -28,6 +28,7 @@ from fim_model.decoding.native import (
     without_echo,
 )
 from fim_model.decoding.sampling import Sampler
+from fim_model.errors import Cancelled
 from fim_model.hub import Progress, resolve
 from fim_model.loading import (
     MOST_TOKENS,
@@ -39,13 +40,10 @@ from fim_model.loading import (
 )
 from fim_model.memory import default_device, default_dtype
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
+from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
-
-
-class Cancelled(Exception):
-    """The caller wants this hole no more; raised between two forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +136,7 @@ class Infiller:
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         self.sessions = SessionStore(self._new_cache)
+        self.rewriter = Rewriter(model, tokenizer, self.sessions, self.window)
 
     @classmethod
     def load(
@@ -211,6 +210,16 @@ class Infiller:
             ms=(time.perf_counter() - began) * 1000,
         )
 
+    def rewrite(
+        self,
+        request: RewriteRequest,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: StepListener = lambda step: None,
+    ) -> RewriteResult:
+        """What a region becomes after recent edits; see `Rewriter.rewrite`."""
+        return self.rewriter.rewrite(request, should_stop=should_stop, on_step=on_step)
+
     def prompt(self, request: InfillRequest) -> list[int]:
         """The token ids that the model reads for this request.
 
@@ -231,8 +240,9 @@ class Infiller:
         return [None if i == mask else self.tokenizer.decode([i]) for i in ids]
 
     def forget(self, session: str) -> None:
-        """Drop a document's cache."""
+        """Drop a document's caches."""
         self.sessions.forget(session)
+        self.sessions.forget(rewriting_session(session))
 
     def _new_cache(self) -> PromptCache:
         capacity = kv_tokens(self.model.config, self.window, self._width)
@@ -310,9 +320,8 @@ class Infiller:
         text = self.tokenizer.decode(core.tokens)
         if core.finish == "lines" and request.max_lines is not None:
             text = first_lines(text, request.max_lines)
-        nats = sum(math.log(max(p, 1e-12)) for p in core.confidences) / len(core.confidences)
         assert core.finish is not None
-        return InfillItem(text, math.exp(nats), core.finish)
+        return InfillItem(text, core.confidence, core.finish)
 
 
 def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:

@@ -111,6 +111,39 @@ class FimPrompt:
             ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
         return ids
 
+    def edit(
+        self,
+        prefix: str,
+        old: str,
+        suffix: str,
+        path: str,
+        edits: Sequence[tuple[str, str]],
+        budget: PromptBudget,
+    ) -> list[int]:
+        """Token ids whose continuation is what the region `old` becomes after recent edits.
+
+        `<file> name <edit> old <new> new … <suffix> … <prefix> … <old> region <middle>`. The edits
+        are (replaced, by what), oldest first; as many of the latest as fit a third of the budget
+        are shown. The region is shown whole, prefix and suffix in what is left, but at least in a
+        third. Only this project's own layout has a place for edits; the others raise ValueError.
+        """
+        if self.layout is not OWN:
+            raise ValueError(f"the layout {self.layout.name} has no place for edits")
+        special = self.tokenizer.special
+        region = self.tokenizer.encode(old)
+        history: list[int] = []
+        for before, after in reversed(edits):
+            one = [special.edit, *self.tokenizer.encode(before)]
+            one += [special.new, *self.tokenizer.encode(after)]
+            if len(history) + len(one) > budget.total // 3:
+                break
+            history = [*one, *history]
+        room = max(budget.total - len(region) - len(history), budget.total // 3)
+        around = PromptBudget(room, min(budget.suffix, room // 2), budget.step)
+        header = self.file_header(path)
+        *body, middle = self(prefix, suffix, "", around)
+        return [*header, *history, *body, special.old, *region, middle]
+
     def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
         """`<file> path <snippet> text` for each (path, text): what stands before the rest.
 

@@ -7,7 +7,6 @@ transformers' own, so that a checkpoint of this model is a `Ministral3ForCausalL
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
 from fim_model.lora import DraftLora
+from fim_model.noisy_blocks import NoisyBlocks, attend_noisy_blocks
 
 
 class Attention(Enum):
@@ -32,17 +32,6 @@ class Attention(Enum):
 
     CAUSAL = "causal"
     BLOCK = "block"
-
-
-@dataclass(frozen=True, slots=True)
-class NoisyBlocks:
-    """Attention of a training row: `clean` causal tokens, then noisy copies of some blocks.
-
-    mask: boolean `[B, 1, N, clean + N]`, True = visible to one of the N noisy positions.
-    """
-
-    clean: int
-    mask: Tensor
 
 
 AttentionPattern = Attention | NoisyBlocks | Tensor
@@ -105,18 +94,6 @@ def over_cache(pattern: Tensor, key: Tensor) -> Tensor:
     cached = key.shape[2] - pattern.shape[-1]
     pattern = pattern if pattern.ndim == 3 else pattern[None]
     return F.pad(pattern, (cached, 0), value=True)[:, None]
-
-
-def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlocks) -> Tensor:
-    """Attention of `[B, H, clean + N, D]` queries; the clean part never sees the noisy one.
-
-    In float32 even under autocast: without matrix units for it, bf16 attention is the slower one.
-    """
-    with torch.autocast(query.device.type, enabled=False):
-        query, key, value = query.float(), key.float(), value.float()
-        clean, noisy = query.split((row.clean, query.shape[2] - row.clean), dim=2)
-        past = attend(clean, key[:, :, : row.clean], value[:, :, : row.clean], causal=True)
-        return torch.cat((past, attend(noisy, key, value, causal=False, mask=row.mask)), dim=2)
 
 
 class FeedForward(nn.Module):

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from fim_model.cache import KVCache
+from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.tokenizer import CodeTokenizer, SpecialTokens
-from fim_model.training.examples import Example, ExampleStream
+from fim_model.training.examples import ExampleStream, Row
 from fim_model.training.objective import Batch, NoiseSettings, build_batch, joint_losses
-from fim_model.transformer import Attention, NoisyBlocks, TriModeTransformer
+from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
 
 NOISE = NoiseSettings(block_size=4, blocks=3)
@@ -24,23 +25,24 @@ def special(tiny_tokenizer: CodeTokenizer) -> SpecialTokens:
     return tiny_tokenizer.special
 
 
-def example(special: SpecialTokens, before: int = 18, hole: int = 6) -> Example:
+def example(special: SpecialTokens, before: int = 18, hole: int = 6) -> Row:
     """`<suffix> s… <prefix> p… <middle> m… <eom>`; the ids of code tokens begin at 16."""
     half = (before - 3) // 2
     prompt = [special.suffix, *range(20, 20 + half), special.prefix]
     prompt += [*range(60, 60 + before - 3 - half), special.middle]
-    return Example([*prompt, *range(100, 100 + hole), special.eom], before)
+    middle = [*range(100, 100 + hole), special.eom]
+    return Row([*prompt, *middle], [range(before, before + len(middle))])
 
 
 def batch_of(
     special: SpecialTokens,
-    examples: list[Example],
+    rows: list[Row],
     *,
     length: int = 28,
     noise: NoiseSettings = NOISE,
     seed: int = 0,
 ) -> Batch:
-    return build_batch(examples, length, special, noise, Random(seed))
+    return build_batch(rows, length, special, noise, Random(seed))
 
 
 def first_of_block(batch: Batch, row: int, block: int) -> int:
@@ -52,7 +54,7 @@ def first_of_block(batch: Batch, row: int, block: int) -> int:
 
 def test_the_mask_is_its_definition(special: SpecialTokens) -> None:
     """A noisy position sees the clean text before its block, all of its own block, no more."""
-    rows = [example(special), example(special, 15, 9), Example(list(range(20, 45)), 25)]
+    rows = [example(special), example(special, 15, 9), Row(list(range(20, 45)), [])]
     batch = batch_of(special, rows, seed=1)
     attention = batch.attention()
     assert attention.clean == batch.clean == 28
@@ -134,7 +136,7 @@ def test_clean_tokens_predict_the_next_one(special: SpecialTokens) -> None:
             assert weight == 0
             continue
         assert int(batch.target[0, at]) == one.tokens[at + 1]
-        assert weight == (NOISE.middle_weight if at + 1 >= one.middle else 1)
+        assert weight == (NOISE.middle_weight if at + 1 >= one.middles[0].start else 1)
     assert not batch.ar_weight[0, batch.clean :].any()
 
 
@@ -171,12 +173,12 @@ def test_blocks_are_where_decoding_opens_them(special: SpecialTokens) -> None:
     for seed in range(200):
         batch = batch_of(special, [one], length=40, seed=seed)
         firsts += [first_of_block(batch, 0, block) for block in range(NOISE.blocks)]
-    inside = [first for first in firsts if first >= one.middle]
+    inside = [first for first in firsts if first >= one.middles[0].start]
     assert set(inside) == set(range(18, 28))
     assert inside.count(18) > 2 * inside.count(19)
     assert inside.count(22) > 2 * inside.count(21)
     assert 0.05 < 1 - len(inside) / len(firsts) < 0.4
-    assert all(1 <= first <= 14 for first in firsts if first < one.middle)
+    assert all(first >= 1 for first in firsts)
 
 
 def test_half_of_the_blocks_are_drafts(special: SpecialTokens) -> None:
@@ -195,8 +197,8 @@ def test_half_of_the_blocks_are_drafts(special: SpecialTokens) -> None:
 
 def test_plain_text_has_no_hole(special: SpecialTokens) -> None:
     """Its blocks are anywhere but past its end; too short a text has none, and does no harm."""
-    plain, short = Example(list(range(20, 45)), 25), Example([20, 21], 2)
-    batch = batch_of(special, [plain, short, Example([20], 1)])
+    plain, short = Row(list(range(20, 45)), []), Row([20, 21], [])
+    batch = batch_of(special, [plain, short, Row([20], [])])
     assert all(1 <= first_of_block(batch, 0, block) <= 21 for block in range(3))
     assert (batch.ar_weight[0, :24] == 1).all()
     assert (batch.tokens[1:, batch.clean :] == special.pad).all()
@@ -231,7 +233,7 @@ def test_a_batch_without_targets_has_no_loss(
     tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
 ) -> None:
     model = tiny.model(vocab_size=tiny_tokenizer.vocab_size)
-    losses = joint_losses(model, batch_of(special, [Example([20], 1)]))
+    losses = joint_losses(model, batch_of(special, [Row([20], [])]))
     assert (float(losses.ar), float(losses.diffusion)) == (0, 0)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from fim_model.families.layouts import QWEN
 from fim_model.prompt import (
     HEADER_TOKENS,
     PROMPT_OVERHEAD,
@@ -143,3 +145,56 @@ def test_a_plain_prompt_is_never_empty(tiny_tokenizer: CodeTokenizer) -> None:
     kept = FimPrompt.own(tiny_tokenizer).plain("def f():\n    return 1\n" * 5, 12)
     assert 8 < len(kept) <= 12
     assert kept == ids[-len(kept) :]
+
+
+# Edits.
+
+
+def test_an_edit_prompt_shows_what_was_changed_then_the_region(
+    tiny_tokenizer: CodeTokenizer,
+) -> None:
+    encode, special = tiny_tokenizer.encode, tiny_tokenizer.special
+    fim = FimPrompt.own(tiny_tokenizer)
+    edits = [("def f(a):", "def f(b):"), ("", "x = 1")]
+    prompt = fim.edit("def f(b):\n", "    return a", "\n", "point.py", edits, WIDE)
+    history = [special.edit, *encode("def f(a):"), special.new, *encode("def f(b):")]
+    history += [special.edit, special.new, *encode("x = 1")]
+    asked = fim("def f(b):\n", "\n", "", WIDE)
+    region = [special.old, *encode("    return a"), special.middle]
+    assert prompt == [special.file, *encode("point.py"), *history, *asked[:-1], *region]
+
+
+@given(
+    text=words,
+    region=words,
+    edits=st.lists(st.tuples(words, words), max_size=6),
+    total=st.integers(12, 90),
+)
+def test_an_edit_prompt_keeps_its_budget_the_latest_edits_and_the_whole_region(
+    tiny_tokenizer: CodeTokenizer,
+    text: str,
+    region: str,
+    edits: list[tuple[str, str]],
+    total: int,
+) -> None:
+    special, ids = tiny_tokenizer.special, tiny_tokenizer.encode(region)
+    budget = PromptBudget(total, suffix=total // 4)
+    prompt = FimPrompt.own(tiny_tokenizer).edit(text, region, text, "", edits, budget)
+    markers = prompt.count(special.edit) + prompt.count(special.new) + 4
+    assert prompt[-len(ids) - 2 :] == [special.old, *ids, special.middle]
+    assert len(prompt) - markers <= max(total, len(ids) + 2 * (total // 3))
+    shown = prompt.count(special.edit)
+    latest = [] if not shown else edits[-shown:]
+    flat = [
+        token
+        for old, new in latest
+        for token in (special.edit, *tiny_tokenizer.encode(old), special.new,
+                      *tiny_tokenizer.encode(new))
+    ]  # fmt: skip
+    assert prompt[: len(flat)] == flat
+
+
+def test_a_family_without_a_place_for_edits_says_so(tiny_tokenizer: CodeTokenizer) -> None:
+    foreign = replace(FimPrompt.own(tiny_tokenizer), layout=QWEN)
+    with pytest.raises(ValueError, match="has no place for edits"):
+        foreign.edit("", "a", "", "", [], WIDE)

@@ -9,7 +9,8 @@ import torch
 from fim_model.cache import KVCache
 from fim_model.config import RopeConfig
 from fim_model.decoding.reference import block_logits, causal_logits, dense_logits
-from fim_model.transformer import Attention, NoisyBlocks, TriModeTransformer
+from fim_model.noisy_blocks import NoisyBlocks
+from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
 
 

@@ -16,14 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.tokenizer import SpecialTokens
-from fim_model.training.examples import Example
-from fim_model.transformer import NoisyBlocks, TriModeTransformer
+from fim_model.training.examples import Row
+from fim_model.transformer import TriModeTransformer
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One example a row: `[B, T]` tensors, T = clean length + noisy blocks * block size.
+    """Rows of clean text and their noisy blocks: `[B, T]` tensors.
+
+    T = clean length + noisy blocks * block size.
 
     tokens, positions, target: int64; target is the id to predict. ar_weight, diffusion_weight:
     float32, 0 where nothing is predicted. clean: the clean length. noisy_limit: int64 `[B, N]`, a
@@ -60,75 +63,76 @@ class NoiseSettings:
     blocks: int
     drafts: float = 0.5
     elsewhere: float = 0.25
-    middle_weight: float = 3.0
+    middle_weight: float = 5.0
 
 
 def build_batch(
-    examples: Sequence[Example],
+    rows: Sequence[Row],
     length: int,
     special: SpecialTokens,
     noise: NoiseSettings,
     rng: Random,
 ) -> Batch:
-    """Lay examples (at most `length` tokens each) and noisy copies of their blocks out."""
-    rows, noisy = len(examples), noise.blocks * noise.block_size
+    """Lay rows (at most `length` tokens each) and noisy copies of their blocks out."""
+    noisy = noise.blocks * noise.block_size
     total = length + noisy
     batch = Batch(
-        tokens=torch.full((rows, total), special.pad),
-        positions=torch.arange(total).repeat(rows, 1),
-        target=torch.zeros(rows, total, dtype=torch.int64),
-        ar_weight=torch.zeros(rows, total),
-        diffusion_weight=torch.zeros(rows, total),
-        noisy_limit=torch.zeros(rows, noisy, dtype=torch.int64),
+        tokens=torch.full((len(rows), total), special.pad),
+        positions=torch.arange(total).repeat(len(rows), 1),
+        target=torch.zeros(len(rows), total, dtype=torch.int64),
+        ar_weight=torch.zeros(len(rows), total),
+        diffusion_weight=torch.zeros(len(rows), total),
+        noisy_limit=torch.zeros(len(rows), noisy, dtype=torch.int64),
         clean=length,
         block_size=noise.block_size,
     )
-    for row, example in enumerate(examples):
-        _fill_clean(batch, row, example, special, noise)
-        for block, first in enumerate(_choose_blocks(example, noise, rng)):
-            _fill_noisy(batch, row, example, block, first, special, noise, rng)
+    for place, row in enumerate(rows):
+        _fill_clean(batch, place, row, special, noise)
+        for block, span in enumerate(_choose_blocks(row, noise, rng)):
+            _fill_noisy(batch, place, row, block, span, special, noise, rng)
     return batch
 
 
 def _fill_clean(
-    batch: Batch, row: int, example: Example, special: SpecialTokens, noise: NoiseSettings
+    batch: Batch, place: int, row: Row, special: SpecialTokens, noise: NoiseSettings
 ) -> None:
-    tokens = torch.tensor(example.tokens)
+    tokens = torch.tensor(row.tokens)
     size = len(tokens)
-    batch.tokens[row, :size] = tokens
-    batch.target[row, : size - 1] = tokens[1:]
+    batch.tokens[place, :size] = tokens
+    batch.target[place, : size - 1] = tokens[1:]
     weight = torch.ones(size - 1)
-    weight[max(example.middle - 1, 0) :] = noise.middle_weight
+    for middle in row.middles:
+        weight[max(middle.start - 1, 0) : middle.stop - 1] = noise.middle_weight
     weight[_is_marker(tokens[1:], special)] = 0
-    batch.ar_weight[row, : size - 1] = weight
+    batch.ar_weight[place, : size - 1] = weight
 
 
 def _fill_noisy(
     batch: Batch,
-    row: int,
-    example: Example,
+    place: int,
+    row: Row,
     block: int,
-    first: int,
+    span: range,
     special: SpecialTokens,
     noise: NoiseSettings,
     rng: Random,
 ) -> None:
     size = noise.block_size
-    clean = example.tokens[first : first + size]
+    clean = row.tokens[span.start : span.stop]
     ink = len(clean)
     # Past its end a hole's block is all end-of-middle: a decoder may draft beyond the end.
     clean = clean + [special.eom] * (size - ink)
     masked = _draw_mask(size, noise, rng)
     noisy = [special.mask if hide else token for token, hide in zip(clean, masked, strict=True)]
     here = slice(batch.clean + block * size, batch.clean + (block + 1) * size)
-    batch.tokens[row, here] = torch.tensor(noisy)
-    batch.positions[row, here] = torch.arange(first, first + size)
-    batch.noisy_limit[row, block * size : (block + 1) * size] = first
-    batch.target[row, here] = torch.tensor(clean)
+    batch.tokens[place, here] = torch.tensor(noisy)
+    batch.positions[place, here] = torch.arange(span.start, span.start + size)
+    batch.noisy_limit[place, block * size : (block + 1) * size] = span.start
+    batch.target[place, here] = torch.tensor(clean)
     weight = torch.tensor(masked, dtype=torch.float32)
     weight[ink:] *= 0.25
     weight[_is_marker(torch.tensor(clean), special)] = 0
-    batch.diffusion_weight[row, here] = weight
+    batch.diffusion_weight[place, here] = weight
 
 
 def _is_marker(tokens: Tensor, special: SpecialTokens) -> Tensor:
@@ -137,24 +141,27 @@ def _is_marker(tokens: Tensor, special: SpecialTokens) -> Tensor:
     return torch.isin(tokens, torch.tensor(markers))
 
 
-def _choose_blocks(example: Example, noise: NoiseSettings, rng: Random) -> list[int]:
-    """First positions of the blocks to noise: the hole over and over, and some blocks elsewhere.
+def _choose_blocks(row: Row, noise: NoiseSettings, rng: Random) -> list[range]:
+    """The clean tokens of each block to noise: the holes over and over, and some elsewhere.
 
-    Decoding opens a block at the hole's start, a whole number of blocks behind it, or, after a
-    draft was accepted, anywhere in the hole: all of them are trained, each with fresh noise.
+    Decoding opens a block at a hole's start, a whole number of blocks behind it, or, after a draft
+    was accepted, anywhere in the hole: all of them are trained, each with fresh noise. A block ends
+    where its hole does.
     """
-    end, size = len(example.tokens), noise.block_size
-    chosen: list[int] = []
+    size, last = noise.block_size, len(row.tokens) - noise.block_size
+    chosen: list[range] = []
     while len(chosen) < noise.blocks:
-        outside = example.middle > size + 1
-        if example.middle == end or (outside and rng.random() < noise.elsewhere):
-            if not outside:
+        elsewhere = rng.random() < noise.elsewhere
+        if not row.middles or (elsewhere and last > 0):
+            if last <= 0:
                 break
-            chosen.append(rng.randrange(1, example.middle - size + 1))
-        elif rng.random() < 0.6:
-            chosen += range(example.middle, end, size)
-        else:
-            chosen.append(rng.randrange(example.middle, end))
+            first = rng.randint(1, last)
+            chosen.append(range(first, first + size))
+            continue
+        hole = rng.choice(row.middles)
+        from_start = rng.random() < 0.6
+        firsts = hole[::size] if from_start else [rng.choice(hole)]
+        chosen += [range(first, min(first + size, hole.stop)) for first in firsts]
     return chosen[: noise.blocks]
 
 

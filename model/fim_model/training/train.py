@@ -121,7 +121,7 @@ def read_split(path: Path) -> list[SourceFile]:
         raise ConfigError(f"no {path}; build it with python -m fim_model.training.corpus")
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = (json.loads(line) for line in lines)
-        return [SourceFile(row["path"], row["text"]) for row in rows]
+        return [SourceFile(row["path"], row["text"], row["project"]) for row in rows]
 
 
 def batches(

@@ -1,0 +1,55 @@
+"""Attention of a training row: clean causal tokens, then noisy copies of some of their blocks.
+
+Plain matrix products over chunks of queries, which see no key behind their chunk. On a CPU with
+bf16 matrix units that is three times as fast, forward and backward, as the fused kernels, which
+have bf16 arithmetic for neither masks nor gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+QUERIES_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyBlocks:
+    """Who sees whom in a row of `clean` causal tokens and N noisy ones.
+
+    mask: boolean `[B, 1, N, clean + N]`, True = visible to one of the noisy positions.
+    """
+
+    clean: int
+    mask: Tensor
+
+
+def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlocks) -> Tensor:
+    """query `[B, H, clean + N, D]`, key and value `[B, G, clean + N, D]` to `[B, H, clean + N, D]`.
+
+    The clean part never sees the noisy one.
+    """
+    batch, heads, length, dim = query.shape
+    groups = key.shape[1]
+    query = query.view(batch, groups, heads // groups, length, dim)
+    seen = []
+    for first in range(0, row.clean, QUERIES_AT_ONCE):
+        end = min(first + QUERIES_AT_ONCE, row.clean)
+        width = end - first
+        future = torch.ones(width, width, dtype=torch.bool, device=query.device).triu(1)
+        hidden = F.pad(future, (first, 0))
+        seen.append(_attend(query[..., first:end, :], key[:, :, :end], value[:, :, :end], hidden))
+    seen.append(_attend(query[..., row.clean :, :], key, value, ~row.mask[:, :, None]))
+    return torch.cat(seen, dim=3).flatten(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+    """Query heads `[B, G, H / G, T, D]` that share a key head are rows of one matrix product."""
+    batch, groups, heads, width, dim = query.shape
+    rows = query.reshape(batch, groups, heads * width, dim) * dim**-0.5
+    scores = (rows @ key.transpose(-1, -2)).view(batch, groups, heads, width, -1)
+    shares = scores.float().masked_fill(hidden, -torch.inf).softmax(-1).to(value.dtype)
+    return (shares.flatten(2, 3) @ value).view(batch, groups, heads, width, dim)
