@@ -38,6 +38,8 @@ class Settings:
     min_confidence: float | None = None
     prefix_chars: int = 1200
     suffix_chars: int = 500
+    next_edits: bool = True
+    min_edit_gain: float = 2.0
     snippets: int = 0
     snippet_chars: int = 600
     disabled_languages: tuple[str, ...] = ()
@@ -179,6 +181,19 @@ RULES: dict[str, Rule] = {
         0,
         1_000_000,
         "How many characters after the cursor the model is shown at most.",
+    ),
+    "nextEdits": _switch(
+        "next_edits",
+        "Whether edits that follow from yours are suggested when you pause, by editors that show "
+        "them.",
+    ),
+    "minEditGain": Rule(
+        "min_edit_gain",
+        "a number from 0 to 100",
+        lambda value: type(value) in (int, float) and 0 <= value <= 100,
+        "An edit is suggested only if the model finds the new text so many nats likelier than the "
+        "old (2 nats: 7 times as likely). More is quieter.",
+        {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "snippets": _count(
         "snippets",

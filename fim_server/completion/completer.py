@@ -114,6 +114,11 @@ class Completer:
         self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
 
+    @property
+    def ready_backend(self) -> Backend | None:
+        """The backend, once it can be asked."""
+        return None if self._not_ready is not None else self._backend
+
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Obey other settings, or work in other folders, from the next request on."""
         self._settings = settings
