@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from fim_server.backends.base import (
@@ -21,15 +22,21 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
+    Rewrite,
+    RewriteRequest,
+    Unfit,
+    Unsupported,
 )
 from fim_server.engine.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
+    from fim_model import rewrite
     from fim_model.decoding.core import Step
     from fim_model.infill import Infiller, InfillRequest, InfillResult
     from fim_model.joint import JointModel
+    from fim_model.rewrite import RewriteResult
 
 logger = logging.getLogger(__name__)
 
@@ -99,22 +106,36 @@ class InProcessBackend:
 
         `latest_wins` False does not end older requests of the session.
         """
-        if self._closed.is_set():
-            raise BackendError("the backend is closed; make a new one")
-        infiller = self._infiller
-        if infiller is None:
-            raise BackendError("the model is not loaded; call start() and wait for it")
+        infiller = self._loaded()
         listener = None if on_text is None else _in_loop(on_text)
 
         def work(should_stop: ShouldStop) -> Completion:
             with self._at_the_model(infiller, request.session):
                 return self._infill(infiller, request, should_stop, listener)
 
-        return await self.scheduler.run(request, work, latest_wins=latest_wins)
+        return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        infiller = self._loaded()
+
+        def work(should_stop: ShouldStop) -> Rewrite | None:
+            from fim_model.rewrite import rewriting_session
+
+            with self._at_the_model(infiller, rewriting_session(request.session)):
+                return self._rewrite(infiller, request, should_stop)
+
+        return await self.scheduler.run(request, work, None)
 
     def check(self, request: CompletionRequest) -> None:
         """Raises ValueError, naming the field, for a request the model cannot be asked."""
         infill_request(request)
+
+    def _loaded(self) -> Infiller:
+        if self._closed.is_set():
+            raise BackendError("the backend is closed; make a new one")
+        if self._infiller is None:
+            raise BackendError("the model is not loaded; call start() and wait for it")
+        return self._infiller
 
     async def close(self) -> None:
         self._closed.set()
@@ -155,10 +176,9 @@ class InProcessBackend:
             ) from missing
         if self._closed.is_set():
             return None
-        report("Loading the model", 0.5)
         try:
             auto = measured_choice(self._model)
-            infiller = Infiller.load(self._model, threads=self._threads, auto=auto)
+            infiller = Infiller.load(self._model, threads=self._threads, auto=auto, progress=report)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -169,6 +189,7 @@ class InProcessBackend:
         if self._cache_bytes is not None:
             infiller.sessions.budget_bytes = self._cache_bytes
         infiller.model = self._model_shared = JointModel(infiller.model)
+        infiller.rewriter.model = infiller.model
         return infiller
 
     def _infill(
@@ -197,6 +218,27 @@ class InProcessBackend:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
         return completion_of(result)
 
+    def _rewrite(
+        self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
+    ) -> Rewrite | None:
+        from fim_model.infill import Cancelled
+
+        def stopped() -> bool:
+            return should_stop() or self._closed.is_set()
+
+        if stopped():
+            return None
+        if infiller.rewriter.way is None:
+            raise Unsupported("this model was not trained on edits and denoises no blocks")
+        try:
+            return rewrite_of(infiller.rewrite(rewrite_request(request), should_stop=stopped))
+        except Cancelled:
+            return None
+        except ValueError as unfit:
+            raise Unfit(str(unfit)) from unfit
+        except Exception as mistake:
+            raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
+
 
 def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
@@ -220,7 +262,28 @@ def completion_of(result: InfillResult) -> Completion:
             reused_tokens=result.reused_tokens,
             ms=result.ms,
         ),
+        result.show_above,
     )
+
+
+def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
+    """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
+    from fim_model import rewrite
+
+    return rewrite.RewriteRequest(
+        prefix=request.prefix,
+        old=request.old,
+        suffix=request.suffix,
+        edits=tuple(rewrite.Edit(one.old, one.new) for one in request.edits),
+        path=request.path,
+        max_tokens=request.max_tokens,
+        session=request.session,
+    )
+
+
+def rewrite_of(result: RewriteResult) -> Rewrite:
+    """The model's result in the terms of all backends."""
+    return Rewrite(**{field.name: getattr(result, field.name) for field in fields(Rewrite)})
 
 
 def _in_loop(on_text: TextListener) -> TextListener:

@@ -25,7 +25,7 @@ from fim_server.backends.base import (
 )
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, judge
+from fim_server.completion.gate import Judgement, judge, least_confidence
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
@@ -113,6 +113,11 @@ class Completer:
         self._cache = SuggestionCache()
         self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
+
+    @property
+    def ready_backend(self) -> Backend | None:
+        """The backend, once it can be asked."""
+        return None if self._not_ready is not None else self._backend
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Obey other settings, or work in other folders, from the next request on."""
@@ -222,7 +227,8 @@ class Completer:
             view, cursor, target = continued
         hole = budgeted_hole(view.snapshot, cursor, settings)
         known = self._cache.find(view.snapshot.uri, hole, alternatives)
-        if known is not None:
+        unsure = known is not None and known.silence is Silence.LOW_CONFIDENCE
+        if known is not None and not (invoked and unsure):
             return self._shown(view, hole, target, known, None, cached=True)
         request = request_for(hole, view.snapshot, settings, alternatives)
         question = _Question(view.snapshot, hole, request)
@@ -244,10 +250,14 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        judgement = judge(completion.items, hole, settings.min_confidence)
+        judgement = self._judged(completion, hole, invoked=invoked)
         if completion.items and settings is self._settings:
             self._cache.remember(view.snapshot.uri, hole, judgement, alternatives)
         return self._shown(view, hole, target, judgement, completion.stats)
+
+    def _judged(self, completion: Completion, hole: Hole, *, invoked: bool) -> Judgement:
+        asked, advised = self._settings.min_confidence, completion.show_above
+        return judge(completion.items, hole, least_confidence(asked, advised, invoked=invoked))
 
     def _shown(
         self,
@@ -353,7 +363,7 @@ class Completer:
             logger.error("nothing is prepared: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            judgement = judge(completion.items, hole, settings.min_confidence)
+            judgement = self._judged(completion, hole, invoked=False)
             self._cache.remember(question.snapshot.uri, hole, judgement, 1)
 
 

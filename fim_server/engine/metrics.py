@@ -14,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from fim_server.backends.base import Completion
+from fim_server.backends.base import Completion, Rewrite
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.scheduler import Scheduler
 
@@ -74,6 +74,16 @@ class Metrics:
         self._per_forward.labels(stats.mode).observe(stats.tokens_per_forward)
         self._prefilled.inc(stats.prefill_tokens)
         self._reused.inc(stats.reused_tokens)
+
+    def rewritten(self, seconds: float, rewrite: Rewrite | None) -> None:
+        """The same for lines that were revised; they count by the way that was taken."""
+        outcome = "answered" if rewrite else "superseded"
+        self._seconds.labels("rewrite", outcome).observe(seconds)
+        if rewrite is None:
+            return
+        self._forwards.labels(rewrite.way).inc(rewrite.forwards)
+        self._tokens.labels(rewrite.way).inc(rewrite.tokens)
+        self._reused.inc(rewrite.reused_tokens)
 
     def failed(self, api: str, seconds: float, outcome: str) -> None:
         self._seconds.labels(api, outcome).observe(seconds)

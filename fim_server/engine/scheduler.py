@@ -18,12 +18,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
-from fim_server.backends.base import BackendError, Completion, CompletionRequest
+from fim_server.backends.base import BackendError, CompletionRequest, RewriteRequest
 
 ShouldStop = Callable[[], bool]
-Work = Callable[[ShouldStop], Completion]
-"""Runs in the worker thread; asked to stop, it returns any Completion (nobody reads it)."""
+Request = CompletionRequest | RewriteRequest
+T = TypeVar("T")
+"""What work makes. It runs in the worker thread; asked to stop, it returns anything of its kind:
+nobody reads it."""
 
 QUEUE_LIMIT = 32
 
@@ -48,9 +51,10 @@ class SchedulerCounts:
 class _Job:
     """One piece of work and those who wait for it; `number` is its place in the order."""
 
-    request: CompletionRequest
-    work: Work
-    done: asyncio.Future[Completion]
+    request: Request
+    work: Callable[[ShouldStop], Any]
+    nothing: Any
+    done: asyncio.Future[Any]
     number: int
     latest_wins: bool
     stop: threading.Event
@@ -64,7 +68,7 @@ class _Job:
         """Nobody wants it any more: stop it, and let those who wait go with an empty answer."""
         self.stop.set()
         if not self.done.done():
-            self.done.set_result(Completion())
+            self.done.set_result(self.nothing)
 
 
 class Scheduler:
@@ -95,9 +99,14 @@ class Scheduler:
         return self._worker
 
     async def run(
-        self, request: CompletionRequest, work: Work, *, latest_wins: bool = True
-    ) -> Completion:
-        """The result of `work`; empty if a newer request took its place. Raises Busy.
+        self,
+        request: Request,
+        work: Callable[[ShouldStop], T],
+        nothing: T,
+        *,
+        latest_wins: bool = True,
+    ) -> T:
+        """The result of `work`; `nothing` if another request took its place. Raises Busy.
 
         Cancelling the caller stops the work, unless another caller waits for the same request.
         `latest_wins` False leaves older requests of the session alone (clients that queue).
@@ -106,7 +115,7 @@ class Scheduler:
             raise BackendError("the engine is shutting down; ask again")
         job = self._same(request) if latest_wins else None
         if job is None:
-            job = self._enqueue(request, work, latest_wins)
+            job = self._enqueue(request, work, nothing, latest_wins)
         else:
             self.counts.coalesced += 1
             if not request.speculative:
@@ -116,7 +125,8 @@ class Scheduler:
         job.waiters += 1
         self._start_next()
         try:
-            return await asyncio.shield(job.done)
+            result: T = await asyncio.shield(job.done)
+            return result
         finally:
             job.waiters -= 1
             if not job.waiters and not job.done.done():
@@ -133,14 +143,20 @@ class Scheduler:
     def _jobs(self) -> list[_Job]:
         return [*self._running, *self._queue]
 
-    def _same(self, request: CompletionRequest) -> _Job | None:
+    def _same(self, request: Request) -> _Job | None:
         wanted = replace(request, speculative=False)
         for job in self._jobs():
             if not job.stop.is_set() and replace(job.request, speculative=False) == wanted:
                 return job
         return None
 
-    def _enqueue(self, request: CompletionRequest, work: Work, latest_wins: bool) -> _Job:
+    def _enqueue(
+        self,
+        request: Request,
+        work: Callable[[ShouldStop], Any],
+        nothing: object,
+        latest_wins: bool,
+    ) -> _Job:
         if latest_wins and request.session:
             self._supersede(request)
         if len(self._queue) >= self._limit and not self._make_room(request):
@@ -148,11 +164,11 @@ class Scheduler:
             raise Busy(f"the engine has {len(self._queue)} requests waiting; ask again in a moment")
         self._numbers += 1
         done = asyncio.get_running_loop().create_future()
-        job = _Job(request, work, done, self._numbers, latest_wins, threading.Event())
+        job = _Job(request, work, nothing, done, self._numbers, latest_wins, threading.Event())
         self._queue.append(job)
         return job
 
-    def _supersede(self, request: CompletionRequest) -> None:
+    def _supersede(self, request: Request) -> None:
         """End what the session asked before; speculation does not end what a person waits for."""
         for job in self._jobs():
             if (
@@ -171,7 +187,7 @@ class Scheduler:
                     self.counts.preempted += 1
                 self._drop(running)
 
-    def _make_room(self, request: CompletionRequest) -> bool:
+    def _make_room(self, request: Request) -> bool:
         speculative = [job for job in self._queue if job.request.speculative]
         if request.speculative or not speculative:
             return False
@@ -201,7 +217,7 @@ class Scheduler:
             fit = [job for job in fit if not job.request.speculative]
         return min(fit, key=lambda job: job.order, default=None)
 
-    def _finished(self, job: _Job, future: asyncio.Future[Completion]) -> None:
+    def _finished(self, job: _Job, future: asyncio.Future[Any]) -> None:
         self._running.remove(job)
         failure = None if future.cancelled() else future.exception()
         if not job.done.done():

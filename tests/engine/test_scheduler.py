@@ -43,7 +43,9 @@ class Model:
             return Completion([CompletionItem(prefix, 1.0)])
 
         async def text() -> str:
-            completion = await self.scheduler.run(request, work, latest_wins=latest_wins)
+            completion = await self.scheduler.run(
+                request, work, Completion(), latest_wins=latest_wins
+            )
             return completion.items[0].text if completion.items else ""
 
         return asyncio.create_task(text())
@@ -180,7 +182,7 @@ async def test_an_error_reaches_the_caller_and_the_next_request_works(model: Mod
 
     model.release.set()
     with pytest.raises(ValueError, match="broken"):
-        await model.scheduler.run(CompletionRequest("x", ""), broken)
+        await model.scheduler.run(CompletionRequest("x", ""), broken, Completion())
     assert await model.ask("next") == "next"
 
 
