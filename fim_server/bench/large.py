@@ -10,7 +10,13 @@ from __future__ import annotations
 import random
 from itertools import cycle, islice
 
-from fim_server.backends.base import Backend, Completion, CompletionRequest, Progress
+from fim_server.backends.base import (
+    Backend,
+    Completion,
+    CompletionRequest,
+    Progress,
+    RewriteRequest,
+)
 from fim_server.bench.keys import TypingTask
 from fim_server.bench.machine import machine_description
 from fim_server.bench.samples import FILES, source_text
@@ -28,6 +34,8 @@ class Mute:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         return Completion()
+
+    async def rewrite(self, request: RewriteRequest) -> None: ...
 
     async def close(self) -> None: ...
 
