@@ -74,7 +74,7 @@ def index_to_units(content: str, index: int, encoding: Encoding) -> int:
     return len(head.encode("utf-16-le", "surrogatepass")) // 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """A spot in a snapshot: line number and index of the character in that line."""
 
@@ -121,12 +121,16 @@ class Snapshot:
         return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
 
     def replacing(self, span: lsp.Range, text: str) -> tuple[Snapshot, lsp.Position]:
-        """This document with `text` in the place of `span`, and the position behind it."""
-        start, lines, inserted = self.place(span.start), list(self.lines), split_lines(text)
+        """This document with `text` in the place of `span`, and the position behind it.
+
+        Found from the end, which stays: `text` may join with the line before it.
+        """
+        lines, behind = list(self.lines), max(self.place(span.start), self.place(span.end))
         _splice(lines, span, text, self.encoding)
         later = replace(self, lines=lines)
-        last = start.index * (len(inserted) == 1) + len(inserted[-1])
-        return later, later.position(Place(start.line + len(inserted) - 1, last))
+        line = len(lines) - (len(self.lines) - behind.line)
+        index = len(lines[line]) - (len(self.lines[behind.line]) - behind.index)
+        return later, later.position(Place(line, max(index, 0)))
 
     def line_end(self, line: int) -> str:
         """The line end in use around `line`: its own, the one before it, or `\\n`."""
@@ -214,7 +218,7 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
     start = end = locate(lines, span.start, encoding)
     if span.end != span.start:
         end = locate(lines, span.end, encoding)
-    if (end.line, end.index) < (start.line, start.index):
+    if end < start:
         start, end = end, start
     if (line := _line_after(lines, start, end, text)) is not None:
         lines[start.line] = line

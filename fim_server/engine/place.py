@@ -66,7 +66,11 @@ def make_private_folder(folder: Path) -> None:
     Raises PlaceError: a socket in a folder that others may write to could be anybody's.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Missing parents are made private as well, which `parents=True` would not: whoever looks
+        # for the engine next mistrusts a runtime directory that is open, and looks elsewhere.
+        for one in reversed([folder, *folder.parents]):
+            if one == folder or not one.exists():
+                one.mkdir(mode=0o700, exist_ok=True)
     except OSError as problem:
         raise PlaceError(
             f"{folder}: cannot be made ({problem.strerror}); set XDG_RUNTIME_DIR to a folder of "

@@ -126,7 +126,11 @@ Attempt = tuple[DecodingCore, Iterable[Step]]
 
 
 class Infiller:
-    """A loaded model with its documents' caches. Not thread-safe: one owner at a time."""
+    """A loaded model with its documents' caches.
+
+    Several threads may fill holes of different sessions at once, each session `held` meanwhile, if
+    the model is a `JointModel`; otherwise it has one owner at a time.
+    """
 
     def __init__(
         self,

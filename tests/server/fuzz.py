@@ -120,7 +120,15 @@ class Fuzzer:
         params["position"] = self.position()
         if self.random.random() < 0.1:
             params["textDocument"]["version"] = self.random.choice([self.version, 0, "x", None])
+        if self.random.random() < 0.15:
+            params["context"]["selectedCompletionInfo"] = self.selected(params["position"])
         return {"id": self.new_id(), "method": INLINE, "params": params}
+
+    def selected(self, cursor: Json) -> Json:
+        """An item of the editor's list, mostly at the cursor."""
+        near = self.random.random() < 0.7
+        start, end = (cursor, cursor) if near else (self.position(), self.position())
+        return {"range": {"start": {**start, "character": 0}, "end": end}, "text": self.text()}
 
     def cancel(self) -> Json:
         """Of a request before, or of one that is still to come."""

@@ -229,3 +229,23 @@ def test_the_line_end_in_use_is_that_of_the_neighbourhood() -> None:
     empty = opened("").snapshot(URI)
     assert empty is not None
     assert empty.line_end(0) == "\n"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@settings(max_examples=250, deadline=None)
+@given(text=texts, new=texts, data=st.data())
+def test_a_document_with_a_text_replaced_and_the_place_behind_it(
+    encoding: Encoding, text: str, new: str, data: st.DataObject
+) -> None:
+    start, end = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))
+    start -= text[start - 1 : start + 1] == "\r\n"
+    end -= text[end - 1 : end + 1] == "\r\n"
+    snapshot = opened(text, encoding).snapshot(URI)
+    assert snapshot is not None
+    spots = (position_of(text, start, encoding), position_of(text, end, encoding))
+    later, behind = snapshot.replacing(lsp.Range(*spots), new)
+    whole, cursor = text[:start] + new + text[end:], start + len(new)
+    assert later.text == whole
+    assert snapshot.text == text, "the document itself stays"
+    if whole[cursor - 1 : cursor + 1] != "\r\n":  # no position lies between the two
+        assert offset_of(whole, behind, encoding) == cursor
