@@ -166,6 +166,15 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     humaneval.add_argument("--json", action="store_true", help="one JSON object on stdout")
     humaneval.set_defaults(run=_humaneval)
 
+    edits = kinds.add_parser("edits", help="next edits in sessions whose outcome is known")
+    edits.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    edits.add_argument("--per-kind", type=_positive, default=50, metavar="N", help="sessions")
+    edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
+    edits.add_argument("--seed", type=int, default=0)
+    _add_loading_options(edits)
+    edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    edits.set_defaults(run=_eval_edits)
+
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     kinds = commands.add_parser("bench", help="measure speed and memory").add_subparsers(
@@ -337,6 +346,12 @@ def _humaneval(arguments: argparse.Namespace) -> int:
     from fim_server.commands import evaluate
 
     return evaluate.humaneval_infilling(arguments)
+
+
+def _eval_edits(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import evaluate
+
+    return evaluate.edits(arguments)
 
 
 def _bench_latency(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Code actions through the real server process: offered at once, computed on resolve, of a version."""
+"""Code actions through the real server process: offered at once, computed when chosen, versioned."""
 
 from __future__ import annotations
 
