@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
 from pathlib import Path
 
 from fim_server.backends.base import MODES
@@ -119,7 +119,7 @@ def _add_edit(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_loading_options(edit)
     edit.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    edit.set_defaults(run=_edit)
+    edit.set_defaults(run=_lazily("edit", "edit"))
 
 
 def _add_revise(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -130,7 +130,7 @@ def _add_revise(commands: Commands[argparse.ArgumentParser]) -> None:
     output = revise.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show tokens masked and filled again")
-    revise.set_defaults(run=_revise)
+    revise.set_defaults(run=_lazily("edit", "revise"))
 
 
 def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -173,7 +173,7 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     edits.add_argument("--seed", type=int, default=0)
     _add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    edits.set_defaults(run=_eval_edits)
+    edits.set_defaults(run=_lazily("evaluate", "edits"))
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -305,6 +305,16 @@ def _minutes(text: str) -> float:
     return number
 
 
+def _lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
+    """A command whose module is imported when it is run."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        code: int = getattr(import_module(f"fim_server.commands.{module}"), command)(arguments)
+        return code
+
+    return run
+
+
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
@@ -324,18 +334,6 @@ def _complete(arguments: argparse.Namespace) -> int:
     return complete.run(arguments)
 
 
-def _edit(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import edit
-
-    return edit.edit(arguments)
-
-
-def _revise(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import edit
-
-    return edit.revise(arguments)
-
-
 def _context(arguments: argparse.Namespace) -> int:
     from fim_server.commands import context
 
@@ -346,12 +344,6 @@ def _humaneval(arguments: argparse.Namespace) -> int:
     from fim_server.commands import evaluate
 
     return evaluate.humaneval_infilling(arguments)
-
-
-def _eval_edits(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import evaluate
-
-    return evaluate.edits(arguments)
 
 
 def _bench_latency(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Code actions through the real server process: offered at once, computed when chosen, versioned."""
+"""Code actions through the real server process: offered at once, computed when chosen."""
 
 from __future__ import annotations
 
