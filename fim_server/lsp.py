@@ -221,6 +221,7 @@ async def inline_completion(
         params.position,
         params.context.trigger_kind,
         getattr(params.text_document, "version", None),
+        params.context.selected_completion_info,
     )
     ls.status.answered(answer.silence, answer.detail)
     ls.statistics.count("requests")

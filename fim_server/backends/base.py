@@ -67,9 +67,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompletionItem:
-    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability.
+    """One way to fill the hole.
 
-    `finish` says what ended it: "eom", "lines" or "length"; "" where the backend does not tell.
+    `confidence` (0..1) is the probability of being what was wanted where the model is calibrated,
+    else the geometric mean of its tokens' probabilities. `finish` says what ended it: "eom",
+    "lines" or "length"; "" where the backend does not tell.
     """
 
     text: str
@@ -92,8 +94,11 @@ class CompletionStats:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """`show_above` is the confidence from which the model advises to show an item unasked."""
+
     items: list[CompletionItem] = field(default_factory=list)
     stats: CompletionStats | None = None
+    show_above: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,10 +176,9 @@ class InProcessBackend:
             ) from missing
         if self._closed.is_set():
             return None
-        report("Loading the model", 0.5)
         try:
             auto = measured_choice(self._model)
-            infiller = Infiller.load(self._model, threads=self._threads, auto=auto)
+            infiller = Infiller.load(self._model, threads=self._threads, auto=auto, progress=report)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -263,6 +262,7 @@ def completion_of(result: InfillResult) -> Completion:
             reused_tokens=result.reused_tokens,
             ms=result.ms,
         ),
+        result.show_above,
     )
 
 

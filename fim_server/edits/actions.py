@@ -213,7 +213,7 @@ class Resolver:
         hole = budgeted_hole(snapshot, ticket.range.start, self.settings)
         request = request_for(hole, snapshot, self.settings, 1)
         completion = await self.backend.complete(request)
-        texts = judge(completion.items, hole, self.settings.min_confidence).texts
+        texts = judge(completion.items, hole, self.settings.min_confidence or 0.0).texts
         span = lsp.Range(hole.position, hole.position)
         return [lsp.TextEdit(span, text.replace("\n", hole.line_end)) for text in texts[:1]]
 

@@ -21,7 +21,7 @@ from fim_server.backends.base import (
     Snippet,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -134,7 +134,8 @@ def completion_from_json(body: object) -> Completion:
     try:
         stats = body["stats"]  # type: ignore[index]
         items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
-        return Completion(items, None if stats is None else _from(CompletionStats, stats))
+        cost = None if stats is None else _from(CompletionStats, stats)
+        return Completion(items, cost, body["show_above"])  # type: ignore[index]
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
 

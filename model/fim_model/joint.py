@@ -23,7 +23,8 @@ from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.lora import DraftLora
-from fim_model.transformer import Attention, AttentionPattern, NoisyBlocks, TriModeTransformer
+from fim_model.noisy_blocks import NoisyBlocks
+from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
 
 
 @dataclass(slots=True)

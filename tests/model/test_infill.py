@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model.calibration import Calibration
 from fim_model.checkpoint import CheckpointError, save_checkpoint
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
@@ -25,6 +26,7 @@ from fim_model.infill import (
     InfillResult,
     first_lines,
 )
+from fim_model.progress import STEPS, in_steps, part
 from fim_model.prompt import PROMPT_OVERHEAD
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
@@ -112,6 +114,20 @@ def test_confidence_is_the_geometric_mean(
     result = Infiller(even, tiny_tokenizer).infill(request(mode="ar"))
     assert result.items[0].text == "x" * 12
     assert result.items[0].confidence == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_calibrated_model_says_how_likely_it_is_right(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """From the tokens' log-probabilities and whether a limit cut it, and what is worth showing."""
+    calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4)
+    plain = Infiller(model, tiny_tokenizer).infill(request(mode="ar"))
+    told = Infiller(model, tiny_tokenizer, calibration=calibration).infill(request(mode="ar"))
+    item, before = told.items[0], plain.items[0]
+    assert item.nats == before.nats
+    assert math.exp(sum(item.nats) / len(item.nats)) == pytest.approx(before.confidence)
+    assert item.confidence == calibration(item.nats, item.finish == "length")
+    assert (told.show_above, plain.show_above) == (0.4, 0.0)
 
 
 def test_the_end_is_counted_and_not_shown(
@@ -509,6 +525,29 @@ def test_a_checkpoint_folder_is_loaded(
     assert outcome(Infiller.load(str(tmp_path)).infill(request())) == outcome(
         infiller.infill(request())
     )
+
+
+def test_loading_tells_how_far_it_is(
+    model: TriModeTransformer, tiny_tokenizer_file: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tmp_path)
+    shutil.copyfile(tiny_tokenizer_file, tmp_path / "tokenizer.json")
+    told: list[tuple[str, float]] = []
+    Infiller.load(tmp_path, device="cpu", progress=lambda *one: told.append(one))
+    shares = [share for _, share in told]
+    assert {what for what, _ in told} == {"Loading the model"}
+    assert shares == sorted(set(shares))
+    assert 3 < len(shares) <= STEPS + 1
+    assert (shares[0] < 0.6, shares[-1]) == (True, 1.0)
+
+
+def test_a_stage_is_a_part_of_the_whole() -> None:
+    told: list[float] = []
+    whole = in_steps(lambda what, share: told.append(share))
+    for stage in (part(whole, 0.0, 0.9), part(whole, 0.9, 1.0)):
+        for share in (0.0, 0.5, 0.5, 0.2, 1.0, 7.0):
+            stage("", share)
+    assert told == [0.0, 0.45, 0.9, 0.95, 1.0]
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:

@@ -78,6 +78,21 @@ async def test_the_answer_is_the_models(
     assert completion.stats.prefill_tokens == direct.prefill_tokens
 
 
+async def test_loading_is_told_while_it_goes_on(checkpoint: Path) -> None:
+    """In the event loop, by the weights that are read: not a share made up beforehand."""
+    backend = InProcessBackend(str(checkpoint), threads=1)
+    told: list[tuple[str, float]] = []
+    try:
+        await backend.start(lambda what, share: told.append((what, share)))
+    finally:
+        await backend.close()
+    assert told[0] == ("Starting torch", 0.0)
+    shares = [share for what, share in told[1:] if what == "Loading the model"]
+    assert len(shares) == len(told) - 1 > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 async def test_a_session_reuses_what_was_read(backend: InProcessBackend) -> None:
     first = await backend.complete(REQUEST)
     again = await backend.complete(dataclasses.replace(REQUEST, prefix=REQUEST.prefix + "re"))

@@ -1,4 +1,4 @@
-"""Code actions through the real server process: offered at once, computed when chosen."""
+"""Code actions in the real server process: offered at once, computed on resolve, of a version."""
 
 from __future__ import annotations
 
