@@ -51,7 +51,9 @@ def edits(text: str, uri: str, version: int) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    server = build_server(SettingsSources(Settings(next_edits=False)), lambda settings: ScriptedBackend())
+    server = build_server(
+        SettingsSources(Settings(next_edits=False)), lambda settings: ScriptedBackend()
+    )
     features = server.protocol.fm.features
     take_change = features[lsp.TEXT_DOCUMENT_DID_CHANGE]
     proposed: set[str] = set()
