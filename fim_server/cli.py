@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
 from pathlib import Path
 
 from fim_server.backends.base import MODES
@@ -120,7 +120,7 @@ def _add_edit(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_loading_options(edit)
     edit.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    edit.set_defaults(run=_edit)
+    edit.set_defaults(run=_lazily("edit", "edit"))
 
 
 def _add_revise(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -131,7 +131,7 @@ def _add_revise(commands: Commands[argparse.ArgumentParser]) -> None:
     output = revise.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show tokens masked and filled again")
-    revise.set_defaults(run=_revise)
+    revise.set_defaults(run=_lazily("edit", "revise"))
 
 
 def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -166,6 +166,15 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_model_options(humaneval)
     humaneval.add_argument("--json", action="store_true", help="one JSON object on stdout")
     humaneval.set_defaults(run=_humaneval)
+
+    edits = kinds.add_parser("edits", help="next edits in sessions whose outcome is known")
+    edits.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    edits.add_argument("--per-kind", type=_positive, default=50, metavar="N", help="sessions")
+    edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
+    edits.add_argument("--seed", type=int, default=0)
+    _add_loading_options(edits)
+    edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    edits.set_defaults(run=_lazily("evaluate", "edits"))
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -316,6 +325,16 @@ def _minutes(text: str) -> float:
     return number
 
 
+def _lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
+    """A command whose module is imported when it is run."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        code: int = getattr(import_module(f"fim_server.commands.{module}"), command)(arguments)
+        return code
+
+    return run
+
+
 def _lsp(arguments: argparse.Namespace) -> int:
     from fim_server.lsp import run_stdio
 
@@ -333,18 +352,6 @@ def _complete(arguments: argparse.Namespace) -> int:
     from fim_server.commands import complete
 
     return complete.run(arguments)
-
-
-def _edit(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import edit
-
-    return edit.edit(arguments)
-
-
-def _revise(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import edit
-
-    return edit.revise(arguments)
 
 
 def _context(arguments: argparse.Namespace) -> int:

@@ -21,8 +21,8 @@ from fim_server.edits.history import Hunk, Transition, past_edits
 MOST_TRIES = 6
 """Regions that the model is asked about for one proposal: each costs it a few forwards."""
 
-MOST_EDITS = 4
-"""Past edits that the model is shown; it was trained with up to three."""
+MOST_EDITS = 3
+"""Past edits that the model is shown, as many as it was trained with."""
 
 ASKS = 4
 """How often a region is asked about when what a person waits for takes the model away."""

@@ -76,6 +76,7 @@ class EditService:
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Obey other settings, or work in other folders, from the next search on."""
         self._settings, self._workspace = settings, workspace
+        self._known.clear()
 
     def close(self) -> None:
         for uri in {*self._timers, *(uri for uri, _ in self._flights)}:

@@ -71,6 +71,8 @@ def start(
         if setup:
             # 'auto' is what a user gets, where it is the display under test.
             usual = "native" if version == "0.12" else "extmark"
+            if command == SCRIPTED:  # next edits come from the tests, not from the script
+                options = {**options, "server": {"nextEdits": False, **options.get("server", {})}}
             editor.setup(display="auto" if display == usual else display, **options)
         return editor
 

@@ -1,6 +1,6 @@
 """The real language server, whose "model" is a script, and which proposes edits.
 
-The real server does not send `fim/nextEdit` yet; this one shows what the extension does with it.
+The server's own proposals are switched off; this script shows what the extension does with them.
 When a line of the document is `# rename OLD NEW!`, it proposes to replace every other OLD of the
 document, once, as one notification. Each edit carries a command, so that accepting it is seen.
 """
@@ -51,7 +51,9 @@ def edits(text: str, uri: str, version: int) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    server = build_server(SettingsSources(Settings()), lambda settings: ScriptedBackend())
+    server = build_server(
+        SettingsSources(Settings(next_edits=False)), lambda settings: ScriptedBackend()
+    )
     features = server.protocol.fm.features
     take_change = features[lsp.TEXT_DOCUMENT_DID_CHANGE]
     proposed: set[str] = set()
