@@ -208,7 +208,7 @@ def test_diffusion_equals_the_reference(tiny: Any, rule: CommitRule) -> None:
     several = 0
     for seed, kind in enumerate(MODEL_KINDS, 40):
         model = make(tiny, kind, seed)
-        for _ in range(2):
+        for _ in range(3):
             case = random_case(rng, model.config.vocab_size)
             found = fill(model, case, "diffusion", ModeOptions(rule=rule))
             assert (found.tokens, found.forwards) == reference.diffusion(
