@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fim_model.calibration import Calibration
 from fim_model.checkpoint import check_weights, default_checkpoint, load_model
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
@@ -86,16 +87,24 @@ class InfillRequest:
 
 @dataclass(frozen=True, slots=True)
 class InfillItem:
-    """`confidence`: geometric mean of the committed tokens' probabilities, the end included."""
+    """nats: the log-probability of each token when it was committed, the end's included.
+
+    `confidence` (0..1) is the probability of being what was wanted if the model is calibrated, else
+    the geometric mean of the tokens' probabilities.
+    """
 
     text: str
     confidence: float
     finish: Finish
+    nats: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class InfillResult:
-    """forwards: every pass through the network, prefill included. tokens: committed ones."""
+    """forwards: every pass through the network, prefill included. tokens: committed ones.
+
+    show_above: the confidence below which the model's calibration advises to show nothing unasked.
+    """
 
     items: list[InfillItem]
     mode: str
@@ -104,6 +113,7 @@ class InfillResult:
     prefill_tokens: int
     reused_tokens: int
     ms: float
+    show_above: float = 0.0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -126,6 +136,7 @@ class Infiller:
         auto: ModeChoice | None = None,
         *,
         window: int = WINDOW,
+        calibration: Calibration | None = None,
     ) -> None:
         """`window` is the most tokens of a prompt; the model's own window bounds it too.
 
@@ -135,6 +146,7 @@ class Infiller:
         self.fim = fim_prompt(model.config, tokenizer)
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
+        self.calibration = calibration
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         self.sessions = SessionStore(self._new_cache)
@@ -167,13 +179,14 @@ class Infiller:
         fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
         folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
+        calibration = Calibration.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         device = device or default_device()
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        return cls(model, tokenizer, options, auto, window=window)
+        return cls(model, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -214,6 +227,7 @@ class Infiller:
             prefill_tokens=reading.prefilled,
             reused_tokens=reading.reused,
             ms=(time.perf_counter() - began) * 1000,
+            show_above=self.calibration.show_above if self.calibration else 0.0,
         )
 
     def rewrite(
@@ -327,7 +341,10 @@ class Infiller:
         if core.finish == "lines" and request.max_lines is not None:
             text = first_lines(text, request.max_lines)
         assert core.finish is not None
-        return InfillItem(text, core.confidence, core.finish)
+        confidence = core.confidence
+        if self.calibration is not None:
+            confidence = self.calibration(core.nats, core.finish == "length")
+        return InfillItem(text, confidence, core.finish, core.nats)
 
 
 def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model.calibration import Calibration
 from fim_model.checkpoint import CheckpointError, save_checkpoint
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
@@ -113,6 +114,20 @@ def test_confidence_is_the_geometric_mean(
     result = Infiller(even, tiny_tokenizer).infill(request(mode="ar"))
     assert result.items[0].text == "x" * 12
     assert result.items[0].confidence == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_calibrated_model_says_how_likely_it_is_right(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """From the tokens' log-probabilities and whether a limit cut it, and what is worth showing."""
+    calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4)
+    plain = Infiller(model, tiny_tokenizer).infill(request(mode="ar"))
+    told = Infiller(model, tiny_tokenizer, calibration=calibration).infill(request(mode="ar"))
+    item, before = told.items[0], plain.items[0]
+    assert item.nats == before.nats
+    assert math.exp(sum(item.nats) / len(item.nats)) == pytest.approx(before.confidence)
+    assert item.confidence == calibration(item.nats, item.finish == "length")
+    assert (told.show_above, plain.show_above) == (0.4, 0.0)
 
 
 def test_the_end_is_counted_and_not_shown(

@@ -96,7 +96,12 @@ class DecodingCore:
     @property
     def log_probability(self) -> float:
         """Of the committed tokens together, in nats; 0 where there is none."""
-        return sum(math.log(max(p, 1e-12)) for p in self.confidences)
+        return sum(self.nats)
+
+    @property
+    def nats(self) -> tuple[float, ...]:
+        """The log-probability of each committed token."""
+        return tuple(math.log(max(p, 1e-12)) for p in self.confidences)
 
     @property
     def confidence(self) -> float:
