@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fim_model.decoding import reference
+from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.commit import (
     CommitRule,
     ConfidenceThreshold,
@@ -208,7 +209,7 @@ def test_diffusion_equals_the_reference(tiny: Any, rule: CommitRule) -> None:
     several = 0
     for seed, kind in enumerate(MODEL_KINDS, 40):
         model = make(tiny, kind, seed)
-        for _ in range(2):
+        for _ in range(3):
             case = random_case(rng, model.config.vocab_size)
             found = fill(model, case, "diffusion", ModeOptions(rule=rule))
             assert (found.tokens, found.forwards) == reference.diffusion(
@@ -327,6 +328,19 @@ def test_a_block_without_masks_is_refused(tiny: Any, block_size: int) -> None:
     model = tiny.model()
     with pytest.raises(ValueError, match=f"block size must be at least 2, not {block_size}"):
         start(model, Case([1], StopRule(0, 4), block_size))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"block_size": 0}, "block size must be at least 2, .* not 0"),
+     ({"block_size": 1}, "block size must be at least 2, .* not 1"),
+     ({"width_budget": 0}, "width budget must be at least 1, not 0")],
+)  # fmt: skip
+def test_unfit_options_are_refused_before_any_model(options: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ModeOptions(**options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=says):
+        ModeChoice(**options).options()  # type: ignore[arg-type]
 
 
 def test_commit_stops_at_the_first_reason(tiny: Any) -> None:

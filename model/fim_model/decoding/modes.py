@@ -29,6 +29,14 @@ class ModeOptions:
     block_size: int | None = None
     lengths: LengthCalibration = field(default_factory=LengthCalibration)
 
+    def __post_init__(self) -> None:
+        if self.block_size is not None and self.block_size < 2:
+            raise ValueError(
+                f"block size must be at least 2, a token and a mask, not {self.block_size}"
+            )
+        if self.width_budget < 1:
+            raise ValueError(f"width budget must be at least 1, not {self.width_budget}")
+
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     "ar": lambda core, options: autoregressive(core),

@@ -22,12 +22,21 @@ Hole = tuple[list[int], int]
 
 
 @torch.no_grad()
-def dense_logits(model: TriModeTransformer, tokens: Sequence[int], visible: Tensor) -> Tensor:
-    """Logits `[T, V]` where token i sees token j if `visible[i, j]` (bool `[T, T]`)."""
+def dense_logits(
+    model: TriModeTransformer,
+    tokens: Sequence[int],
+    visible: Tensor,
+    positions: Tensor | None = None,
+) -> Tensor:
+    """Logits `[T, V]` where token i sees token j if `visible[i, j]` (bool `[T, T]`).
+
+    positions: int64 `[T]`; None for one after the other.
+    """
     config, backbone = model.config, model.model
     count, shape = len(tokens), (len(tokens), -1, config.head_dim)
     x = backbone.embed_tokens(torch.tensor(tokens))
-    where = backbone.rotary(torch.arange(count)[None], x.dtype)
+    places = torch.arange(count) if positions is None else positions
+    where = backbone.rotary(places[None], x.dtype)
     cos, sin = where.cos[0][:, None], where.sin[0][:, None]
     scale = 1.0 if where.query_scale is None else where.query_scale[0].transpose(0, 1)
 
@@ -55,12 +64,41 @@ def causal_logits(model: TriModeTransformer, tokens: Sequence[int]) -> Tensor:
     return dense_logits(model, tokens, torch.ones(len(tokens), len(tokens)).tril().bool())
 
 
-def block_logits(model: TriModeTransformer, past: Sequence[int], block: Sequence[int]) -> Tensor:
-    """Logits `[block, V]` of a block that sees the causal past and itself both ways."""
+def block_logits(
+    model: TriModeTransformer,
+    past: Sequence[int],
+    block: Sequence[int],
+    places: Sequence[int] | None = None,
+) -> Tensor:
+    """Logits `[block, V]` of a block that sees the causal past and itself both ways.
+
+    places: how far behind the past each token of the block stands; None for one after the other.
+    """
     count = len(past) + len(block)
     visible = torch.ones(count, count).tril().bool()
     visible[len(past) :, len(past) :] = True
-    return dense_logits(model, [*past, *block], visible)[len(past) :]
+    behind = torch.tensor(range(len(block)) if places is None else places)
+    positions = torch.cat((torch.arange(len(past)), behind + len(past)))
+    return dense_logits(model, [*past, *block], visible, positions)[len(past) :]
+
+
+def hole_logits(
+    model: TriModeTransformer,
+    past: Sequence[int],
+    head: Sequence[int],
+    left: int,
+    size: int,
+    filled: Sequence[int] = (),
+) -> Tensor:
+    """Logits `[masks, V]` of the next block's part of a hole of which `left` tokens are left.
+
+    The block of `size` holds masks and the head of the suffix, which stands where the hole ends.
+    `filled` stands for the masks where given.
+    """
+    masks = min(left, size - len(head))
+    part = filled or [model.config.mask_id] * masks
+    places = [*range(masks), *range(left, left + len(head))]
+    return block_logits(model, past, [*part, *head], places)[:masks]
 
 
 def autoregressive(model: TriModeTransformer, prompt: Sequence[int], stop: StopRule) -> Hole:
@@ -117,6 +155,31 @@ def quadratic_speculation(
         forwards += 1
         # Made together with the verification: it does not know the token that this one chose.
         drafted = block_logits(model, [*prompt, *hole[:-1]], block)[1:].argmax(-1).tolist()
+    return hole, forwards
+
+
+def native_infill(
+    model: TriModeTransformer,
+    prefix: Sequence[int],
+    head: Sequence[int],
+    length: int,
+    rule: CommitRule,
+    size: int,
+) -> Hole:
+    """A hole of `length` tokens; the reading of the prefix is not counted."""
+    hole, forwards = list[int](), 0
+    while left := length - len(hole):
+        past = [*prefix, *hole]
+        part = [model.config.mask_id] * min(left, size - len(head))
+        masked = [True] * len(part)
+        while any(masked):
+            rows = hole_logits(model, past, head, left, size, part)
+            scores = _scores(rows)
+            for at in rule(scores, torch.tensor(masked)).nonzero().flatten().tolist():
+                part[at], masked[at] = int(scores.token[at]), False
+            forwards += 1
+        hole += part
+        forwards += len(hole) < length
     return hole, forwards
 
 
