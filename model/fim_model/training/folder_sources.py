@@ -27,9 +27,7 @@ NPM = "npm/"
 """Before the name of an npm package: `click` of npm is another project than `click` of PyPI."""
 
 _LICENCE_FILE = re.compile(r"(?:un)?licen[sc]e(?:[.-].*)?|copying(?:\..*)?", re.IGNORECASE)
-_COPYLEFT_TEXT = re.compile(
-    r"GNU (?:Lesser |Affero |Library )?General|Mozilla Public|Creative"
-)
+_COPYLEFT_TEXT = re.compile(r"GNU (?:Lesser |Affero |Library )?General|Mozilla Public|Creative")
 _PERMISSIVE_TEXTS = (
     ("Apache-2.0", re.compile(r"Apache License\s+Version 2\.0")),
     ("MIT", re.compile(r"Permission is hereby granted, free of charge, to any person")),
