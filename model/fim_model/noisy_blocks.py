@@ -58,6 +58,8 @@ def attend_noisy_blocks(query: Tensor, key: Tensor, value: Tensor, row: NoisyBlo
     The clean part never sees the noisy one.
     """
     if not isinstance(row.mask, Tensor):
+        # Under autocast the rotation left queries and keys wider than the values.
+        query, key = query.to(value.dtype), key.to(value.dtype)
         seen_by_all: Tensor = flex_attention(
             query, key, value, block_mask=row.mask, enable_gqa=True
         )

@@ -338,6 +338,23 @@ def test_new_masks_need_no_new_compilation(
         assert (one - other).abs().max() < 1e-4
 
 
+def test_both_attentions_agree_in_bf16(
+    tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """Under autocast, as a run computes; the losses differ by rounding alone."""
+    model = tiny.model(4, vocab_size=tiny_tokenizer.vocab_size, scale=0.3)
+    batch = batch_of(special, [example(special), example(special, 15, 9)], seed=5)
+    with torch.no_grad():
+        exact = joint_losses(model, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = joint_losses(model, batch)
+            fused = joint_losses(model, batch, fused=True)
+    for name in ("ar", "diffusion"):
+        wanted = float(getattr(exact, name))
+        assert float(getattr(plain, name)) == pytest.approx(wanted, rel=0.01)
+        assert float(getattr(fused, name)) == pytest.approx(wanted, rel=0.01)
+
+
 def test_another_familys_control_tokens(tiny_tokenizer: CodeTokenizer) -> None:
     own = FimPrompt.own(tiny_tokenizer)
     special = tiny_tokenizer.special

@@ -18,6 +18,7 @@ from fim_model.families.layouts import OWN
 from fim_model.prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.training.edits import draw_edit
+from fim_model.training.grammars import grammar_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class ExampleStream:
         self, file: SourceFile, rng: Random, room: int, most: int, longest: int
     ) -> tuple[list[int], list[int]] | None:
         """A region to rewrite, in a prompt of about `room` tokens and `most`, and its new text."""
-        case = draw_edit(file.text, rng)
+        case = draw_edit(file.text, rng, grammar=grammar_of(file.path))
         if case is None:
             return None
         middle = [*self.tokenizer.encode(case.new), self._fim.eom]

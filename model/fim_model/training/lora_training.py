@@ -53,8 +53,9 @@ def add_lora(model: TriModeTransformer, rank: int, alpha: float) -> None:
     for layer in model.model.layers:
         for path in PROJECTIONS:
             parent = layer.get_submodule(path.rpartition(".")[0])
-            name = path.rpartition(".")[2]
-            setattr(parent, name, LoraLinear(layer.get_submodule(path), rank, alpha))
+            name, linear = path.rpartition(".")[2], layer.get_submodule(path)
+            if isinstance(linear, nn.Linear):
+                setattr(parent, name, LoraLinear(linear, rank, alpha))
 
 
 def save_adapter(model: TriModeTransformer, folder: Path, base: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +92,7 @@ class Batch:
         """On a device; the copy to a GPU runs beside what the host does next."""
         if device.type == "cpu":
             return self
-        tensors = {
+        tensors: dict[str, Any] = {
             field.name: value.pin_memory().to(device, non_blocking=True)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)

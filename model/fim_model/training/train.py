@@ -68,6 +68,9 @@ class Run:
         self.step, self.tokens, self.seconds, self.remembered_from = 0, 0, 0.0, 0
         self._resume()
         self.earlier_seconds = self.seconds
+        if self.device.type == "cuda":
+            # The compiler makes kernels that have a backward; this project's own have none.
+            os.environ.setdefault("FIM_KERNELS", "reference")
         # FlexAttention pays only where a compiler makes one kernel of it.
         self.fused = self.device.type == "cuda" and config.compile
         if config.recompute:

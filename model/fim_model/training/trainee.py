@@ -143,4 +143,4 @@ def recompute_layers(model: TriModeTransformer) -> None:
     That is a third more arithmetic for a small part of the memory.
     """
     for layer in model.model.layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
