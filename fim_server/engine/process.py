@@ -33,6 +33,9 @@ LOCK_SECONDS = 3.0
 AFTER_FAILURE_SECONDS = 5.0
 """How long an engine whose model cannot be loaded stays to say so."""
 
+AT_ONCE = 4
+"""Requests that are worked on side by side; see `fim_model/joint.py` for why not many more."""
+
 _MOST_CONNECTIONS = 512
 _KEEP_ALIVE_SECONDS = 60
 
@@ -41,7 +44,8 @@ _KEEP_ALIVE_SECONDS = 60
 class EngineOptions:
     """`port` None serves on the user's socket, a number on 127.0.0.1 (0: any free port).
 
-    `idle_minutes` without a request end the process; None never does.
+    `idle_minutes` without a request end the process; None never does. `at_once` requests of
+    different sessions share their forwards.
     """
 
     model: str | None = None
@@ -49,6 +53,7 @@ class EngineOptions:
     idle_minutes: float | None = None
     cache_bytes: int | None = None
     port: int | None = None
+    at_once: int = AT_ONCE
 
 
 def run_engine(options: EngineOptions) -> int:
@@ -66,7 +71,9 @@ def run_engine(options: EngineOptions) -> int:
     except Timeout:
         return ALREADY_RUNNING
     except OSError as problem:
-        raise PlaceError(f"{place.lock}: cannot be locked ({problem.strerror})") from None
+        raise PlaceError(
+            f"{place.lock}: cannot be locked ({problem.strerror}); make it and its folder writable"
+        ) from None
     try:
         with unix_listener(place) as listener:
             return asyncio.run(_serve(options, listener, None))
@@ -75,7 +82,7 @@ def run_engine(options: EngineOptions) -> int:
 
 
 async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
-    backend = InProcessBackend(options.model, options.threads, options.cache_bytes)
+    backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
     config = uvicorn.Config(
@@ -112,7 +119,12 @@ async def _leave_when_idle(
 def unix_listener(place: EnginePlace) -> Iterator[socket.socket]:
     """A listening socket that only the user may connect to. The caller holds the place's lock,
     so that a socket that is there already is nobody's."""
-    place.socket.unlink(missing_ok=True)
+    try:
+        place.socket.unlink(missing_ok=True)
+    except OSError as problem:
+        raise PlaceError(
+            f"{place.socket}: is in the way of the socket ({problem.strerror}); remove it"
+        ) from None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         old = os.umask(0o177)
         try:
@@ -158,9 +170,13 @@ def read_or_make_token(path: Path) -> str:
 
 
 def _read_token(path: Path) -> str:
-    if path.stat().st_mode & 0o077:
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        raise PlaceError(f"{path}: cannot be read; delete it, a new one will be made") from None
+    if mode & 0o077:
         raise PlaceError(f"{path}: other users may read it; delete it, a new one will be made")
-    token = path.read_text(encoding="ascii").strip()
     if not token:
         raise PlaceError(f"{path}: is empty; delete it, a new one will be made")
     return token

@@ -7,6 +7,7 @@ last one, the *seed*, whose keys the next forward writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -92,6 +93,21 @@ class DecodingCore:
         self.forwards = 0
         self.finish: Finish | None = None
 
+    @property
+    def log_probability(self) -> float:
+        """Of the committed tokens together, in nats; 0 where there is none."""
+        return sum(self.nats)
+
+    @property
+    def nats(self) -> tuple[float, ...]:
+        """The log-probability of each committed token."""
+        return tuple(math.log(max(p, 1e-12)) for p in self.confidences)
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the committed tokens' probabilities; there must be some."""
+        return math.exp(self.log_probability / len(self.confidences))
+
     def commit(self, tokens: Sequence[int], confidences: Sequence[float]) -> int:
         """Append tokens to the hole until one of them ends it; returns how many were taken."""
         for taken, (token, confidence) in enumerate(zip(tokens, confidences, strict=True), 1):
@@ -107,14 +123,15 @@ class DecodingCore:
                 return taken
         return len(tokens)
 
-    def open_block(self) -> Canvas:
-        """`[seed, MASK …]`: the next block to denoise."""
-        return Canvas.open(
-            self.tokens[-1],
-            self.confidences[-1],
-            self.block_size,
-            self.model.config.mask_id,
-        )
+    @property
+    def left(self) -> int:
+        """How many tokens may still be committed."""
+        return self.stop.max_tokens - len(self.tokens)
+
+    def open_block(self, most: int) -> Canvas:
+        """`[seed, MASK …]`: the next block, with no more masks than `most`, at least 1."""
+        size = min(self.block_size, 1 + most)
+        return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
     def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Tensor:
         """One bidirectional forward over the block; logits `[masks, V]` of its masked positions.
