@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ class Batches(Dataset[Batch]):
                 yield batch
 
     def _by_processes(self, first: int, last: int, workers: int) -> Iterator[Batch]:
-        yield from DataLoader(
-            self,
+        packed = DataLoader(
+            _Packed(self),
             batch_size=None,
             sampler=range(first, last),
             num_workers=workers,
@@ -91,6 +92,17 @@ class Batches(Dataset[Batch]):
             # The files are shared, not copied; a worker never touches the GPU.
             multiprocessing_context="fork",
         )
+        yield from map(pickle.loads, packed)
+
+
+@dataclass(frozen=True)
+class _Packed(Dataset[bytes]):
+    """Batches as bytes: tensors would take shared memory, of which containers have little."""
+
+    batches: Batches
+
+    def __getitem__(self, step: int) -> bytes:
+        return pickle.dumps(self.batches[step])
 
 
 def _one_thread(worker: int) -> None:

@@ -82,7 +82,8 @@ class Run:
         """Go on until the budget is spent, or this session's time."""
         config = self.config
         train = self._batches("train", config.seed)
-        held_out = self._batches("heldout", VALIDATION_SEED)
+        validation = self._batches("heldout", VALIDATION_SEED)
+        held_out = list(validation.steps(0, VALIDATION_BATCHES))
         log.info("%d files, %d parameters that learn, on %s", len(train.stream.files),
                  sum(p.numel() for p in self._learning()), self.device)  # fmt: skip
         rate = measured_matrix_rate(self.device) if self.device.type == "cuda" else 0.0
@@ -223,13 +224,12 @@ class _Meter:
 
 
 @torch.no_grad()
-def validate(run: Run, held_out: Batches) -> dict[str, float]:
-    """Mean losses on held-out projects, always on the same batches."""
+def validate(run: Run, held_out: Sequence[Batch]) -> dict[str, float]:
+    """Mean losses over these batches."""
     run.model.eval()
     with torch.autocast(run.device.type, torch.bfloat16):
         found = [
-            joint_losses(run.model, batch.to(run.device), fused=run.fused)
-            for batch in held_out.steps(0, VALIDATION_BATCHES)
+            joint_losses(run.model, batch.to(run.device), fused=run.fused) for batch in held_out
         ]
     run.model.train()
     return {
