@@ -16,7 +16,7 @@ from fim_model.config import ConfigError
 from fim_model.infill import Infiller, InfillRequest
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.tokenizer import CodeTokenizer
-from fim_model.training import saved_state
+from fim_model.training import saved_state, trainee
 from fim_model.training import train as train_module
 from fim_model.training.data import Batches, read_split
 from fim_model.training.examples import ExampleStream
@@ -324,6 +324,27 @@ def test_a_state_is_in_small_files_and_comes_back(
     next((tmp_path / "state").glob("*.safetensors")).write_bytes(b"torn")
     with pytest.raises(ConfigError, match="state is not a whole state"):
         load_state(tmp_path)
+
+
+def test_a_checkpoint_is_in_small_files_and_loads(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 64 * 1024 + 12_000  # a header's room, and the largest tensor
+    folder = Path(config.out) / "checkpoint"
+    run = Run(config)
+    run.save()
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
+    single = load_model(folder).state_dict()
+    monkeypatch.setattr(trainee, "FILE_BYTES", most)
+    run.save()
+    files = list(folder.glob("*.safetensors"))
+    assert len(files) > 1
+    assert max(file.stat().st_size for file in files) <= most
+    sharded = load_model(folder).state_dict()
+    assert all(torch.equal(single[name], sharded[name]) for name in single)
+    monkeypatch.undo()
+    run.save()
+    assert [path.name for path in folder.glob("model*")] == ["model.safetensors"]
 
 
 def test_a_crash_between_two_saves_leaves_one(tmp_path: Path) -> None:
