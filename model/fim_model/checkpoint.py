@@ -36,7 +36,7 @@ from fim_model.transformer import TriModeTransformer
 
 __all__ = [
     "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "check_weights",
-    "default_checkpoint", "load_model", "read_config", "save_checkpoint",
+    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "write_weights",
 ]  # fmt: skip
 
 
@@ -107,8 +107,12 @@ def save_checkpoint(
     *,
     dtype: torch.dtype = torch.bfloat16,
     metadata: dict[str, str] | None = None,
+    shard_bytes: int | None = None,
 ) -> None:
-    """Write config and weights; a tied head is not written twice. The old file survives a crash."""
+    """Write config and weights; a tied head is not written twice. The old file survives a crash.
+
+    `shard_bytes` is the most bytes a file may take, as far as single tensors allow.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: tensor.detach().to(dtype).contiguous()
@@ -117,6 +121,49 @@ def save_checkpoint(
     }
     raw = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    unfinished = folder / (WEIGHTS + ".unfinished")
-    save_file(state, unfinished, metadata={"format": "pt", **(metadata or {})})
-    unfinished.replace(folder / WEIGHTS)
+    write_weights(state, folder, metadata=metadata, shard_bytes=shard_bytes)
+
+
+def write_weights(
+    state: dict[str, Tensor],
+    folder: Path,
+    *,
+    metadata: dict[str, str] | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write tensors as one file, or as several with an index where one would be too large."""
+    about = {"format": "pt", **(metadata or {})}
+    parts = _shards(state, shard_bytes)
+    count = len(parts)
+    names = [WEIGHTS] if count == 1 else [
+        f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)
+    ]  # fmt: skip
+    for name, part in zip(names, parts, strict=True):
+        save_file(part, folder / f"{name}.unfinished", metadata=about)
+    for name in names:
+        (folder / f"{name}.unfinished").replace(folder / name)
+    if count > 1:
+        where = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+        (folder / INDEX).write_text(json.dumps({"weight_map": where}, indent=1), encoding="utf-8")
+    # What an earlier save of another size left: a single file would be read before the index.
+    for old in folder.glob("model*.safetensors"):
+        if old.name not in names:
+            old.unlink()
+    if count == 1:
+        (folder / INDEX).unlink(missing_ok=True)
+
+
+_HEADER_ROOM = 64 * 1024
+"""Bytes of a file that are left to its header."""
+
+
+def _shards(state: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in state.items():
+        if most is not None and parts[-1] and size + tensor.nbytes > most - _HEADER_ROOM:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    return parts

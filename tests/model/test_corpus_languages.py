@@ -203,6 +203,24 @@ def test_packages_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
     }
 
 
+def test_what_lies_in_a_folder_but_is_anothers_stays_out(tmp_path: Path) -> None:
+    texts = {
+        "LICENSE": MIT,
+        "own/a.js": "",
+        "lib/site-packages/other/b.js": "",
+        "node_modules/other/c.js": "",
+        "copied/COPYING": "whatever",
+        "copied/deep/d.js": "",
+        ".git/e.js": "",
+    }
+    for path, text in texts.items():
+        (tmp_path / "top" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / path).write_text(text)
+    found = folder_project(tmp_path / "top", [JAVASCRIPT])
+    assert isinstance(found, Project)
+    assert [file.path for file in found.files] == ["top/own/a.js"]
+
+
 def test_some_packages_are_held_out_whole() -> None:
     names = [f"npm/package-{n}" for n in range(800)]
     assert 60 < sum(map(is_held_out, names)) < 140

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 import torch
 from fim_model.cache import KVCache
-from fim_model.noisy_blocks import NoisyBlocks
+from fim_model.noisy_blocks import NoisyBlocks, attend_noisy_blocks
+from fim_model.prompt import FimPrompt
 from fim_model.tokenizer import CodeTokenizer, SpecialTokens
 from fim_model.training.examples import ExampleStream, Row
-from fim_model.training.objective import Batch, NoiseSettings, build_batch, joint_losses
+from fim_model.training.objective import (
+    Batch,
+    ControlIds,
+    NoiseSettings,
+    build_batch,
+    joint_losses,
+)
 from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 NOISE = NoiseSettings(block_size=4, blocks=3)
 MARKERS = ("suffix", "prefix", "middle", "file")
@@ -42,7 +50,7 @@ def batch_of(
     noise: NoiseSettings = NOISE,
     seed: int = 0,
 ) -> Batch:
-    return build_batch(rows, length, special, noise, Random(seed))
+    return build_batch(rows, length, ControlIds.own(special), noise, Random(seed))
 
 
 def first_of_block(batch: Batch, row: int, block: int) -> int:
@@ -263,7 +271,7 @@ def test_a_tiny_model_learns_a_handful_of_files(tiny: Any, tiny_tokenizer: CodeT
     rng = Random(0)
     noise = NoiseSettings(block_size=4, blocks=4)
     drawn = [stream.draw(rng, 64) for _ in range(4)]
-    batch = build_batch(drawn, 64, tiny_tokenizer.special, noise, rng)
+    batch = build_batch(drawn, 64, ControlIds.own(tiny_tokenizer.special), noise, rng)
     model = TriModeTransformer(
         tiny.config(vocab_size=tiny_tokenizer.vocab_size, hidden_size=48, intermediate_size=96)
     )
@@ -293,3 +301,61 @@ def test_attention_without_noise_is_causal(tiny: Any) -> None:
         clean = model(tokens, positions, NoisyBlocks(8, mask))[:, :8]
         causal = model(tokens[:, :8], positions[:, :8], Attention.CAUSAL)
     assert (clean - causal).abs().max() < 1e-5
+
+
+# FlexAttention: the same mask, as blocks.
+
+
+def test_the_block_mask_is_the_mask(special: SpecialTokens) -> None:
+    """Attention of both, in float32: rows of another length, other blocks, no hole at all."""
+    rows = [example(special), example(special, 15, 9), Row(list(range(20, 45)), [])]
+    batch = batch_of(special, rows, seed=1)
+    total = batch.tokens.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 4, total, 8, generator=generator)
+    key, value = torch.randn(2, 3, 2, total, 8, generator=generator)
+    with torch.no_grad():
+        plain = attend_noisy_blocks(query, key, value, batch.attention())
+        fused = attend_noisy_blocks(query, key, value, batch.attention(fused=True))
+    assert (plain - fused).abs().max() < 1e-5
+
+
+def test_new_masks_need_no_new_compilation(
+    tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """What a GPU run does each step: another batch, another mask, the same compiled model."""
+    counter = CompileCounter()
+    model = tiny.model(3, vocab_size=tiny_tokenizer.vocab_size)
+    batches = [
+        batch_of(special, [example(special), example(special, 12, 7)], seed=n) for n in (1, 2)
+    ]
+    with torch.no_grad():
+        plain = [model(one.tokens, one.positions, one.attention()) for one in batches]
+        model.compile(backend=counter)
+        fused = [model(one.tokens, one.positions, one.attention(fused=True)) for one in batches]
+    assert counter.frame_count == 1
+    for one, other in zip(plain, fused, strict=True):
+        assert (one - other).abs().max() < 1e-4
+
+
+def test_both_attentions_agree_in_bf16(
+    tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """Under autocast, as a run computes; the losses differ by rounding alone."""
+    model = tiny.model(4, vocab_size=tiny_tokenizer.vocab_size, scale=0.3)
+    batch = batch_of(special, [example(special), example(special, 15, 9)], seed=5)
+    with torch.no_grad():
+        exact = joint_losses(model, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = joint_losses(model, batch)
+            fused = joint_losses(model, batch, fused=True)
+    for name in ("ar", "diffusion"):
+        wanted = float(getattr(exact, name))
+        assert float(getattr(plain, name)) == pytest.approx(wanted, rel=0.01)
+        assert float(getattr(fused, name)) == pytest.approx(wanted, rel=0.01)
+
+
+def test_another_familys_control_tokens(tiny_tokenizer: CodeTokenizer) -> None:
+    own = FimPrompt.own(tiny_tokenizer)
+    special = tiny_tokenizer.special
+    assert ControlIds.of(own, special.mask) == ControlIds.own(special)

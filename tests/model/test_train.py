@@ -14,17 +14,28 @@ import torch
 from fim_model.checkpoint import load_model
 from fim_model.config import ConfigError
 from fim_model.infill import Infiller, InfillRequest
+from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.tokenizer import CodeTokenizer
+from fim_model.training import saved_state, trainee
+from fim_model.training import train as train_module
+from fim_model.training.data import Batches, read_split
 from fim_model.training.examples import ExampleStream
-from fim_model.training.objective import Batch, Losses
-from fim_model.training.train import (
-    Run,
-    TrainConfig,
-    batches,
-    learning_rate_scale,
-    main,
-    read_split,
+from fim_model.training.objective import Batch, ControlIds, Losses
+from fim_model.training.optimizers import learning_rate_scale
+from fim_model.training.pack import main as pack_corpus
+from fim_model.training.saved_state import (
+    LADDER,
+    Progress,
+    State,
+    choose_precision,
+    load_state,
+    save_state,
 )
+from fim_model.training.throughput import measured_matrix_rate, step_flops
+from fim_model.training.train import Run, main, pick_device
+from fim_model.training.train_config import TrainConfig
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +79,37 @@ def equal(a: Batch, b: Batch) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
+def batches(tiny: Any, tokenizer: CodeTokenizer, config: TrainConfig) -> Batches:
+    stream = ExampleStream(tiny.files, tokenizer)
+    control = ControlIds.own(tokenizer.special)
+    return Batches(stream, control, config.noise(), config.rows, config.length, seed=0)
+
+
 def test_a_batch_depends_on_seed_and_step_alone(
     tiny: Any, tiny_tokenizer: CodeTokenizer, config: TrainConfig
 ) -> None:
-    stream = ExampleStream(tiny.files, tiny_tokenizer)
-    whole = list(batches(stream, config, 0, 4, seed=0))
-    rest = list(batches(stream, config, 2, 4, seed=0))
+    drawn = batches(tiny, tiny_tokenizer, config)
+    whole = list(drawn.steps(0, 4))
+    rest = list(drawn.steps(2, 4))
     assert len(whole) == 4
     assert len(rest) == 2
     assert all(equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
     assert not equal(whole[0], whole[1])
-    assert not equal(whole[0], next(batches(stream, config, 0, 1, seed=1)))
+    assert not equal(whole[0], next(replace(drawn, seed=1).steps(0, 1)))
     assert whole[0].tokens.shape == (2, 64 + 2 * 4)
+
+
+def test_processes_draw_what_a_thread_draws(
+    tiny: Any, tiny_tokenizer: CodeTokenizer, config: TrainConfig
+) -> None:
+    drawn = batches(tiny, tiny_tokenizer, config)
+    pairs = zip(drawn.steps(3, 8, workers=2), drawn.steps(3, 8), strict=True)
+    assert all(equal(a, b) for a, b in pairs)
 
 
 def test_the_learning_rate_warms_up_holds_and_falls(config: TrainConfig) -> None:
     config = replace(config, steps=100, warmup=10, cooldown=0.4)
-    scale = [learning_rate_scale(step, config) for step in range(100)]
+    scale = [learning_rate_scale(step, 1 - step / 100, config) for step in range(100)]
     assert scale[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert set(scale[10:60]) == {1.0}
     assert scale[60:] == pytest.approx([(100 - step) / 40 for step in range(60, 100)])
@@ -185,7 +210,12 @@ def test_a_config_file_is_read(config: TrainConfig, tmp_path: Path) -> None:
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"length": 32}, "length must be at least 64, not 32"),
         ({"warmup": 0}, "warmup must be at least 1, not 0"),
-        ({"cooldown": 0.0}, "cooldown must be a share of the steps, not 0.0"),
+        ({"cooldown": 0.0}, "cooldown must be a share of the run, not 0.0"),
+        ({"minutes": -1}, "minutes must not be negative"),
+        ({"device": "tpu"}, "device must be auto, cpu or cuda, not 'tpu'"),
+        ({"tokenizer": ""}, "give a tokenizer, to train from nothing, or else a base"),
+        ({"lora_rank": 4}, "lora_rank is for a base checkpoint"),
+        ({"tokenizer": "", "base": "nowhere"}, "nowhere: there is no such checkpoint folder"),
         ({"rows": "many"}, "a.toml: "),
         ({"corpus": "nowhere"}, "no nowhere/train.jsonl.gz; build it with python -m"),
         ({"tokenizer": "nowhere.json"}, "no tokenizer at nowhere.json"),
@@ -221,13 +251,213 @@ def test_a_config_that_is_no_toml_or_lacks_a_key(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_run_of_another_shape(config: TrainConfig) -> None:
     Run(replace(config, steps=2)).train()
-    with pytest.raises(ConfigError, match=r"state\.pt is of a model of another shape; change"):
+    with pytest.raises(ConfigError, match="state is of a model of another shape; change"):
         Run(replace(config, hidden_size=32))
 
 
 def test_a_corpus_split_is_read(corpus: Path, tiny: Any, tmp_path: Path) -> None:
     wanted = [replace(file, project="shapes") for file in tiny.files]
-    assert read_split(corpus / "train.jsonl.gz") == wanted
+    assert read_split(corpus, "train") == wanted
     shutil.copyfile(corpus / "train.jsonl.gz", tmp_path / "other.jsonl.gz")
     with pytest.raises(ConfigError, match=r"no .*train\.jsonl\.gz; build it"):
-        read_split(tmp_path / "train.jsonl.gz")
+        read_split(tmp_path, "train")
+
+
+def test_a_packed_corpus_is_the_corpus(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--corpus", str(corpus), "--out", str(tmp_path / "packed")]
+    assert pack_corpus(given) == 0
+    for split in ("train", "heldout"):
+        unpacked = read_split(tmp_path / "packed", split)
+        assert sorted(unpacked, key=str) == sorted(read_split(corpus, split), key=str)
+    assert pack_corpus([*given, "--most-mb", "0.0006"]) == 0
+    assert "left out" in capsys.readouterr().err
+    assert sum(path.stat().st_size for path in (tmp_path / "packed").iterdir()) <= 600
+    assert 0 < len(read_split(tmp_path / "packed", "train")) < len(read_split(corpus, "train"))
+    assert pack_corpus(["--corpus", str(tmp_path / "gone"), "--out", str(tmp_path)]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+# State.
+
+
+def test_the_richest_state_that_fits_is_kept() -> None:
+    sizes = [1000 * (one.itemsize + (other.itemsize if other else 0)) for one, other in LADDER]
+    assert [choose_precision(1000, 1000, size) for size in sizes] == list(LADDER)
+    assert choose_precision(1000, 1000, 0) == LADDER[0]
+    with pytest.raises(ConfigError, match=r"state_mb is 0, but 1000 weights .*raise it"):
+        choose_precision(1000, 1000, 1999)
+
+
+def test_a_state_is_in_small_files_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_state, "FILE_BYTES", 24_000)
+    monkeypatch.setattr(saved_state, "HEADER_ROOM", 2_000)
+    weights = {"a": torch.randn(70, 100), "b": torch.randn(3), "none": torch.zeros(0, 4)}
+    memory = {"0/0/momentum": torch.randn(70, 100), "0/0/step": torch.tensor(1003.0)}
+    save_state(tmp_path, State(Progress(5, 6, 7.5), weights, memory), 0)
+    files = list((tmp_path / "state").glob("*.safetensors"))
+    assert len(files) == 3
+    assert max(file.stat().st_size for file in files) <= 24_000
+    loaded = load_state(tmp_path)
+    assert loaded is not None
+    assert loaded.memory is not None
+    assert loaded.progress == Progress(5, 6, 7.5)
+    for given, found in ((weights, loaded.weights), (memory, loaded.memory)):
+        assert given.keys() == found.keys()
+        assert all(torch.equal(given[name], found[name]) for name in given)
+
+    # Half the room: bf16, but the count of steps stays exact; then no memory at all.
+    save_state(tmp_path, State(Progress(), weights, memory), 29_000)
+    halved = load_state(tmp_path)
+    assert halved is not None
+    assert halved.memory is not None
+    assert torch.equal(halved.weights["a"], weights["a"].bfloat16().float())
+    assert halved.memory["0/0/step"] == 1003
+    save_state(tmp_path, State(Progress(), weights, memory), 15_000)
+    least = load_state(tmp_path)
+    assert least is not None
+    assert least.memory is None
+
+    next((tmp_path / "state").glob("*.safetensors")).write_bytes(b"torn")
+    with pytest.raises(ConfigError, match="state is not a whole state"):
+        load_state(tmp_path)
+
+
+def test_a_checkpoint_is_in_small_files_and_loads(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 64 * 1024 + 12_000  # a header's room, and the largest tensor
+    folder = Path(config.out) / "checkpoint"
+    run = Run(config)
+    run.save()
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
+    single = load_model(folder).state_dict()
+    monkeypatch.setattr(trainee, "FILE_BYTES", most)
+    run.save()
+    files = list(folder.glob("*.safetensors"))
+    assert len(files) > 1
+    assert max(file.stat().st_size for file in files) <= most
+    sharded = load_model(folder).state_dict()
+    assert all(torch.equal(single[name], sharded[name]) for name in single)
+    monkeypatch.undo()
+    run.save()
+    assert [path.name for path in folder.glob("model*")] == ["model.safetensors"]
+
+
+def test_a_crash_between_two_saves_leaves_one(tmp_path: Path) -> None:
+    save_state(tmp_path, State(Progress(1), {"a": torch.ones(2)}, None), 0)
+    (tmp_path / "state").rename(tmp_path / "state.old")
+    found = load_state(tmp_path)
+    assert found is not None
+    assert found.progress.step == 1
+
+
+def test_a_run_without_its_optimizers_memory_goes_on(config: TrainConfig) -> None:
+    """Weights in bf16 alone: it goes on from there, with rates that rise anew."""
+    Run(replace(config, steps=2)).train()
+    folder = Path(config.out)
+    state = load_state(folder)
+    assert state is not None
+    save_state(folder, State(state.progress, state.weights, None), 0)
+    resumed = Run(config)
+    assert resumed.step == resumed.remembered_from == 2
+    assert not any(optimizer.state for optimizer in resumed.optimizers)
+    rates: list[float] = []
+    update = resumed._update
+
+    def recorded(batch: Batch) -> Losses:
+        losses = update(batch)
+        rates.append(resumed.optimizers[0].param_groups[0]["lr"] / config.matrix_lr)
+        return losses
+
+    resumed._update = recorded  # type: ignore[method-assign]
+    resumed.train()
+    assert resumed.step == 4
+    assert rates[0] == pytest.approx(1 / config.warmup)
+
+
+def test_a_run_of_the_time_before_small_files_goes_on(config: TrainConfig) -> None:
+    first = Run(replace(config, steps=2))
+    first.train()
+    folder = Path(config.out)
+    shutil.rmtree(folder / "state")
+    old = {
+        "model": first.model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in first.optimizers],
+        "progress": (2, 55, 1.5),
+    }
+    torch.save(old, folder / "state.pt")
+    resumed = Run(config)
+    assert (resumed.step, resumed.tokens, resumed.seconds) == (2, 55, 1.5)
+    states = zip(
+        first.optimizers[0].state.values(), resumed.optimizers[0].state.values(), strict=True
+    )
+    for one, other in states:
+        assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
+
+
+# Time.
+
+
+class Clock:
+    """Ten seconds go by between two looks at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 10
+        return self.now
+
+
+def test_a_run_ends_by_the_clock(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cooldown is fitted to the minutes, resumed ones included."""
+    monkeypatch.setattr(train_module, "time", Clock())
+    timed = replace(config, steps=0, minutes=5, warmup=1, cooldown=0.5)
+    first = Run(timed, pause_after=2)
+    first.train()
+    assert 0.4 <= first.seconds / 300 < 0.7
+    second = Run(timed)
+    assert second.step == first.step
+    second.train()
+    assert 300 <= second.seconds < 340
+    assert second.step > first.step
+    assert second.optimizers[0].param_groups[0]["lr"] < 0.3 * config.matrix_lr
+    assert first.optimizers[0].param_groups[0]["lr"] > 0.6 * config.matrix_lr
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="torch sees no GPU here"):
+        pick_device("cuda")
+
+
+def test_the_arithmetic_of_a_step_is_what_torch_counts(tiny: Any) -> None:
+    """Matrix products outside of attention, forward and backward."""
+    model = tiny.model(vocab_size=64).requires_grad_(True)
+    tokens = torch.arange(48).view(2, 24)
+    with FlopCounterMode(display=False) as counter:
+        hidden = model(tokens, torch.arange(24).repeat(2, 1), NoisyBlocks(20, visible(2, 4, 24)))
+        model.logits(hidden.flatten(0, 1)[:30]).sum().backward()
+    attention = tiny.config(vocab_size=64, num_attention_heads=4)
+    counted = counter.get_total_flops()
+    whole = step_flops(attention, rows=2, clean=20, noisy=4, targets=30)
+    assert whole == pytest.approx(counted, rel=0.15)
+    assert measured_matrix_rate(torch.device("cpu"), size=64, rounds=2) > 0
+
+
+def visible(rows: int, noisy: int, total: int) -> Tensor:
+    return torch.ones(rows, 1, noisy, total, dtype=torch.bool)
+
+
+def test_recomputing_changes_nothing(config: TrainConfig, tmp_path: Path) -> None:
+    kept = Run(replace(config, steps=2))
+    kept.train()
+    again = Run(replace(config, steps=2, recompute=True, out=str(tmp_path / "again")))
+    again.train()
+    ours, theirs = kept.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

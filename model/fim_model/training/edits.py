@@ -8,16 +8,16 @@ use was just written. In a third of the cases nothing is to be done, and the mod
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from fim_model.training.grammars import PYTHON, Grammar
+
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 LITERAL = re.compile(r"(?<![\w.])\d+(?:\.\d+|\d)(?![\w.])|\"[^\"\n\\]{1,24}\"|'[^'\n\\]{1,24}'")
-CALL = re.compile(r"(?<!def )\b([A-Za-z_]\w{2,})\((?!\))")
-IMPORT = re.compile(r"^(?:from [\w.]+ )?import ([A-Za-z_]\w*)$")
+CALL = re.compile(r"(?<!def )(?<!function )\b([A-Za-z_]\w{2,})\((?!\))")
 
 REACH = 40
 """Lines on each side of the region that an edit may have changed."""
@@ -39,21 +39,27 @@ class EditCase:
     edits: Sequence[tuple[str, str]] = ()
 
 
-Draw = Callable[[list[str], int, Random], EditCase | None]
+Draw = Callable[[list[str], int, Random, Grammar], EditCase | None]
 """A case in the lines of a file, around one of them; None where the lines give none."""
 
 
-def repeated_change(lines: list[str], at: int, rng: Random) -> EditCase | None:
+def repeated_change(
+    lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
+) -> EditCase | None:
     """A name, literal or call of line `at` was changed in others; now this one follows."""
     kind, pattern, change = rng.choices(REPEATED, (5, 2, 2))[0]
-    found = [match for match in pattern.finditer(lines[at]) if not keyword.iskeyword(match[0])]
+    found = [
+        match
+        for match in pattern.finditer(lines[at])
+        if not grammar.keywords.intersection((match[0], match[0].rstrip("(")))
+    ]
     if not found:
         return None
     chosen = rng.choice(found)
     site = re.compile(rf"(?<![\w]){re.escape(chosen[0])}(?![\w])" if kind == "rename" else
                       re.escape(chosen[0]))  # fmt: skip
     near = [i for i in _near(lines, at) if i != at and site.search(lines[i])]
-    changed = change(chosen[0], lines, rng)
+    changed = change(chosen[0], lines, rng, grammar)
     if not near or not changed or changed == chosen[0]:
         return None
     done = rng.sample(near, rng.randint(1, len(near)))
@@ -69,14 +75,17 @@ def repeated_change(lines: list[str], at: int, rng: Random) -> EditCase | None:
     return _case(kind, after, first, end, new, history)
 
 
-def misspelling(lines: list[str], at: int, rng: Random) -> EditCase | None:
+def misspelling(
+    lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
+) -> EditCase | None:
     """A name that stands elsewhere too was typed wrong, or another one in its place."""
     near = " ".join(lines[i] for i in _near(lines, at) if i != at)
-    found = [m for m in NAME.finditer(lines[at]) if m[0] in near and not keyword.iskeyword(m[0])]
+    names = (m for m in NAME.finditer(lines[at]) if m[0] not in grammar.keywords)
+    found = [m for m in names if m[0] in near]
     if not found:
         return None
     chosen = rng.choice(found)
-    wrong = _other_name(near, rng) if rng.random() < 0.25 else _typo(chosen[0], rng)
+    wrong = _other_name(near, rng, grammar) if rng.random() < 0.25 else _typo(chosen[0], rng)
     if wrong == chosen[0]:
         return None
     first, end = _region(lines, at, rng)
@@ -86,13 +95,14 @@ def misspelling(lines: list[str], at: int, rng: Random) -> EditCase | None:
     return _case("typo", after, first, end, lines[first:end], history)
 
 
-def missing_import(lines: list[str], at: int, rng: Random) -> EditCase | None:
+def missing_import(
+    lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
+) -> EditCase | None:
     """A name was used a moment ago whose import is not there yet."""
-    top = [i for i, line in enumerate(lines) if IMPORT.match(line)]
+    top = [(i, name) for i, line in enumerate(lines) if (name := grammar.imported(line))]
     if len(top) < 2:
         return None
-    gone = rng.choice(top)
-    name = lines[gone].rpartition(" ")[2]
+    gone, name = rng.choice(top)
     uses = [i for i, line in enumerate(lines) if i != gone and re.search(rf"\b{name}\b", line)]
     first = max(gone - rng.randint(0, 2), 0)
     end = min(gone + rng.randint(1, 3), len(lines))
@@ -104,13 +114,15 @@ def missing_import(lines: list[str], at: int, rng: Random) -> EditCase | None:
     return _case("import", after, first, first + len(old), lines[first:end], [("", use)])
 
 
-def nothing_to_do(lines: list[str], at: int, rng: Random) -> EditCase | None:
+def nothing_to_do(
+    lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
+) -> EditCase | None:
     """An edit that is complete, or was none of this region's business, or no edit at all."""
     if rng.random() < 0.3:
         first, end = _region(lines, at, rng)
         return _case("none", lines, first, end, lines[first:end], [])
     kind = repeated_change if rng.random() < 0.7 else missing_import
-    if (case := kind(lines, at, rng)) is None:
+    if (case := kind(lines, at, rng, grammar)) is None:
         return None
     after = f"{case.prefix}{case.new}{case.suffix}".split("\n")
     elsewhere = min(max(at + rng.randint(-12, 12), 0), len(after) - 1)
@@ -126,7 +138,9 @@ EDIT_KINDS: Sequence[tuple[Draw, float]] = (
 )
 
 
-def draw_edit(text: str, rng: Random, tries: int = 6) -> EditCase | None:
+def draw_edit(
+    text: str, rng: Random, tries: int = 6, *, grammar: Grammar = PYTHON
+) -> EditCase | None:
     """A case in a stretch of a text, or None where that has nothing that repeats."""
     lines = text.split("\n")
     kinds, weights = zip(*EDIT_KINDS, strict=True)
@@ -135,7 +149,7 @@ def draw_edit(text: str, rng: Random, tries: int = 6) -> EditCase | None:
         middle = 0 if kind is missing_import else rng.randrange(len(lines))
         stretch = lines[max(middle - 2 * REACH, 0) : middle + 2 * REACH]
         at = rng.randrange(len(stretch))
-        case = kind(stretch, at, rng) if stretch[at].strip() else None
+        case = kind(stretch, at, rng, grammar) if stretch[at].strip() else None
         if case is not None:
             return case
     return None
@@ -165,9 +179,9 @@ def _case(
     return replace(case, kind="none") if case.old == case.new else case
 
 
-def _renamed(name: str, lines: list[str], rng: Random) -> str:
+def _renamed(name: str, lines: list[str], rng: Random, grammar: Grammar) -> str:
     """Another name as a person might choose it: a word more, a word less, or another one."""
-    other = _other_name(" ".join(lines), rng)
+    other = _other_name(" ".join(lines), rng, grammar)
     words = name.split("_")
     shape = rng.randrange(4)
     if shape == 0:
@@ -180,27 +194,30 @@ def _renamed(name: str, lines: list[str], rng: Random) -> str:
     return other
 
 
-def _changed_literal(literal: str, lines: list[str], rng: Random) -> str:
+def _changed_literal(literal: str, lines: list[str], rng: Random, grammar: Grammar) -> str:
     if literal[0] in "\"'":
-        return f"{literal[0]}{_renamed(literal[1:-1], lines, rng)}{literal[0]}"
+        return f"{literal[0]}{_renamed(literal[1:-1], lines, rng, grammar)}{literal[0]}"
     return str(rng.choice((int(float(literal)) * 2, int(float(literal)) + 1, rng.randrange(1000))))
 
 
-def _more_arguments(call: str, lines: list[str], rng: Random) -> str:
+def _more_arguments(call: str, lines: list[str], rng: Random, grammar: Grammar) -> str:
     """`call(` with a first argument."""
-    name = _other_name(" ".join(lines), rng)
+    name = _other_name(" ".join(lines), rng, grammar)
     return f"{call}{name}, " if rng.random() < 0.6 else f"{call}{name}={rng.randrange(10)}, "
 
 
-REPEATED: Sequence[tuple[str, re.Pattern[str], Callable[[str, list[str], Random], str]]] = (
+Change = Callable[[str, list[str], Random, Grammar], str]
+"""What takes the place of a text among these lines."""
+
+REPEATED: Sequence[tuple[str, re.Pattern[str], Change]] = (
     ("rename", NAME, _renamed),
     ("literal", LITERAL, _changed_literal),
     ("argument", CALL, _more_arguments),
 )
 
 
-def _other_name(text: str, rng: Random) -> str:
-    names = [name for name in NAME.findall(text) if not keyword.iskeyword(name)]
+def _other_name(text: str, rng: Random, grammar: Grammar) -> str:
+    names = grammar.names(NAME.findall(text))
     return rng.choice(names) if names else "value"
 
 

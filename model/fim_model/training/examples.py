@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
+from fim_model.families.layouts import OWN
 from fim_model.prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.training.edits import draw_edit
+from fim_model.training.grammars import grammar_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +114,22 @@ class ExampleStream:
         snippet_share: float = 0.3,
         path_share: float = 0.5,
         most_middle_chars: int = 320,
+        fim: FimPrompt | None = None,
     ) -> None:
-        """The shares are of examples; `path_share` and `snippet_share` of those with a hole."""
+        """The shares are of examples; `path_share` and `snippet_share` of those with a hole.
+
+        fim: how holes are asked for, this project's own layout if None. A layout of another family
+        has no place for edits: none are drawn.
+        """
         if not files:
             raise ValueError("no training files: build the corpus first")
         self.files, self.tokenizer = files, tokenizer
         self.plain_share, self.edit_share = plain_share, edit_share
         self.path_share, self.snippet_share = path_share, snippet_share
         self.most_middle_chars = most_middle_chars
-        self._fim = FimPrompt.own(tokenizer)
+        self._fim = FimPrompt.own(tokenizer) if fim is None else fim
+        if self._fim.layout is not OWN:
+            self.edit_share = 0.0
         self._cumulative = list(accumulate(len(file.text) for file in files))
         self._projects: dict[str, list[SourceFile]] = defaultdict(list)
         for file in files:
@@ -160,10 +169,10 @@ class ExampleStream:
         self, file: SourceFile, rng: Random, room: int, most: int, longest: int
     ) -> tuple[list[int], list[int]] | None:
         """A region to rewrite, in a prompt of about `room` tokens and `most`, and its new text."""
-        case = draw_edit(file.text, rng)
+        case = draw_edit(file.text, rng, grammar=grammar_of(file.path))
         if case is None:
             return None
-        middle = [*self.tokenizer.encode(case.new), self.tokenizer.special.eom]
+        middle = [*self.tokenizer.encode(case.new), self._fim.eom]
         budget = self._budget(rng, room)
         before, after = case.prefix[-5 * room :], case.suffix[: 5 * room]
         prompt = self._fim.edit(before, case.old, after, self._path(file, rng), case.edits, budget)
@@ -172,7 +181,7 @@ class ExampleStream:
     def _middle(self, text: str, rng: Random, longest: int) -> tuple[int, int, list[int]]:
         """A hole, and its tokens with their end."""
         kinds, weights = zip(*HOLE_KINDS, strict=True)
-        eom = self.tokenizer.special.eom
+        eom = self._fim.eom
         for _ in range(8):
             kind = rng.choices(kinds, weights)[0]
             start, end = kind(text, rng.randrange(len(text)), rng)

@@ -35,7 +35,7 @@ _PERMISSIVE_TEXTS = (
     ("ISC", re.compile(r"Permission to use, copy, modify, and(?:/or)? distribute this software")),
     ("Unlicense", re.compile(r"free and unencumbered software released into the public domain")),
 )
-_SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset({"node_modules", "site-packages", "dist-packages", "__pycache__"})
 
 
 def npm_projects(
@@ -103,6 +103,10 @@ def _package_folders(root: Path) -> Iterator[Path]:
 
 def _files(folder: Path, languages: Collection[Language]) -> Iterator[SourceFile]:
     for where, folders, files in os.walk(folder):
+        # A folder with a licence of its own is another project's, whatever that licence is.
+        if Path(where) != folder and any(map(_LICENCE_FILE.fullmatch, files)):
+            folders.clear()
+            continue
         folders[:] = sorted(
             one for one in folders if not one.startswith(".") and one not in _SKIPPED_FOLDERS
         )

@@ -9,17 +9,48 @@ ones), and masked tokens count equally instead of by 1/t, which is steadier in s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fim_model.noisy_blocks import NoisyBlocks
+from fim_model.noisy_blocks import NoisyBlocks, block_mask
+from fim_model.prompt import FimPrompt
 from fim_model.tokenizer import SpecialTokens
 from fim_model.training.examples import Row
 from fim_model.transformer import TriModeTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class ControlIds:
+    """The ids that are no code.
+
+    pad fills rows up, mask is to be decoded, eom ends a middle. markers are never predicted: where
+    a prompt's marker stands is our choice of window, nothing that a model could know.
+    """
+
+    pad: int
+    mask: int
+    eom: int
+    markers: tuple[int, ...]
+
+    @classmethod
+    def own(cls, special: SpecialTokens) -> ControlIds:
+        """Those of this project's own tokenizer."""
+        markers = (special.suffix, special.prefix, special.middle, special.file)
+        return cls(special.pad, special.mask, special.eom, markers)
+
+    @classmethod
+    def of(cls, fim: FimPrompt, mask: int) -> ControlIds:
+        """Those of any layout. Where a family has no pad token, the id of an empty text is one."""
+        if fim.tokenizer.has_roles:
+            return cls.own(fim.tokenizer.special)
+        ends = {fim.eom, *fim.stops}
+        markers = {token_id for token_id in fim.ids.values() if token_id not in ends}
+        return cls(fim.blank, mask, fim.eom, tuple(sorted(markers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +73,31 @@ class Batch:
     clean: int
     block_size: int
 
-    def attention(self) -> NoisyBlocks:
-        """Noisy positions see the clean text before their block, and their own block."""
+    def attention(self, *, fused: bool = False) -> NoisyBlocks:
+        """Noisy positions see the clean text before their block, and their own block.
+
+        fused: for a compiled model on a GPU.
+        """
+        if fused:
+            blocks = block_mask(self.noisy_limit, self.clean, self.block_size)
+            return NoisyBlocks(self.clean, blocks)
         rows, noisy = self.noisy_limit.shape
-        clean_keys = torch.arange(self.clean) < self.noisy_limit[:, :, None]
-        block = torch.arange(noisy) // self.block_size
+        device = self.noisy_limit.device
+        clean_keys = torch.arange(self.clean, device=device) < self.noisy_limit[:, :, None]
+        block = torch.arange(noisy, device=device) // self.block_size
         own_block = (block[:, None] == block).expand(rows, noisy, noisy)
         return NoisyBlocks(self.clean, torch.cat((clean_keys, own_block), dim=2)[:, None])
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device; the copy to a GPU runs beside what the host does next."""
+        if device.type == "cpu":
+            return self
+        tensors: dict[str, Any] = {
+            field.name: value.pin_memory().to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +118,7 @@ class NoiseSettings:
 def build_batch(
     rows: Sequence[Row],
     length: int,
-    special: SpecialTokens,
+    control: ControlIds,
     noise: NoiseSettings,
     rng: Random,
 ) -> Batch:
@@ -77,7 +126,7 @@ def build_batch(
     noisy = noise.blocks * noise.block_size
     total = length + noisy
     batch = Batch(
-        tokens=torch.full((len(rows), total), special.pad),
+        tokens=torch.full((len(rows), total), control.pad),
         positions=torch.arange(total).repeat(len(rows), 1),
         target=torch.zeros(len(rows), total, dtype=torch.int64),
         ar_weight=torch.zeros(len(rows), total),
@@ -87,14 +136,14 @@ def build_batch(
         block_size=noise.block_size,
     )
     for place, row in enumerate(rows):
-        _fill_clean(batch, place, row, special, noise)
+        _fill_clean(batch, place, row, control, noise)
         for block, span in enumerate(_choose_blocks(row, noise, rng)):
-            _fill_noisy(batch, place, row, block, span, special, noise, rng)
+            _fill_noisy(batch, place, row, block, span, control, noise, rng)
     return batch
 
 
 def _fill_clean(
-    batch: Batch, place: int, row: Row, special: SpecialTokens, noise: NoiseSettings
+    batch: Batch, place: int, row: Row, control: ControlIds, noise: NoiseSettings
 ) -> None:
     tokens = torch.tensor(row.tokens)
     size = len(tokens)
@@ -103,7 +152,7 @@ def _fill_clean(
     weight = torch.ones(size - 1)
     for middle in row.middles:
         weight[max(middle.start - 1, 0) : middle.stop - 1] = noise.middle_weight
-    weight[_is_marker(tokens[1:], special)] = 0
+    weight[_is_marker(tokens[1:], control)] = 0
     batch.ar_weight[place, : size - 1] = weight
 
 
@@ -113,7 +162,7 @@ def _fill_noisy(
     row: Row,
     block: int,
     span: range,
-    special: SpecialTokens,
+    control: ControlIds,
     noise: NoiseSettings,
     rng: Random,
 ) -> None:
@@ -121,9 +170,9 @@ def _fill_noisy(
     clean = row.tokens[span.start : span.stop]
     ink = len(clean)
     # Past its end a hole's block is all end-of-middle: a decoder may draft beyond the end.
-    clean = clean + [special.eom] * (size - ink)
+    clean = clean + [control.eom] * (size - ink)
     masked = _draw_mask(size, noise, rng)
-    noisy = [special.mask if hide else token for token, hide in zip(clean, masked, strict=True)]
+    noisy = [control.mask if hide else token for token, hide in zip(clean, masked, strict=True)]
     here = slice(batch.clean + block * size, batch.clean + (block + 1) * size)
     batch.tokens[place, here] = torch.tensor(noisy)
     batch.positions[place, here] = torch.arange(span.start, span.start + size)
@@ -131,14 +180,13 @@ def _fill_noisy(
     batch.target[place, here] = torch.tensor(clean)
     weight = torch.tensor(masked, dtype=torch.float32)
     weight[ink:] *= 0.25
-    weight[_is_marker(torch.tensor(clean), special)] = 0
+    weight[_is_marker(torch.tensor(clean), control)] = 0
     batch.diffusion_weight[place, here] = weight
 
 
-def _is_marker(tokens: Tensor, special: SpecialTokens) -> Tensor:
+def _is_marker(tokens: Tensor, control: ControlIds) -> Tensor:
     """Where a prompt's marker stands: that is our choice of window, nothing a model could know."""
-    markers = [special.suffix, special.prefix, special.middle, special.file]
-    return torch.isin(tokens, torch.tensor(markers))
+    return torch.isin(tokens, torch.tensor(control.markers))
 
 
 def _choose_blocks(row: Row, noise: NoiseSettings, rng: Random) -> list[range]:
@@ -184,9 +232,9 @@ class Losses:
     diffusion: Tensor
 
 
-def joint_losses(model: TriModeTransformer, batch: Batch) -> Losses:
+def joint_losses(model: TriModeTransformer, batch: Batch, *, fused: bool = False) -> Losses:
     """One forward; the vocabulary is applied only to rows that carry a target."""
-    hidden = model(batch.tokens, batch.positions, batch.attention())
+    hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused))
     ar, diffusion = batch.ar_weight, batch.diffusion_weight
     rows = (ar + diffusion).flatten().nonzero().squeeze(1)
     logits = model.logits(hidden.flatten(0, 1).index_select(0, rows))

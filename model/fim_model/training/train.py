@@ -1,218 +1,132 @@
 """Train a tri-mode model: `python -m fim_model.training.train --config default.toml`.
 
-One process, bf16 where the processor has it, resumable at any point from the run's folder. Hidden
-matrices learn by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings and norms by AdamW.
+One process that learns, others that draw examples; bf16 where the device has it; the same recipe on
+a CPU and on a GPU, from nothing or from a checkpoint. Resumable at any point from the run's folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import logging
-import math
-import shutil
+import os
 import sys
 import time
-import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from random import Random
+from typing import Any
 
 import torch
 from torch import nn
 
-from fim_model.checkpoint import TOKENIZER, save_checkpoint
-from fim_model.config import ConfigError, ModelConfig, RopeConfig
-from fim_model.tokenizer import CodeTokenizer, TokenizerError
-from fim_model.training.examples import ExampleStream, SourceFile
-from fim_model.training.objective import (
-    Batch,
-    Losses,
-    NoiseSettings,
-    build_batch,
-    joint_losses,
+from fim_model.config import ConfigError
+from fim_model.errors import CheckpointError
+from fim_model.training.data import MOST_STEPS, Batches, read_split
+from fim_model.training.examples import ExampleStream
+from fim_model.training.objective import Batch, Losses, joint_losses
+from fim_model.training.optimizers import build_optimizers, learning_rate_scale, set_rates
+from fim_model.training.saved_state import (
+    Progress,
+    State,
+    choose_precision,
+    load_old_state,
+    load_state,
+    optimizer_memory,
+    restore_memory,
+    save_state,
 )
-from fim_model.transformer import TriModeTransformer
+from fim_model.training.throughput import measured_matrix_rate, step_flops
+from fim_model.training.train_config import TrainConfig
+from fim_model.training.trainee import from_base, from_nothing, recompute_layers
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One run. Lengths in tokens, times in seconds."""
-
-    corpus: str
-    tokenizer: str
-    out: str
-    steps: int
-    rows: int = 24
-    length: int = 384
-    noisy_blocks: int = 6
-    block_size: int = 16
-    hidden_size: int = 256
-    layers: int = 8
-    heads: int = 8
-    kv_heads: int = 4
-    head_dim: int = 32
-    intermediate_size: int = 704
-    matrix_lr: float = 0.02
-    vector_lr: float = 0.003
-    weight_decay: float = 0.05
-    warmup: int = 100
-    cooldown: float = 0.4
-    diffusion_weight: float = 0.3
-    seed: int = 0
-    threads: int = 2
-    compile: bool = True
-    save_every: int = 100
-    validate_every: int = 200
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("rows", 1), ("length", 64), ("warmup", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 < self.cooldown <= 1:
-            raise ConfigError(f"cooldown must be a share of the steps, not {self.cooldown}")
-
-    @classmethod
-    def read(cls, path: Path) -> TrainConfig:
-        """Read a TOML file. Raises ConfigError, which names the file and the key."""
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
-            raise ConfigError(f"{path}: cannot be read as TOML ({broken})") from None
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(raw.keys() - known):
-            raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known are {sorted(known)}")
-        try:
-            return cls(**raw)
-        except (ConfigError, TypeError) as wrong:
-            raise ConfigError(f"{path}: {wrong}") from None
-
-    def model(self, tokenizer: CodeTokenizer) -> ModelConfig:
-        return ModelConfig(
-            vocab_size=tokenizer.vocab_size,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            intermediate_size=self.intermediate_size,
-            mask_token_id=tokenizer.special.mask,
-            block_size=self.block_size,
-            # What the model has seen: further positions cost it quality (no YaRN is trained).
-            max_position_embeddings=self.length,
-            fim_edits=True,
-            rope=RopeConfig(),
-        )
-
-    def noise(self) -> NoiseSettings:
-        return NoiseSettings(self.block_size, self.noisy_blocks)
-
-
-def read_split(path: Path) -> list[SourceFile]:
-    """A corpus split: one `{"project", "path", "text"}` a line, gzipped.
-
-    Raises ConfigError where there is none.
-    """
-    if not path.is_file():
-        raise ConfigError(f"no {path}; build it with python -m fim_model.training.corpus")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = (json.loads(line) for line in lines)
-        return [SourceFile(row["path"], row["text"], row["project"]) for row in rows]
-
-
-def batches(
-    stream: ExampleStream, config: TrainConfig, first: int, last: int, *, seed: int
-) -> Iterator[Batch]:
-    """The batches of steps `first .. last`, each a pure function of seed and step."""
-
-    def at(step: int) -> Batch:
-        rng = Random(f"{seed}:{step}")
-        rows = [stream.draw(rng, config.length) for _ in range(config.rows)]
-        return build_batch(rows, config.length, stream.tokenizer.special, config.noise(), rng)
-
-    with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(at, first)
-        for step in range(first, last):
-            batch = upcoming.result()
-            if step + 1 < last:
-                upcoming = worker.submit(at, step + 1)
-            yield batch
-
-
-def learning_rate_scale(step: int, config: TrainConfig) -> float:
-    """Warm up, hold, then fall linearly to zero over the last `cooldown` share (WSD schedule)."""
-    fall = config.steps * config.cooldown
-    return min(1.0, (step + 1) / config.warmup, max(0.0, (config.steps - step) / fall))
-
-
-def build_optimizers(model: TriModeTransformer, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(
-            matrices, lr=config.matrix_lr, momentum=0.95, weight_decay=config.weight_decay
-        ),
-        torch.optim.AdamW(
-            others, lr=config.vector_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
-        ),
-    ]
+REPORT_EVERY = 20
+VALIDATION_BATCHES = 4
+VALIDATION_SEED = -1
+MOST_WORKERS = 14
 
 
 class Run:
-    """A training run and its folder: `state.pt` to go on from, `log.jsonl`, a checkpoint."""
+    """A training run and its folder: `state/` to go on from, `log.jsonl`, a checkpoint.
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config, self.folder = config, Path(config.out)
+    pause_after: minutes after which this session stops, wherever the run is.
+    """
+
+    def __init__(self, config: TrainConfig, *, pause_after: float = 0.0) -> None:
+        self.began = time.monotonic()
+        self.device = pick_device(config.device)
+        self.trainee = from_base(config, self.device.type) if config.base else from_nothing(config)
+        self.config, self.folder = self.trainee.config, Path(config.out)
+        self.tokenizer, self.model = self.trainee.tokenizer, self.trainee.model.to(self.device)
+        self.pause_after = pause_after * 60 if pause_after else float("inf")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer = CodeTokenizer.from_file(Path(config.tokenizer))
-        torch.manual_seed(config.seed)
-        self.model = TriModeTransformer(config.model(self.tokenizer))
-        initialise(self.model)
+        self.most_bytes = config.state_mb * 1_000_000
+        choose_precision(sum(p.numel() for p in self._learning()), 0, self.most_bytes)
         self.optimizers = build_optimizers(self.model, config)
-        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.step, self.tokens, self.seconds, self.remembered_from = 0, 0, 0.0, 0
         self._resume()
+        self.earlier_seconds = self.seconds
+        if self.device.type == "cuda":
+            # The compiler makes kernels that have a backward; this project's own have none.
+            os.environ.setdefault("FIM_KERNELS", "reference")
+        # FlexAttention pays only where a compiler makes one kernel of it.
+        self.fused = self.device.type == "cuda" and config.compile
+        if config.recompute:
+            recompute_layers(self.model)
         if config.compile:
             self.model.compile()
 
     def train(self) -> None:
+        """Go on until the budget is spent, or this session's time."""
         config = self.config
-        files = read_split(Path(config.corpus) / "train.jsonl.gz")
-        held_out = read_split(Path(config.corpus) / "heldout.jsonl.gz")
-        log.info("%d files, %d parameters", len(files), _parameter_count(self.model))
-        stream = ExampleStream(files, self.tokenizer)
-        validation = ExampleStream(held_out, self.tokenizer)
-        began = time.monotonic()
-        for batch in batches(stream, config, self.step, config.steps, seed=config.seed):
+        train = self._batches("train", config.seed)
+        validation = self._batches("heldout", VALIDATION_SEED)
+        held_out = list(validation.steps(0, VALIDATION_BATCHES))
+        log.info("%d files, %d parameters that learn, on %s", len(train.stream.files),
+                 sum(p.numel() for p in self._learning()), self.device)  # fmt: skip
+        rate = measured_matrix_rate(self.device) if self.device.type == "cuda" else 0.0
+        last = MOST_STEPS if config.minutes else config.steps
+        meter = _Meter(rate)
+        if self._spent() >= 1:
+            return
+        for batch in train.steps(self.step, last, workers=self._workers()):
             losses = self._update(batch)
-            now = time.monotonic()
-            self.seconds, began = self.seconds + now - began, now
             self.step += 1
             self.tokens += int((batch.ar_weight > 0).sum())
-            if self.step % 20 == 0:
-                self._record(ar=losses.ar.item(), diffusion=losses.diffusion.item())
-            if self.step % config.validate_every == 0 or self.step == config.steps:
-                self._record(**validate(self.model, validation, config))
-            if self.step % config.save_every == 0 or self.step == config.steps:
+            self.seconds = self.earlier_seconds + time.monotonic() - self.began
+            meter.count(batch, self._flops(batch))
+            done = self._spent() >= 1
+            pause = self.seconds - self.earlier_seconds >= self.pause_after
+            if self.step % REPORT_EVERY == 0:
+                found = {"ar": losses.ar.item(), "diffusion": losses.diffusion.item()}
+                self._record(**found, **meter.read())
+            if self.step % config.validate_every == 0 or done:
+                self._record(**validate(self, held_out))
+                meter.restart()
+            if self.step % config.save_every == 0 or done or pause:
                 self.save()
+                meter.restart()
+            if done or pause:
+                return
+
+    def _spent(self) -> float:
+        """Share of the run's budget that is behind it: of its steps, or of its minutes."""
+        if self.config.minutes:
+            return self.seconds / (60 * self.config.minutes)
+        return self.step / self.config.steps
 
     def _update(self, batch: Batch) -> Losses:
         config = self.config
-        scale = learning_rate_scale(self.step, config)
-        for optimizer, base in zip(
-            self.optimizers, (config.matrix_lr, config.vector_lr), strict=True
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = base * scale
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = joint_losses(self.model, batch)
+        left = 1 - self._spent()
+        set_rates(
+            self.optimizers, learning_rate_scale(self.step - self.remembered_from, left, config)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16):
+            losses = joint_losses(self.model, batch.to(self.device), fused=self.fused)
         (losses.ar + config.diffusion_weight * losses.diffusion).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self._learning(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -220,36 +134,58 @@ class Run:
 
     def save(self) -> None:
         """The state to resume from, and a checkpoint that the server can load."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "progress": (self.step, self.tokens, self.seconds),
-        }
-        unfinished = self.folder / "state.unfinished"
-        torch.save(state, unfinished)
-        unfinished.replace(self.folder / "state.pt")
-        checkpoint = self.folder / "checkpoint"
-        save_checkpoint(
-            self.model,
-            checkpoint,
-            metadata={"steps": str(self.step), "tokens": str(self.tokens)},
-        )
-        shutil.copyfile(self.config.tokenizer, checkpoint / TOKENIZER)
+        progress = Progress(self.step, self.tokens, self.seconds)
+        memory = optimizer_memory(self.optimizers)
+        save_state(self.folder, State(progress, self.trainee.weights(), memory), self.most_bytes)
+        about = {"steps": str(self.step), "tokens": str(self.tokens)}
+        self.trainee.save(self.folder / "checkpoint", about)
 
     def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
-            (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
+        state = load_state(self.folder) or load_old_state(self.folder)
+        if state is None:
+            about = json.dumps(asdict(self.config), indent=2)
+            (self.folder / "config.json").write_text(about)
             return
-        state = torch.load(path, weights_only=True)
-        try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError:
-            raise ConfigError(f"{path} is of a model of another shape; change 'out'") from None
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.tokens, self.seconds = state["progress"]
+        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        shapes = {name: tensor.shape for name, tensor in state.weights.items()}
+        if shapes != {name: parameter.shape for name, parameter in own.items()}:
+            raise ConfigError(
+                f"{self.folder / 'state'} is of a model of another shape; change 'out'"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state.weights[name])
+        progress = state.progress
+        self.step, self.tokens, self.seconds = progress.step, progress.tokens, progress.seconds
+        if state.memory is None:
+            # Rates rise anew while the optimizers learn what they forgot.
+            self.remembered_from = self.step
+        else:
+            restore_memory(self.optimizers, state.memory)
         log.info("resumed at step %d", self.step)
+
+    def _batches(self, split: str, seed: int) -> Batches:
+        files = read_split(Path(self.config.corpus), split)
+        stream = ExampleStream(files, self.tokenizer, fim=self.trainee.fim)
+        config = self.config
+        return Batches(
+            stream, self.trainee.control, config.noise(), config.rows, config.length, seed
+        )
+
+    def _workers(self) -> int:
+        if self.config.workers >= 0:
+            return self.config.workers
+        if self.device.type == "cpu":
+            return 0
+        return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 2))
+
+    def _learning(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def _flops(self, batch: Batch) -> float:
+        rows, noisy = batch.noisy_limit.shape
+        targets = int(((batch.ar_weight + batch.diffusion_weight) > 0).sum())
+        return step_flops(self.model.config, rows, batch.clean, noisy, targets)
 
     def _record(self, **values: float) -> None:
         row = {
@@ -263,49 +199,81 @@ class Run:
             lines.write(json.dumps(row) + "\n")
 
 
-def initialise(model: TriModeTransformer) -> None:
-    """Normal weights by fan-in; projections that write to the residual stream start at zero."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim < 2:
-            continue
-        if name.endswith(("o_proj.weight", "down_proj.weight")):
-            nn.init.zeros_(parameter)
-        elif "embed_tokens" in name:
-            nn.init.normal_(parameter, std=0.02)
-        else:
-            nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
+class _Meter:
+    """Positions and operations per second since the last restart. peak: 0 where not measured."""
+
+    def __init__(self, peak: float) -> None:
+        self.peak = peak
+        self.restart()
+
+    def restart(self) -> None:
+        self.began, self.positions, self.flops = time.monotonic(), 0, 0.0
+
+    def count(self, batch: Batch, flops: float) -> None:
+        self.positions += batch.tokens.numel()
+        self.flops += flops
+
+    def read(self) -> dict[str, float]:
+        """What was reached since the last reading; read after the device was waited for."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        found = {"positions_per_second": float(round(self.positions / seconds))}
+        if self.peak:
+            found["share_of_matrix_rate"] = self.flops / seconds / self.peak
+        self.restart()
+        return found
 
 
 @torch.no_grad()
-def validate(
-    model: TriModeTransformer, stream: ExampleStream, config: TrainConfig, count: int = 4
-) -> dict[str, float]:
-    """Mean losses on held-out projects, always on the same batches."""
-    model.eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        found = [joint_losses(model, b) for b in batches(stream, config, 0, count, seed=-1)]
-    model.train()
+def validate(run: Run, held_out: Sequence[Batch]) -> dict[str, float]:
+    """Mean losses over these batches."""
+    run.model.eval()
+    with torch.autocast(run.device.type, torch.bfloat16):
+        found = [
+            joint_losses(run.model, batch.to(run.device), fused=run.fused) for batch in held_out
+        ]
+    run.model.train()
     return {
-        "held_out_ar": sum(losses.ar.item() for losses in found) / count,
-        "held_out_diffusion": sum(losses.diffusion.item() for losses in found) / count,
+        "held_out_ar": sum(losses.ar.item() for losses in found) / len(found),
+        "held_out_diffusion": sum(losses.diffusion.item() for losses in found) / len(found),
     }
 
 
-def _parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if torch sees one. Raises ConfigError for one that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch sees no GPU here; take auto or cpu")
+    return torch.device(name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, or go on training. Exit code 2 where the config or its files are no good."""
     parser = argparse.ArgumentParser(prog="python -m fim_model.training.train", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="a TOML file of TrainConfig")
+    parser.add_argument("--out", help="the run's folder, instead of the config's")
+    parser.add_argument("--corpus", help="the corpus, built or packed, instead of the config's")
+    parser.add_argument(
+        "--minutes", type=float, help="length of the whole run, cooldown and resumed parts included"
+    )
+    parser.add_argument(
+        "--pause-after", type=float, default=0.0, metavar="MINUTES",
+        help="save and stop after so many minutes of this session; the same command goes on later",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    given: dict[str, Any] = {
+        name: value
+        for name in ("out", "corpus", "minutes")
+        if (value := getattr(arguments, name)) is not None
+    }
     try:
-        config = TrainConfig.read(arguments.config)
+        config = TrainConfig.read(arguments.config, **given)
         torch.set_num_threads(config.threads)
-        Run(config).train()
-    except (ConfigError, TokenizerError) as error:
+        Run(config, pause_after=arguments.pause_after).train()
+    except (ConfigError, CheckpointError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
