@@ -181,7 +181,7 @@ def _plain(model: TriModeTransformer, call: Any, width: int, context: int) -> St
 
 def _fused(model: FusedTransformer, width: int, context: int) -> Step:
     device, dtype = model.head.device, model.head.dtype
-    cache = DeviceCache(model.config, capacity=context, dtype=dtype, device=device)
+    cache = DeviceCache(KVCache(model.config, capacity=context, dtype=dtype, device=device))
     cache.length.fill_(context - width)
     tokens = torch.ones(1, width, dtype=torch.int64, device=device)
     return lambda: model.scores(model.forward(tokens, Attention.BLOCK, cache)[0])

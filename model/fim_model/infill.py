@@ -38,10 +38,10 @@ from fim_model.loading import (
     usable_window,
 )
 from fim_model.memory import default_device, default_dtype
+from fim_model.network import Network, fast_network
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
-from fim_model.transformer import TriModeTransformer
 
 
 class Cancelled(Exception):
@@ -120,7 +120,7 @@ class Infiller:
 
     def __init__(
         self,
-        model: TriModeTransformer,
+        model: Network,
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
         auto: ModeChoice | None = None,
@@ -168,7 +168,7 @@ class Infiller:
         device = device or default_device()
         dtype = dtype or default_dtype(device)
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
-        return cls(model, tokenizer, auto=auto, window=window)
+        return cls(fast_network(model), tokenizer, auto=auto, window=window)
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from fim_kernels.attention import attend
 from fim_kernels.rms_norm import rms_norm
 from fim_kernels.rotary import apply_rotary
 from fim_kernels.swiglu import swiglu
+from fim_kernels.token_scores import TokenScores, score_tokens
 from torch import Tensor, nn
 
 from fim_model.cache import KVCache
@@ -215,6 +216,15 @@ class TriModeTransformer(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.lm_head.weight.dtype
+
+    def scores(self, hidden: Tensor) -> TokenScores:
+        """hidden `[T, hidden_size]` to scores `[T]`, by way of their logits."""
+        return score_tokens(self.logits(hidden))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""
