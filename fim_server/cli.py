@@ -38,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lsp(commands)
     _add_engine(commands)
     _add_complete(commands)
+    _add_edit(commands)
+    _add_revise(commands)
     _add_context(commands)
     _add_eval(commands)
     _add_bench(commands)
@@ -81,6 +83,12 @@ def _add_engine(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="memory for the kept keys and values of documents (default: 512)",
     )
+    engine.add_argument(
+        "--at-once",
+        type=_positive,
+        metavar="N",
+        help="requests of different sessions that share their forwards (default: 4)",
+    )
     engine.add_argument("--verbose", action="store_true", help="log more than warnings")
     engine.set_defaults(run=_engine)
 
@@ -97,6 +105,32 @@ def _add_complete(commands: Commands[argparse.ArgumentParser]) -> None:
     output.add_argument("--json", action="store_true", help="one JSON object on stdout")
     output.add_argument("--watch", action="store_true", help="show the hole as it is denoised")
     complete.set_defaults(run=_complete)
+
+
+def _add_edit(commands: Commands[argparse.ArgumentParser]) -> None:
+    edit = commands.add_parser("edit", help="the edits that follow from those of a patch")
+    edit.add_argument("file", type=Path)
+    edit.add_argument(
+        "--history",
+        type=Path,
+        required=True,
+        metavar="PATCH",
+        help="a unified diff of edits that were made already, - for stdin",
+    )
+    _add_loading_options(edit)
+    edit.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    edit.set_defaults(run=_edit)
+
+
+def _add_revise(commands: Commands[argparse.ArgumentParser]) -> None:
+    revise = commands.add_parser("revise", help="what the model would make of some lines")
+    revise.add_argument("file", type=Path)
+    revise.add_argument("--lines", required=True, metavar="A-B", help="counted from 1, inclusive")
+    _add_loading_options(revise)
+    output = revise.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    output.add_argument("--watch", action="store_true", help="show tokens masked and filled again")
+    revise.set_defaults(run=_revise)
 
 
 def _add_context(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -226,6 +260,10 @@ def _add_stats(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
     parser.add_argument("--mode", choices=MODES, default=mode)
+    _add_loading_options(parser)
+
+
+def _add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
 
@@ -275,6 +313,18 @@ def _complete(arguments: argparse.Namespace) -> int:
     from fim_server.commands import complete
 
     return complete.run(arguments)
+
+
+def _edit(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import edit
+
+    return edit.edit(arguments)
+
+
+def _revise(arguments: argparse.Namespace) -> int:
+    from fim_server.commands import edit
+
+    return edit.revise(arguments)
 
 
 def _context(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,8 @@ from enum import StrEnum
 
 from lsprotocol import types as lsp
 
-_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+# Possessive, lest a last line of a megabyte be gone through backwards in search of its end.
+_LINES = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
 
@@ -65,9 +66,9 @@ def units_to_index(content: str, units: int, encoding: Encoding) -> int:
 
 def index_to_units(content: str, index: int, encoding: Encoding) -> int:
     """Code units before the character at `index`; the inverse of `units_to_index`."""
+    if encoding is Encoding.UTF32 or content.isascii():
+        return min(index, len(content))
     head = content[:index]
-    if encoding is Encoding.UTF32 or head.isascii():
-        return len(head)
     if encoding is Encoding.UTF8:
         return len(head.encode("utf-8", "surrogatepass"))
     return len(head.encode("utf-16-le", "surrogatepass")) // 2
@@ -119,10 +120,10 @@ class Snapshot:
         content = self.lines[place.line]
         return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
 
-    def inserting(self, position: lsp.Position, text: str) -> tuple[Snapshot, lsp.Position]:
-        """This document with `text` inserted, and the position behind it."""
-        start, lines, inserted = self.place(position), list(self.lines), split_lines(text)
-        _splice(lines, lsp.Range(position, position), text, self.encoding)
+    def replacing(self, span: lsp.Range, text: str) -> tuple[Snapshot, lsp.Position]:
+        """This document with `text` in the place of `span`, and the position behind it."""
+        start, lines, inserted = self.place(span.start), list(self.lines), split_lines(text)
+        _splice(lines, span, text, self.encoding)
         later = replace(self, lines=lines)
         last = start.index * (len(inserted) == 1) + len(inserted[-1])
         return later, later.position(Place(start.line + len(inserted) - 1, last))
@@ -130,7 +131,8 @@ class Snapshot:
     def line_end(self, line: int) -> str:
         """The line end in use around `line`: its own, the one before it, or `\\n`."""
         for text in (self.lines[line], self.lines[line - 1] if line else ""):
-            if end := text[len(without_end(text)) :]:
+            last = text[-2:]
+            if end := last[len(without_end(last)) :]:
                 return end
         return "\n"
 
@@ -209,9 +211,14 @@ class DocumentStore:
 
 def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:
     """Replace `span` by `text` in place, splitting anew only the lines that can have changed."""
-    start, end = locate(lines, span.start, encoding), locate(lines, span.end, encoding)
+    start = end = locate(lines, span.start, encoding)
+    if span.end != span.start:
+        end = locate(lines, span.end, encoding)
     if (end.line, end.index) < (start.line, start.index):
         start, end = end, start
+    if (line := _line_after(lines, start, end, text)) is not None:
+        lines[start.line] = line
+        return
     first, last = start.line, end.line
     text = lines[first][: start.index] + text + lines[last][end.index :]
     if first and lines[first - 1].endswith("\r"):
@@ -223,6 +230,20 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
         # The text ends with the last line's own end: what follows that is the next line, untouched.
         renewed.pop()
     lines[first : last + 1] = renewed
+
+
+def _line_after(lines: Sequence[str], start: Place, end: Place, text: str) -> str | None:
+    """The one line that the edit changes, if it is one and lines begin and end where they did;
+    nothing of the line is looked at but the seams. Most keystrokes are of this kind."""
+    if start.line != end.line or "\n" in text or "\r" in text:
+        return None
+    if start.line and lines[start.line - 1].endswith("\r"):
+        return None
+    line = lines[start.line]
+    seams = line[max(start.index - 1, 0) : start.index] + text + line[end.index : end.index + 1]
+    if _SURROGATE.search(seams):
+        return None
+    return line[: start.index] + text + line[end.index :]
 
 
 def _well_formed(text: str) -> str:

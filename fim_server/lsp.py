@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -19,13 +20,14 @@ from lsprotocol import types as lsp
 from pygls.exceptions import FeatureRequestError, JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from fim_server import feedback, log, lsp_sync
+from fim_server import feedback, log, lsp_edits, lsp_sync
 from fim_server.backends.base import Backend, BackendError
 from fim_server.backends.choice import backend_for
 from fim_server.completion.completer import Completer, log_answer, silent
 from fim_server.completion.silence import Silence
 from fim_server.context.workspace import Workspace, file_of
 from fim_server.documents import DocumentStore, Encoding
+from fim_server.edits.service import EditService
 from fim_server.feedback import Feedback
 from fim_server.log import where
 from fim_server.notebooks import NotebookStore
@@ -53,6 +55,7 @@ class FimServer(LanguageServer):
     documents: DocumentStore
     notebooks: NotebookStore
     completer: Completer
+    edits: EditService
 
     def __init__(self, sources: SettingsSources, backend_factory: BackendFactory) -> None:
         cells = lsp.NotebookDocumentFilterWithNotebook(notebook="*")
@@ -67,6 +70,8 @@ class FimServer(LanguageServer):
         self.backend_factory = backend_factory
         self.statistics = Statistics(statistics_file())
         self.feedback = Feedback(self.statistics)
+        # In VS Code the names of commands are global, so this one is unique to the process.
+        self.accept_edit = f"fim-server.acceptEdit.{secrets.token_hex(6)}"
         self.status = StatusReporter(self.protocol.notify)
         self.protocol.malformed = self
         self._told: set[str] = set()
@@ -92,11 +97,15 @@ class FimServer(LanguageServer):
         """Obey the settings and folders of now; True if the model must be loaded anew."""
         before = self.settings
         self.read_settings()
-        self.completer.configure(self.settings, Workspace(self.folders(), self.settings))
+        workspace = Workspace(self.folders(), self.settings)
+        self.completer.configure(self.settings, workspace)
+        self.edits.configure(self.settings, workspace)
         return needs_new_backend(before, self.settings)
 
     def malformed_result(self, method: str) -> Any | None:
         """An inline completion is always answered with items: clients show an error as a pop-up."""
+        if method == lsp_edits.INLINE_EDIT:
+            return lsp_edits.NO_EDITS
         if method != lsp.TEXT_DOCUMENT_INLINE_COMPLETION:
             return None
         log_answer(silent(Silence.BAD_PARAMS), 0.0)
@@ -131,14 +140,16 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     ls.read_settings()
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
     ls.notebooks = NotebookStore(ls.documents)
+    workspace = Workspace(ls.folders(), ls.settings)
     ls.completer = Completer(
         ls.documents,
         ls.backend_factory(ls.settings),
         ls.settings,
-        Workspace(ls.folders(), ls.settings),
+        workspace,
         ls.notebooks,
         on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
     )
+    lsp_edits.set_up(ls, workspace, params.capabilities)
     ls.protocol.initialized = True
 
 
@@ -196,6 +207,7 @@ def _plain(value: Any) -> Any:
 
 async def shut_down(ls: FimServer, _params: None) -> None:
     ls.statistics.flush()
+    ls.edits.close()
     await ls.completer.close()
 
 
@@ -209,6 +221,7 @@ async def inline_completion(
         params.position,
         params.context.trigger_kind,
         getattr(params.text_document, "version", None),
+        params.context.selected_completion_info,
     )
     ls.status.answered(answer.silence, answer.detail)
     ls.statistics.count("requests")
@@ -250,6 +263,7 @@ def build_server(
     def accepted(*arguments: Any) -> None:
         server.feedback.accepted(arguments[0] if arguments else None)
 
+    lsp_edits.register(server)
     server.feature(feedback.DID_SHOW)(shown)
     server.feature(feedback.DID_PARTIALLY_ACCEPT)(partly_accepted)
     server.command(server.feedback.accept_command)(accepted)

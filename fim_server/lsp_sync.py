@@ -64,21 +64,27 @@ def did_change_folders(ls: FimServer, _params: lsp.DidChangeWorkspaceFoldersPara
 
 def _open(ls: FimServer, document: lsp.TextDocumentItem) -> None:
     ls.documents.open(document.uri, document.language_id, document.version, document.text)
+    ls.edits.closed(document.uri)
     ls.completer.document_changed(document.uri)
 
 
 def _change(
     ls: FimServer, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
 ) -> None:
+    before = ls.documents.snapshot(uri)
     try:
         ls.documents.change(uri, version, changes)
     except SyncError as problem:
         logger.warning("%s", problem)
-    else:
-        ls.completer.document_changed(uri)
+        return
+    ls.completer.document_changed(uri)
+    after = ls.documents.snapshot(uri)
+    if before is not None and after is not None:
+        ls.edits.changed(before, after)
 
 
 def _close(ls: FimServer, uri: str) -> None:
     ls.documents.close(uri)
+    ls.edits.closed(uri)
     ls.completer.document_changed(uri)
     ls.completer.forget(uri)

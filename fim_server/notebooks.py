@@ -23,6 +23,8 @@ class NotebookView:
 
     def position(self, cell: Snapshot, position: lsp.Position) -> lsp.Position:
         """Where a cell's position is in the notebook; past the cell's end it is that end."""
+        if self.snapshot is cell:
+            return position  # no notebook
         inside = cell.position(cell.place(position))
         return lsp.Position(inside.line + self.first_line, inside.character)
 

@@ -35,9 +35,11 @@ class Settings:
     max_lines: int = 8
     multiline: Multiline = "auto"
     alternatives: int = 3
-    min_confidence: float = 0.0
+    min_confidence: float | None = None
     prefix_chars: int = 1200
     suffix_chars: int = 500
+    next_edits: bool = True
+    min_edit_gain: float = 2.0
     snippets: int = 0
     snippet_chars: int = 600
     disabled_languages: tuple[str, ...] = ()
@@ -113,9 +115,9 @@ def _count(field: str, least: int, most: int, meaning: str, **more: Any) -> Rule
 
 def _share(field: str, meaning: str) -> Rule:
     def accepts(value: Any) -> bool:
-        return type(value) in (int, float) and 0 <= value <= 1
+        return value is None or (type(value) in (int, float) and 0 <= value <= 1)
 
-    schema = {"type": "number", "minimum": 0, "maximum": 1}
+    schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     return Rule(field, "a number from 0 to 1", accepts, meaning, schema)
 
 
@@ -162,8 +164,10 @@ RULES: dict[str, Rule] = {
     ),
     "minConfidence": _share(
         "min_confidence",
-        "Suggestions that the model is less sure of are not shown: the geometric mean of its "
-        "tokens' probabilities. 0 shows all; the numbers of different models do not compare.",
+        "Suggestions that the model is less sure of are not shown; 0 shows all. Left out, the "
+        "model itself says what is worth showing, and an explicit request shows all. A calibrated "
+        "model's confidence is the probability of being right, that of others the geometric mean "
+        "of their tokens' probabilities.",
     ),
     "prefixChars": _count(
         "prefix_chars",
@@ -177,6 +181,19 @@ RULES: dict[str, Rule] = {
         0,
         1_000_000,
         "How many characters after the cursor the model is shown at most.",
+    ),
+    "nextEdits": _switch(
+        "next_edits",
+        "Whether edits that follow from yours are suggested when you pause, by editors that show "
+        "them.",
+    ),
+    "minEditGain": Rule(
+        "min_edit_gain",
+        "a number from 0 to 100",
+        lambda value: type(value) in (int, float) and 0 <= value <= 100,
+        "An edit is suggested only if the model finds the new text so many nats likelier than the "
+        "old (2 nats: 7 times as likely). More is quieter.",
+        {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "snippets": _count(
         "snippets",

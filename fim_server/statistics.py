@@ -22,7 +22,17 @@ logger = logging.getLogger(__name__)
 FLUSH_EVERY = 200
 """Events after which the counts are written, lest a killed process lose them all."""
 
-COUNTS = ("requests", "offered", "shown", "accepted", "partly_accepted", "characters")
+COUNTS = (
+    "requests",
+    "offered",
+    "shown",
+    "accepted",
+    "partly_accepted",
+    "characters",
+    "edits_offered",
+    "edits_shown",
+    "edits_accepted",
+)
 """characters: those of accepted text. offered: answers with a suggestion; `shown` only editors
 that report it know."""
 

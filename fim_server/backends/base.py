@@ -23,6 +23,14 @@ class BackendError(Exception):
     """The backend cannot serve; the message is one line that names the thing and the way out."""
 
 
+class Unfit(BackendError):
+    """This request cannot be served, such as lines that are too long; others can."""
+
+
+class Unsupported(BackendError):
+    """The backend can never do what it is asked: to ask again is in vain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snippet:
     """A piece of another file. `path` is for the model to read, relative to the workspace."""
@@ -59,9 +67,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompletionItem:
-    """One way to fill the hole. `confidence` (0..1) is the geometric mean token probability.
+    """One way to fill the hole.
 
-    `finish` says what ended it: "eom", "lines" or "length"; "" where the backend does not tell.
+    `confidence` (0..1) is the probability of being what was wanted where the model is calibrated,
+    else the geometric mean of its tokens' probabilities. `finish` says what ended it: "eom",
+    "lines" or "length"; "" where the backend does not tell.
     """
 
     text: str
@@ -84,8 +94,58 @@ class CompletionStats:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """`show_above` is the confidence from which the model advises to show an item unasked."""
+
     items: list[CompletionItem] = field(default_factory=list)
     stats: CompletionStats | None = None
+    show_above: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PastEdit:
+    """A change a person made: whole lines before and after it, with `\\n` between them."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRequest:
+    """Whole lines to revise after what a person changed elsewhere.
+
+    `old` are the lines with `\\n` between them and none at the end; prefix + old + suffix is the
+    text, as far as it is shown. `edits` are the changes that led here, the oldest
+    first. `session` names the cached tokens to reuse; it is not that of a document's completions.
+    `speculative` gives way to everything a person waits for.
+    """
+
+    prefix: str
+    old: str
+    suffix: str
+    edits: tuple[PastEdit, ...] = ()
+    path: str = ""
+    max_tokens: int = 96
+    session: str = ""
+    speculative: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What the model makes of the lines: `new` is `old` where it leaves them alone.
+
+    `gain` is log P(new) - log P(old) in nats, 0 for what is left alone. `confidence` (0..1) is the
+    geometric mean probability of the new tokens. `way` is "rewrite" for a model trained on edits
+    and "refill" for one that masks and fills again what it doubts.
+    """
+
+    new: str
+    gain: float
+    confidence: float
+    way: str
+    forwards: int
+    tokens: int
+    reused_tokens: int
+    ms: float
 
 
 class Backend(Protocol):
@@ -99,6 +159,13 @@ class Backend(Protocol):
 
         A newer request of the same `session` cancels the older one (latest wins): the older call
         returns an empty Completion. Raises BackendError if it cannot serve.
+        """
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        """Revise lines; None if another request took its place, which may be asked again.
+
+        Cancelling the awaiting task stops the work within one forward. Raises Unsupported where
+        the model or server cannot do it, and BackendError if it cannot serve.
         """
 
     async def close(self) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from fim_server.backends.base import Backend, BackendError, Completion, CompletionRequest, Progress
+from fim_server.backends.base import (
+    Backend,
+    BackendError,
+    Completion,
+    CompletionRequest,
+    Progress,
+    Rewrite,
+    RewriteRequest,
+)
 from fim_server.settings import Settings
 
 
@@ -44,6 +52,9 @@ class NoBackend:
         raise BackendError(self._problem)
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        raise BackendError(self._problem)
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise BackendError(self._problem)
 
     async def close(self) -> None: ...

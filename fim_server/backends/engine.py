@@ -9,10 +9,20 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fim_server.backends.base import BackendError, Completion, CompletionRequest, Progress
+from fim_server.backends.base import (
+    BackendError,
+    Completion,
+    CompletionRequest,
+    Progress,
+    Rewrite,
+    RewriteRequest,
+    Unfit,
+    Unsupported,
+)
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
 from fim_server.engine.place import EnginePlace, PlaceError, engine_place
 from fim_server.engine.wire import (
@@ -20,12 +30,15 @@ from fim_server.engine.wire import (
     WireError,
     completion_from_json,
     request_to_json,
+    rewritten_from_json,
 )
 
 if TYPE_CHECKING:
     import httpx2
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 START_SECONDS = 120.0
 """How long an engine may take until its model is loaded."""
@@ -75,13 +88,10 @@ class EngineBackend:
             self._progress = _unseen
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        await self._be_ready()
-        try:
-            return await self._ask(request)
-        except _NotSent:
-            # Nothing was computed: the engine had left. One more try, with a new one.
-            await self._be_ready()
-            return await self._ask(request)
+        return _read(completion_from_json, await self._ask("/v1/fim", request))
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        return _read(rewritten_from_json, await self._ask("/v1/rewrite", request))
 
     async def metrics(self) -> dict[str, float]:
         """The engine's own figures by name (with their labels). Raises BackendError."""
@@ -104,13 +114,23 @@ class EngineBackend:
             client, self._client = self._client, None
             await client.aclose()
 
-    async def _ask(self, request: CompletionRequest) -> Completion:
+    async def _ask(self, path: str, request: CompletionRequest | RewriteRequest) -> httpx2.Response:
+        await self._be_ready()
+        body = request_to_json(request)
+        try:
+            return await self._post(path, body)
+        except _NotSent:
+            # Nothing was computed: the engine had left. One more try, with a new one.
+            await self._be_ready()
+            return await self._post(path, body)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
         import httpx2
 
         if self._client is None:
             raise BackendError("the connection to the engine is closed")
         try:
-            response = await self._client.post("/v1/fim", json=request_to_json(request))
+            return await self._client.post(path, json=body)
         except httpx2.ConnectError as gone:
             self._lost()
             raise _NotSent("the engine is not there") from gone
@@ -121,7 +141,6 @@ class EngineBackend:
             raise BackendError(
                 "the engine went away during the request; it is being started again"
             ) from broken
-        return _completion(response)
 
     def _lost(self) -> None:
         """The engine died: get another one now, so that it is there for the next keystroke."""
@@ -219,17 +238,19 @@ class _NotSent(BackendError):
     """The request never reached an engine."""
 
 
-def _completion(response: httpx2.Response) -> Completion:
+def _read(reader: Callable[[object], T], response: httpx2.Response) -> T:
+    """The answer in the terms of all backends. Raises BackendError for one that is an error."""
     try:
         body = response.json()
         if response.status_code == 200:
-            return completion_from_json(body)
+            return reader(body)
         message = str(body["error"]["message"])
     except (ValueError, KeyError, TypeError, WireError) as unreadable:
         raise BackendError(
             f"the engine's answer (status {response.status_code}) cannot be read"
         ) from unreadable
-    raise BackendError(message)
+    kind = {400: Unfit, 501: Unsupported}.get(response.status_code, BackendError)
+    raise kind(message)
 
 
 def _unseen(what: str, share: float) -> None:

@@ -1,4 +1,4 @@
-"""The model in this process: one worker thread owns it, the event loop never waits for it.
+"""The model in this process: worker threads use it, the event loop never waits for it.
 
 Everything of `fim_model` is imported in the worker, so that importing this module costs nothing.
 The engine serves exactly this backend to other processes.
@@ -7,10 +7,12 @@ The engine serves exactly this backend to other processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from fim_server.backends.base import (
@@ -20,14 +22,21 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
+    Rewrite,
+    RewriteRequest,
+    Unfit,
+    Unsupported,
 )
 from fim_server.engine.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
+    from fim_model import rewrite
     from fim_model.decoding.core import Step
     from fim_model.infill import Infiller, InfillRequest, InfillResult
+    from fim_model.joint import JointModel
+    from fim_model.rewrite import RewriteResult
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +47,23 @@ TextListener = Callable[[str], None]
 class InProcessBackend:
     """Implements Backend. `model` is a checkpoint folder (None: the one that ships with fim_model);
     `threads` is the number of CPU threads (None: torch decides), `cache_bytes` the memory for kept
-    keys and values (None: the model's own choice)."""
+    keys and values (None: the model's own choice), `at_once` how many requests are worked on side
+    by side, sharing their forwards."""
 
     def __init__(
         self,
         model: str | None = None,
         threads: int | None = None,
         cache_bytes: int | None = None,
+        at_once: int = 1,
     ) -> None:
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(at_once=at_once)
         self._cache_bytes = cache_bytes
         self._model = model
         self._threads = threads
         self._infiller: Infiller | None = None
+        self._model_shared: JointModel | None = None
+        self._thread = threading.local()
         self._closed = threading.Event()
 
     async def start(self, progress: Progress) -> None:
@@ -75,6 +88,13 @@ class InProcessBackend:
         store = self._infiller.sessions
         return len(store), store.bytes, store.evicted
 
+    def passes(self) -> tuple[int, int]:
+        """Forwards that requests asked for, and passes over the weights that were made for them."""
+        if self._model_shared is None:
+            return 0, 0
+        counts = self._model_shared.counts
+        return counts.forwards, counts.passes
+
     async def stream(
         self,
         request: CompletionRequest,
@@ -86,28 +106,60 @@ class InProcessBackend:
 
         `latest_wins` False does not end older requests of the session.
         """
-        if self._closed.is_set():
-            raise BackendError("the backend is closed; make a new one")
-        infiller = self._infiller
-        if infiller is None:
-            raise BackendError("the model is not loaded; call start() and wait for it")
+        infiller = self._loaded()
         listener = None if on_text is None else _in_loop(on_text)
 
         def work(should_stop: ShouldStop) -> Completion:
-            return self._infill(infiller, request, should_stop, listener)
+            with self._at_the_model(infiller, request.session):
+                return self._infill(infiller, request, should_stop, listener)
 
-        return await self.scheduler.run(request, work, latest_wins=latest_wins)
+        return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        infiller = self._loaded()
+
+        def work(should_stop: ShouldStop) -> Rewrite | None:
+            from fim_model.rewrite import rewriting_session
+
+            with self._at_the_model(infiller, rewriting_session(request.session)):
+                return self._rewrite(infiller, request, should_stop)
+
+        return await self.scheduler.run(request, work, None)
 
     def check(self, request: CompletionRequest) -> None:
         """Raises ValueError, naming the field, for a request the model cannot be asked."""
         infill_request(request)
+
+    def _loaded(self) -> Infiller:
+        if self._closed.is_set():
+            raise BackendError("the backend is closed; make a new one")
+        if self._infiller is None:
+            raise BackendError("the model is not loaded; call start() and wait for it")
+        return self._infiller
 
     async def close(self) -> None:
         self._closed.set()
         self.scheduler.close()
         self._infiller = None
 
-    # In the worker thread.
+    # In the worker threads.
+
+    @contextlib.contextmanager
+    def _at_the_model(self, infiller: Infiller, session: str) -> Iterator[None]:
+        """While inside, this thread shares the forwards of the others inside, and keeps its cache.
+
+        torch counts its threads for each thread that calls it.
+        """
+        if self._threads and not hasattr(self._thread, "ready"):
+            import torch
+
+            torch.set_num_threads(self._threads)
+            self._thread.ready = True
+        with contextlib.ExitStack() as inside:
+            inside.enter_context(infiller.sessions.held(session))
+            if self._model_shared is not None:
+                inside.enter_context(self._model_shared.filling())
+            yield
 
     def _load(self, report: Progress) -> Infiller | None:
         report("Starting torch", 0.0)
@@ -117,16 +169,16 @@ class InProcessBackend:
         try:
             from fim_model.checkpoint import CheckpointError
             from fim_model.infill import Infiller
+            from fim_model.joint import JointModel
         except ImportError as missing:
             raise BackendError(
                 f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
             ) from missing
         if self._closed.is_set():
             return None
-        report("Loading the model", 0.5)
         try:
             auto = measured_choice(self._model)
-            infiller = Infiller.load(self._model, threads=self._threads, auto=auto)
+            infiller = Infiller.load(self._model, threads=self._threads, auto=auto, progress=report)
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -136,6 +188,8 @@ class InProcessBackend:
             ) from mistake
         if self._cache_bytes is not None:
             infiller.sessions.budget_bytes = self._cache_bytes
+        infiller.model = self._model_shared = JointModel(infiller.model)
+        infiller.rewriter.model = infiller.model
         return infiller
 
     def _infill(
@@ -164,6 +218,27 @@ class InProcessBackend:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
         return completion_of(result)
 
+    def _rewrite(
+        self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
+    ) -> Rewrite | None:
+        from fim_model.infill import Cancelled
+
+        def stopped() -> bool:
+            return should_stop() or self._closed.is_set()
+
+        if stopped():
+            return None
+        if infiller.rewriter.way is None:
+            raise Unsupported("this model was not trained on edits and denoises no blocks")
+        try:
+            return rewrite_of(infiller.rewrite(rewrite_request(request), should_stop=stopped))
+        except Cancelled:
+            return None
+        except ValueError as unfit:
+            raise Unfit(str(unfit)) from unfit
+        except Exception as mistake:
+            raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
+
 
 def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
@@ -187,7 +262,28 @@ def completion_of(result: InfillResult) -> Completion:
             reused_tokens=result.reused_tokens,
             ms=result.ms,
         ),
+        result.show_above,
     )
+
+
+def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
+    """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
+    from fim_model import rewrite
+
+    return rewrite.RewriteRequest(
+        prefix=request.prefix,
+        old=request.old,
+        suffix=request.suffix,
+        edits=tuple(rewrite.Edit(one.old, one.new) for one in request.edits),
+        path=request.path,
+        max_tokens=request.max_tokens,
+        session=request.session,
+    )
+
+
+def rewrite_of(result: RewriteResult) -> Rewrite:
+    """The model's result in the terms of all backends."""
+    return Rewrite(**{field.name: getattr(result, field.name) for field in fields(Rewrite)})
 
 
 def _in_loop(on_text: TextListener) -> TextListener:

@@ -12,6 +12,8 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
+    Rewrite,
+    RewriteRequest,
 )
 from fim_server.backends.openai import UNKNOWN_CONFIDENCE
 from fim_server.backends.remote import RemoteServer, cut_lines
@@ -46,6 +48,9 @@ class LlamaCppBackend:
         finish = "length" if answer.get("stop_type") == "limit" else "eom"
         item = CompletionItem(text, UNKNOWN_CONFIDENCE, finish)
         return Completion([item] if text else [], _stats(answer, ms))
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        raise self._server.cannot_rewrite()
 
     async def close(self) -> None:
         await self._server.close()

@@ -12,6 +12,8 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
+    Rewrite,
+    RewriteRequest,
 )
 from fim_server.backends.remote import RemoteServer, cut_lines
 from fim_server.backends.templates import TEMPLATES, FimTemplate
@@ -67,6 +69,9 @@ class OpenAIBackend:
         except (KeyError, TypeError, AttributeError):
             raise BackendError(f"{self._server.name}: the answer has no choices") from None
         return Completion(items, _stats(answer, request, ms))
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        raise self._server.cannot_rewrite()
 
     async def close(self) -> None:
         await self._server.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fim_server.backends.base import BackendError
+from fim_server.backends.base import BackendError, Unsupported
 from fim_server.backends.keys import api_key
 from fim_server.backends.resilience import CircuitBreaker, Temporary, patiently
 
@@ -51,6 +51,12 @@ class RemoteServer:
             return answer, 1000 * (time.perf_counter() - began)
 
         return await patiently(self.breaker, attempt)
+
+    def cannot_rewrite(self) -> Unsupported:
+        """The foreign interfaces know no edits."""
+        return Unsupported(
+            f"{self.name} cannot suggest edits; they need the backend 'engine' or 'in_process'"
+        )
 
     async def close(self) -> None:
         if self._client is not None:

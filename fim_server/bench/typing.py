@@ -18,7 +18,14 @@ from lsprotocol import types as lsp
 from rich.console import Group
 from rich.table import Table
 
-from fim_server.backends.base import Backend, Completion, CompletionRequest, Progress
+from fim_server.backends.base import (
+    Backend,
+    Completion,
+    CompletionRequest,
+    Progress,
+    Rewrite,
+    RewriteRequest,
+)
 from fim_server.bench.keys import Jump, Key, TypingTask, keys_of
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.completion.completer import Answer, Completer
@@ -138,6 +145,9 @@ class Started:
         return await self._backend.complete(
             request if self._reuse else replace(request, session="")
         )
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        return await self._backend.rewrite(request)
 
     async def close(self) -> None: ...
 

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         _watch(infiller, request, question)
         return 0
     completion = completion_of(_infill(infiller, request))
-    judgement = judge(completion.items, hole, settings.min_confidence)
+    judgement = judge(completion.items, hole, settings.min_confidence or 0.0)
     items = judgement.items
     assert completion.stats is not None
     if arguments.json:
@@ -100,7 +100,7 @@ def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -
             time.sleep(WATCH_PAUSE)
 
         completion = completion_of(_infill(infiller, request, on_step=show))
-        judgement = judge(completion.items, hole, question.settings.min_confidence)
+        judgement = judge(completion.items, hole, question.settings.min_confidence or 0.0)
         text = judgement.items[0].text if judgement.items else ""
         ghost = ghost_view(snapshot, hole.position, text)
         live.update(Group(ghost, figures(completion, silence=judgement.silence)), refresh=True)

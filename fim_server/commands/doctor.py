@@ -10,32 +10,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
+from fim_server.commands.doctor_servers import engine, remote
+from fim_server.commands.findings import Finding
 from fim_server.context.languages import LANGUAGES, parser_for
 from fim_server.log import log_file
 from fim_server.settings import Settings
 from fim_server.settings_sources import SettingsSources, config_file
 from fim_server.statistics import statistics_file
 
-Verdict = Literal["ok", "warn", "fail"]
-
 LOCAL_MODULES = ("torch", "safetensors", "tokenizers")
 LEAST_FREE_MIB = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line; `fix` is empty exactly if the verdict is ok."""
-
-    topic: str
-    verdict: Verdict
-    message: str
-    fix: str = ""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -199,6 +188,8 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     device,
     model,
     memory,
+    engine,
+    remote,
     places,
     editors,
 )

@@ -14,7 +14,7 @@ from fim_server.engine.place import PlaceError, engine_place
 def run(arguments: argparse.Namespace) -> int:
     """Serve until idle or interrupted. Raises UsageError."""
     try:
-        from fim_server.engine.process import EngineOptions, run_engine
+        from fim_server.engine.process import AT_ONCE, EngineOptions, run_engine
     except ImportError as missing:
         raise UsageError(
             f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         idle_minutes=arguments.idle_minutes,
         cache_bytes=None if arguments.cache_mb is None else arguments.cache_mb * 2**20,
         port=arguments.tcp,
+        at_once=arguments.at_once or AT_ONCE,
     )
     try:
         code = run_engine(options)

@@ -12,14 +12,27 @@ if TYPE_CHECKING:
 
 
 def load_infiller(model: str | None, threads: int | None) -> Infiller:
-    """Raises UsageError if torch is not installed or the checkpoint is unfit."""
+    """The model, with a progress bar on stderr where that is a terminal.
+
+    Raises UsageError if torch is not installed or the checkpoint is unfit.
+    """
     try:
         from fim_model.infill import Infiller
     except ImportError as missing:
         raise UsageError(
             f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
+    from rich.console import Console
+    from rich.progress import Progress
+
     try:
-        return Infiller.load(model, threads=threads, auto=measured_choice(model))
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("Loading the model", total=1.0)
+            return Infiller.load(
+                model,
+                threads=threads,
+                auto=measured_choice(model),
+                progress=lambda what, share: bar.update(task, description=what, completed=share),
+            )
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit

@@ -7,10 +7,12 @@ on its right is the same. Going back, by a deletion, finds the earlier suggestio
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fim_server.completion.gate import Judgement
 from fim_server.completion.hole import Hole
+from fim_server.completion.silence import Silence
 
 DOCUMENTS = 32
 SUGGESTIONS = 64
@@ -19,11 +21,12 @@ SUGGESTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Suggestion:
-    """Trimmed texts, best first, for the hole between `before` and `after`."""
+    """Trimmed texts, best first, for the hole between `before` and `after`, or why none."""
 
     before: str
     after: str
     texts: tuple[str, ...]
+    silence: Silence | None
     asked: int
 
     def for_hole(self, hole: Hole, alternatives: int) -> list[str] | None:
@@ -45,27 +48,28 @@ class SuggestionCache:
     def __init__(self) -> None:
         self._documents: OrderedDict[str, OrderedDict[tuple[str, str], _Suggestion]] = OrderedDict()
 
-    def remember(self, uri: str, hole: Hole, texts: Sequence[str], asked: int) -> None:
-        """Keep the trimmed `texts` (none: nothing can be said here) of `asked` alternatives."""
+    def remember(self, uri: str, hole: Hole, judgement: Judgement, asked: int) -> None:
+        """Keep what was made of `asked` alternatives: texts, or the reason for the silence."""
         known = self._documents.setdefault(uri, OrderedDict())
         self._documents.move_to_end(uri)
         key = (hole.before, hole.after)
         known.pop(key, None)
-        known[key] = _Suggestion(hole.before, hole.after, tuple(texts), asked)
+        texts, silence = tuple(judgement.texts), judgement.silence
+        known[key] = _Suggestion(hole.before, hole.after, texts, silence, asked)
         if len(known) > SUGGESTIONS:
             known.popitem(last=False)
         if len(self._documents) > DOCUMENTS:
             self._documents.popitem(last=False)
 
-    def find(self, uri: str, hole: Hole, alternatives: int) -> list[str] | None:
-        """The texts to show at this hole, [] if there is nothing to say, None if that is unknown.
+    def find(self, uri: str, hole: Hole, alternatives: int) -> Judgement | None:
+        """The texts to show at this hole, or why there is nothing to say; None if that is unknown.
 
         Of several suggestions the one with the least typed since counts: it has seen the most.
         """
         for suggestion in self._newest_first(uri, hole):
             texts = suggestion.for_hole(hole, alternatives)
             if texts is not None:
-                return texts
+                return Judgement(texts, suggestion.silence)
         return None
 
     def forget(self, uri: str) -> None:

@@ -25,8 +25,9 @@ from fim_server.backends.base import (
 )
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, judge
+from fim_server.completion.gate import Judgement, judge, least_confidence
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
+from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
 from fim_server.context.gather import Gatherer, Scene
 from fim_server.context.workspace import Workspace
@@ -113,6 +114,11 @@ class Completer:
         self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
 
+    @property
+    def ready_backend(self) -> Backend | None:
+        """The backend, once it can be asked."""
+        return None if self._not_ready is not None else self._backend
+
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Obey other settings, or work in other folders, from the next request on."""
         self._settings = settings
@@ -170,14 +176,16 @@ class Completer:
         position: lsp.Position,
         trigger: lsp.InlineCompletionTriggerKind,
         version: int | None = None,
+        selected: lsp.SelectedCompletionInfo | None = None,
     ) -> Answer:
         """The answer to one request; always one, never an exception.
 
-        `version` is the document version the request names, for clients that name one.
+        `version` is the document version the request names, for clients that name one. `selected`
+        is the item that is selected in the editor's list: answers continue it, in its range.
         """
         began = time.perf_counter()
         try:
-            answer = await self._complete(uri, position, trigger, version)
+            answer = await self._complete(uri, position, trigger, version, selected)
         except asyncio.CancelledError:
             answer = silent(Silence.CANCELLED)
         except Exception as mistake:
@@ -192,6 +200,7 @@ class Completer:
         position: lsp.Position,
         trigger: lsp.InlineCompletionTriggerKind,
         version: int | None,
+        selected: lsp.SelectedCompletionInfo | None,
     ) -> Answer:
         if self._not_ready is not None:
             return silent(self._not_ready)
@@ -210,11 +219,17 @@ class Completer:
         settings = self._settings
         invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
         alternatives = settings.alternatives if invoked else 1
-        hole = budgeted_hole(view.snapshot, view.position(snapshot, position), settings)
+        cursor, target = view.position(snapshot, position), None
+        if selected is not None:
+            continued = continuing(view, snapshot, position, selected)
+            if continued is None:
+                return silent(Silence.SELECTED_ITEM_ELSEWHERE)
+            view, cursor, target = continued
+        hole = budgeted_hole(view.snapshot, cursor, settings)
         known = self._cache.find(view.snapshot.uri, hole, alternatives)
-        if known is not None:
-            silence = None if known else Silence.NOTHING_SAID_BEFORE
-            return self._shown(view, hole, Judgement(known, silence), None, cached=True)
+        unsure = known is not None and known.silence is Silence.LOW_CONFIDENCE
+        if known is not None and not (invoked and unsure):
+            return self._shown(view, hole, target, known, None, cached=True)
         request = request_for(hole, view.snapshot, settings, alternatives)
         question = _Question(view.snapshot, hole, request)
         flight = self._join_or_take_off(uri, question, patient=not invoked)
@@ -235,26 +250,36 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        judgement = judge(completion.items, hole, settings.min_confidence)
+        judgement = self._judged(completion, hole, invoked=invoked)
         if completion.items and settings is self._settings:
-            self._cache.remember(view.snapshot.uri, hole, judgement.texts, alternatives)
-        return self._shown(view, hole, judgement, completion.stats)
+            self._cache.remember(view.snapshot.uri, hole, judgement, alternatives)
+        return self._shown(view, hole, target, judgement, completion.stats)
+
+    def _judged(self, completion: Completion, hole: Hole, *, invoked: bool) -> Judgement:
+        asked, advised = self._settings.min_confidence, completion.show_above
+        return judge(completion.items, hole, least_confidence(asked, advised, invoked=invoked))
 
     def _shown(
         self,
         view: NotebookView,
         hole: Hole,
+        target: Target | None,
         judgement: Judgement,
         stats: CompletionStats | None,
         *,
         cached: bool = False,
     ) -> Answer:
-        """The answer made of a judgement; while it is on the screen, the next one is prepared."""
+        """The answer made of a judgement; while it is on the screen, the next one is prepared.
+
+        It goes to the hole's own position, unless a `target` is given.
+        """
         if judgement.silence is not None:
             return Answer([], judgement.silence, stats, cached)
         self._speculate(view.snapshot, hole, judgement.texts[0])
-        cursor = lsp.Position(hole.position.line - view.first_line, hole.position.character)
-        return Answer(items_for(cursor, hole, judgement.texts), None, stats, cached)
+        if target is None:
+            cursor = lsp.Position(hole.position.line - view.first_line, hole.position.character)
+            target = Target(lsp.Range(cursor, cursor))
+        return Answer(items_for(target, hole, judgement.texts), None, stats, cached)
 
     def _join_or_take_off(self, uri: str, question: _Question, *, patient: bool) -> _Flight:
         """The flight that answers this request: the same one under way, or a new one in its place.
@@ -338,20 +363,20 @@ class Completer:
             logger.error("nothing is prepared: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            texts = judge(completion.items, hole, settings.min_confidence).texts
-            self._cache.remember(question.snapshot.uri, hole, texts, 1)
+            judgement = self._judged(completion, hole, invoked=False)
+            self._cache.remember(question.snapshot.uri, hole, judgement, 1)
 
 
-def items_for(
-    cursor: lsp.Position, hole: Hole, texts: Iterable[str]
-) -> list[lsp.InlineCompletionItem]:
+def items_for(target: Target, hole: Hole, texts: Iterable[str]) -> list[lsp.InlineCompletionItem]:
     """What the editor is given of trimmed texts, in the document's line ends.
 
-    The range is empty: a wider one paints over the text right of the cursor in Neovim.
+    The range is empty, unless an item in the editor's list is continued: a wider one paints over
+    the text right of the cursor in Neovim.
     """
-    span = lsp.Range(cursor, cursor)
     return [
-        lsp.InlineCompletionItem(insert_text=text.replace("\n", hole.line_end), range=span)
+        lsp.InlineCompletionItem(
+            insert_text=target.lead + text.replace("\n", hole.line_end), range=target.span
+        )
         for text in texts
     ]
 
@@ -360,7 +385,8 @@ def log_answer(answer: Answer, ms: float) -> None:
     """One line at debug level for every answer, without any of the user's text."""
     if answer.silence is not None:
         why = f"{answer.silence}: {answer.detail}" if answer.detail else str(answer.silence)
-        logger.debug("inline completion: nothing (%s), %.1f ms", why, ms)
+        known = ", known already" if answer.cached else ""
+        logger.debug("inline completion: nothing (%s%s), %.1f ms", why, known, ms)
     elif answer.stats is None:
         logger.debug("inline completion: %d items, %.1f ms", len(answer.items), ms)
     else:

@@ -26,6 +26,16 @@ class Judgement:
     items: list[CompletionItem] = field(default_factory=list)
 
 
+def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> float:
+    """What is shown at least: as the setting asks, else as the model advises.
+
+    Somebody who asks explicitly wants to see even what the model is unsure of.
+    """
+    if asked is not None:
+        return asked
+    return 0.0 if invoked else advised
+
+
 def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) -> Judgement:
     """The answers as they are shown, none twice. If none is, the reason is the best answer's."""
     shown: dict[str, CompletionItem] = {}

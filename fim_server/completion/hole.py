@@ -51,12 +51,7 @@ def hole_at(
 ) -> Hole:
     """The hole at a position, seen through a window of so many characters on each side."""
     place = snapshot.place(position)
-    return Hole(
-        before=_plain(_text_before(snapshot, place, prefix_chars)),
-        after=_plain(_text_after(snapshot, place, suffix_chars)),
-        position=snapshot.position(place),
-        line_end=snapshot.line_end(place.line),
-    )
+    return _hole(snapshot, place, prefix_chars, _text_after(snapshot, place, suffix_chars))
 
 
 def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings) -> Hole:
@@ -65,9 +60,19 @@ def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings
     What the suffix leaves of its share is the prefix's. Not the reverse: in the prompt it stands
     first, so its length must not change with what is typed. In tokens, snippets share as well.
     """
-    suffix = hole_at(snapshot, position, 0, settings.suffix_chars).after
-    free = settings.suffix_chars - len(suffix)
-    return hole_at(snapshot, position, settings.prefix_chars + free, settings.suffix_chars)
+    place = snapshot.place(position)
+    after = _text_after(snapshot, place, settings.suffix_chars)
+    free = settings.suffix_chars - len(after)
+    return _hole(snapshot, place, settings.prefix_chars + free, after)
+
+
+def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Hole:
+    return Hole(
+        before=_plain(_text_before(snapshot, place, prefix_chars)),
+        after=after,
+        position=snapshot.position(place),
+        line_end=snapshot.line_end(place.line),
+    )
 
 
 def hole_after_accepting(
@@ -75,7 +80,8 @@ def hole_after_accepting(
 ) -> tuple[Snapshot, Hole]:
     """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
     inserted = text.replace("\n", hole.line_end)
-    later, cursor = snapshot.inserting(hole.position, inserted)
+    here = lsp.Range(hole.position, hole.position)
+    later, cursor = snapshot.replacing(here, inserted)
     return later, budgeted_hole(later, cursor, settings)
 
 
@@ -122,9 +128,10 @@ def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
     character would make every cached token behind it useless.
     """
     lines = snapshot.lines
+    if place.index > limit:
+        start = _round_up(place.index - limit, max(limit // 4, 1))
+        return lines[place.line][start : place.index]
     head = lines[place.line][: place.index]
-    if len(head) > limit:
-        return head[_round_up(len(head) - limit, max(limit // 4, 1)) :]
     first, room = place.line, limit - len(head)
     while first and len(lines[first - 1]) <= room:
         first -= 1
@@ -136,16 +143,17 @@ def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
 
 
 def _text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
-    """At most `limit` characters right of the cursor: whole lines where they fit."""
+    """At most `limit` characters right of the cursor, plain: whole lines where they fit."""
     lines = snapshot.lines
-    tail = lines[place.line][place.index :]
-    if len(tail) > limit:
-        return without_end(tail)[:limit]
+    line, end = lines[place.line], place.index + limit
+    if len(line) > end:
+        return _plain(without_end(line[place.index : end]))
+    tail = line[place.index :]
     last, room = place.line + 1, limit - len(tail)
     while last < len(lines) and len(lines[last]) <= room:
         room -= len(lines[last])
         last += 1
-    return tail + "".join(lines[place.line + 1 : last])
+    return _plain(tail + "".join(lines[place.line + 1 : last]))
 
 
 def _round_up(number: int, step: int) -> int:

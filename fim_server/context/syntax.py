@@ -39,6 +39,21 @@ def definitions(text: str, language: Language) -> list[Definition]:
     return [] if root is None else list(_definitions(root, text.split("\n"), language))
 
 
+def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | None:
+    """The lines `[first, end)` of the innermost definition that line `line` (from 0) is in."""
+    root = _parsed(text, language)
+    found = None
+    node = root
+    while node is not None:
+        if node.type in language.definitions and _name(node):
+            found = node.start_point.row, node.end_point.row + 1
+        node = next(
+            (one for one in node.children if one.start_point.row <= line <= one.end_point.row),
+            None,
+        )
+    return found
+
+
 def _parsed(text: str, language: Language) -> Node | None:
     parser = parser_for(language) if len(text) <= MOST_CHARS else None
     return parser.parse(text.encode("utf-8", "replace")).root_node if parser else None

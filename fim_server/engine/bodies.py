@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fim_server.backends.base import BackendError
+from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.engine.scheduler import Busy
 from fim_server.engine.wire import WireError
 from fim_server.log import where
@@ -42,10 +42,12 @@ def refusal(error: Exception) -> HttpError:
     """The error as an answer; the text of an unexpected one may quote code and is not told."""
     if isinstance(error, HttpError):
         return error
-    if isinstance(error, WireError):
+    if isinstance(error, WireError | Unfit):
         return HttpError(400, str(error))
     if isinstance(error, Busy):
         return HttpError(503, str(error), "overloaded")
+    if isinstance(error, Unsupported):
+        return HttpError(501, str(error), "unsupported")
     if isinstance(error, BackendError):
         return HttpError(503, str(error), "backend_error")
     logger.error("a request failed: %s", where(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import (
@@ -13,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from fim_server.backends.base import Completion
+from fim_server.backends.base import Completion, Rewrite
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.scheduler import Scheduler
 
@@ -22,6 +23,10 @@ _SESSION_FIGURES = (
     "Documents whose keys are kept.",
     "Memory of the kept keys and values.",
     "Sessions that made room for others.",
+)
+_PASS_FIGURES = (
+    "Forwards that requests asked for, stopped ones included.",
+    "Passes over the weights that were made for them.",
 )
 _TOKENS_PER_FORWARD = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
@@ -53,7 +58,10 @@ class Metrics:
         self._watch_scheduler(backend.scheduler)
         for place, name in enumerate(("fim_sessions", "fim_session_bytes", "fim_evictions")):
             gauge = Gauge(name, _SESSION_FIGURES[place], registry=self.registry)
-            gauge.set_function(partial(_figure, backend, place))
+            gauge.set_function(partial(_figure, backend.sessions, place))
+        for place, name in enumerate(("fim_joint_forwards", "fim_joint_passes")):
+            gauge = Gauge(name, _PASS_FIGURES[place], registry=self.registry)
+            gauge.set_function(partial(_figure, backend.passes, place))
 
     def answered(self, api: str, seconds: float, completion: Completion) -> None:
         """One request was answered; without stats it was superseded or stopped."""
@@ -66,6 +74,16 @@ class Metrics:
         self._per_forward.labels(stats.mode).observe(stats.tokens_per_forward)
         self._prefilled.inc(stats.prefill_tokens)
         self._reused.inc(stats.reused_tokens)
+
+    def rewritten(self, seconds: float, rewrite: Rewrite | None) -> None:
+        """The same for lines that were revised; they count by the way that was taken."""
+        outcome = "answered" if rewrite else "superseded"
+        self._seconds.labels("rewrite", outcome).observe(seconds)
+        if rewrite is None:
+            return
+        self._forwards.labels(rewrite.way).inc(rewrite.forwards)
+        self._tokens.labels(rewrite.way).inc(rewrite.tokens)
+        self._reused.inc(rewrite.reused_tokens)
 
     def failed(self, api: str, seconds: float, outcome: str) -> None:
         self._seconds.labels(api, outcome).observe(seconds)
@@ -88,5 +106,5 @@ class Metrics:
             gauge.set_function(partial(getattr, scheduler.counts, name))
 
 
-def _figure(backend: InProcessBackend, place: int) -> float:
-    return backend.sessions()[place]
+def _figure(figures: Callable[[], tuple[int, ...]], place: int) -> float:
+    return figures()[place]

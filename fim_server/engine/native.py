@@ -1,4 +1,4 @@
-"""`POST /v1/fim`: fim-server's own request, with sessions, alternatives and figures."""
+"""`POST /v1/fim` and `/v1/rewrite`: fim-server's own requests, with sessions and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from fim_server.backends.base import Completion, CompletionRequest
 from fim_server.backends.in_process import TextListener
 from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
 from fim_server.engine.state import EngineState
-from fim_server.engine.wire import completion_to_json, request_from_json
+from fim_server.engine.wire import (
+    completion_to_json,
+    request_from_json,
+    rewrite_from_json,
+    rewrite_to_json,
+)
 
 
 async def fim(state: EngineState, http: Request) -> Response:
@@ -19,6 +24,16 @@ async def fim(state: EngineState, http: Request) -> Response:
     request = request_from_json(await read_json(http))
     completion = await unless_disconnected(http, answer(state, "native", request))
     return JSONResponse(completion_to_json(completion))
+
+
+async def rewrite(state: EngineState, http: Request) -> Response:
+    """The body is a RewriteRequest; the answer has no rewrite if another request took its place."""
+    request = rewrite_from_json(await read_json(http))
+    _check_loaded(state)
+    began = time.perf_counter()
+    rewritten = await unless_disconnected(http, state.backend.rewrite(request))
+    state.metrics.rewritten(time.perf_counter() - began, rewritten)
+    return JSONResponse(rewrite_to_json(rewritten))
 
 
 async def answer(
@@ -30,8 +45,7 @@ async def answer(
     latest_wins: bool = True,
 ) -> Completion:
     """Run the model on a request of any API. Raises HttpError for a request it cannot be asked."""
-    if state.status != "ok":
-        raise HttpError(503, state.problem or "the model is being loaded", "backend_error")
+    _check_loaded(state)
     try:
         state.backend.check(request)
     except ValueError as unfit:
@@ -40,3 +54,8 @@ async def answer(
     completion = await state.backend.stream(request, on_text, latest_wins=latest_wins)
     state.metrics.answered(api, time.perf_counter() - began, completion)
     return completion
+
+
+def _check_loaded(state: EngineState) -> None:
+    if state.status != "ok":
+        raise HttpError(503, state.problem or "the model is being loaded", "backend_error")

@@ -67,12 +67,20 @@ def make_private_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
     except OSError as problem:
         raise PlaceError(
             f"{folder}: cannot be made ({problem.strerror}); set XDG_RUNTIME_DIR to a folder of "
             "your own, or use --in-process"
         ) from None
+    check_private_folder(folder)
+
+
+def check_private_folder(folder: Path) -> None:
+    """Raises PlaceError for a folder that is not the user's own and closed to all others."""
+    try:
+        status = folder.lstat()
+    except OSError as problem:
+        raise PlaceError(f"{folder}: {problem.strerror}; set XDG_RUNTIME_DIR") from None
     if not stat.S_ISDIR(status.st_mode):
         raise PlaceError(f"{folder}: is not a folder; remove it")
     if hasattr(os, "getuid") and status.st_uid != os.getuid():

@@ -33,6 +33,9 @@ LOCK_SECONDS = 3.0
 AFTER_FAILURE_SECONDS = 5.0
 """How long an engine whose model cannot be loaded stays to say so."""
 
+AT_ONCE = 4
+"""Requests that are worked on side by side; see `fim_model/joint.py` for why not many more."""
+
 _MOST_CONNECTIONS = 512
 _KEEP_ALIVE_SECONDS = 60
 
@@ -41,7 +44,8 @@ _KEEP_ALIVE_SECONDS = 60
 class EngineOptions:
     """`port` None serves on the user's socket, a number on 127.0.0.1 (0: any free port).
 
-    `idle_minutes` without a request end the process; None never does.
+    `idle_minutes` without a request end the process; None never does. `at_once` requests of
+    different sessions share their forwards.
     """
 
     model: str | None = None
@@ -49,6 +53,7 @@ class EngineOptions:
     idle_minutes: float | None = None
     cache_bytes: int | None = None
     port: int | None = None
+    at_once: int = AT_ONCE
 
 
 def run_engine(options: EngineOptions) -> int:
@@ -75,7 +80,7 @@ def run_engine(options: EngineOptions) -> int:
 
 
 async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
-    backend = InProcessBackend(options.model, options.threads, options.cache_bytes)
+    backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
     config = uvicorn.Config(

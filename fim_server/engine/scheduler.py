@@ -1,7 +1,9 @@
-"""Who gets the model next: one worker thread, and the rules by which requests wait for it.
+"""Who gets the model next: a few worker threads, and the rules by which requests wait for them.
 
 * Per session the latest wins: a newer request ends the older one, which is answered empty.
-* What a person waits for goes before speculation, and ends a speculation that is running.
+* No two requests of a session run at once: they share the session's cache.
+* What a person waits for goes before speculation, ends a speculation that is running, and never
+  runs beside one.
 * The same request asked twice is computed once.
 * The queue is bounded: who comes when it is full is refused at once.
 
@@ -15,12 +17,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from fim_server.backends.base import BackendError, Completion, CompletionRequest
+from fim_server.backends.base import BackendError, CompletionRequest, RewriteRequest
 
 ShouldStop = Callable[[], bool]
-Work = Callable[[ShouldStop], Completion]
-"""Runs in the worker thread; asked to stop, it returns any Completion (nobody reads it)."""
+Request = CompletionRequest | RewriteRequest
+T = TypeVar("T")
+"""What work makes. It runs in the worker thread; asked to stop, it returns anything of its kind:
+nobody reads it."""
 
 QUEUE_LIMIT = 32
 
@@ -45,9 +51,10 @@ class SchedulerCounts:
 class _Job:
     """One piece of work and those who wait for it; `number` is its place in the order."""
 
-    request: CompletionRequest
-    work: Work
-    done: asyncio.Future[Completion]
+    request: Request
+    work: Callable[[ShouldStop], Any]
+    nothing: Any
+    done: asyncio.Future[Any]
     number: int
     latest_wins: bool
     stop: threading.Event
@@ -61,39 +68,45 @@ class _Job:
         """Nobody wants it any more: stop it, and let those who wait go with an empty answer."""
         self.stop.set()
         if not self.done.done():
-            self.done.set_result(Completion())
+            self.done.set_result(self.nothing)
 
 
 class Scheduler:
-    """Runs work on one thread of its own, in the order of the rules above."""
+    """Runs work on threads of its own, `at_once` at most, in the order of the rules above."""
 
-    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, limit: int = QUEUE_LIMIT, at_once: int = 1) -> None:
         self.counts = SchedulerCounts()
-        self._limit = limit
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="fim-model")
+        self._limit, self._at_once = limit, at_once
+        self._worker = ThreadPoolExecutor(at_once, thread_name_prefix="fim-model")
         self._queue: list[_Job] = []
-        self._running: _Job | None = None
+        self._running: list[_Job] = []
         self._numbers = 0
         self._closed = False
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue, without the running one."""
+        """Requests in the queue, without the running ones."""
         return len(self._queue)
 
     @property
-    def running(self) -> bool:
-        return self._running is not None
+    def running(self) -> int:
+        """Requests that are worked on."""
+        return len(self._running)
 
     @property
     def worker(self) -> ThreadPoolExecutor:
-        """The thread that owns the model, to load it there."""
+        """The threads that use the model, to load it there."""
         return self._worker
 
     async def run(
-        self, request: CompletionRequest, work: Work, *, latest_wins: bool = True
-    ) -> Completion:
-        """The result of `work`; empty if a newer request took its place. Raises Busy.
+        self,
+        request: Request,
+        work: Callable[[ShouldStop], T],
+        nothing: T,
+        *,
+        latest_wins: bool = True,
+    ) -> T:
+        """The result of `work`; `nothing` if another request took its place. Raises Busy.
 
         Cancelling the caller stops the work, unless another caller waits for the same request.
         `latest_wins` False leaves older requests of the session alone (clients that queue).
@@ -102,7 +115,7 @@ class Scheduler:
             raise BackendError("the engine is shutting down; ask again")
         job = self._same(request) if latest_wins else None
         if job is None:
-            job = self._enqueue(request, work, latest_wins)
+            job = self._enqueue(request, work, nothing, latest_wins)
         else:
             self.counts.coalesced += 1
             if not request.speculative:
@@ -112,7 +125,8 @@ class Scheduler:
         job.waiters += 1
         self._start_next()
         try:
-            return await asyncio.shield(job.done)
+            result: T = await asyncio.shield(job.done)
+            return result
         finally:
             job.waiters -= 1
             if not job.waiters and not job.done.done():
@@ -120,23 +134,29 @@ class Scheduler:
                 self._drop(job)
 
     def close(self) -> None:
-        """End everything; the worker thread leaves after the forward it is in."""
+        """End everything; the worker threads leave after the forward they are in."""
         self._closed = True
         for job in self._jobs():
             self._drop(job)
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _jobs(self) -> list[_Job]:
-        return [*([self._running] if self._running else []), *self._queue]
+        return [*self._running, *self._queue]
 
-    def _same(self, request: CompletionRequest) -> _Job | None:
+    def _same(self, request: Request) -> _Job | None:
         wanted = replace(request, speculative=False)
         for job in self._jobs():
             if not job.stop.is_set() and replace(job.request, speculative=False) == wanted:
                 return job
         return None
 
-    def _enqueue(self, request: CompletionRequest, work: Work, latest_wins: bool) -> _Job:
+    def _enqueue(
+        self,
+        request: Request,
+        work: Callable[[ShouldStop], Any],
+        nothing: object,
+        latest_wins: bool,
+    ) -> _Job:
         if latest_wins and request.session:
             self._supersede(request)
         if len(self._queue) >= self._limit and not self._make_room(request):
@@ -144,11 +164,11 @@ class Scheduler:
             raise Busy(f"the engine has {len(self._queue)} requests waiting; ask again in a moment")
         self._numbers += 1
         done = asyncio.get_running_loop().create_future()
-        job = _Job(request, work, done, self._numbers, latest_wins, threading.Event())
+        job = _Job(request, work, nothing, done, self._numbers, latest_wins, threading.Event())
         self._queue.append(job)
         return job
 
-    def _supersede(self, request: CompletionRequest) -> None:
+    def _supersede(self, request: Request) -> None:
         """End what the session asked before; speculation does not end what a person waits for."""
         for job in self._jobs():
             if (
@@ -161,13 +181,13 @@ class Scheduler:
                 self._drop(job)
 
     def _preempt_speculation(self, job: _Job) -> None:
-        running = self._running
-        if running and running is not job and running.request.speculative:
-            if not running.stop.is_set():
-                self.counts.preempted += 1
-            self._drop(running)
+        for running in self._running:
+            if running is not job and running.request.speculative:
+                if not running.stop.is_set():
+                    self.counts.preempted += 1
+                self._drop(running)
 
-    def _make_room(self, request: CompletionRequest) -> bool:
+    def _make_room(self, request: Request) -> bool:
         speculative = [job for job in self._queue if job.request.speculative]
         if request.speculative or not speculative:
             return False
@@ -180,16 +200,25 @@ class Scheduler:
             self._queue.remove(job)
 
     def _start_next(self) -> None:
-        if self._running or not self._queue or self._closed:
-            return
-        job = self._running = min(self._queue, key=lambda job: job.order)
-        self._queue.remove(job)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._worker, job.work, job.stop.is_set)
-        future.add_done_callback(lambda future: self._finished(job, future))
+        while not self._closed and (job := self._next_job()):
+            self._queue.remove(job)
+            self._running.append(job)
+            loop = asyncio.get_running_loop()
+            future = loop.run_in_executor(self._worker, job.work, job.stop.is_set)
+            future.add_done_callback(partial(self._finished, job))
 
-    def _finished(self, job: _Job, future: asyncio.Future[Completion]) -> None:
-        self._running = None
+    def _next_job(self) -> _Job | None:
+        """The first in the queue that may run beside those that are running."""
+        if len(self._running) >= self._at_once:
+            return None
+        sessions = {job.request.session for job in self._running}
+        fit = [job for job in self._queue if job.request.session not in sessions]
+        if not all(job.request.speculative for job in self._jobs()):
+            fit = [job for job in fit if not job.request.speculative]
+        return min(fit, key=lambda job: job.order, default=None)
+
+    def _finished(self, job: _Job, future: asyncio.Future[Any]) -> None:
+        self._running.remove(job)
         failure = None if future.cancelled() else future.exception()
         if not job.done.done():
             self.counts.finished += 1

@@ -5,7 +5,7 @@ Both ends use this module, so it imports nothing but the types it speaks of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -15,10 +15,13 @@ from fim_server.backends.base import (
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    PastEdit,
+    Rewrite,
+    RewriteRequest,
     Snippet,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -43,6 +46,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "speculative": (bool,),
     "snippets": (list,),
 }
+_REWRITE_TYPES: dict[str, tuple[type, ...]] = {
+    "prefix": (str,),
+    "old": (str,),
+    "suffix": (str,),
+    "edits": (list,),
+    "path": (str,),
+    "max_tokens": (int,),
+    "session": (str,),
+    "speculative": (bool,),
+}
 _NAMES = {
     str: "text",
     int: "a whole number",
@@ -52,35 +65,50 @@ _NAMES = {
 }
 
 
-def request_to_json(request: CompletionRequest) -> dict[str, Any]:
+def request_to_json(request: CompletionRequest | RewriteRequest) -> dict[str, Any]:
     return asdict(request)
 
 
 def request_from_json(body: object) -> CompletionRequest:
     """Raises WireError. `prefix` and `suffix` are required, everything else has its default."""
-    if not isinstance(body, Mapping):
-        raise WireError("the body must be a JSON object")
-    if unknown := sorted(set(body) - set(_TYPES)):
-        raise WireError(f"{unknown[0]!r} is unknown; known are {', '.join(_TYPES)}")
-    for name in ("prefix", "suffix"):
-        if name not in body:
-            raise WireError(f"{name!r} is missing")
-    for name, value in body.items():
-        check_type(name, value, *_TYPES[name])
-    snippets = tuple(_snippet(one) for one in body.get("snippets", ()))
-    request = CompletionRequest(**{**body, "snippets": snippets})
+    values = _checked(body, _TYPES, ("prefix", "suffix"))
+    snippets = (_texts(one, "snippets", ("path", "text")) for one in values.get("snippets", ()))
+    request = CompletionRequest(**{**values, "snippets": tuple(Snippet(**one) for one in snippets)})
     if request.mode not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {request.mode!r}")
     check_range("alternatives", request.alternatives, 1, MOST_ALTERNATIVES)
     return request
 
 
-def _snippet(value: object) -> Snippet:
-    if not isinstance(value, Mapping) or set(value) != {"path", "text"}:
-        raise WireError("'snippets' must be objects with 'path' and 'text'")
-    for name, one in value.items():
-        check_type(name, one, str)
-    return Snippet(**value)
+def rewrite_from_json(body: object) -> RewriteRequest:
+    """Raises WireError. The three texts are required, everything else has its default."""
+    values = _checked(body, _REWRITE_TYPES, ("prefix", "old", "suffix"))
+    edits = (_texts(one, "edits", ("old", "new")) for one in values.get("edits", ()))
+    return RewriteRequest(**{**values, "edits": tuple(PastEdit(**edit) for edit in edits)})
+
+
+def _checked(
+    body: object, types: Mapping[str, tuple[type, ...]], required: Sequence[str]
+) -> Mapping[str, Any]:
+    if not isinstance(body, Mapping):
+        raise WireError("the body must be a JSON object")
+    if unknown := sorted(set(body) - set(types)):
+        raise WireError(f"{unknown[0]!r} is unknown; known are {', '.join(types)}")
+    for name in required:
+        if name not in body:
+            raise WireError(f"{name!r} is missing")
+    for name, value in body.items():
+        check_type(name, value, *types[name])
+    return body
+
+
+def _texts(value: object, name: str, keys: tuple[str, str]) -> Mapping[str, str]:
+    """An element of the list `name`: an object of two texts."""
+    if not isinstance(value, Mapping) or set(value) != set(keys):
+        raise WireError(f"{name!r} must be objects with {keys[0]!r} and {keys[1]!r}")
+    for key, one in value.items():
+        check_type(key, one, str)
+    return value
 
 
 def check_type(name: str, value: object, *allowed: type) -> None:
@@ -106,9 +134,24 @@ def completion_from_json(body: object) -> Completion:
     try:
         stats = body["stats"]  # type: ignore[index]
         items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
-        return Completion(items, None if stats is None else _from(CompletionStats, stats))
+        cost = None if stats is None else _from(CompletionStats, stats)
+        return Completion(items, cost, body["show_above"])  # type: ignore[index]
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
+
+
+def rewrite_to_json(rewrite: Rewrite | None) -> dict[str, Any]:
+    """Without a rewrite, another request took its place."""
+    return {"rewrite": None if rewrite is None else asdict(rewrite)}
+
+
+def rewritten_from_json(body: object) -> Rewrite | None:
+    """Raises WireError."""
+    try:
+        rewrite = body["rewrite"]  # type: ignore[index]
+        return None if rewrite is None else _from(Rewrite, rewrite)
+    except (KeyError, TypeError) as wrong:
+        raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
 
 
 def _from(kind: type, values: Mapping[str, Any]) -> Any:

@@ -7,6 +7,7 @@ one line. Nothing in a checkpoint is ever executed.
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from fim_model.headers import (
 )
 from fim_model.lora import plan_draft_lora, read_draft_lora
 from fim_model.memory import check_memory
+from fim_model.progress import Progress, unseen
 from fim_model.transformer import TriModeTransformer
 
 __all__ = [
@@ -63,13 +65,14 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     kv_tokens: int = 0,
+    progress: Progress = unseen,
 ) -> TriModeTransformer:
     """Read a model for inference, each tensor straight to its dtype and device.
 
     Tensors are mapped from their file: where dtype and device are the file's own, nothing is
     copied; elsewhere one tensor at a time is. `kv_tokens` is how many tokens' keys are wanted
-    beside the weights. Raises CheckpointError as `check_weights` does, and where memory will not
-    do.
+    beside the weights. `progress` hears of every tensor. Raises CheckpointError as
+    `check_weights` does, and where memory will not do.
     """
     config = check_weights(folder)
     files = weight_files(folder)
@@ -78,12 +81,17 @@ def load_model(
 
     with torch.device("meta"):
         model = TriModeTransformer(config)
-    wanted = {config.family.stored_name(name): name for name in weight_shapes(config)}
+    shapes = weight_shapes(config)
+    wanted = {config.family.stored_name(name): name for name in shapes}
     state: dict[str, Tensor] = {}
+    left = total = sum(map(prod, shapes.values()))
     for path in files:
         with open_tensors(path, device=device) as tensors:
             for stored in wanted.keys() & set(tensors.keys()):
-                state[wanted[stored]] = tensors.get_tensor(stored).to(dtype)
+                name = wanted[stored]
+                state[name] = tensors.get_tensor(stored).to(dtype)
+                left -= prod(shapes[name])
+                progress("Loading the model", 1 - left / total)
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight

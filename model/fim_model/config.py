@@ -26,7 +26,8 @@ class ModelConfig:
     stands for a position yet to be written, None for a model that only reads causally;
     `block_size` the positions denoised together. `sliding_window` is how far a token sees back:
     this package never reads further than that, so that it need not mask. `bos_token_id` and
-    `eos_token_ids` are the ids that begin and end a text.
+    `eos_token_ids` are the ids that begin and end a text. `fim_edits` says that the model was
+    trained to rewrite a region after recent edits (`FimPrompt.edit`).
     """
 
     vocab_size: int
@@ -49,6 +50,7 @@ class ModelConfig:
     sliding_window: int | None = None
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    fim_edits: bool = False
 
     def __post_init__(self) -> None:
         for name in (
@@ -63,7 +65,9 @@ class ModelConfig:
             raise ConfigError("block_size must be at least 2: a block is a token and masks")
         if not is_number(self.rms_norm_eps) or not 0 <= self.rms_norm_eps < 1:
             raise ConfigError(f"rms_norm_eps must be a small number, not {self.rms_norm_eps!r}")
-        for name in ("tie_word_embeddings", "query_bias", "output_bias", "mlp_bias"):
+        for name in (
+            "tie_word_embeddings", "query_bias", "output_bias", "mlp_bias", "fim_edits",
+        ):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -156,6 +160,7 @@ class ModelConfig:
             "eos_token_id": list(self.eos_token_ids) or None,
             **{name: value for name, value in shape.items() if value is not None},
             "rope_parameters": rope,
+            **({"fim_edits": True} if self.fim_edits else {}),
         }
 
 
@@ -164,7 +169,7 @@ _REQUIRED = (
     "num_key_value_heads", "head_dim", "intermediate_size",
     "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
 )  # fmt: skip
-_OPTIONAL = ("block_size", "sliding_window")
+_OPTIONAL = ("block_size", "sliding_window", "fim_edits")
 
 
 def _completed(raw: dict[str, Any], family: Family) -> dict[str, Any]:

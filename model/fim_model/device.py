@@ -12,7 +12,7 @@ is how they are tested. No GPU has run this yet: `pytest -m gpu` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,9 @@ from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.graphs import capture, span_bucket
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
-from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
+from fim_model.patterns import Attention, AttentionPattern
+from fim_model.side_by_side import Part
+from fim_model.transformer import TriModeTransformer
 
 WIDEST_GRAPH = 128
 """Positions up to which launches show; a wider forward, a prefill, runs without a graph."""
@@ -151,6 +153,10 @@ class DeviceTransformer:
         if step is None:
             step = kept.steps[key] = RecordedForward(self._weights, kept.cache, key, lora)
         return step(tokens, positions, attention, self._record)
+
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """One after the other: a graph is of one cache."""
+        return [self(one.tokens, one.positions, one.attention, one.cache, lora) for one in parts]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self._weights.head)

@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint. Every message is one line that names the thing and the way
+"""What can go wrong. Every message about a checkpoint is one line that names the thing and the way
 out."""
 
 from __future__ import annotations
@@ -10,3 +10,7 @@ class ConfigError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used."""
+
+
+class Cancelled(Exception):
+    """The caller wants this text no more; raised between two forwards."""

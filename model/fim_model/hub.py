@@ -23,9 +23,7 @@ from fim_model.headers import (
     read_headers,
     weight_files,
 )
-
-Progress = Callable[[str, float], None]
-"""Called as `progress(what, share)` with `share` in 0..1."""
+from fim_model.progress import Progress
 
 DESCRIPTIONS = (CONFIG, TOKENIZER, INDEX, "linear_spec_lora/adapter_config.json")
 TENSORS = (WEIGHTS, "model-*-of-*.safetensors", "linear_spec_lora/adapter_model.safetensors")

@@ -16,19 +16,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fim_model.calibration import Calibration
 from fim_model.checkpoint import check_weights, default_checkpoint, load_model
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
 from fim_model.decoding.native import (
     LENGTHS,
+    LengthCalibration,
     RightContext,
     native_infill,
     probe_lengths,
     without_echo,
 )
 from fim_model.decoding.sampling import Sampler
-from fim_model.hub import Progress, resolve
+from fim_model.errors import Cancelled
+from fim_model.hub import local_folder, resolve
 from fim_model.loading import (
     MOST_TOKENS,
     WINDOW,
@@ -39,13 +42,11 @@ from fim_model.loading import (
 )
 from fim_model.memory import default_device, default_dtype
 from fim_model.network import Network, fast_network
+from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
+from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
-
-
-class Cancelled(Exception):
-    """The caller wants this hole no more; raised between two forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,24 @@ class InfillRequest:
 
 @dataclass(frozen=True, slots=True)
 class InfillItem:
-    """`confidence`: geometric mean of the committed tokens' probabilities, the end included."""
+    """nats: the log-probability of each token when it was committed, the end's included.
+
+    `confidence` (0..1) is the probability of being what was wanted if the model is calibrated, else
+    the geometric mean of the tokens' probabilities.
+    """
 
     text: str
     confidence: float
     finish: Finish
+    nats: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class InfillResult:
-    """forwards: every pass through the network, prefill included. tokens: committed ones."""
+    """forwards: every pass through the network, prefill included. tokens: committed ones.
+
+    show_above: the confidence below which the model's calibration advises to show nothing unasked.
+    """
 
     items: list[InfillItem]
     mode: str
@@ -104,6 +113,7 @@ class InfillResult:
     prefill_tokens: int
     reused_tokens: int
     ms: float
+    show_above: float = 0.0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -126,6 +136,7 @@ class Infiller:
         auto: ModeChoice | None = None,
         *,
         window: int = WINDOW,
+        calibration: Calibration | None = None,
     ) -> None:
         """`window` is the most tokens of a prompt; the model's own window bounds it too.
 
@@ -135,9 +146,11 @@ class Infiller:
         self.fim = fim_prompt(model.config, tokenizer)
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
+        self.calibration = calibration
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         self.sessions = SessionStore(self._new_cache)
+        self.rewriter = Rewriter(model, tokenizer, self.sessions, self.window)
 
     @classmethod
     def load(
@@ -149,26 +162,32 @@ class Infiller:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         window: int = WINDOW,
-        progress: Progress | None = None,
+        progress: Progress = unseen,
     ) -> Infiller:
         """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
-        a CPU. `progress` hears of a download. What is wrong with the checkpoint is found before
-        any weight is downloaded or read; raises CheckpointError.
+        a CPU. `progress` hears of the download and the reading, in a few steps. What is wrong with
+        the checkpoint is found before any weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
-        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=progress)
+        tell = in_steps(progress)
+        fetched = 0.9 if local_folder(checkpoint or folder) is None else 0.0
+        fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
+        folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
+        calibration = Calibration.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         device = device or default_device()
         dtype = dtype or default_dtype(device)
-        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys)
-        return cls(fast_network(model), tokenizer, auto=auto, window=window)
+        options = ModeOptions(lengths=LengthCalibration.read(folder))
+        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
+        network = fast_network(model)
+        return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -209,7 +228,18 @@ class Infiller:
             prefill_tokens=reading.prefilled,
             reused_tokens=reading.reused,
             ms=(time.perf_counter() - began) * 1000,
+            show_above=self.calibration.show_above if self.calibration else 0.0,
         )
+
+    def rewrite(
+        self,
+        request: RewriteRequest,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: StepListener = lambda step: None,
+    ) -> RewriteResult:
+        """What a region becomes after recent edits; see `Rewriter.rewrite`."""
+        return self.rewriter.rewrite(request, should_stop=should_stop, on_step=on_step)
 
     def prompt(self, request: InfillRequest) -> list[int]:
         """The token ids that the model reads for this request.
@@ -231,8 +261,9 @@ class Infiller:
         return [None if i == mask else self.tokenizer.decode([i]) for i in ids]
 
     def forget(self, session: str) -> None:
-        """Drop a document's cache."""
+        """Drop a document's caches."""
         self.sessions.forget(session)
+        self.sessions.forget(rewriting_session(session))
 
     def _new_cache(self) -> PromptCache:
         capacity = kv_tokens(self.model.config, self.window, self._width)
@@ -254,7 +285,7 @@ class Infiller:
         """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
         if asked == AUTO:
             choice = self.auto if self.auto.mode in self.modes else ModeChoice(self.modes[0])
-            return choice.mode, choice.options()
+            return choice.mode, replace(choice.options(), lengths=self.options.lengths)
         mode = asked or self.modes[0]
         if mode not in self.modes:
             kind = self.model.config.model_type
@@ -310,9 +341,11 @@ class Infiller:
         text = self.tokenizer.decode(core.tokens)
         if core.finish == "lines" and request.max_lines is not None:
             text = first_lines(text, request.max_lines)
-        nats = sum(math.log(max(p, 1e-12)) for p in core.confidences) / len(core.confidences)
         assert core.finish is not None
-        return InfillItem(text, math.exp(nats), core.finish)
+        confidence = core.confidence
+        if self.calibration is not None:
+            confidence = self.calibration(core.nats, core.finish == "length")
+        return InfillItem(text, confidence, core.finish, core.nats)
 
 
 def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:

@@ -7,6 +7,7 @@ same tokens; which one runs is decided once, where a checkpoint is loaded (`fast
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
 from fim_model.lora import DraftLora
-from fim_model.transformer import AttentionPattern, TriModeTransformer
+from fim_model.patterns import AttentionPattern
+from fim_model.side_by_side import Part
+from fim_model.transformer import TriModeTransformer
 
 
 class Network(Protocol):
@@ -43,6 +46,10 @@ class Network(Protocol):
 
         tokens, positions: int64 `[1, T]`. Returns hidden states `[1, T, hidden_size]`.
         """
+        ...
+
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """The forwards of several caches; the hidden states `[1, T, hidden_size]` of each."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

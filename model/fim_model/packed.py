@@ -9,6 +9,8 @@ is ever copied. Keys and values in the cache are those of the plain forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from fim_kernels.attention import attend
@@ -20,19 +22,16 @@ from fim_model.config import ModelConfig
 from fim_model.fused import FusedLayer, FusedTransformer, project
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
-from fim_model.transformer import (
-    Attention,
-    AttentionPattern,
-    RotaryEmbedding,
-    TriModeTransformer,
-)
+from fim_model.patterns import Attention, AttentionPattern
+from fim_model.side_by_side import Part, among_new
+from fim_model.transformer import RotaryEmbedding, TriModeTransformer
 
 LARGEST_MASK = 2**22
 """Values of a mask over stacked heads; a wider causal forward copies keys instead."""
 
 
 class PackedTransformer:
-    """A `Network` over a model's rearranged weights; one row of tokens at a time."""
+    """A `Network` over a model's rearranged weights."""
 
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
         self.config: ModelConfig = weights.config
@@ -53,7 +52,6 @@ class PackedTransformer:
     def dtype(self) -> torch.dtype:
         return self._weights.head.dtype
 
-    @torch.inference_mode()
     def __call__(
         self,
         tokens: Tensor,
@@ -65,27 +63,33 @@ class PackedTransformer:
         """As `Network` has it. Raises ValueError for several rows and for training's pattern."""
         if tokens.shape[0] != 1 or isinstance(attention, NoisyBlocks):
             raise ValueError("the packed forward takes one row of tokens, and no training batch")
+        return self.together([Part(tokens, positions, attention, cache)], lora)[0]
+
+    @torch.inference_mode()
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """As `Network` has it: one product for the tokens of all, attention for each part alone."""
         config, weights = self.config, self._weights
         count, groups = config.num_attention_heads, config.num_key_value_heads
-        dim, width = config.head_dim, tokens.shape[1]
-        slots = cache.slots(width)
-        seen = SharedKeys(attention, width, cache.length + width, count // groups, self.dtype)
-        cos, sin, query_scale = self._angles(positions[0])
-        x = F.embedding(tokens[0], weights.embedding)
+        readers = [PartAttention(one, count // groups) for one in parts]
+        widths = [one.width for one in parts]
+        cos, sin, query_scale = self._angles(joined([one.positions[0] for one in parts]))
+        x = F.embedding(joined([one.tokens[0] for one in parts]), weights.embedding)
         for i, layer in enumerate(weights.layers):
             normed = self._norm(x, layer.input_norm)
-            heads = project(normed, layer.qkv, layer.qkv_bias).view(width, -1, dim)
+            heads = project(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_dim)
             turned, value = heads.split((count + groups, groups), 1)
             query, key = rotate(turned, cos, sin).split((count, groups), 1)
             if query_scale is not None:
                 query = query * query_scale
-            slots.new_keys[i][0].copy_(key.transpose(0, 1))
-            slots.new_values[i][0].copy_(value.transpose(0, 1))
-            mixed = seen(query, slots.keys[i], slots.values[i])
+            if len(readers) == 1:
+                mixed = readers[0](i, query, key, value)
+            else:
+                each = zip(*(one.split(widths) for one in (query, key, value)), strict=True)
+                mixed = torch.cat([r(i, *qkv) for r, qkv in zip(readers, each, strict=True)])
             after = add_product(x, mixed, layer.output, layer.output_bias)
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
-        return self._norm(x, weights.norm)[None]
+        return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self._weights.head)
@@ -102,36 +106,38 @@ class PackedTransformer:
         return add_product(x, F.silu(gate).mul_(up), layer.down, layer.down_bias)
 
 
-class SharedKeys:
-    """Attention of one forward; the heads that share a key are rows of one matrix.
+class PartAttention:
+    """Attention of one part over its cache; the heads that share a key are rows of one matrix.
 
-    width: T; span: S, kept and new tokens; share: query heads a key head. Float masks, which SDPA
-    takes as they are, are made here, once for all layers.
+    Room in the cache and the mask, a float one as SDPA takes it, are made once for all layers.
     """
 
-    def __init__(
-        self, attention: AttentionPattern, width: int, span: int, share: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, part: Part, share: int) -> None:
+        """share: query heads a key head. Raises ValueError where the cache is full."""
+        width, span, attention = part.width, part.span, part.attention
+        self._slots = part.cache.slots(width)
         causal = attention is Attention.CAUSAL and width > 1
         # Reading from the start, SDPA needs no mask; a long mask costs more than copied keys.
         self._plainly = causal and (width == span or width * span * share > LARGEST_MASK)
         self._mask: Tensor | None = None
-        if isinstance(attention, Tensor):
-            hidden = torch.zeros(width, width, dtype=dtype).masked_fill_(~attention, -torch.inf)
-            self._mask = F.pad(hidden, (span - width, 0)).repeat(share, 1)
-        elif causal and not self._plainly:
-            hidden = torch.full((width, width), -torch.inf, dtype=dtype).triu_(1)
+        if isinstance(attention, Tensor) or (causal and not self._plainly):
+            hidden = torch.zeros(width, width, dtype=self._slots.keys[0].dtype)
+            hidden.masked_fill_(~among_new(part, hidden.device), -torch.inf)
             self._mask = F.pad(hidden, (span - width, 0)).repeat(share, 1)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query: `[T, H, D]`; key, value: `[1, G, S, D]`. Returns `[T, H * D]`."""
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query: `[T, H, D]`; key, value: `[T, G, D]`, kept in the cache. Returns `[T, H * D]`."""
+        slots = self._slots
+        slots.new_keys[layer][0].copy_(key.transpose(0, 1))
+        slots.new_values[layer][0].copy_(value.transpose(0, 1))
+        keys, values = slots.keys[layer], slots.values[layer]
         width, heads, dim = query.shape
         query = query.transpose(0, 1)
         if self._plainly:
-            found = attend(query[None], key, value, causal=True)
+            found = attend(query[None], keys, values, causal=True)
         else:
-            rows = query.reshape(1, key.shape[1], -1, dim)
-            found = F.scaled_dot_product_attention(rows, key, value, attn_mask=self._mask)
+            rows = query.reshape(1, keys.shape[1], -1, dim)
+            found = F.scaled_dot_product_attention(rows, keys, values, attn_mask=self._mask)
         return found.view(heads, width, dim).transpose(0, 1).reshape(width, heads * dim)
 
 
@@ -160,6 +166,11 @@ class Angles:
         sign[: self._half] = -1
         self._cos, self._sin = where.cos[0][:, None], (where.sin[0] * sign)[:, None]
         self._scale = None if where.query_scale is None else where.query_scale.view(-1, 1, 1)
+
+
+def joined(rows: list[Tensor]) -> Tensor:
+    """One behind the other; a single one as it is."""
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:

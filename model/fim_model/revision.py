@@ -7,6 +7,7 @@ cache, and the tokens behind it as context it may not change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.revise import Revision, RevisionRule, revise
 from fim_model.decoding.sampling import Sampler
-from fim_model.infill import Cancelled
+from fim_model.errors import Cancelled
 from fim_model.loading import WINDOW, fim_prompt
 from fim_model.network import Network
 from fim_model.prompt import stepped_tail
@@ -26,11 +27,17 @@ from fim_model.tokenizer import CodeTokenizer
 
 @dataclass(frozen=True, slots=True)
 class RevisedRegion:
-    """The region after revision; `gain` is by how many nats it became likelier, 0 if it stands."""
+    """The region after revision.
+
+    gain: by how many nats it became likelier, 0 if it stands. confidence: geometric mean of the
+    probabilities of its tokens, both sides in view.
+    """
 
     text: str
     gain: float
+    confidence: float
     forwards: int
+    tokens: int
 
 
 class Reviser:
@@ -68,7 +75,7 @@ class Reviser:
         capacity = self._window + self.model.config.block_size**2
         cache = PromptCache(self.model, capacity=capacity)
         stop = StopRule(self.fim.eom, len(inner) + 1)
-        gain, forwards = 0.0, 0
+        gain, nats, forwards = 0.0, 0.0, 0
         for start in range(0, len(inner), self._stride):
             if should_stop():
                 raise Cancelled
@@ -83,10 +90,11 @@ class Reviser:
                     if should_stop():
                         raise Cancelled
                 else:
-                    gain += event.gain
+                    gain, nats = gain + event.gain, nats + event.log_probability
                     inner[start : start + len(part)] = event.tokens[1 : len(part) + 1].tolist()
             forwards += core.forwards + 1
-        return RevisedRegion(self.tokenizer.decode(inner), gain, forwards)
+        revised, count = self.tokenizer.decode(inner), len(inner)
+        return RevisedRegion(revised, gain, math.exp(nats / max(1, count)), forwards, count)
 
     def _revise_window(
         self, core: DecodingCore, last: int, part: list[int], behind: list[int]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 
 import torch
@@ -23,20 +25,23 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int]) -> Reading:
+    def read(self, prompt: Sequence[int], ahead: Sequence[int] = ()) -> Reading:
         """One causal forward over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with what was read before, short of the last token,
-        whose logits are wanted. Raises ValueError if the prompt does not fit the cache.
+        whose logits are wanted. `ahead` is a draft of what follows, read in the same forward: the
+        caller says by `kv.advance` how much of it stands. Raises ValueError if all that does not
+        fit the cache.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        new = torch.tensor(prompt[reused:], device=self.model.device)
-        positions = torch.arange(reused, len(prompt), device=self.model.device)
+        count = len(prompt) - reused
+        new = torch.tensor([*prompt[reused:], *ahead], device=self.model.device)
+        positions = torch.arange(reused, reused + len(new), device=self.model.device)
         hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
-        self.kv.advance(len(new))
+        self.kv.advance(count)
         self.tokens = list(prompt)
-        return Reading(self.model.logits(hidden[0, -1:]).cpu(), reused, len(new))
+        return Reading(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
 
     def rewind(self, length: int) -> None:
         """Forget everything behind the first `length` tokens."""
@@ -51,8 +56,8 @@ SESSION_BYTES = 512 * 2**20
 class SessionStore:
     """The caches of several documents within a budget; the one unused for longest makes room.
 
-    At least one cache is kept, however small the budget. Not thread-safe, but `len` and `bytes` may
-    be read from anywhere.
+    At least one cache is kept, however small the budget, and those that are `held`. May be used by
+    several threads, as long as each session's cache is used by one of them at a time.
     """
 
     def __init__(self, make: Callable[[], PromptCache], budget_bytes: int = SESSION_BYTES) -> None:
@@ -60,19 +65,36 @@ class SessionStore:
         self.budget_bytes = budget_bytes
         self.evicted = 0
         self._caches: OrderedDict[str, PromptCache] = OrderedDict()
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._bytes_each = 0
+
+    @contextmanager
+    def held(self, session: str) -> Iterator[None]:
+        """While inside, the session's cache makes room for no other, whatever the budget."""
+        with self._lock:
+            self._held[session] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[session] -= 1
+                self._held += Counter()  # drops the zeros
+                self._shrink()
 
     def take(self, session: str) -> PromptCache:
         """The session's cache, now the latest used one. That of session "" is always empty."""
-        cache = self._caches.pop(session, None) or self._new()
-        self._caches[session] = cache
+        with self._lock:
+            cache = self._caches.pop(session, None) or self._new()
+            self._caches[session] = cache
         if not session:
             cache.rewind(0)
         return cache
 
     def forget(self, session: str) -> None:
         """Drop a session's cache, if there is one."""
-        self._caches.pop(session, None)
+        with self._lock:
+            self._caches.pop(session, None)
 
     def __len__(self) -> int:
         return len(self._caches)
@@ -84,18 +106,35 @@ class SessionStore:
 
     def _new(self) -> PromptCache:
         """An empty cache: a new one while the budget lasts, then the oldest one's buffers."""
-        if self._caches and self.bytes + self._bytes_each > self.budget_bytes:
+        oldest = self._oldest()
+        if oldest is not None and self.bytes + self._bytes_each > self.budget_bytes:
             self.evicted += 1
-            _, cache = self._caches.popitem(last=False)
+            cache = self._caches.pop(oldest)
             cache.rewind(0)
             return cache
         cache = self._make()
         self._bytes_each = cache.kv.nbytes
         return cache
 
+    def _shrink(self) -> None:
+        """Give back what was beyond the budget because of held caches."""
+        while len(self._caches) > 1 and self.bytes > self.budget_bytes:
+            oldest = self._oldest()
+            if oldest is None:
+                return
+            self.evicted += 1
+            del self._caches[oldest]
+
+    def _oldest(self) -> str | None:
+        """The session unused for longest of those that nobody holds."""
+        return next((name for name in self._caches if not self._held[name]), None)
+
 
 class Reading:
-    """What reading a prompt gave: logits `[1, V]` of what follows it, and its cost in tokens."""
+    """What reading a prompt and a draft of n tokens gave, and the prompt's cost in tokens.
+
+    logits: `[1 + n, V]`, of what follows the prompt and each token of the draft.
+    """
 
     __slots__ = ("logits", "prefilled", "reused")
 

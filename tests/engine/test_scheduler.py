@@ -22,8 +22,8 @@ async def until(holds: Callable[[], bool]) -> None:
 class Model:
     """Stands for the model's thread: works on a request until released or told to stop."""
 
-    def __init__(self, limit: int = 4) -> None:
-        self.scheduler = Scheduler(limit)
+    def __init__(self, limit: int = 4, at_once: int = 1) -> None:
+        self.scheduler = Scheduler(limit, at_once)
         self.release = threading.Event()
         self.begun: list[str] = []
         self.stopped: list[str] = []
@@ -43,7 +43,9 @@ class Model:
             return Completion([CompletionItem(prefix, 1.0)])
 
         async def text() -> str:
-            completion = await self.scheduler.run(request, work, latest_wins=latest_wins)
+            completion = await self.scheduler.run(
+                request, work, Completion(), latest_wins=latest_wins
+            )
             return completion.items[0].text if completion.items else ""
 
         return asyncio.create_task(text())
@@ -55,6 +57,15 @@ class Model:
 @pytest_asyncio.fixture
 async def model() -> AsyncIterator[Model]:
     made = Model()
+    yield made
+    made.release.set()
+    made.scheduler.close()
+
+
+@pytest_asyncio.fixture
+async def wide() -> AsyncIterator[Model]:
+    """A model that two requests may use at once."""
+    made = Model(at_once=2)
     yield made
     made.release.set()
     made.scheduler.close()
@@ -171,7 +182,7 @@ async def test_an_error_reaches_the_caller_and_the_next_request_works(model: Mod
 
     model.release.set()
     with pytest.raises(ValueError, match="broken"):
-        await model.scheduler.run(CompletionRequest("x", ""), broken)
+        await model.scheduler.run(CompletionRequest("x", ""), broken, Completion())
     assert await model.ask("next") == "next"
 
 
@@ -180,3 +191,62 @@ async def test_closing_answers_everybody(model: Model) -> None:
     await model.begins("1")
     model.scheduler.close()
     assert await asyncio.gather(*waiting) == ["", ""]
+
+
+async def test_sessions_run_side_by_side_but_not_more_than_allowed(wide: Model) -> None:
+    one, two, three = (wide.ask(name, name) for name in ("1", "2", "3"))
+    await until(lambda: len(wide.begun) == 2)
+    await asyncio.sleep(0.01)
+    assert sorted(wide.begun) == ["1", "2"]
+    assert (wide.scheduler.running, wide.scheduler.waiting) == (2, 1)
+    wide.release.set()
+    assert await asyncio.gather(one, two, three) == ["1", "2", "3"]
+    assert (wide.scheduler.running, wide.scheduler.waiting) == (0, 0)
+
+
+async def test_two_requests_of_a_session_never_run_at_once(wide: Model) -> None:
+    """They would write into the same cache: the second waits, and another session goes before."""
+    first = wide.ask("1", "s", latest_wins=False)
+    second = wide.ask("2", "s", latest_wins=False)
+    other = wide.ask("other", "t")
+    await until(lambda: len(wide.begun) == 2)
+    await asyncio.sleep(0.01)
+    assert sorted(wide.begun) == ["1", "other"]
+    wide.release.set()
+    assert await asyncio.gather(first, second, other) == ["1", "2", "other"]
+
+
+async def test_the_newer_of_a_session_waits_for_the_forward_of_the_older(wide: Model) -> None:
+    held = threading.Event()
+
+    def stubborn(should_stop: ShouldStop) -> Completion:
+        held.wait(60)
+        assert should_stop(), "it is stopped, but still inside of a forward"
+        return Completion()
+
+    request = CompletionRequest("older", "", session="s")
+    older = asyncio.create_task(wide.scheduler.run(request, stubborn))
+    await asyncio.sleep(0)
+    newer = wide.ask("newer", "s")
+    assert await older == Completion()
+    await asyncio.sleep(0.01)
+    assert wide.begun == []
+    held.set()
+    await wide.begins("newer")
+    wide.release.set()
+    assert await newer == "newer"
+
+
+async def test_speculation_never_runs_beside_what_a_person_waits_for(wide: Model) -> None:
+    guesses = [wide.ask(f"guess {name}", name, speculative=True) for name in "ab"]
+    await until(lambda: len(wide.begun) == 2)
+    person = wide.ask("person", "c")
+    later = wide.ask("later guess", "d", speculative=True)
+    assert await asyncio.gather(*guesses) == ["", ""]
+    await until(lambda: "person" in wide.begun)
+    await asyncio.sleep(0.01)
+    assert (wide.scheduler.running, wide.scheduler.waiting) == (1, 1)
+    wide.release.set()
+    assert (await person, await later) == ("person", "later guess")
+    assert wide.begun[2:] == ["person", "later guess"]
+    assert wide.scheduler.counts.preempted == 2

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model.calibration import Calibration
 from fim_model.checkpoint import CheckpointError, save_checkpoint
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
@@ -25,9 +26,11 @@ from fim_model.infill import (
     InfillResult,
     first_lines,
 )
+from fim_model.progress import STEPS, in_steps, part
 from fim_model.prompt import PROMPT_OVERHEAD
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.transformer import TriModeTransformer
+from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"
 SUFFIX = "\n\n\nprint(area(2, 3))\n"
@@ -60,33 +63,6 @@ def request(**changes: Any) -> InfillRequest:
 def outcome(result: InfillResult) -> tuple[Any, ...]:
     """What must not depend on what was reused. (Confidences do, in the last digits.)"""
     return [(item.text, item.finish) for item in result.items], result.mode, result.tokens
-
-
-def likely(model: TriModeTransformer, token: int, logit: float) -> TriModeTransformer:
-    """A model of zeros but for the head: every token has the same odds, one has better ones."""
-    other = TriModeTransformer(model.config)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight.zero_()
-        other.model.norm.weight.fill_(1)
-        other.model.embed_tokens.weight.fill_(1)
-        other.lm_head.weight[token] = logit / model.config.hidden_size
-    return other.requires_grad_(False).eval()
-
-
-def bigram(
-    model: TriModeTransformer, follows: dict[int, int], otherwise: int
-) -> TriModeTransformer:
-    """A model that looks at one token only: `follows` it, or else `otherwise`; masks as well."""
-    other = likely(model, 0, 0.0)
-    embed, head = other.model.embed_tokens.weight, other.lm_head.weight
-    embed.zero_()
-    embed[:, -1] = 1
-    head[otherwise, -1] = 4
-    for place, (token, after) in enumerate(follows.items()):
-        embed[token, -1], embed[token, place] = 0, 1
-        head[after, place] = 4
-    return other
 
 
 # What comes back.
@@ -134,16 +110,30 @@ def test_confidence_is_the_geometric_mean(
     """Every token has the probability p, so the mean is p."""
     size = model.config.vocab_size
     token = tiny_tokenizer.encode("x")[0]
-    even = likely(model, token, logit=math.log(size - 1))  # p = 1/2
+    even = likely(model.config, token, logit=math.log(size - 1))  # p = 1/2
     result = Infiller(even, tiny_tokenizer).infill(request(mode="ar"))
     assert result.items[0].text == "x" * 12
     assert result.items[0].confidence == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_calibrated_model_says_how_likely_it_is_right(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """From the tokens' log-probabilities and whether a limit cut it, and what is worth showing."""
+    calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4)
+    plain = Infiller(model, tiny_tokenizer).infill(request(mode="ar"))
+    told = Infiller(model, tiny_tokenizer, calibration=calibration).infill(request(mode="ar"))
+    item, before = told.items[0], plain.items[0]
+    assert item.nats == before.nats
+    assert math.exp(sum(item.nats) / len(item.nats)) == pytest.approx(before.confidence)
+    assert item.confidence == calibration(item.nats, item.finish == "length")
+    assert (told.show_above, plain.show_above) == (0.4, 0.0)
+
+
 def test_the_end_is_counted_and_not_shown(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    ending = Infiller(likely(model, tiny_tokenizer.special.eom, 20.0), tiny_tokenizer)
+    ending = Infiller(likely(model.config, tiny_tokenizer.special.eom, 20.0), tiny_tokenizer)
     for mode in MODES:
         result = ending.infill(request(mode=mode))
         assert (result.items[0].text, result.items[0].finish) == ("", "eom")
@@ -235,7 +225,7 @@ def test_one_stream_of_random_numbers_through_the_hole(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str
 ) -> None:
     """With flat odds, a stream begun anew for the second token would draw the first one again."""
-    flat = Infiller(likely(model, 0, 0.0), tiny_tokenizer)
+    flat = Infiller(likely(model.config, 0, 0.0), tiny_tokenizer)
     drawn: list[tuple[int, ...]] = []
     for seed in range(4):
         steps: list[Step] = []
@@ -272,7 +262,9 @@ def test_max_lines_ends_the_hole(
 ) -> None:
     """Against the same hole without a limit: the first lines of it, for less work."""
     newline, a, b = (tiny_tokenizer.encode(one)[0] for one in ("\n", "a", "b"))
-    infiller = Infiller(bigram(model, {a: b, b: newline, newline: a}, newline), tiny_tokenizer)
+    infiller = Infiller(
+        bigram(model.config, {a: b, b: newline, newline: a}, newline), tiny_tokenizer
+    )
     free = infiller.infill(request(mode=mode, max_tokens=60))
     cut = infiller.infill(request(mode=mode, max_tokens=60, max_lines=lines))
     assert free.items[0].text.lstrip().count("\n") >= lines
@@ -288,7 +280,7 @@ def test_blank_lines_alone_are_no_lines(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     newline = tiny_tokenizer.encode("\n")[0]
-    blank = Infiller(likely(model, newline, 20.0), tiny_tokenizer)
+    blank = Infiller(likely(model.config, newline, 20.0), tiny_tokenizer)
     result = blank.infill(request(max_lines=1))
     assert (result.items[0].finish, result.items[0].text) == ("length", "\n" * 12)
 
@@ -408,7 +400,7 @@ def test_native_infilling_does_not_echo_the_suffix(
 ) -> None:
     """A model that writes x everywhere: an end that repeats two tokens of the suffix goes."""
     assert len(tiny_tokenizer.encode("xx")) == 2
-    even = likely(model, tiny_tokenizer.encode("x")[0], 8.0)
+    even = likely(model.config, tiny_tokenizer.encode("x")[0], 8.0)
     six = ModeOptions(lengths=LengthCalibration({1: 1.0, 6: 0.01}))
     result = Infiller(even, tiny_tokenizer, six).infill(
         request(mode=NATIVE, prefix="y = ", suffix=echoed + "\n", max_tokens=6)
@@ -533,6 +525,29 @@ def test_a_checkpoint_folder_is_loaded(
     assert outcome(Infiller.load(str(tmp_path)).infill(request())) == outcome(
         infiller.infill(request())
     )
+
+
+def test_loading_tells_how_far_it_is(
+    model: TriModeTransformer, tiny_tokenizer_file: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tmp_path)
+    shutil.copyfile(tiny_tokenizer_file, tmp_path / "tokenizer.json")
+    told: list[tuple[str, float]] = []
+    Infiller.load(tmp_path, device="cpu", progress=lambda *one: told.append(one))
+    shares = [share for _, share in told]
+    assert {what for what, _ in told} == {"Loading the model"}
+    assert shares == sorted(set(shares))
+    assert 3 < len(shares) <= STEPS + 1
+    assert (shares[0] < 0.6, shares[-1]) == (True, 1.0)
+
+
+def test_a_stage_is_a_part_of_the_whole() -> None:
+    told: list[float] = []
+    whole = in_steps(lambda what, share: told.append(share))
+    for stage in (part(whole, 0.0, 0.9), part(whole, 0.9, 1.0)):
+        for share in (0.0, 0.5, 0.5, 0.2, 1.0, 7.0):
+            stage("", share)
+    assert told == [0.0, 0.45, 0.9, 0.95, 1.0]
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:

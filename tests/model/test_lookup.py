@@ -17,6 +17,7 @@ from fim_model.session import PromptCache
 from fim_model.transformer import TriModeTransformer
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import counting
 
 
 def run(
@@ -57,26 +58,8 @@ def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> 
     assert sum(count for width, count in widths.items() if width > 1) > 30
 
 
-def copying_model(tiny: Any, period: int, vocabulary: int = 12) -> TriModeTransformer:
-    """A model whose next token is the last one plus one, modulo `period`, whatever came before."""
-    model = tiny.model(
-        0, vocab_size=vocabulary, hidden_size=vocabulary, mask_token_id=None,
-        tie_word_embeddings=False,
-    )  # fmt: skip
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        model.model.norm.weight.fill_(4.0)
-        model.model.embed_tokens.weight.copy_(torch.eye(vocabulary))
-        model.lm_head.weight.zero_()
-        for token in range(vocabulary):
-            model.lm_head.weight[(token + 1) % period, token] = 1.0
-    return model
-
-
 def test_repetitive_text_takes_few_forwards(tiny: Any) -> None:
-    model = copying_model(tiny, period=8)
+    model = counting(tiny.config(vocab_size=12), period=8)
     prompt = [*range(8), *range(8), 0]
     ar, _ = run(model, "ar", prompt, 34)
     core, steps = run(model, "lookup", prompt, 34)
@@ -88,13 +71,13 @@ def test_repetitive_text_takes_few_forwards(tiny: Any) -> None:
 
 
 def test_a_draft_is_of_bounded_width(tiny: Any) -> None:
-    model = copying_model(tiny, period=40, vocabulary=40)
+    model = counting(tiny.config(vocab_size=40), period=40)
     _, steps = run(model, "lookup", [*range(40), 0, 1], 24)
     assert [step.width for step in steps] == [DRAFT_TOKENS + 1] * 2 + [1]
 
 
 def test_without_repetition_it_is_ar(tiny: Any) -> None:
-    model = copying_model(tiny, period=12)
+    model = counting(tiny.config(vocab_size=12), period=12)
     core, steps = run(model, "lookup", [0], 11)
     assert core.tokens == list(range(1, 12))
     assert [step.width for step in steps] == [1] * 10
@@ -102,7 +85,7 @@ def test_without_repetition_it_is_ar(tiny: Any) -> None:
 
 
 def test_a_draft_never_outruns_the_token_limit(tiny: Any) -> None:
-    model = copying_model(tiny, period=8)
+    model = counting(tiny.config(vocab_size=12), period=8)
     for count in range(2, 14):
         core, steps = run(model, "lookup", [*range(8), *range(8), 0], count)
         assert len(core.tokens) == count

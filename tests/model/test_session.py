@@ -138,3 +138,27 @@ def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
     assert sessions.take("a").tokens == [1, 2]
     assert sessions.take("b").tokens == []
     assert len(sessions) == 1
+
+
+def test_a_held_cache_makes_room_for_no_other(tiny: Any) -> None:
+    kept = store(tiny, 1)
+    with kept.held("a"):
+        a = kept.take("a")
+        a.read([2, 3])
+        b = kept.take("b")
+        assert b is not a
+        assert a.tokens == [2, 3]
+        assert kept.take("c") is b, "what nobody holds makes room as ever"
+        assert (len(kept), kept.evicted) == (2, 1)
+    assert len(kept) == 1, "what was beyond the budget is given back"
+    assert kept.take("c").tokens == []
+    assert len(kept) == 1
+
+
+def test_a_session_may_be_held_twice(tiny: Any) -> None:
+    kept = store(tiny, 1)
+    with kept.held("a"):
+        with kept.held("a"):
+            kept.take("a").read([2])
+        kept.take("b")
+        assert kept.take("a").tokens == [2]

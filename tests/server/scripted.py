@@ -10,12 +10,17 @@ Run as a program it is the real language server on stdio with this backend:
     #crash TEXT     raise ValueError(TEXT): a mistake of the backend
 
 Any other text gets the answer "[N]", N being the number of requests so far.
+
+As for edits: the names by which the two sides of the past edits differ are replaced in the region,
+with a gain of 9 nats; a region with "#keep" stays, one with "#wait" is worked on until the request
+is cancelled, and one with "#gain N" gains N nats.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -25,7 +30,11 @@ from fim_server.backends.base import (
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    Rewrite,
+    RewriteRequest,
 )
+
+NAME = re.compile(r"[^\W\d]\w*")
 
 
 class ScriptedBackend:
@@ -37,6 +46,8 @@ class ScriptedBackend:
         self.asked: list[CompletionRequest] = []
         self.arrivals: asyncio.Queue[CompletionRequest] = asyncio.Queue()
         self.stopped: list[CompletionRequest] = []
+        self.rewrites: list[RewriteRequest] = []
+        self.rewriting, self.rewrite_stopped = asyncio.Event(), asyncio.Event()
         self.closed = False
 
     async def start(self, progress: Callable[[str, float], None]) -> None:
@@ -69,6 +80,24 @@ class ScriptedBackend:
         variants = [said, *(f"{said} {n}" for n in range(2, request.alternatives + 1))]
         stats = CompletionStats(request.mode, 3, 6, 2.0, 10, 0, 1.0)
         return Completion([CompletionItem(variant, 0.5) for variant in variants], stats)
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        self.rewrites.append(request)
+        self.rewriting.set()
+        if "#wait" in request.old:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.rewrite_stopped.set()
+                raise
+        new, gain = request.old, 0.0
+        for edit in () if "#keep" in request.old else request.edits:
+            for name, later in zip(NAME.findall(edit.old), NAME.findall(edit.new), strict=False):
+                new = re.sub(rf"\b{name}\b", later, new)
+        if new != request.old:
+            told = re.search(r"#gain (\d+)", request.old)
+            gain = float(told[1]) if told else 9.0
+        return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0)
 
     async def close(self) -> None:
         self.closed = True

@@ -12,7 +12,9 @@ from fim_server.backends.base import Completion, CompletionItem, CompletionReque
 from fim_server.completion.cache import DOCUMENTS, SUGGESTIONS, SuggestionCache
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.debounce import LONGEST_WAIT_SECONDS, Debounce
+from fim_server.completion.gate import Judgement
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting
+from fim_server.completion.silence import Silence
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
 
@@ -27,12 +29,17 @@ def hole(before: str, after: str = "\n") -> Hole:
 
 
 def found(cache: SuggestionCache, before: str, after: str = "\n", asked: int = 1) -> object:
-    return cache.find(URI, hole(before, after), asked)
+    known = cache.find(URI, hole(before, after), asked)
+    return None if known is None else known.texts
+
+
+def said(*texts: str) -> Judgement:
+    return Judgement(list(texts), None)
 
 
 def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x = "), ["foo(1)\n  bar", "fob"], 2)
+    cache.remember(URI, hole("x = "), said("foo(1)\n  bar", "fob"), 2)
     assert found(cache, "x = ", asked=2) == ["foo(1)\n  bar", "fob"]
     assert found(cache, "x = ") == ["foo(1)\n  bar"], "as many as asked for"
     assert found(cache, "x = f") == ["oo(1)\n  bar"]
@@ -44,8 +51,8 @@ def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
 
 def test_going_back_finds_the_earlier_suggestion() -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x = "), ["foo"], 1)
-    cache.remember(URI, hole("x = fo"), ["otball"], 1)
+    cache.remember(URI, hole("x = "), said("foo"), 1)
+    cache.remember(URI, hole("x = fo"), said("otball"), 1)
     assert found(cache, "x = foo") == ["tball"], "the one that has seen the most"
     assert found(cache, "x = f") == ["oo"]
 
@@ -57,28 +64,28 @@ def test_going_back_finds_the_earlier_suggestion() -> None:
 )
 def test_what_does_not_fit_is_not_known(before: str, after: str) -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x = "), ["foo"], 1)
+    cache.remember(URI, hole("x = "), said("foo"), 1)
     assert found(cache, before, after) is None
 
 
 def test_a_blank_rest_is_nothing_to_show() -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x"), ["y\n    "], 1)
+    cache.remember(URI, hole("x"), said("y\n    "), 1)
     assert found(cache, "xy") is None
 
 
 def test_nothing_to_say_is_known_at_that_very_place_only() -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x"), [], 1)
-    assert found(cache, "x") == []
+    cache.remember(URI, hole("x"), Judgement([], Silence.MID_WORD), 1)
+    assert cache.find(URI, hole("x"), 1) == Judgement([], Silence.MID_WORD)
     assert found(cache, "xy") is None
 
 
 def test_more_alternatives_than_were_asked_for_are_not_known() -> None:
     cache = SuggestionCache()
-    cache.remember(URI, hole("x"), ["yz"], 1)
+    cache.remember(URI, hole("x"), said("yz"), 1)
     assert found(cache, "x", asked=3) is None
-    cache.remember(URI, hole("x"), ["yz", "z"], 3)
+    cache.remember(URI, hole("x"), said("yz", "z"), 3)
     assert found(cache, "x", asked=3) == ["yz", "z"]
     assert found(cache, "xy", asked=3) is None, "who invokes wants alternatives, not a rest"
 
@@ -86,15 +93,15 @@ def test_more_alternatives_than_were_asked_for_are_not_known() -> None:
 def test_the_cache_is_bounded_and_can_forget() -> None:
     cache = SuggestionCache()
     for number in range(SUGGESTIONS + 1):
-        cache.remember(URI, hole(f"{number}|"), ["x"], 1)
+        cache.remember(URI, hole(f"{number}|"), said("x"), 1)
     assert found(cache, "0|") is None
     assert found(cache, "1|") == ["x"]
     cache.forget(URI)
     assert found(cache, "1|") is None
     for number in range(DOCUMENTS + 1):
-        cache.remember(str(number), hole("x"), ["y"], 1)
+        cache.remember(str(number), hole("x"), said("y"), 1)
     assert cache.find("0", hole("x"), 1) is None
-    assert cache.find("1", hole("x"), 1) == ["y"]
+    assert cache.find("1", hole("x"), 1) == said("y")
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -178,6 +185,18 @@ async def test_typing_something_else_asks_again() -> None:
     await typist.at("x = ")
     assert await typist.at("x = b") == ("ar", False)
     assert await typist.at("x = b") == ("ar", True)
+
+
+async def test_a_silence_is_known_with_its_own_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "fim_server")
+    typist = await Typist({"x = ": "  "}).started()
+    answers = [await typist.answer("x = ", AUTOMATIC) for _ in range(2)]
+    assert [(one.silence, one.cached) for one in answers] == [
+        (Silence.BLANK, False),
+        (Silence.BLANK, True),
+    ]
+    assert "nothing (blank, known already)" in caplog.text
+    assert len(typist.backend.asked) == 1
 
 
 async def test_an_invoked_request_asks_for_its_alternatives() -> None:

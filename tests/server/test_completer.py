@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,28 @@ async def test_the_confidence_gate_is_a_setting() -> None:
     desk = await Desk("#say x").started()
     desk.completer.configure(Settings(min_confidence=0.6), Workspace())
     assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
+
+
+class Advising(ScriptedBackend):
+    """Its model is a half sure of everything, and advises to show what is surer than that."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        return replace(await super().complete(request), show_above=0.6)
+
+
+async def test_the_models_advice_is_the_gate_where_the_setting_is_left_out() -> None:
+    desk = await Desk("#say x", Advising()).started()
+    assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
+    desk.completer.configure(Settings(min_confidence=0.4), Workspace())
+    assert texts(await desk.ask()) == ["x"]
+
+
+@pytest.mark.parametrize("alternatives", [1, 3])
+async def test_who_asks_explicitly_sees_what_the_model_is_unsure_of(alternatives: int) -> None:
+    desk = await Desk("#say x", Advising()).started()
+    desk.completer.configure(Settings(alternatives=alternatives), Workspace())
+    assert (await desk.ask(trigger=AUTOMATIC)).silence is Silence.LOW_CONFIDENCE
+    assert texts(await desk.ask(trigger=INVOKED))[0] == "x"
 
 
 async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: Path) -> None:

@@ -44,13 +44,18 @@ class Forwards:
         self.loop = asyncio.get_running_loop()
         infiller = backend._infiller
         assert infiller is not None
-        infiller.model.register_forward_hook(self._after_forward)
+        self.model, infiller.model = infiller.model, self  # type: ignore[assignment]
 
-    def _after_forward(self, *_: Any) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, *inputs: Any) -> Any:
+        hidden = self.model(*inputs)
         self.count += 1
         if self.count == self.hold_at:
             self.loop.call_soon_threadsafe(self.held.set)
             self.go_on.wait(60)
+        return hidden
 
 
 async def worker_is_idle(backend: InProcessBackend) -> None:
@@ -76,6 +81,21 @@ async def test_the_answer_is_the_models(
     assert completion.stats.forwards == direct.forwards > 0
     assert completion.stats.tokens == direct.tokens
     assert completion.stats.prefill_tokens == direct.prefill_tokens
+
+
+async def test_loading_is_told_while_it_goes_on(checkpoint: Path) -> None:
+    """In the event loop, by the weights that are read: not a share made up beforehand."""
+    backend = InProcessBackend(str(checkpoint), threads=1)
+    told: list[tuple[str, float]] = []
+    try:
+        await backend.start(lambda what, share: told.append((what, share)))
+    finally:
+        await backend.close()
+    assert told[0] == ("Starting torch", 0.0)
+    shares = [share for what, share in told[1:] if what == "Loading the model"]
+    assert len(shares) == len(told) - 1 > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 async def test_a_session_reuses_what_was_read(backend: InProcessBackend) -> None:
@@ -127,6 +147,40 @@ async def test_another_session_is_left_alone(backend: InProcessBackend) -> None:
     forwards.go_on.set()
     assert (await one).items
     assert (await two).items
+
+
+async def test_sessions_side_by_side_get_their_own_answers_in_fewer_passes(
+    checkpoint: Path,
+) -> None:
+    """The first is held in its second forward until the others are under way; from then on they
+    meet. The scheduler, the threads and the model are the engine's own."""
+    wide = InProcessBackend(str(checkpoint), threads=1, at_once=4)
+    await wide.start(lambda what, share: None)
+    requests = [
+        dataclasses.replace(REQUEST, prefix=f"def first_{n}(items):\n    ", session=f"{n}")
+        for n in range(4)
+    ]
+    alone = [await wide.complete(one) for one in requests]
+    assert wide.passes()[0] == wide.passes()[1] == sum(forwards_of(one) for one in alone)
+    before = wide.passes()
+
+    first = Forwards(wide, hold_at=2)
+    asking = [asyncio.create_task(wide.complete(one)) for one in requests]
+    await first.held.wait()
+    while wide.scheduler.running < 4:  # noqa: ASYNC110 - it can only be asked
+        await asyncio.sleep(0.001)
+    first.go_on.set()
+    together = await asyncio.gather(*asking)
+    assert [one.items[0].text for one in together] == [one.items[0].text for one in alone]
+    forwards, passes = (now - then for now, then in zip(wide.passes(), before, strict=True))
+    assert forwards == sum(forwards_of(one) for one in together)
+    assert passes <= forwards / 2
+    await wide.close()
+
+
+def forwards_of(completion: Completion) -> int:
+    assert completion.stats is not None
+    return completion.stats.forwards
 
 
 async def test_requests_cancelled_in_the_queue_cost_no_forward(backend: InProcessBackend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from lsprotocol import types as lsp
@@ -49,13 +50,52 @@ def type_in(store: DocumentStore, line: int, character: int) -> None:
         store.change(URI, number + 2, [change])
 
 
-def test_an_edit_of_50000_lines_splits_one_line(split_chars: list[int]) -> None:
+@pytest.fixture
+def converted_chars(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of all lines in which positions are counted in other units than characters."""
+    lengths: list[int] = []
+    for name in ("units_to_index", "index_to_units"):
+        original = getattr(documents, name)
+
+        def counting(content: str, number: int, encoding: object, original: Any = original) -> int:
+            lengths.append(0 if content.isascii() else len(content))
+            return int(original(content, number, encoding))
+
+        monkeypatch.setattr(documents, name, counting)
+    return lengths
+
+
+def test_an_edit_of_50000_lines_splits_no_other_line(split_chars: list[int]) -> None:
     store = DocumentStore()
     store.open(URI, "python", 1, "value = function(argument)\n" * 50_000)
     split_chars.clear()
     type_in(store, 25_000, 5)
-    assert len(split_chars) == KEYSTROKES
-    assert max(split_chars) <= 27 + KEYSTROKES
+    assert split_chars == [], "a character splits nothing"
+    spot = lsp.Position(25_000, 5)
+    line_end = lsp.TextDocumentContentChangePartial(range=lsp.Range(spot, spot), text="\n")
+    store.change(URI, 100, [line_end])
+    assert split_chars == [27 + KEYSTROKES + 1]
+
+
+@pytest.mark.parametrize("character", ["a", "é", "😀"])
+async def test_a_keystroke_in_a_megabyte_looks_through_it_no_more_than_it_must(
+    split_chars: list[int], converted_chars: list[int], character: str
+) -> None:
+    """Never split; its units counted thrice: for the change, for the cursor, for the answer."""
+    store = DocumentStore()
+    store.open(URI, "python", 1, character * 1_000_000)
+    completer = Completer(store, ScriptedBackend(), Settings(speculate=False))
+    await completer.start(lambda what, share: None)
+    split_chars.clear()
+    middle = 500_000 * len(character.encode("utf-16-le")) // 2
+    spot = lsp.Position(0, middle)
+    change = lsp.TextDocumentContentChangePartial(range=lsp.Range(spot, spot), text="x")
+    store.change(URI, 2, [change])
+    cursor = lsp.Position(0, middle + 1)
+    await completer.complete(URI, cursor, lsp.InlineCompletionTriggerKind.Automatic)
+    await completer.close()
+    assert split_chars == []
+    assert len([length for length in converted_chars if length]) == (3 if character != "a" else 0)
 
 
 def test_a_window_of_50000_lines_looks_at_the_lines_in_it() -> None:

@@ -3,6 +3,10 @@
 return {
   cmd = { 'fim-server', 'lsp' },
   root_markers = { '.git' },
+  -- Next edits are sent unasked to who says that it shows them.
+  capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), {
+    experimental = { fim = { nextEdit = true } },
+  }),
   reuse_client = function(client, config)
     return client.name == config.name
   end,

@@ -28,7 +28,10 @@ export async function activate(context: ExtensionContext): Promise<void> {
   const asking = new Asking();
   const server = new Server(context, log, asking.provide);
   const bar = new StatusBar();
-  const nextEdits = new NextEdits((command, args) => server.execute(command, args));
+  const nextEdits = new NextEdits(
+    (command, args) => server.execute(command, args),
+    (edit) => server.notify("textDocument/didRejectInlineEdit", { item: edit }),
+  );
 
   const refresh = (): void => {
     bar.show(viewOf(server.state, asking));
@@ -93,7 +96,7 @@ function registerCommands(context: ExtensionContext, { log, asking, server, next
     },
     "fim.nextEdit.accept": () => nextEdits.accept(),
     "fim.nextEdit.dismiss": () => {
-      nextEdits.clear();
+      nextEdits.reject();
     },
   };
   return Object.entries(table).map(([name, run]) => commands.registerCommand(name, run));

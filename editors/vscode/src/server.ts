@@ -9,6 +9,7 @@ import {
   type Middleware,
   ShowMessageNotification,
   State,
+  type StaticFeature,
 } from "vscode-languageclient/node";
 import { initializationOptions, serverKeys, serverPath } from "./config";
 import { findProgram } from "./program";
@@ -16,6 +17,16 @@ import { type LogLine, readLine } from "./serverLog";
 import { type ServerState, stateTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
+
+/** Next edits are sent unasked to who says that it shows them. */
+const showsNextEdits: StaticFeature = {
+  fillClientCapabilities: (capabilities) => {
+    capabilities.experimental = { fim: { nextEdit: true } };
+  },
+  initialize: () => undefined,
+  getState: () => ({ kind: "static" }),
+  clear: () => undefined,
+};
 
 export class Server implements Disposable {
   private client: LanguageClient | undefined;
@@ -62,6 +73,11 @@ export class Server implements Disposable {
     await this.client?.sendRequest("workspace/executeCommand", { command, arguments: args });
   }
 
+  /** Tell the server something that needs no answer; nobody is told while there is no server. */
+  async notify(method: string, params: unknown): Promise<void> {
+    await this.client?.sendNotification(method, params);
+  }
+
   private enqueue(work: () => Promise<void>): Promise<void> {
     this.queue = this.queue.then(work).catch((problem: unknown) => {
       this.enter({ kind: "failed", problem: String(problem) });
@@ -98,6 +114,7 @@ export class Server implements Disposable {
       const state = stateTold(params);
       if (state !== undefined) this.enter(state);
     });
+    client.registerFeature(showsNextEdits);
     client.onNotification("fim/nextEdit", (params: unknown) => {
       this.notified.fire(params);
     });

@@ -7,6 +7,7 @@ last one, the *seed*, whose keys the next forward writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -93,6 +94,21 @@ class DecodingCore:
         self.confidences: list[float] = []
         self.forwards = 0
         self.finish: Finish | None = None
+
+    @property
+    def log_probability(self) -> float:
+        """Of the committed tokens together, in nats; 0 where there is none."""
+        return sum(self.nats)
+
+    @property
+    def nats(self) -> tuple[float, ...]:
+        """The log-probability of each committed token."""
+        return tuple(math.log(max(p, 1e-12)) for p in self.confidences)
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the committed tokens' probabilities; there must be some."""
+        return math.exp(self.log_probability / len(self.confidences))
 
     def commit(self, tokens: Sequence[int], confidences: Sequence[float]) -> int:
         """Append tokens to the hole until one of them ends it; returns how many were taken."""

@@ -9,6 +9,7 @@ autoregressive distribution, the draft being a proposal without doubt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,16 +26,32 @@ DRAFT_TOKENS = 10
 
 def lookup(core: DecodingCore) -> Mode:
     """Yields one step a forward."""
-    index = NgramIndex([*core.prompt, *core.tokens])
+    return verified_copies(core, NgramIndex([*core.prompt, *core.tokens]))
+
+
+class CopySource(Protocol):
+    """Where drafts are copied from."""
+
+    def continuation(self, most: int) -> list[int]:
+        """At most `most` tokens that may come next."""
+        ...
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """These tokens did come next."""
+        ...
+
+
+def verified_copies(core: DecodingCore, source: CopySource) -> Mode:
+    """Copy and verify until the hole is done; one step a forward."""
     while core.finish is None:
         before = len(core.tokens)
-        room = min(DRAFT_TOKENS, core.stop.max_tokens - before - 1)
-        draft = copied(index.continuation(room), core).until(core.stop.eom_id)
+        room = core.stop.max_tokens - before - 1
+        draft = copied(source.continuation(room), core).until(core.stop.eom_id)
         block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         accepted = core.sampler.accept_draft(core.causal(block), draft)
         core.keep(len(accepted.tokens))
         core.commit(accepted.tokens, accepted.confidences)
-        index.extend(core.tokens[before:])
+        source.extend(core.tokens[before:])
         kind = ForwardKind.VERIFY if len(draft.tokens) else ForwardKind.CAUSAL
         yield core.step(kind, len(block), before)
 
@@ -67,11 +84,11 @@ class NgramIndex:
         }
 
     def continuation(self, most: int) -> list[int]:
-        """Up to `most` tokens that followed the longest known gram at the end of the text."""
+        """What followed the longest known gram at the end of the text, DRAFT_TOKENS at most."""
         for n in range(LONGEST, SHORTEST - 1, -1):
             start = self._after[n].get(tuple(self._ids[-n:]))
             if start is not None and most > 0:
-                return self._ids[start : start + most]
+                return self._ids[start : start + min(most, DRAFT_TOKENS)]
         return []
 
     def extend(self, ids: Sequence[int]) -> None:

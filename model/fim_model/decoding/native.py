@@ -12,8 +12,10 @@ model's Phi(L) is on average; all lengths are probed as rows of one forward.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,10 +23,15 @@ from torch import Tensor
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
+from fim_model.errors import CheckpointError
 from fim_model.transformer import Attention
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
 """Hole lengths that are tried; 139 positions in one forward with a block of 16."""
+
+
+NATIVE_LENGTHS = "native_lengths.json"
+"""Where a checkpoint folder keeps what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,28 @@ class LengthCalibration:
         above = min((known for known in self.mean if known >= length), default=max(self.mean))
         share = (length - below) / (above - below) if above > below else 0.0
         return self.mean[below] * (1 - share) + self.mean[above] * share
+
+    @classmethod
+    def read(cls, folder: Path) -> LengthCalibration:
+        """A checkpoint's own, or an empty one. Raises CheckpointError for a file that is none."""
+        path = folder / NATIVE_LENGTHS
+        if not path.is_file():
+            return cls()
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))["mean"]
+            mean = {int(length): float(phi) for length, phi in raw.items()}
+            if not all(length > 0 and 0 < phi <= 1 for length, phi in mean.items()):
+                raise ValueError("a length is below 1, or a confidence is not within 0 and 1")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
+            raise CheckpointError(
+                f"{path} is no curve of confidences by length ({wrong!r}); write it anew with "
+                "python -m fim_model.evaluation.native_lengths, or delete it"
+            ) from None
+        return cls(mean)
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps({"mean": dict(self.mean)}, indent=2)
+        (folder / NATIVE_LENGTHS).write_text(text + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

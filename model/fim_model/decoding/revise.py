@@ -41,10 +41,14 @@ class RevisionRule:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A window's tokens after revision, int64 `[T]`, and by how many nats they are likelier."""
+    """A window's tokens after revision, int64 `[T]`, and by how many nats they are likelier.
+
+    log_probability: nats of the editable ones, each with both sides in view.
+    """
 
     tokens: Tensor
     gain: float
+    log_probability: float
 
 
 def revise(
@@ -57,7 +61,7 @@ def revise(
     if len(window) > core.block_size:
         raise ValueError(f"a window has at most {core.block_size} tokens, not {len(window)}")
     if not editable.any():
-        yield Revision(window, 0.0)
+        yield Revision(window, 0.0, 0.0)
         return
     start = now = Belief.of(core, window, editable)
     settled = ~editable
@@ -79,7 +83,7 @@ def revise(
             if then.gain_over(now) > rule.margin:
                 window, now = canvas.tokens, then
         settled = settled | doubtful
-    yield Revision(window, now.gain_over(start))
+    yield Revision(window, now.gain_over(start), float(now.both_sides.sum()))
 
 
 @dataclass(frozen=True, slots=True)

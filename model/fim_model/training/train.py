@@ -105,6 +105,7 @@ class TrainConfig:
             block_size=self.block_size,
             # What the model has seen: further positions cost it quality (no YaRN is trained).
             max_position_embeddings=self.length,
+            fim_edits=True,
             rope=RopeConfig(),
         )
 

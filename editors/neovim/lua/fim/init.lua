@@ -18,7 +18,11 @@ function M.setup(options)
   if name ~= 'fim' then
     vim.lsp.config(name, vim.deepcopy(vim.lsp.config.fim))
   end
-  vim.lsp.config(name, { cmd = chosen.cmd, init_options = next(chosen.server) and chosen.server or nil })
+  vim.lsp.config(name, {
+    cmd = chosen.cmd,
+    init_options = next(chosen.server) and chosen.server or nil,
+    capabilities = { experimental = { fim = { nextEdit = chosen.next_edit == 'fim' } } },
+  })
   vim.lsp.enable(name)
   require('fim.keys').set(chosen.keys)
 end
@@ -65,7 +69,7 @@ end
 ---@return boolean whether there was one
 function M.dismiss()
   local current = buffers.get()
-  return (current ~= nil and current:dismiss()) or next_edit.dismiss()
+  return (current ~= nil and current:dismiss()) or next_edit.reject()
 end
 
 --- Ask for a suggestion now, with alternatives.

@@ -90,6 +90,15 @@ local function draw(edit)
   end
 end
 
+--- Tell the server what became of an edit, in the words in which it was sent.
+---@param method string
+---@param edit fim.NextEdit
+local function tell(method, edit)
+  client:notify(method, {
+    item = { text = edit.text, range = edit.range, textDocument = edit.textDocument, command = edit.command },
+  })
+end
+
 --- Show the first edit that still fits.
 local function show()
   hide()
@@ -111,9 +120,7 @@ local function show()
       end
     end,
   })
-  client:notify('textDocument/didShowInlineEdit', {
-    item = { text = edit.text, range = edit.range, textDocument = edit.textDocument, command = edit.command },
-  })
+  tell('textDocument/didShowInlineEdit', edit)
 end
 
 --- Take over the server's proposal; an empty one takes the last one back.
@@ -151,6 +158,15 @@ function M.dismiss()
   end
   edits = {}
   return was_visible
+end
+
+--- The user does not want the edit that is shown: the server will not propose it here again.
+---@return boolean whether there was one
+function M.reject()
+  if edits[1] and M.visible() then
+    tell('textDocument/didRejectInlineEdit', edits[1])
+  end
+  return M.dismiss()
 end
 
 ---@param edit fim.NextEdit

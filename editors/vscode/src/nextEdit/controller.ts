@@ -33,7 +33,10 @@ export class NextEdits implements Disposable {
   private readonly decorations = new EditDecorations();
   private readonly listeners: Disposable[];
 
-  constructor(private readonly execute: (command: string, args: readonly unknown[]) => Promise<void>) {
+  constructor(
+    private readonly execute: (command: string, args: readonly unknown[]) => Promise<void>,
+    private readonly rejected: (edit: NextEdit) => Promise<void>,
+  ) {
     this.listeners = [
       workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
         if (!this.acting && contentChanges.length > 0 && this.concerns(document)) this.clear();
@@ -68,6 +71,13 @@ export class NextEdits implements Disposable {
     } finally {
       this.acting = false;
     }
+  }
+
+  /** Escape: the server will not propose the shown edit in this place again. */
+  reject(): void {
+    const [edit] = this.edits;
+    this.clear();
+    if (edit !== undefined) void this.rejected(edit);
   }
 
   clear(): void {

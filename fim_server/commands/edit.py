@@ -1,0 +1,210 @@
+"""`fim-server edit` and `fim-server revise`: what the model would change, shown and not applied."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from difflib import unified_diff
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsprotocol import types as lsp
+
+from fim_server.backends.base import Rewrite, RewriteRequest
+from fim_server.backends.in_process import rewrite_of, rewrite_request
+from fim_server.commands.errors import UsageError
+from fim_server.commands.model import load_infiller
+from fim_server.commands.question import read_source, refusal_of, settings_of, workspace_of
+from fim_server.documents import Snapshot, without_end
+from fim_server.edits.next_edit import Gate, Proposal, Scene, proposals, ranked, request_for
+from fim_server.edits.patch import PatchError, hunks_of
+from fim_server.settings import Settings
+
+if TYPE_CHECKING:
+    from fim_model.decoding.core import Step
+    from fim_model.infill import Infiller
+
+WATCH_PAUSE = 0.15
+"""Seconds between two frames of --watch: a forward is too quick to be seen."""
+
+CONTEXT_LINES = 2
+
+
+def edit(arguments: argparse.Namespace) -> int:
+    """The edits that follow from a patch. Raises UsageError."""
+    settings = _settings(arguments)
+    snapshot = read_source(arguments.file)
+    try:
+        hunks = hunks_of(_read_patch(arguments.history), snapshot)
+    except PatchError as unfit:
+        raise UsageError(f"{arguments.history}: {unfit}") from unfit
+    workspace = workspace_of(arguments.file, settings)
+    path = workspace.shown_path(snapshot.uri)
+    scene = Scene(snapshot, hunks, hunks[-1].first, path=path)
+    infiller = load_infiller(settings.model, settings.threads)
+    found, asked = asyncio.run(_proposals(scene, infiller, settings))
+    if arguments.json:
+        answer = {
+            "edits": [_as_json(proposal) for proposal in found],
+            "stats": {
+                "regions": len(asked),
+                "forwards": sum(one.forwards for one in asked),
+                "ms": sum(one.ms for one in asked),
+            },
+        }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        return 0
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for proposal in found:
+        _print_diff(console, proposal, path)
+    ways = ", ".join(sorted({one.way for one in asked})) or "the model was not asked"
+    console.print(
+        f"{len(found)} of {len(asked)} regions · {ways} · {sum(one.forwards for one in asked)} "
+        f"forwards · {sum(one.ms for one in asked):.0f} ms",
+        style="dim",
+    )
+    return 0
+
+
+def revise(arguments: argparse.Namespace) -> int:
+    """What the model makes of some lines. Raises UsageError."""
+    settings = _settings(arguments)
+    snapshot = read_source(arguments.file)
+    first, end = _lines(arguments, snapshot)
+    workspace = workspace_of(arguments.file, settings)
+    scene = Scene(snapshot, (), first, path=workspace.shown_path(snapshot.uri))
+    request = request_for(scene, first, end, ())
+    infiller = load_infiller(settings.model, settings.threads)
+    if arguments.watch:
+        rewrite = _watch(infiller, request, snapshot, first, end)
+    else:
+        rewrite = _rewrite(infiller, request)
+    old, new = tuple(request.old.split("\n")), tuple(rewrite.new.split("\n"))
+    proposal = Proposal(snapshot, first, old, new, 0.0, "asked for", rewrite)
+    if arguments.json:
+        sys.stdout.write(json.dumps(_as_json(proposal)) + "\n")
+        return 0
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if old == new:
+        console.print("the model would leave these lines as they are")
+    else:
+        _print_diff(console, proposal, scene.path)
+    console.print(
+        f"{rewrite.way} · {rewrite.forwards} forwards · {rewrite.tokens} tokens · "
+        f"gain {rewrite.gain:.1f} nats · {rewrite.ms:.0f} ms",
+        style="dim",
+    )
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    settings = settings_of(model=arguments.model, threads=arguments.threads)
+    if refusal := refusal_of(arguments.file, settings):
+        raise UsageError(f"{arguments.file}: {refusal.silence} ({refusal.detail})")
+    return settings
+
+
+def _read_patch(path: Path) -> str:
+    """A file's text, or that of stdin for `-`. Raises UsageError."""
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path}: cannot be read as UTF-8 ({type(problem).__name__})") from None
+
+
+def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]:
+    """The lines `[first, end)` that `--lines A-B` names. Raises UsageError."""
+    low, _, high = arguments.lines.partition("-")
+    try:
+        first, end = int(low) - 1, int(high or low)
+    except ValueError:
+        raise UsageError(f"--lines {arguments.lines}: A-B is expected, such as 10-14") from None
+    count = len(snapshot.lines) - (not snapshot.lines[-1])
+    if not 0 <= first < end <= count:
+        raise UsageError(f"--lines {arguments.lines}: {arguments.file} has lines 1 to {count}")
+    return first, end
+
+
+async def _proposals(
+    scene: Scene, infiller: Infiller, settings: Settings
+) -> tuple[list[Proposal], list[Rewrite]]:
+    asked: list[Rewrite] = []
+
+    async def ask(request: RewriteRequest) -> Rewrite:
+        asked.append(_rewrite(infiller, request))
+        return asked[-1]
+
+    gate = Gate(settings.min_edit_gain)
+    found = [one async for one in proposals(scene, scene.regions(), ask, gate)]
+    return ranked(found, scene.snapshot.uri), asked
+
+
+def _rewrite(infiller: Infiller, request: RewriteRequest, **listeners: Any) -> Rewrite:
+    try:
+        return rewrite_of(infiller.rewrite(rewrite_request(request), **listeners))
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit
+
+
+def _watch(
+    infiller: Infiller, request: RewriteRequest, snapshot: Snapshot, first: int, end: int
+) -> Rewrite:
+    """Show the region while tokens are masked and filled again."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from fim_server.commands.render import ghost_view, step_line, unfinished
+
+    lines = snapshot.lines
+    around = replace(snapshot, lines=[*lines[:first], snapshot.line_end(first), *lines[end:]])
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+
+        def show(step: Step) -> None:
+            view = ghost_view(
+                around, lsp.Position(first, 0), unfinished(infiller.pieces(step.hole))
+            )
+            masked = Text(f", {len(step.remasked)} masked again" if step.remasked else "", "dim")
+            live.update(Group(view, step_line(step) + masked), refresh=True)
+            time.sleep(WATCH_PAUSE)
+
+        rewrite = _rewrite(infiller, request, on_step=show)
+        live.update(ghost_view(around, lsp.Position(first, 0), rewrite.new), refresh=True)
+    return rewrite
+
+
+def _as_json(proposal: Proposal) -> dict[str, Any]:
+    """`line` counts from 1; `old` and `new` are whole lines."""
+    cost = asdict(proposal.rewrite)
+    del cost["new"]
+    return {
+        "line": proposal.first + 1,
+        "old": list(proposal.old),
+        "new": list(proposal.new),
+        "reason": proposal.reason,
+        **cost,
+    }
+
+
+def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
+    from rich.text import Text
+
+    lines = [without_end(line) for line in proposal.snapshot.lines]
+    after = [*lines[: proposal.first], *proposal.new, *lines[proposal.end :]]
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in unified_diff(lines, after, path, path, n=CONTEXT_LINES, lineterm=""):
+        style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
+        console.print(Text(line, style))
+    gain, confidence = proposal.rewrite.gain, proposal.rewrite.confidence
+    note = f"{proposal.reason} · gain {gain:.1f} nats · confidence {confidence:.2f}\n"
+    console.print(Text(note, "dim"))

@@ -1,0 +1,239 @@
+"""What a person changed lately: keystrokes coalesced to hunks of whole lines, with their times.
+
+A hunk keeps the lines as they were before it and where they stand now. What touches a hunk becomes
+part of it; what is put back takes it away, and is remembered as undone. Changes too large for a
+person's hand (a file replaced on disk, a formatter) are no edits: nothing follows from them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from textwrap import dedent
+
+from fim_server.backends.base import PastEdit
+from fim_server.documents import Snapshot, without_end
+
+MOST_LINES = 40
+"""A larger hunk was not typed."""
+
+MOST_HUNKS = 100
+MOST_UNDONE = 500
+MOST_TRANSITIONS = 200
+
+RECENT_SECONDS = 300.0
+"""An older edit is finished: a file that rests is left alone."""
+
+_SPLIT_LINES = 400
+"""Several changes in one message are told apart within so many lines."""
+
+Lines = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Lines of a document (without their ends) that became others; equal ends are cut off."""
+
+    uri: str
+    old: Lines
+    new: Lines
+
+    @classmethod
+    def of(cls, uri: str, old: Sequence[str], new: Sequence[str]) -> Transition:
+        before, after = tuple(old), tuple(new)
+        head, tail = common_ends(before, after)
+        return cls(uri, before[head : len(before) - tail], after[head : len(after) - tail])
+
+    @property
+    def reversed(self) -> Transition:
+        return Transition(self.uri, self.new, self.old)
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """The lines `old` of a document became `new`, which stand from line `first` on.
+
+    `at` is when it was last touched, in seconds of the caller's clock.
+    """
+
+    uri: str
+    first: int
+    old: Lines
+    new: Lines
+    at: float
+
+    @property
+    def end(self) -> int:
+        """Exclusive."""
+        return self.first + len(self.new)
+
+    @property
+    def blank(self) -> bool:
+        """Whether only white space changed."""
+        return "".join("".join(self.old).split()) == "".join("".join(self.new).split())
+
+    def past_edits(self) -> Iterator[PastEdit]:
+        """The hunk as the model reads it: changed lines one by one where they correspond, else as
+        one block; without the indentation they share."""
+        if len(self.old) == len(self.new):
+            pairs = zip(self.old, self.new, strict=True)
+            yield from (PastEdit(old.strip(), new.strip()) for old, new in pairs if old != new)
+        else:
+            yield PastEdit(_block(self.old), _block(self.new))
+
+
+class History:
+    """The recent hunks of all open documents. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._hunks: list[Hunk] = []
+        self._transitions: deque[Transition] = deque(maxlen=MOST_TRANSITIONS)
+        self._undone: OrderedDict[Transition, None] = OrderedDict()
+
+    def recent(self, now: float) -> list[Hunk]:
+        """Hunks worth following, of all documents, the oldest first."""
+        return [hunk for hunk in self._hunks if now - hunk.at <= RECENT_SECONDS and not hunk.blank]
+
+    def was_undone(self, transition: Transition) -> bool:
+        """Whether the person took this very change back."""
+        return transition in self._undone
+
+    def forget(self, uri: str) -> None:
+        """Drop the hunks of a document that was closed; what was undone stays undone."""
+        self._hunks = [hunk for hunk in self._hunks if hunk.uri != uri]
+
+    def record(self, before: Snapshot, after: Snapshot, now: float) -> None:
+        """Take in one change of a document."""
+        lines = [*before.lines]
+        # From the bottom up: the places of what is still to come stay as they are.
+        for first, end, new in reversed(list(changed_lines(before.lines, after.lines))):
+            old = [without_end(line) for line in lines[first:end]]
+            kept = [without_end(line) for line in new]
+            if len(old) > MOST_LINES or len(kept) > MOST_LINES:
+                self._replace(before.uri, first, end, len(kept))
+            else:
+                self._note(Transition.of(before.uri, old, kept))
+                self._absorb(before.uri, lines, first, end, kept, now)
+            lines[first:end] = new
+        del self._hunks[:-MOST_HUNKS]
+
+    def _note(self, transition: Transition) -> None:
+        """Is this the way back from a change made before? Then that one is undone."""
+        if transition.old == transition.new:
+            return
+        back = transition.reversed
+        self._undone.pop(transition, None)
+        if back in self._transitions:
+            self._transitions.remove(back)
+            self._remember_undone(back)
+        self._transitions.append(transition)
+
+    def _remember_undone(self, transition: Transition) -> None:
+        self._undone[transition] = None
+        if len(self._undone) > MOST_UNDONE:
+            self._undone.popitem(last=False)
+
+    def _absorb(
+        self, uri: str, lines: Sequence[str], first: int, end: int, new: Sequence[str], now: float
+    ) -> None:
+        """Make one hunk of a change and of all hunks it touches; shift those below it."""
+        touched = sorted(
+            (hunk for hunk in self._hunks if _touches(hunk, uri, first, end)),
+            key=lambda hunk: (hunk.first, len(hunk.new)),
+        )
+        low = min([first, *(hunk.first for hunk in touched)])
+        high = max([end, *(hunk.end for hunk in touched)])
+        old: list[str] = []
+        at = low
+        for hunk in touched:
+            old += [*map(without_end, lines[at : hunk.first]), *hunk.old]
+            at = hunk.end
+        old += map(without_end, lines[at:high])
+        kept = [
+            *map(without_end, lines[low:first]),
+            *new,
+            *map(without_end, lines[end:high]),
+        ]
+        self._hunks = [hunk for hunk in self._hunks if hunk not in touched]
+        self._shift(uri, end, len(new) - (end - first))
+        head, tail = common_ends(old, kept)
+        small = max(len(old), len(kept)) - head - tail <= MOST_LINES
+        if old == kept:
+            for hunk in touched:
+                self._remember_undone(Transition.of(uri, hunk.old, hunk.new))
+        elif small:
+            merged = Transition.of(uri, old, kept)
+            self._hunks.append(Hunk(uri, low + head, merged.old, merged.new, now))
+
+    def _replace(self, uri: str, first: int, end: int, count: int) -> None:
+        """Forget the hunks in lines that were replaced wholesale."""
+        self._hunks = [hunk for hunk in self._hunks if not _touches(hunk, uri, first, end)]
+        self._shift(uri, end, count - (end - first))
+
+    def _shift(self, uri: str, end: int, by: int) -> None:
+        if by:
+            self._hunks = [
+                replace(hunk, first=hunk.first + by) if _is_below(hunk, uri, end) else hunk
+                for hunk in self._hunks
+            ]
+
+
+def past_edits(hunks: Sequence[Hunk], most: int) -> tuple[PastEdit, ...]:
+    """The latest edits of hunks that are given oldest first, in that order."""
+    return tuple([edit for hunk in hunks for edit in hunk.past_edits()][-most:])
+
+
+def changed_lines(
+    before: Sequence[str], after: Sequence[str]
+) -> Iterator[tuple[int, int, Sequence[str]]]:
+    """Stretches `[first, end)` of `before` with the lines that replace them, from the top down."""
+    head, tail = common_ends(before, after)
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    if not old and not new:
+        return
+    if max(len(old), len(new)) > _SPLIT_LINES or min(len(old), len(new)) < 2:
+        yield head, head + len(old), new
+        return
+    for tag, low, high, from_, to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield head + low, head + high, new[from_:to]
+
+
+def common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
+    """How many lines are equal at the beginning, and how many of the others at the end.
+
+    Slices are compared at once, since in a large document nearly all lines are the same objects.
+    """
+    shorter = min(len(before), len(after))
+    head = _agreeing(shorter, lambda size: before[:size] == after[:size])
+    rest = shorter - head
+    tail = _agreeing(rest, lambda size: before[len(before) - size :] == after[len(after) - size :])
+    return head, tail
+
+
+def _agreeing(most: int, agree: Callable[[int], bool]) -> int:
+    """The largest size up to `most` that agrees, where every smaller one does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if agree(middle) else (low, middle - 1)
+    return low
+
+
+def _touches(hunk: Hunk, uri: str, first: int, end: int) -> bool:
+    """Whether a change of lines `[first, end)` goes on with a hunk: in it, or right below it, as
+    one who types a second line. Right above it something new begins."""
+    if hunk.uri != uri:
+        return False
+    inside = hunk.first < end and first <= hunk.end
+    return inside or (not hunk.new and first <= hunk.first <= end)
+
+
+def _is_below(hunk: Hunk, uri: str, end: int) -> bool:
+    return hunk.uri == uri and hunk.first >= end
+
+
+def _block(lines: Lines) -> str:
+    return dedent("\n".join(lines)).strip()

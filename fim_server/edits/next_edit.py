@@ -1,0 +1,204 @@
+"""The next edit: regions that may follow from a person's edits, each revised by the model, and of
+what it makes of them only what it believes much more than what stands there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from lsprotocol import types as lsp
+
+from fim_server.backends.base import PastEdit, Rewrite, RewriteRequest, Unfit
+from fim_server.completion.hole import hole_at
+from fim_server.context.languages import language_of
+from fim_server.documents import Snapshot, without_end
+from fim_server.edits.candidates import Problem, Region, regions
+from fim_server.edits.diff import Change, minimal_changes, one_change
+from fim_server.edits.history import Hunk, Transition, past_edits
+
+MOST_TRIES = 6
+"""Regions that the model is asked about for one proposal: each costs it a few forwards."""
+
+MOST_EDITS = 4
+"""Past edits that the model is shown; it was trained with up to three."""
+
+ASKS = 4
+"""How often a region is asked about when what a person waits for takes the model away."""
+
+PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
+"""Around the region. What of it fits the model's window is the model's affair."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Ask = Callable[[RewriteRequest], Awaitable[Rewrite | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Lines `[first, first + len(old))` of a document, as it is in `snapshot`, become `new`.
+
+    Lines have no line ends. `gain` in nats and `confidence` are the model's, `reason` says why the
+    region was looked at, `rewrite` what it cost.
+    """
+
+    snapshot: Snapshot
+    first: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    score: float
+    reason: str
+    rewrite: Rewrite
+
+    @property
+    def uri(self) -> str:
+        return self.snapshot.uri
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.old)
+
+    @property
+    def transition(self) -> Transition:
+        return Transition.of(self.uri, self.old, self.new)
+
+    @property
+    def change(self) -> Change:
+        """As one replacement."""
+        return one_change(self.snapshot, self.first, self.end, self.new)
+
+    @property
+    def text_edits(self) -> list[lsp.TextEdit]:
+        """The least that must change, as the client counts."""
+        changes = minimal_changes(self.snapshot, self.first, self.end, self.new)
+        return [change.text_edit(self.snapshot) for change in changes]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a proposal depends on: a document, the recent hunks of all documents (oldest first), the
+    line of the cursor, the client's diagnostics, and the path that the model is told."""
+
+    snapshot: Snapshot
+    hunks: Sequence[Hunk]
+    cursor_line: int
+    problems: Sequence[Problem] = ()
+    path: str = ""
+
+    def regions(self) -> list[Region]:
+        """Where to look, the most promising first. Takes milliseconds in a large document."""
+        language = language_of(self.snapshot.language, self.path)
+        return regions(self.snapshot, self.hunks, language, self.cursor_line, self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a proposal must be to be shown. least_gain: nats by which the new text must be likelier
+    than the old. refused: changes that the person does not want."""
+
+    least_gain: float
+    refused: Callable[[Proposal], bool] = lambda proposal: False
+
+    def passes(self, proposal: Proposal) -> bool:
+        """Whether to show it."""
+        old, new = proposal.old, proposal.new
+        if proposal.rewrite.gain < self.least_gain or _ink(old) == _ink(new):
+            return False
+        if _repeats_what_follows(proposal):
+            return False
+        return not self.refused(proposal)
+
+
+async def proposals(
+    scene: Scene, where: Sequence[Region], ask: Ask, gate: Gate, most_tries: int = MOST_TRIES
+) -> AsyncIterator[Proposal]:
+    """What passes the gate, region by region, as soon as the model has answered.
+
+    Raises what `ask` raises. Closing the iterator stops the work.
+    """
+    edits = past_edits(scene.hunks, MOST_EDITS)
+    for region in where[:most_tries]:
+        proposal = await revised(scene, region, edits, ask)
+        if proposal is not None and gate.passes(proposal):
+            yield proposal
+
+
+async def revised(
+    scene: Scene, region: Region, edits: tuple[PastEdit, ...], ask: Ask, *, speculative: bool = True
+) -> Proposal | None:
+    """What the model makes of a region; None if it leaves it alone or is not to be had."""
+    standing = tuple(map(without_end, scene.snapshot.lines[region.first : region.end]))
+    if _LONE_SURROGATE.search("".join(standing)):
+        return None  # half a character is nothing that a model could keep
+    request = request_for(scene, region.first, region.end, edits, speculative=speculative)
+    rewrite = await _patiently(ask, request)
+    if rewrite is None:
+        return None
+    new = _lines(rewrite.new)
+    if new == standing:
+        return None
+    return Proposal(
+        scene.snapshot,
+        region.first,
+        standing,
+        new,
+        region.score,
+        region.reason,
+        rewrite,
+    )
+
+
+async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
+    for _ in range(ASKS):
+        try:
+            rewrite = await ask(request)
+        except Unfit:
+            return None
+        if rewrite is not None:
+            return rewrite
+    return None
+
+
+def request_for(
+    scene: Scene, first: int, end: int, edits: tuple[PastEdit, ...], *, speculative: bool = True
+) -> RewriteRequest:
+    """What the model is asked about lines `[first, end)`."""
+    snapshot = scene.snapshot
+    last = lsp.Position(end - 1, _FAR)
+    return RewriteRequest(
+        prefix=hole_at(snapshot, lsp.Position(first, 0), PREFIX_CHARS, 0).before,
+        old="\n".join(map(without_end, snapshot.lines[first:end])),
+        suffix=hole_at(snapshot, last, 0, SUFFIX_CHARS).after,
+        edits=edits,
+        path=scene.path,
+        session=f"{snapshot.uri}#edits",
+        speculative=speculative,
+    )
+
+
+_FAR = 2**31 - 1
+
+
+def ranked(found: Sequence[Proposal], uri: str) -> list[Proposal]:
+    """Those of the document at the cursor first, then the most promising and the surest."""
+    return sorted(
+        found,
+        key=lambda one: (one.uri != uri, one.uri, -(one.score + min(one.rewrite.gain, 20) / 20)),
+    )
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    """Lines of the model; none at all where it leaves nothing of the region."""
+    return tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")) if text else ()
+
+
+def _ink(lines: Sequence[str]) -> str:
+    return "".join("".join(lines).split())
+
+
+def _repeats_what_follows(proposal: Proposal) -> bool:
+    """Whether lines are added that stand right below already."""
+    added = len(proposal.new) - len(proposal.old)
+    below = [without_end(line) for line in proposal.snapshot.lines[proposal.end :][:added]]
+    return added > 0 and list(proposal.new[-added:]) == below

@@ -1,0 +1,322 @@
+"""Edit suggestions for one client: when to look for them, and what became of those that were made.
+
+Nothing here raises, nothing runs while the person does nothing, and typing stops all work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fim_server.backends.base import Backend, BackendError, Rewrite, RewriteRequest, Unsupported
+from fim_server.context.workspace import Workspace, file_of
+from fim_server.documents import DocumentStore, Snapshot, without_end
+from fim_server.edits.candidates import Problem, Region
+from fim_server.edits.history import History, Hunk
+from fim_server.edits.next_edit import MOST_TRIES, Gate, Proposal, Scene, proposals, ranked
+from fim_server.edits.rejections import Rejections
+from fim_server.log import where
+from fim_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.35
+"""Without a keystroke, before a client that is told of edits unasked is told."""
+
+MOST_OFFERS = 256
+MOST_OTHERS = 8
+"""Other open documents that are looked at."""
+
+LEAST_SCORE_ELSEWHERE = 1.8
+"""In other documents only names that went and calls that changed count."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A search under way, and how many wait for it."""
+
+    revision: int
+    task: asyncio.Task[list[Proposal]]
+    waiting: int = 0
+
+
+class EditService:
+    """The history, the searches and the offers of one client. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        backend: Callable[[], Backend | None],
+        settings: Settings,
+        workspace: Workspace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`backend` is None while there is none that can be asked. `clock` gives seconds."""
+        self.history = History()
+        self.push: Callable[[str, Sequence[Proposal]], None] | None = None
+        """Told of a document's proposals unasked, if the client wants that."""
+        self._documents, self._backend = documents, backend
+        self._settings, self._workspace = settings, workspace
+        self._clock = clock
+        self._rejections = Rejections()
+        self._flights: dict[tuple[str, int], _Flight] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._offers: OrderedDict[str, Proposal] = OrderedDict()
+        self._on_screen: dict[str, dict[str, Proposal]] = {}
+        self._known: dict[tuple[str, int], tuple[int, list[Proposal]]] = {}
+        self._problems: dict[str, tuple[int, list[Problem]]] = {}
+        self._unable: Backend | None = None
+        self._numbers = 0
+
+    def configure(self, settings: Settings, workspace: Workspace) -> None:
+        """Obey other settings, or work in other folders, from the next search on."""
+        self._settings, self._workspace = settings, workspace
+
+    def close(self) -> None:
+        for uri in {*self._timers, *(uri for uri, _ in self._flights)}:
+            self._stop(uri)
+
+    # What happens to documents.
+
+    def changed(self, before: Snapshot, after: Snapshot) -> None:
+        """A document was changed: stop what was computed for it, and learn from the change."""
+        self._stop(after.uri)
+        shown = self._on_screen.pop(after.uri, {})
+        accepted = next((one for one in shown.values() if _is_applied(one, after)), None)
+        if accepted is None:
+            for proposal in shown.values():
+                self._rejections.ignored(proposal)
+        self.history.record(before, after, self._clock())
+        self._known.clear()
+        rest = {} if accepted is None else _still_there(shown, accepted, after)
+        if rest:
+            # The client steps through a list: what is left of it is still on the screen.
+            self._on_screen[after.uri] = rest
+        elif self.push is not None and self._settings.next_edits:
+            loop = asyncio.get_running_loop()
+            self._timers[after.uri] = loop.call_later(PAUSE_SECONDS, self._pause, after.uri)
+
+    def closed(self, uri: str) -> None:
+        """A document was closed or opened anew: its lines have no history."""
+        self._stop(uri)
+        self.history.forget(uri)
+        self._on_screen.pop(uri, None)
+        self._problems.pop(uri, None)
+
+    def diagnosed(self, uri: str, problems: Sequence[Problem]) -> None:
+        """The client's diagnostics for some lines of a document as it is now."""
+        if snapshot := self._documents.snapshot(uri):
+            revision, known = self._problems.get(uri, (-1, []))
+            known = known if revision == snapshot.revision else []
+            known += [one for one in problems if one not in known]
+            self._problems[uri] = snapshot.revision, known
+            self._known.clear()
+
+    # What the client asks.
+
+    async def next_edits(
+        self, uri: str, line: int, version: int | None = None, most: int = 1
+    ) -> list[Proposal]:
+        """At most so many proposals after the recent edits, the best first; always an answer.
+
+        One is looked for in the document alone, several in the other open documents as well.
+        `version` is the document version the request names; for another one there is none.
+        """
+        try:
+            return await self._joined(uri, line, version, most)
+        except asyncio.CancelledError:
+            return []
+        except Unsupported as unable:
+            logger.info("no edits are suggested: %s", unable)
+            self._unable = self._backend()
+        except BackendError as problem:
+            logger.info("no edit is suggested: %s", problem)
+        except Exception as mistake:
+            logger.error("edit suggestions failed: %s", where(mistake))
+        return []
+
+    def offer(self, proposal: Proposal) -> str:
+        """The proposal is sent to the client; the name it is known by from now on."""
+        shown = self._on_screen.setdefault(proposal.uri, {})
+        for name, other in shown.items():
+            if (other.first, other.transition) == (proposal.first, proposal.transition):
+                return name
+        self._numbers += 1
+        name = str(self._numbers)
+        self._offers[name] = shown[name] = proposal
+        if len(self._offers) > MOST_OFFERS:
+            self._offers.popitem(last=False)
+        return name
+
+    def offered(self, name: object) -> Proposal | None:
+        """The proposal of a name, if it was one."""
+        return self._offers.get(name) if isinstance(name, str) else None
+
+    def current(self, uri: str) -> list[Proposal]:
+        """What was offered for a document as it is now."""
+        snapshot = self._documents.snapshot(uri)
+        if snapshot is None:
+            return []
+        shown = self._on_screen.get(uri, {}).values()
+        return [one for one in shown if one.snapshot.revision == snapshot.revision]
+
+    def rejected(self, name: str) -> None:
+        """The person does not want what was offered by this name."""
+        if proposal := self._offers.get(name):
+            self._rejections.reject(proposal)
+            self._on_screen.get(proposal.uri, {}).pop(name, None)
+            self._known.clear()
+
+    def scene(self, snapshot: Snapshot, line: int) -> Scene | None:
+        """What the model may be asked about a document; None if nothing."""
+        workspace = self._workspace
+        if snapshot.language in self._settings.disabled_languages:
+            return None
+        if workspace.why_not_show(snapshot.uri) is not None:
+            return None
+        revision, problems = self._problems.get(snapshot.uri, (-1, []))
+        current = problems if revision == snapshot.revision else []
+        path = workspace.shown_path(snapshot.uri)
+        return Scene(snapshot, self._hunks(snapshot.uri), line, current, path)
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(self._settings.min_edit_gain, self._is_unwanted)
+
+    async def ask(self, request: RewriteRequest) -> Rewrite | None:
+        """Ask the backend. Raises BackendError."""
+        backend = self._backend()
+        if backend is None:
+            raise BackendError("the model is not ready")
+        return await backend.rewrite(request)
+
+    # Searches.
+
+    async def _joined(self, uri: str, line: int, version: int | None, most: int) -> list[Proposal]:
+        snapshot, backend = self._documents.snapshot(uri), self._backend()
+        if snapshot is None or backend is None or backend is self._unable:
+            return []
+        if version is not None and version != snapshot.version:
+            return []
+        revision, known = self._known.get((uri, most), (-1, []))
+        if revision == snapshot.revision:
+            return known
+        flight = self._flights.get((uri, most))
+        if flight is None or flight.revision != snapshot.revision or flight.task.cancelled():
+            if flight is not None:
+                flight.task.cancel()
+            task = asyncio.create_task(self._search(snapshot, line, most))
+            flight = self._flights[uri, most] = _Flight(snapshot.revision, task)
+        flight.waiting += 1
+        try:
+            found = await asyncio.shield(flight.task)
+            self._known[uri, most] = snapshot.revision, found
+            return found
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                if self._flights.get((uri, most)) is flight:
+                    del self._flights[uri, most]
+
+    async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
+        found: list[Proposal] = []
+        tries = MOST_TRIES * (1 if most == 1 else 2)
+        for scene in self._scenes(snapshot, line, elsewhere=most > 1):
+            where_to_look = await self._regions(scene, snapshot.uri)
+            async for proposal in proposals(scene, where_to_look, self.ask, self.gate, tries):
+                found.append(proposal)
+                if len(found) == most:
+                    return ranked(found, snapshot.uri)
+            tries -= len(where_to_look)
+            if tries <= 0:
+                break
+        return ranked(found, snapshot.uri)
+
+    def _scenes(self, snapshot: Snapshot, line: int, *, elsewhere: bool) -> list[Scene]:
+        scenes = [self.scene(snapshot, line)]
+        if elsewhere and self._workspace.trusted:
+            for other in self._documents.others(snapshot.uri)[:MOST_OTHERS]:
+                if _is_writable(other):
+                    scenes.append(self.scene(other, other.edited_line or 0))
+        return [scene for scene in scenes if scene is not None and scene.hunks]
+
+    async def _regions(self, scene: Scene, uri: str) -> list[Region]:
+        found = await asyncio.to_thread(scene.regions)
+        if scene.snapshot.uri == uri:
+            return found
+        return [region for region in found if region.score >= LEAST_SCORE_ELSEWHERE]
+
+    def _hunks(self, uri: str) -> list[Hunk]:
+        """The recent edits that the model may see: none of a file that is excluded."""
+        shown: dict[str, bool] = {}
+        found = []
+        for hunk in self.history.recent(self._clock()):
+            if hunk.uri != uri and not self._workspace.trusted:
+                continue
+            if hunk.uri not in shown:
+                shown[hunk.uri] = self._workspace.why_not_show(hunk.uri) is None
+            if shown[hunk.uri]:
+                found.append(hunk)
+        return found
+
+    def _is_unwanted(self, proposal: Proposal) -> bool:
+        return self.history.was_undone(proposal.transition) or self._rejections.was_rejected(
+            proposal
+        )
+
+    def _pause(self, uri: str) -> None:
+        """The person has stopped typing."""
+        self._timers.pop(uri, None)
+        if self.push is not None and (snapshot := self._documents.snapshot(uri)):
+            line = snapshot.edited_line or 0
+            task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MOST_TRIES))
+            task.add_done_callback(lambda task: self._told(uri, task))
+
+    def _told(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:
+        if not task.cancelled() and self.push is not None and (found := task.result()):
+            self.push(uri, found)
+
+    def _stop(self, uri: str) -> None:
+        if timer := self._timers.pop(uri, None):
+            timer.cancel()
+        for key, flight in self._flights.items():
+            if key[0] == uri:
+                flight.task.cancel()
+
+
+def _is_applied(proposal: Proposal, after: Snapshot) -> bool:
+    """Whether the document became just what was proposed."""
+    grown = len(proposal.new) - len(proposal.old)
+    if len(after.lines) != len(proposal.snapshot.lines) + grown:
+        return False
+    end = proposal.first + len(proposal.new)
+    if tuple(map(without_end, after.lines[proposal.first : end])) != proposal.new:
+        return False
+    return after.lines[end : end + 1] == proposal.snapshot.lines[proposal.end : proposal.end + 1]
+
+
+def _still_there(
+    shown: dict[str, Proposal], accepted: Proposal, after: Snapshot
+) -> dict[str, Proposal]:
+    """The other proposals where they stand after one was applied."""
+    grown = len(accepted.new) - len(accepted.old)
+    return {
+        name: replace(one, snapshot=after, first=one.first + grown * (one.first >= accepted.end))
+        for name, one in shown.items()
+        if one is not accepted
+    }
+
+
+def _is_writable(snapshot: Snapshot) -> bool:
+    """Whether the person could save a change; a document that is no file can be changed."""
+    path = file_of(snapshot.uri)
+    if path is None or not path.exists():
+        return True
+    # Root may write everything, but a file without any such permission is meant to be left alone.
+    return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)
