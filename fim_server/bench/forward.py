@@ -2,8 +2,8 @@
 
 Our forward (on CUDA fused operations, also as a graph; on a CPU the packed network) against eager
 PyTorch, `torch.compile` and transformers' Ministral-3, all over the same random weights and cache
-length in one run. The floor is what a large copy needs for the bytes that must be read: the layers' weights, the
-vocabulary head, and the keys and values of the context.
+length in one run. The floor is what a large copy needs for the bytes that must be read: the layers'
+weights, the vocabulary head, and the keys and values of the context.
 """
 
 from __future__ import annotations
