@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fim_server.backends.base import MODES
+from fim_server.backends.templates import TEMPLATES
 from fim_server.commands.bench_options import add_device_benches
 from fim_server.commands.bench_options import positive as _positive
 from fim_server.commands.errors import UsageError
@@ -193,13 +194,32 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     typing.add_argument("--sessions", type=_positive, default=5, metavar="N", help="places")
     typing.add_argument("--characters", type=_positive, default=200, metavar="N", help="at each")
     typing.add_argument("--seed", type=int, default=0)
+    typing.add_argument(
+        "--large",
+        action="store_true",
+        help="in 50,000 lines and in a line of 1 MiB instead, with and without the model",
+    )
     typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")
+    typing.add_argument("--against-model", metavar="NAME", help="its model; default: its first")
+    typing.add_argument(
+        "--against-template",
+        choices=tuple(TEMPLATES),
+        help="how its model is shown a hole; default: the server decides",
+    )
     _add_typing_options(typing)
     typing.set_defaults(run=_bench_typing)
 
     soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
     soak.add_argument("--sessions", type=_positive, default=16, metavar="N")
     soak.add_argument("--seconds", type=_positive, default=120, metavar="N")
+    soak.add_argument(
+        "--characters", type=_positive, default=200, metavar="N", help="of a session in a round"
+    )
+    soak.add_argument(
+        "--kill",
+        action="store_true",
+        help="then kill the engine in mid-request and time how long until it serves again",
+    )
     _add_typing_options(soak)
     soak.set_defaults(run=_bench_soak)
 

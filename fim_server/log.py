@@ -40,6 +40,16 @@ class SafeFormatter(logging.Formatter):
         return super().format(clean)
 
 
+class LogFile(RotatingFileHandler):
+    """A log that can no longer be written, on a full disk for one, is not written any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Instead of a stack trace on stderr for every record."""
+        logging.getLogger().removeHandler(self)
+        with contextlib.suppress(OSError):
+            self.close()
+
+
 MOST_BYTES = 1 << 20
 """A log file of this size gives way to a new one; the one before it is kept."""
 
@@ -58,9 +68,7 @@ def configure(level: LogLevel, file: Path | None = None) -> None:
     if file is not None:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(
-                RotatingFileHandler(file, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8")
-            )
+            handlers.append(LogFile(file, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8"))
     formatter = SafeFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s")
     for handler in handlers:
         handler.setFormatter(formatter)

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
 
+from fim_server.backends.base import BackendError
 from fim_server.context.workspace import Workspace
+from fim_server.edits.actions import KIND, Resolver, Stale, Ticket, problems_in
+from fim_server.edits.actions import offered as offered_actions
 from fim_server.edits.next_edit import Proposal
 from fim_server.edits.service import EditService
 
@@ -43,6 +47,9 @@ def register(server: FimServer) -> None:
     server.feature(INLINE_EDIT)(inline_edit)
     server.feature(DID_SHOW)(did_show)
     server.feature(DID_REJECT)(did_reject)
+    options = lsp.CodeActionOptions(code_action_kinds=[KIND], resolve_provider=True)
+    server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, options)(code_action)
+    server.feature(lsp.CODE_ACTION_RESOLVE)(resolve)
 
     def accepted(*arguments: Any) -> None:
         if server.edits.offered(arguments[0] if arguments else None):
@@ -96,6 +103,40 @@ def did_reject(ls: FimServer, params: Any) -> None:
     name = _name_in(params)
     if isinstance(name, str):
         ls.edits.rejected(name)
+
+
+def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+    """What could be done here; what it changes is computed when the person chooses it."""
+    uri = params.text_document.uri
+    ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
+    snapshot = ls.documents.snapshot(uri)
+    if snapshot is None or ls.completer.ready_backend is None or not _applies_versions(ls):
+        return []
+    return offered_actions(snapshot, params, ls.edits)
+
+
+async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
+    """The action with its edit; ContentModified where the document has changed since."""
+    ticket = Ticket.read(action.data)
+    backend = ls.completer.ready_backend
+    if ticket is None or backend is None:
+        return action
+    support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
+    annotates = getattr(support, "change_annotation_support", None) is not None
+    resolver = Resolver(ls.documents, ls.edits, backend, ls.settings, annotates)
+    try:
+        action.edit = await resolver.edit(ticket)
+    except Stale as stale:
+        raise JsonRpcException(str(stale), lsp.LSPErrorCodes.ContentModified) from stale
+    except BackendError as problem:
+        raise JsonRpcException(str(problem), lsp.LSPErrorCodes.RequestFailed) from problem
+    return action
+
+
+def _applies_versions(ls: FimServer) -> bool:
+    """Without `documentChanges` a client could not check the version of what it applies."""
+    support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
+    return getattr(support, "document_changes", None) is True
 
 
 def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:

@@ -107,6 +107,14 @@ class EngineBackend:
         figures = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in figures}
 
+    async def process(self) -> int:
+        """The engine's process. Raises BackendError."""
+        await self._be_ready()
+        health = None if self._client is None else await self._health(self._client)
+        if health is None:
+            raise BackendError("the engine is not there")
+        return int(health["pid"])
+
     async def close(self) -> None:
         if self._getting_ready is not None:
             self._getting_ready.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from fim_server.backends.engine import EngineBackend
 from fim_server.bench.keys import typing_tasks
 from fim_server.bench.machine import Machine, machine_description
+from fim_server.bench.recovery import Recovery, measure_recovery
 from fim_server.bench.typing import TypingFigures, TypingTally, type_sessions
 from fim_server.settings import Settings
 
@@ -49,7 +51,9 @@ class EngineWatch:
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """`refused` counts requests that the full queue turned away."""
+    """`refused` counts requests that the full queue turned away. `forwards_per_pass` tells how many
+    sessions shared a pass over the weights, on average. `recovery` is of an engine that was killed
+    afterwards, if it was."""
 
     sessions: int
     seconds: float
@@ -60,6 +64,8 @@ class SoakReport:
     refused: int
     memory_mib: float
     memory_growth_mib: float
+    forwards_per_pass: float
+    recovery: Recovery | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,9 +76,18 @@ class SoakReport:
             "",
             title=f"{self.sessions} sessions for {self.seconds:.0f} s",
         )
-        own = ("longest_queue", "refused", "memory_mib", "memory_growth_mib")
+        own = (
+            "longest_queue",
+            "refused",
+            "memory_mib",
+            "memory_growth_mib",
+            "forwards_per_pass",
+        )
         for name in own:
             table.add_row(name, f"{getattr(self, name):g}")
+        if self.recovery is not None:
+            for name in Recovery.__slots__:
+                table.add_row(f"recovery {name}", f"{getattr(self.recovery, name):g}")
         for name in TypingFigures.__slots__:
             table.add_row(name, f"{getattr(self.typing, name):g}")
         return Group(table)
@@ -86,9 +101,12 @@ async def bench_soak(
     seconds: float,
     keys_per_second: float,
     characters: int = CHARACTERS,
+    kill: bool = False,
 ) -> SoakReport:
     """Let `sessions` type at a started engine until `seconds` are over, in rounds of `characters`
-    each; a round that has begun is typed to its end."""
+    each; a round that has begun is typed to its end. With `kill` the engine is killed then, and the
+    time until it serves again is taken."""
+    before = await backend.metrics()
     watch = EngineWatch()
     watching = asyncio.create_task(watch.run(backend))
     tally, began, rounds = TypingTally(), time.monotonic(), 0
@@ -113,4 +131,15 @@ async def bench_soak(
         refused=int(figures.get("fim_scheduler_refused", 0)),
         memory_mib=round(figures.get("process_resident_memory_bytes", 0.0) / 2**20, 1),
         memory_growth_mib=watch.growth_mib(),
+        forwards_per_pass=_share(before, figures),
+        recovery=await measure_recovery(backend, settings) if kill else None,
     )
+
+
+def _share(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Forwards for each pass between two looks at the metrics."""
+    forwards, passes = (
+        after.get(name, 0.0) - before.get(name, 0.0)
+        for name in ("fim_joint_forwards", "fim_joint_passes")
+    )
+    return round(forwards / passes, 2) if passes else 0.0

@@ -29,10 +29,14 @@ from fim_server.backends.base import (
 from fim_server.bench.keys import Jump, Key, TypingTask, keys_of
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.completion.completer import Answer, Completer
+from fim_server.completion.silence import Silence
 from fim_server.documents import DocumentStore, Encoding
 from fim_server.settings import Settings
 
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
+
+OVERTAKEN = (Silence.STALE, Silence.SUPERSEDED, Silence.CANCELLED)
+FAILURES = (Silence.BACKEND_ERROR, Silence.INTERNAL_ERROR, Silence.NO_MODEL, Silence.LOADING)
 
 
 @dataclass(slots=True)
@@ -54,10 +58,10 @@ class TypingTally:
 
     def count(self, answer: Answer, ms: float) -> None:
         self.keystrokes += 1
-        if answer.silence in ("stale", "superseded", "cancelled"):
+        if answer.silence in OVERTAKEN:
             self.superseded += 1
             return
-        if answer.silence in ("backend_error", "internal_error", "no_model", "loading"):
+        if answer.silence in FAILURES:
             self.failed += 1
             return
         self.answered_ms.append(ms)
@@ -158,11 +162,13 @@ class TypingSession:
     def __init__(
         self, backend: Backend, settings: Settings, task: TypingTask, name: str, *, forgetful: bool
     ) -> None:
-        self._documents = DocumentStore(Encoding.UTF32)
+        self._documents = DocumentStore(Encoding.UTF16)
         self._completer = Completer(self._documents, backend, settings)
         self._task, self._forgetful = task, forgetful
         self._uri = f"file:///{name}/{task.path}"
         self._typed, self._version = "", 1
+        # The file may be large, and counting in it would be a part of every keystroke.
+        self._start = _end_of(task.before)
         self.tally = TypingTally()
 
     async def run(self, keys_per_second: float, seed: int) -> None:
@@ -208,8 +214,14 @@ class TypingSession:
         return self._cursor()
 
     def _cursor(self) -> lsp.Position:
-        text = self._task.before + self._typed
-        return lsp.Position(text.count("\n"), len(text.rpartition("\n")[2]))
+        end = _end_of(self._typed)
+        column = end.character + (0 if end.line else self._start.character)
+        return lsp.Position(self._start.line + end.line, column)
+
+
+def _end_of(text: str) -> lsp.Position:
+    last = text.rpartition("\n")[2]
+    return lsp.Position(text.count("\n"), len(last.encode("utf-16-le")) // 2)
 
 
 async def type_sessions(

@@ -112,26 +112,34 @@ def modes(arguments: argparse.Namespace) -> int:
 
 
 def typing(arguments: argparse.Namespace) -> int:
-    """Keystroke to answer over real files, with and without reuse."""
+    """Keystroke to answer over real files, with and without reuse; or in huge documents."""
     from fim_server.backends.openai import OpenAIBackend
     from fim_server.bench.keys import typing_tasks
+    from fim_server.bench.large import bench_large, large_tasks
     from fim_server.bench.typing import TypingReport, bench_typing
+
+    name, rate, seed = arguments.model or "default", arguments.rate, arguments.seed
+    settings = Settings(model=arguments.model, threads=arguments.threads, mode=arguments.mode)
 
     async def measure() -> TypingReport:
         backend = EngineBackend(arguments.model, arguments.threads)
-        other = OpenAIBackend(arguments.against) if arguments.against else None
+        other = None
+        if arguments.against:
+            other = OpenAIBackend(
+                arguments.against, arguments.against_model, arguments.against_template
+            )
         try:
             await backend.start(lambda what, share: None)
+            if arguments.large:
+                tasks = large_tasks(arguments.characters, seed)
+                return await bench_large(
+                    backend, settings, model=name, tasks=tasks, keys_per_second=rate, seed=seed
+                )
             if other is not None:
                 await other.start(lambda what, share: None)
+            places = typing_tasks(arguments.sessions, arguments.characters, seed)
             return await bench_typing(
-                backend,
-                Settings(model=arguments.model, threads=arguments.threads, mode=arguments.mode),
-                typing_tasks(arguments.sessions, arguments.characters, arguments.seed),
-                model=arguments.model or "default",
-                keys_per_second=arguments.rate,
-                seed=arguments.seed,
-                other=other,
+                backend, settings, places, model=name, keys_per_second=rate, seed=seed, other=other
             )
         finally:
             await backend.close()
@@ -155,6 +163,8 @@ def soak(arguments: argparse.Namespace) -> int:
                 sessions=arguments.sessions,
                 seconds=arguments.seconds,
                 keys_per_second=arguments.rate,
+                characters=arguments.characters,
+                kill=arguments.kill,
             )
         finally:
             await backend.close()

@@ -246,6 +246,11 @@ class EditService:
                     scenes.append(self.scene(other, other.edited_line or 0))
         return [scene for scene in scenes if scene is not None and scene.hunks]
 
+    async def places(self, snapshot: Snapshot, line: int) -> list[tuple[Scene, list[Region]]]:
+        """Where to look in a document and, if that is allowed, in the other open ones."""
+        scenes = self._scenes(snapshot, line, elsewhere=True)
+        return [(scene, await self._regions(scene, snapshot.uri)) for scene in scenes]
+
     async def _regions(self, scene: Scene, uri: str) -> list[Region]:
         found = await asyncio.to_thread(scene.regions)
         if scene.snapshot.uri == uri:

@@ -71,7 +71,9 @@ def run_engine(options: EngineOptions) -> int:
     except Timeout:
         return ALREADY_RUNNING
     except OSError as problem:
-        raise PlaceError(f"{place.lock}: cannot be locked ({problem.strerror})") from None
+        raise PlaceError(
+            f"{place.lock}: cannot be locked ({problem.strerror}); make it and its folder writable"
+        ) from None
     try:
         with unix_listener(place) as listener:
             return asyncio.run(_serve(options, listener, None))
@@ -117,7 +119,12 @@ async def _leave_when_idle(
 def unix_listener(place: EnginePlace) -> Iterator[socket.socket]:
     """A listening socket that only the user may connect to. The caller holds the place's lock,
     so that a socket that is there already is nobody's."""
-    place.socket.unlink(missing_ok=True)
+    try:
+        place.socket.unlink(missing_ok=True)
+    except OSError as problem:
+        raise PlaceError(
+            f"{place.socket}: is in the way of the socket ({problem.strerror}); remove it"
+        ) from None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         old = os.umask(0o177)
         try:
@@ -163,9 +170,13 @@ def read_or_make_token(path: Path) -> str:
 
 
 def _read_token(path: Path) -> str:
-    if path.stat().st_mode & 0o077:
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        raise PlaceError(f"{path}: cannot be read; delete it, a new one will be made") from None
+    if mode & 0o077:
         raise PlaceError(f"{path}: other users may read it; delete it, a new one will be made")
-    token = path.read_text(encoding="ascii").strip()
     if not token:
         raise PlaceError(f"{path}: is empty; delete it, a new one will be made")
     return token

@@ -16,7 +16,7 @@ def part(progress: Progress, begin: float, end: float) -> Progress:
     """One stage, 0..1 of its own, as the part `begin` to `end` of the whole."""
 
     def tell(what: str, share: float) -> None:
-        progress(what, begin + (end - begin) * share)
+        progress(what, begin + (end - begin) * min(max(share, 0.0), 1.0))
 
     return tell
 

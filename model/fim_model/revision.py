@@ -80,11 +80,13 @@ class Reviser:
             if should_stop():
                 raise Cancelled
             text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
-            cache.read(text[:-1])
+            *read, last = text
+            if read:  # at the very beginning of a text there is nothing before the window
+                cache.read(read)
             core = DecodingCore(self.model, cache.kv, stop, Sampler())
             part = inner[start : start + self._stride]
             behind = [*inner[start + self._stride :], *right][: self._context]
-            for event in self._revise_window(core, text[-1], part, behind):
+            for event in self._revise_window(core, last, part, behind):
                 if isinstance(event, Step):
                     on_step(event)
                     if should_stop():

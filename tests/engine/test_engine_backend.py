@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,6 +18,8 @@ from raw_client import RawClient, inline_params, raw_client
 from fim_server.backends.base import BackendError, CompletionRequest
 from fim_server.backends.engine import EngineBackend
 from fim_server.bench.machine import memory_of
+from fim_server.engine.place import PlaceError
+from fim_server.engine.process import read_or_make_token
 
 URI = "file:///add.py"
 SLOW = {"mode": "ar", "maxTokens": 256, "alternatives": 10}
@@ -199,6 +202,61 @@ async def test_a_runtime_folder_that_cannot_be_made_is_named(
     (at_home.folder / "run" / "fim-server").write_text("in the way")
     with pytest.raises(BackendError, match=r"run/fim-server: cannot be made .*--in-process"):
         await backend.start(unseen)
+
+
+async def test_a_missing_runtime_folder_is_made(
+    backend: EngineBackend, at_home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a reboot, or in a container that never had one."""
+    missing = at_home.folder / "not" / "there"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(missing))
+    made = EngineBackend(str(at_home.model), threads=1)
+    assert not made.place.socket.exists()
+    await made.start(unseen)
+    assert (await made.complete(CompletionRequest("x = ", "\n", max_tokens=2))).items
+    folder = made.place.socket.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert made.place.socket.stat().st_mode & 0o777 == 0o600
+    os.kill(await made.process(), signal.SIGKILL)
+    await made.close()
+
+
+async def test_what_is_in_the_way_of_the_socket_or_the_lock_is_named(
+    backend: EngineBackend, at_home: EngineHome
+) -> None:
+    place = at_home.place
+    place.socket.mkdir(parents=True, mode=0o700)
+    place.socket.parent.chmod(0o700)
+    with pytest.raises(BackendError, match=r"\.sock: is in the way of the socket .*; remove it"):
+        await backend.start(unseen)
+    place.socket.rmdir()
+    place.lock.unlink(missing_ok=True)
+    place.lock.mkdir()
+    with pytest.raises(BackendError, match=r"\.lock: cannot be locked \(.*\); make it"):
+        await backend.start(unseen)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem"),
+    [("", 0o600, "is empty"), ("key", 0o644, "other users may read it"), (None, 0o700, "be read")],
+)
+def test_a_token_that_cannot_be_used_is_named(
+    tmp_path: Path, content: str | None, mode: int, problem: str
+) -> None:
+    token = tmp_path / "token"
+    if content is None:
+        token.mkdir()
+    else:
+        token.write_text(content)
+    token.chmod(mode)
+    with pytest.raises(PlaceError, match=f"{problem}; delete it, a new one will be made"):
+        read_or_make_token(token)
+
+
+def test_a_token_is_the_users_own_and_stays(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    assert read_or_make_token(token) == read_or_make_token(token)
+    assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_idle_engine_leaves_and_takes_its_socket_with_it(home: EngineHome) -> None:

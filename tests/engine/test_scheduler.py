@@ -225,7 +225,7 @@ async def test_the_newer_of_a_session_waits_for_the_forward_of_the_older(wide: M
         return Completion()
 
     request = CompletionRequest("older", "", session="s")
-    older = asyncio.create_task(wide.scheduler.run(request, stubborn))
+    older = asyncio.create_task(wide.scheduler.run(request, stubborn, Completion()))
     await asyncio.sleep(0)
     newer = wide.ask("newer", "s")
     assert await older == Completion()

@@ -13,6 +13,8 @@ from engine_home import EngineHome
 
 from fim_server.backends.engine import EngineBackend
 from fim_server.bench.keys import Jump, Key, keys_of, typing_tasks
+from fim_server.bench.large import bench_large, large_tasks
+from fim_server.bench.recovery import measure_recovery
 from fim_server.bench.soak import EngineWatch, bench_soak
 from fim_server.bench.typing import bench_typing
 from fim_server.settings import Settings
@@ -75,9 +77,51 @@ async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
     assert report.typing.shown_share > 0
     assert report.refused == before["fim_scheduler_refused"]
     assert report.longest_queue <= 32
+    assert report.forwards_per_pass >= 1
+    assert report.recovery is None
     assert after["fim_queue"] <= 16, "at most a speculation of each"
     assert after["fim_session_bytes"] <= 512 * 2**20
     json.dumps(report.as_json())
+
+
+async def test_huge_documents_are_typed_into_with_and_without_the_model(
+    backend: EngineBackend,
+) -> None:
+    tasks = large_tasks(8, seed=1, lines=400, line_bytes=2**14)
+    lines, line = tasks.values()
+    assert 395 <= (lines.before + lines.after).count("\n") <= 400
+    assert "\n" not in line.before + line.typed + line.after
+    assert not line.before.isascii()
+    assert len(line.before + line.after) == 2**14
+    report = await bench_large(backend, SETTINGS, model="tiny", tasks=tasks, keys_per_second=0)
+    assert list(report.variants) == [
+        "400 lines",
+        "400 lines, no model",
+        "a line of 16 KiB",
+        "a line of 16 KiB, no model",
+    ]
+    for name, figures in report.variants.items():
+        assert figures.failed == 0
+        assert figures.keystrokes >= 8
+        assert bool(figures.prefill_tokens) == ("no model" not in name)
+    assert report.as_tables().renderables
+
+
+async def test_an_engine_that_is_killed_is_timed_until_it_serves_again(
+    home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, home.environment[name])
+    backend = EngineBackend(str(home.model), threads=1)
+    await backend.start(lambda what, share: None)
+    first = await backend.process()
+    recovery = await measure_recovery(backend, SETTINGS)
+    assert await backend.process() != first
+    assert recovery.lost_ms > 0
+    assert recovery.again_ms > 0
+    assert recovery.unanswered >= 0
+    await backend.close()
+    home.kill_engine()
 
 
 async def test_memory_does_not_grow_with_the_number_of_documents(

@@ -19,11 +19,11 @@ from fim_model.training.corpus_filters import (
     BenchmarkFilter,
     DuplicateFilter,
     benchmark_texts,
-    is_vendored,
-    parses,
+    path_reason,
     read_source,
     reject_reason,
 )
+from fim_model.training.languages import PYTHON
 from fim_model.training.sources import (
     LicenceFields,
     Project,
@@ -177,6 +177,8 @@ def test_the_sentence_at_the_end_is_really_out_of_the_header() -> None:
 
 
 def test_only_code_that_parses_passes() -> None:
+    parses = PYTHON.parses
+    assert parses is not None
     assert parses(code(2))
     assert parses("pattern = '\\d'\n")
     assert not parses("print 'two'\n")
@@ -192,9 +194,9 @@ def test_reading_normalises_line_ends_and_refuses_other_encodings(tmp_path: Path
 
 
 def test_vendored_folders() -> None:
-    assert is_vendored("pip/_vendor/rich/text.py")
-    assert is_vendored("botocore/vendored/six.py")
-    assert not is_vendored("shop/vendor.py")
+    assert path_reason("pip/_vendor/rich/text.py", PYTHON) == "vendored"
+    assert path_reason("botocore/vendored/six.py", PYTHON) == "vendored"
+    assert path_reason("shop/vendor.py", PYTHON) is None
 
 
 def test_duplicates_are_found_and_new_code_is_not() -> None:
@@ -267,7 +269,10 @@ def test_no_project_is_over_its_share(sizes: list[int], share: float) -> None:
 
 
 def documents(project: str, count: int, size: int = 1_000) -> list[Document]:
-    return [Document(project, f"{project}/{number:03}.py", "x" * size) for number in range(count)]
+    return [
+        Document(project, f"{project}/{number:03}.py", "python", "x" * size)
+        for number in range(count)
+    ]
 
 
 def test_capping_drops_whole_files_of_large_projects_only() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 from typing import Any
 
@@ -161,12 +161,36 @@ def test_what_is_drafted_behind_an_end_is_not_verified(tiny: Any) -> None:
         free = fill(model, Case([3, 1, 4], StopRule(NO_EOM, 12), 8), "self_speculation")
         eom = free.steps[0].hole[3]  # drafted in the first block
         steps = fill(model, Case([3, 1, 4], StopRule(eom, 12), 8), "self_speculation").steps
-        for draft, verify in zip(steps[::2], steps[1::2], strict=True):
-            drafted = draft.hole[-7:]
-            wanted = drafted.index(eom) + 1 if eom in drafted else 7
+        for draft, verify in pairwise(steps):
+            if draft.kind is not ForwardKind.DRAFT:
+                continue
+            drafted = draft.hole[draft.committed[0] :]
+            wanted = drafted.index(eom) + 1 if eom in drafted else len(drafted)
             assert verify.width == 1 + wanted
-            cut += wanted < 7
+            cut += wanted < len(drafted)
     assert cut > 3
+
+
+@pytest.mark.parametrize("mode", ["self_speculation", "quadratic_speculation", "diffusion"])
+def test_nothing_is_wider_than_what_is_still_allowed(tiny: Any, mode: str) -> None:
+    """A round of speculation gives a token beyond its draft, a denoised block none."""
+    model = tiny.model(11, vocab_size=8)
+    beyond = 0 if mode == "diffusion" else 1
+    for most in range(2, 12):
+        for step in fill(model, Case([3, 1, 4], StopRule(NO_EOM, most), 8), mode).steps:
+            left = most - step.committed[0]
+            if step.kind is ForwardKind.DRAFT:
+                assert len(step.hole) <= most - beyond
+            elif mode == "quadratic_speculation":
+                assert step.width <= left**2
+            else:
+                assert step.width <= max(left, 8 * (mode == "diffusion"))
+
+
+@pytest.mark.parametrize("mode", SPECULATIVE)
+def test_the_last_token_allowed_takes_one_plain_forward(tiny: Any, mode: str) -> None:
+    found = fill(tiny.model(12, vocab_size=8), Case([3, 1, 4], StopRule(NO_EOM, 2), 8), mode)
+    assert [step.width for step in found.steps] == [1]
 
 
 RULES: list[CommitRule] = [

@@ -80,9 +80,9 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
         assert one.cold_ms > 0
         assert one.warm_ms > 0
     assert figures["ar"].forwards == 9
-    # [seed, 15 masks] at four a step, and the one that read the prompt.
-    assert figures["diffusion, 4 a step"].forwards == 1 + 4
-    assert figures["diffusion, 1 a step"].forwards == 1 + 15
+    # [seed, 8 masks] at so many a step, and the forward that read the prompt.
+    assert figures["diffusion, 4 a step"].forwards == 1 + 2
+    assert figures["diffusion, 1 a step"].forwards == 1 + 8
     assert json.loads(json.dumps(report.as_json()))["context"] == 12
 
 

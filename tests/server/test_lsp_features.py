@@ -243,6 +243,21 @@ async def test_a_failed_load_is_an_error_with_the_remedy() -> None:
         assert (await client.notified(STATUS, 3))[-1] == told
 
 
+async def test_a_request_that_fails_is_a_warning_until_one_does_not() -> None:
+    async with raw_client() as client:
+        await client.initialize()
+        client.open(URI, "#fail boom\n#say x")
+        await settled(client)
+        seen = len(await client.notified(STATUS))
+        await client.complete(URI, 0, 10)
+        busy, warning = (await client.notified(STATUS, seen + 2))[seen:]
+        assert busy == {"busy": True, "message": "", "kind": "Normal"}
+        message = "the last request failed; see the log"
+        assert warning == {"busy": False, "message": message, "kind": "Warning"}
+        assert await client.complete(URI, 1, 6) == ["x"]
+        assert (await client.notified(STATUS, seen + 3))[-1]["kind"] == "Normal"
+
+
 async def test_feedback_is_counted_once_and_kept_locally(tmp_path: Path) -> None:
     async with raw_client(env=places(tmp_path)) as client:
         await client.initialize()

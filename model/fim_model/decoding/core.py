@@ -125,14 +125,15 @@ class DecodingCore:
                 return taken
         return len(tokens)
 
-    def open_block(self) -> Canvas:
-        """`[seed, MASK …]`: the next block to denoise."""
-        return Canvas.open(
-            self.tokens[-1],
-            self.confidences[-1],
-            self.block_size,
-            self.model.config.mask_id,
-        )
+    @property
+    def left(self) -> int:
+        """How many tokens may still be committed."""
+        return self.stop.max_tokens - len(self.tokens)
+
+    def open_block(self, most: int) -> Canvas:
+        """`[seed, MASK …]`: the next block, with no more masks than `most`, at least 1."""
+        size = min(self.block_size, 1 + most)
+        return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
     def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Predictions:
         """One bidirectional forward over the block; what it says at its masked positions.

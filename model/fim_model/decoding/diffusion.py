@@ -1,7 +1,8 @@
 """Block diffusion, as Nemotron-Labs-Diffusion does it: denoise a block, make its keys exact, go on.
 
-Each block opens with the autoregressive seed. When it is full, one causal forward writes its keys
-as if it had been read left to right and yields the next seed, so the cache is never approximate.
+Each block opens with the autoregressive seed, and has no more masks than tokens are still allowed.
+When it is full, one causal forward writes its keys as if it had been read left to right and yields
+the next seed, so the cache is never approximate.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
 
 def diffusion(core: DecodingCore, rule: CommitRule) -> Mode:
     while core.finish is None:
-        canvas = core.open_block()
+        canvas = core.open_block(core.left)
         while canvas.masked.any() and canvas.settled_end(core.stop.eom_id) is None:
             scores = canvas.spread(core.sampler.choose(core.draft(canvas)))
             revealed = rule(scores, canvas.masked)
@@ -24,4 +25,4 @@ def diffusion(core: DecodingCore, rule: CommitRule) -> Mode:
         core.commit(canvas.tokens[block].tolist(), canvas.confidence[block].tolist())
         if core.finish is None:
             core.next_seed(canvas.tokens)
-            yield core.step(ForwardKind.VERIFY, core.block_size, before)
+            yield core.step(ForwardKind.VERIFY, len(canvas.tokens), before)

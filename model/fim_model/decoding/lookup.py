@@ -45,8 +45,7 @@ def verified_copies(core: DecodingCore, source: CopySource) -> Mode:
     """Copy and verify until the hole is done; one step a forward."""
     while core.finish is None:
         before = len(core.tokens)
-        room = core.stop.max_tokens - before - 1
-        draft = copied(source.continuation(room), core).until(core.stop.eom_id)
+        draft = copied(source.continuation(core.left - 1), core).until(core.stop.eom_id)
         block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         accepted = core.sampler.accept_draft(core.causal(block), draft)
         core.keep(len(accepted.tokens))

@@ -79,8 +79,8 @@ def diffusion(
         forwards += 1
         if ended(hole, stop):
             break
-        block = [hole[-1], *[mask] * (size - 1)]
-        masked = [False, *[True] * (size - 1)]
+        masks = min(size - 1, stop.max_tokens - len(hole))
+        block, masked = [hole[-1], *[mask] * masks], [False, *[True] * masks]
         while any(masked[: _end(block, stop.eom_id)]):
             scores = _scores(block_logits(model, [*prompt, *hole[:-1]], block))
             for at in rule(scores, torch.tensor(masked)).nonzero().flatten().tolist():
@@ -95,13 +95,14 @@ def diffusion(
 def self_speculation(
     model: TriModeTransformer, prompt: Sequence[int], stop: StopRule, size: int
 ) -> Hole:
-    masks, forwards = [model.config.mask_id] * (size - 1), 1
+    forwards = 1
     hole = [_best(causal_logits(model, prompt)[-1])]
     while not ended(hole, stop):
+        masks = [model.config.mask_id] * min(size - 1, stop.max_tokens - len(hole) - 1)
         past = [*prompt, *hole[:-1]]
         drafted = block_logits(model, past, [hole[-1], *masks])[1:].argmax(-1).tolist()
         _verify(model, prompt, hole, drafted, stop)
-        forwards += 2
+        forwards += 2 if masks else 1
     return hole, forwards
 
 
@@ -111,10 +112,10 @@ def quadratic_speculation(
     drafted: list[int] = []
     hole, forwards = [_best(causal_logits(model, prompt)[-1])], 1
     while not ended(hole, stop):
+        block = [model.config.mask_id] * min(masks, stop.max_tokens - len(hole) - 1)
         _verify(model, prompt, hole, drafted, stop)
         forwards += 1
         # Made together with the verification: it does not know the token that this one chose.
-        block = [model.config.mask_id] * masks
         drafted = block_logits(model, [*prompt, *hole[:-1]], block)[1:].argmax(-1).tolist()
     return hole, forwards
 

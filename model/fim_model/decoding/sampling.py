@@ -89,11 +89,14 @@ class Draft:
     def until(self, token: int) -> Draft:
         """The draft up to the first `token`, which is kept: nothing behind it can be wanted."""
         found = (self.tokens == token).nonzero()
-        end = int(found[0]) + 1 if len(found) else len(self.tokens)
+        return self.first(int(found[0]) + 1) if len(found) else self
+
+    def first(self, count: int) -> Draft:
+        """At most `count` tokens of the draft."""
         scores = TokenScores(
-            self.scores.token[:end], self.scores.confidence[:end], self.scores.entropy[:end]
+            self.scores.token[:count], self.scores.confidence[:count], self.scores.entropy[:count]
         )
-        rows = None if self.probabilities is None else self.probabilities[:end]
+        rows = None if self.probabilities is None else self.probabilities[:count]
         return Draft(scores, rows)
 
 

@@ -1,8 +1,8 @@
 """Build the code corpus: `python -m fim_model.training.corpus --out DIR`.
 
-Writes `train.jsonl.gz` and `heldout.jsonl.gz` (one {"project", "path", "text"} a line, sorted by
-project and path) and `manifest.json`, which says what was taken, what was refused, and why. The
-same machine gives the same bytes.
+Writes `train.jsonl.gz` and `heldout.jsonl.gz` (one {"project", "path", "language", "text"} a line,
+sorted by project and path) and `manifest.json`, which says what was taken, what was refused, and
+why. The same machine gives the same bytes. Python alone, unless `--languages` names more.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ import random
 import shlex
 import sys
 import sysconfig
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fim_model.training.corpus_filters import (
     BenchmarkFilter,
     DuplicateFilter,
-    is_vendored,
-    parses,
+    path_reason,
     read_source,
     reject_reason,
 )
+from fim_model.training.folder_sources import NPM, folder_project, npm_projects
+from fim_model.training.languages import PYTHON, Language, language_of, parse_shares
 from fim_model.training.sources import (
     Project,
     Refusal,
@@ -37,8 +39,10 @@ from fim_model.training.sources import (
 
 # Whole projects, so that validation measures unseen code bases and not unseen files of known ones.
 HELD_OUT_PROJECTS = frozenset(
-    {"attrs", "click", "flask", "jinja2", "networkx", "pygls", "requests", "rich"}
+    {"attrs", "click", "flask", "greenlet", "jinja2", "networkx", "pygls", "requests", "rich"}
 )
+HELD_OUT_NPM = 8
+"""One npm package in so many is held out, by the checksum of its name."""
 MAX_PROJECT_SHARE = 0.12
 SEED = 20_250_101
 
@@ -49,6 +53,7 @@ class Document:
 
     project: str
     path: str
+    language: str
     text: str
 
     @property
@@ -68,11 +73,15 @@ class Corpus:
 
 def is_held_out(project: str) -> bool:
     """Whether a project (by any spelling of its name) is kept for validation."""
+    if project.startswith(NPM):
+        return zlib.crc32(project.encode()) % HELD_OUT_NPM == 0
     return canonical_name(project) in HELD_OUT_PROJECTS
 
 
-def collect(projects: Iterable[Project], benchmark: BenchmarkFilter) -> Corpus:
-    """Read and filter all projects, then hold each training project to its share."""
+def collect(
+    projects: Iterable[Project], benchmark: BenchmarkFilter, shares: Mapping[Language, float]
+) -> Corpus:
+    """Read and filter all projects, then hold each project and language to its share."""
     corpus = Corpus()
     duplicates = DuplicateFilter()
     # Held-out projects first: a copy of their code elsewhere is then the one that is dropped.
@@ -82,7 +91,10 @@ def collect(projects: Iterable[Project], benchmark: BenchmarkFilter) -> Corpus:
         (corpus.held_out if is_held_out(project.name) else corpus.train).extend(documents)
     kept = cap_shares(corpus.train, MAX_PROJECT_SHARE, SEED)
     corpus.dropped["over the project's share"] = len(corpus.train) - len(kept)
-    corpus.train = kept
+    balanced = cap_languages(kept, {one.name: share for one, share in shares.items()}, SEED)
+    if len(shares) > 1:
+        corpus.dropped["over the language's share"] = len(kept) - len(balanced)
+    corpus.train = balanced
     return corpus
 
 
@@ -93,24 +105,30 @@ def _documents(
     dropped: Counter[str],
 ) -> Iterable[Document]:
     for file in project.files:
-        if is_vendored(file.path):
-            dropped["vendored"] += 1
+        language = language_of(file.path)
+        if language is None:
+            continue
+        if reason := path_reason(file.path, language):
+            dropped[reason] += 1
             continue
         text = read_source(file.location)
-        reason = "unreadable" if text is None else _drop_reason(text, duplicates, benchmark)
-        if reason is not None:
+        if text is None:
+            dropped["unreadable"] += 1
+        elif reason := _drop_reason(text, language, duplicates, benchmark):
             dropped[reason] += 1
-        elif text is not None:
-            yield Document(project.name, file.path, text)
+        else:
+            yield Document(project.name, file.path, language.name, text)
 
 
-def _drop_reason(text: str, duplicates: DuplicateFilter, benchmark: BenchmarkFilter) -> str | None:
+def _drop_reason(
+    text: str, language: Language, duplicates: DuplicateFilter, benchmark: BenchmarkFilter
+) -> str | None:
     """The checks in order of cost; only a text that passes all of them counts as seen."""
-    if reason := reject_reason(text):
+    if reason := reject_reason(text, language):
         return reason
     if benchmark.matches(text):
         return "benchmark material"
-    if not parses(text):
+    if language.parses is not None and not language.parses(text):
         return "does not parse"
     return duplicates.duplicate_reason(text)
 
@@ -130,6 +148,42 @@ def cap_shares(documents: Sequence[Document], share: float, seed: int) -> list[D
     for name, files in by_project.items():
         kept += files if sizes[name] <= limit else _draw(files, limit, f"{seed} {name}")
     return sorted(kept, key=lambda one: (one.project, one.path))
+
+
+def cap_languages(
+    documents: Sequence[Document], shares: Mapping[str, float], seed: int
+) -> list[Document]:
+    """Drop whole files, by a fixed draw, until no language has more than its share of the bytes.
+
+    ValueError where the shares of the languages that were found leave some of the bytes to none.
+    """
+    by_language: dict[str, list[Document]] = {}
+    for document in documents:
+        by_language.setdefault(document.language, []).append(document)
+    sizes = {name: sum(one.size for one in files) for name, files in by_language.items()}
+    limits = language_limits(sizes, shares)
+    kept: list[Document] = []
+    for name, files in by_language.items():
+        whole = sizes[name] <= limits[name]
+        kept += files if whole else _draw(files, limits[name], f"{seed} {name}")
+    return sorted(kept, key=lambda one: (one.project, one.path))
+
+
+def language_limits(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
+    """Each language's bytes such that none has more than its share of the bytes of all."""
+    if sizes and sum(shares[name] for name in sizes) < 1:
+        raise ValueError(
+            f"only {', '.join(sorted(sizes))} were found, whose shares add up to less than 1; "
+            "raise them with --languages"
+        )
+    limits = dict(sizes)
+    # Cutting one language shrinks the sum, so the limits go down until they hold.
+    while True:
+        total = sum(limits.values())
+        lower = {name: min(size, int(shares[name] * total)) for name, size in limits.items()}
+        if lower == limits:
+            return limits
+        limits = lower
 
 
 def byte_limit(sizes: Sequence[int], share: float) -> int:
@@ -172,12 +226,16 @@ def write_split(documents: Iterable[Document], path: Path) -> None:
 
 
 def build(
-    found: Sequence[Project | Refusal], benchmark: BenchmarkFilter, out: Path, command: str
+    found: Sequence[Project | Refusal],
+    benchmark: BenchmarkFilter,
+    out: Path,
+    command: str,
+    shares: Mapping[Language, float] | None = None,
 ) -> Corpus:
-    """Make the corpus of what `sources` found and write it, with its manifest, to a folder."""
+    """Make the corpus of what the sources gave and write it, with its manifest, to a folder."""
     projects = [one for one in found if isinstance(one, Project)]
     refused = [one for one in found if isinstance(one, Refusal)]
-    corpus = collect(projects, benchmark)
+    corpus = collect(projects, benchmark, shares or {PYTHON: 1.0})
     out.mkdir(parents=True, exist_ok=True)
     write_split(corpus.train, out / "train.jsonl.gz")
     write_split(corpus.held_out, out / "heldout.jsonl.gz")
@@ -190,16 +248,16 @@ def manifest(
     corpus: Corpus, projects: Sequence[Project], refused: Sequence[Refusal], command: str
 ) -> dict[str, object]:
     """What the corpus is made of, ready for JSON."""
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
+    splits = {"train": corpus.train, "heldout": corpus.held_out}
+    by_project: dict[str, list[Document]] = {}
     for document in [*corpus.train, *corpus.held_out]:
-        counts[document.project] += 1
-        sizes[document.project] += document.size
+        by_project.setdefault(document.project, []).append(document)
     return {
         "command": command,
-        "splits": {
-            name: {"files": len(split), "bytes": sum(one.size for one in split)}
-            for name, split in (("train", corpus.train), ("heldout", corpus.held_out))
+        "splits": {name: _size(split) for name, split in splits.items()},
+        "languages": {
+            name: {language: _size(files) for language, files in _by_language(split).items()}
+            for name, split in splits.items()
         },
         "projects": [
             {
@@ -207,15 +265,26 @@ def manifest(
                 "version": project.version,
                 "licence": project.licence,
                 "split": "heldout" if is_held_out(project.name) else "train",
-                "files": counts[project.name],
-                "bytes": sizes[project.name],
+                **_size(files),
+                "languages": {name: _size(part) for name, part in _by_language(files).items()},
             }
             for project in sorted(projects, key=lambda one: one.name)
-            if counts[project.name]
+            if (files := by_project.get(project.name, []))
         ],
         "refused": [asdict(refusal) for refusal in sorted(refused, key=lambda one: one.name)],
         "dropped_files": dict(sorted(corpus.dropped.items())),
     }
+
+
+def _size(documents: Sequence[Document]) -> dict[str, int]:
+    return {"files": len(documents), "bytes": sum(one.size for one in documents)}
+
+
+def _by_language(documents: Iterable[Document]) -> dict[str, list[Document]]:
+    parts: dict[str, list[Document]] = {}
+    for document in documents:
+        parts.setdefault(document.language, []).append(document)
+    return dict(sorted(parts.items()))
 
 
 def _report(line: str) -> None:
@@ -235,6 +304,26 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a further folder of installed packages (may be repeated)",
     )
     parser.add_argument(
+        "--npm",
+        type=Path,
+        action="append",
+        default=[],
+        help="a node_modules folder (may be repeated)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder of source with a permissive licence file at its top (may be repeated)",
+    )
+    parser.add_argument(
+        "--languages",
+        default="python",
+        help="python,javascript=0.2,...: languages, each with the largest share of the bytes it "
+        "may have (default: python alone)",
+    )
+    parser.add_argument(
         "--exclude",
         type=Path,
         action="append",
@@ -244,23 +333,41 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+_EXPECTED = {
+    "site": "give a site-packages folder",
+    "npm": "give a node_modules folder",
+    "folder": "give a folder with source and a licence file",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the corpus. Exit code 2 where an argument names something that is not there."""
     arguments = _arguments(argv)
-    for site in arguments.site:
-        if not site.is_dir():
-            _report(f"error: --site {site} is not a folder; give a site-packages folder")
-            return 2
+    for option in ("site", "npm", "folder"):
+        for folder in getattr(arguments, option):
+            if not folder.is_dir():
+                _report(f"error: --{option} {folder} is not a folder; {_EXPECTED[option]}")
+                return 2
     try:
         benchmark = BenchmarkFilter.from_files(arguments.exclude)
     except (OSError, EOFError, ValueError, KeyError) as error:
         _report(f"error: --exclude needs gzipped JSON lines of an infilling benchmark: {error!r}")
         return 2
     sites = [Path(sysconfig.get_path("purelib")), *arguments.site]
-    found = [standard_library(), *installed_projects(sites)]
     given = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "fim_model.training.corpus", *given])
-    corpus = build(found, benchmark, arguments.out, command)
+    try:
+        shares = parse_shares(arguments.languages)
+        found = [
+            *([standard_library()] if PYTHON in shares else []),
+            *installed_projects(sites, shares),
+            *npm_projects(arguments.npm, shares),
+            *(folder_project(folder, shares) for folder in arguments.folder),
+        ]
+        corpus = build(found, benchmark, arguments.out, command, shares)
+    except ValueError as error:
+        _report(f"error: {error}")
+        return 2
     _report(f"{len(corpus.train)} files to train on, {len(corpus.held_out)} held out")
     return 0
 

@@ -1,4 +1,4 @@
-"""Find permissively licensed Python source that is already on this machine.
+"""Find permissively licensed source that is already on this machine, in Python's own places.
 
 Two kinds of place are looked at: the standard library of the running interpreter, and installed
 distributions, whose own record says which files are theirs and whose metadata says under which
@@ -10,10 +10,12 @@ from __future__ import annotations
 import platform
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from fim_model.training.languages import PYTHON, Language, language_of
 
 # SPDX ids. MPL, LGPL and GPL are left out on purpose: only licences without copyleft are taken.
 PERMISSIVE_IDS = frozenset(
@@ -176,7 +178,9 @@ def standard_library() -> Project:
     return Project(STANDARD_LIBRARY, platform.python_version(), "PSF-2.0", files)
 
 
-def installed_projects(sites: Iterable[Path]) -> Iterator[Project | Refusal]:
+def installed_projects(
+    sites: Iterable[Path], languages: Collection[Language] = (PYTHON,)
+) -> Iterator[Project | Refusal]:
     """Every distribution in these folders, each project once: the first place it is found wins."""
     seen: set[str] = set()
     for site in sites:
@@ -185,23 +189,39 @@ def installed_projects(sites: Iterable[Path]) -> Iterator[Project | Refusal]:
             name = canonical_name(distribution.name)
             if name not in seen:
                 seen.add(name)
-                yield examine(distribution, name)
+                yield examine(distribution, name, languages)
 
 
-def examine(distribution: metadata.Distribution, name: str) -> Project | Refusal:
+def examine(
+    distribution: metadata.Distribution, name: str, languages: Collection[Language]
+) -> Project | Refusal:
     """Turn an installed distribution into a project, or say why it stays out."""
     verdict = judge_licence(LicenceFields.of(distribution.metadata))
     if not verdict.permissive:
-        reason = f"licence not known to be permissive: {verdict.licence or 'none stated'}"
-        return Refusal(name, distribution.version, reason)
-    files = tuple(sorted(_python_files(distribution), key=lambda file: file.path))
+        return refusal(name, distribution.version, verdict)
+    files = tuple(sorted(_recorded_files(distribution, languages), key=lambda file: file.path))
     if not files:
-        return Refusal(name, distribution.version, "its record lists no Python files")
+        return Refusal(
+            name, distribution.version, f"its record lists no {spelled(languages)} files"
+        )
     return Project(name, distribution.version, verdict.licence, files)
 
 
-def _python_files(distribution: metadata.Distribution) -> Iterator[SourceFile]:
+def refusal(name: str, version: str, verdict: Verdict) -> Refusal:
+    """A project that stays out for its licence."""
+    reason = f"licence not known to be permissive: {verdict.licence or 'none stated'}"
+    return Refusal(name, version, reason)
+
+
+def spelled(languages: Collection[Language]) -> str:
+    """The languages' names as a person lists them."""
+    return "Python" if set(languages) == {PYTHON} else " / ".join(one.name for one in languages)
+
+
+def _recorded_files(
+    distribution: metadata.Distribution, languages: Collection[Language]
+) -> Iterator[SourceFile]:
     for recorded in distribution.files or []:
         # A path that climbs out of the folder is a script or a header, not part of the package.
-        if recorded.suffix == ".py" and ".." not in recorded.parts:
+        if language_of(recorded.name) in languages and ".." not in recorded.parts:
             yield SourceFile(Path(str(distribution.locate_file(recorded))), recorded.as_posix())

@@ -1,0 +1,174 @@
+"""The scores of a model card, measured and written by one command.
+
+    python -m fim_model.evaluation.card --model FOLDER --heldout heldout.jsonl.gz \
+        --humaneval SINGLE_LINE.jsonl.gz --humaneval RANDOM_SPAN.jsonl.gz --write
+
+Without `--write` the Markdown goes to stdout; with it, it takes the place of what stands between
+the two marks in the folder's README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fim_model.evaluation.filler import Filler, model_filler
+from fim_model.evaluation.heldout import GROUPS, Score, evaluate
+from fim_model.evaluation.heldout_holes import (
+    KINDS,
+    ONE_LINE_KINDS,
+    Document,
+    Window,
+    draw_holes,
+    load_documents,
+)
+from fim_model.evaluation.humaneval_infilling import Report, load_tasks, spread_sample
+from fim_model.evaluation.humaneval_infilling import evaluate as run_tests
+from fim_model.evaluation.metrics import same_text
+from fim_model.infill import Infiller
+
+BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
+
+MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
+FAILURES = 10
+
+
+def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
+    """A row for each (file, mode, report)."""
+    rows = [
+        "| holes | mode | pass@1 % | exact % | tokens per forward | forwards a hole |",
+        "|---|---|---|---|---|---|",
+    ]
+    for data, mode, one in reports:
+        figures = (one.pass_at_1, one.exact_match)
+        cells = [f"{data} ({one.n})", mode, *(f"{value:.1f}" for value in figures)]
+        cells += [f"{one.cost.tokens_per_forward:.2f}", f"{one.cost.forwards_per_task:.1f}"]
+        rows.append(_row(cells))
+    return rows
+
+
+def heldout_table(scores: dict[str, Score]) -> list[str]:
+    """A row for each kind of hole and group of kinds; the baselines see the whole file."""
+    rows = [
+        "| hole | n | exact % | edit similarity | ended by itself % | previous line, exact % "
+        "| better neighbour line % | n-gram copy % | right where the n-gram copy is not % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in (*KINDS, *GROUPS):
+        one = scores[name]
+        copies = [one.baselines[key] for key in ("previous_line", "neighbouring_lines")]
+        ngram = one.baselines["ngram_copy"]
+        figures = [one.exact_match, one.edit_similarity, one.ended]
+        figures += [copy.exact_match for copy in (*copies, ngram)] + [ngram.only_model]
+        label = f"**{name.replace('_', ' ')}**" if name in GROUPS else name.replace("_", " ")
+        rows.append(_row([label, str(one.n), *(f"{value:.1f}" for value in figures)]))
+    return rows
+
+
+def failures(documents: Sequence[Document], fill: Filler, seed: int) -> list[str]:
+    """Ten one-line holes that went wrong, as they came: what was there, and what was written."""
+    holes = [h for kind in ONE_LINE_KINDS for h in draw_holes(documents, kind, 2 * FAILURES, seed)]
+    rows = ["| before the cursor | what was there | what the model wrote |", "|---|---|---|"]
+    for hole in holes[:: len(ONE_LINE_KINDS)]:
+        text = fill(hole.hole(Window())).text
+        if not same_text(text, hole.answer):
+            before = hole.prefix.rpartition("\n")[2]
+            rows.append(_row([_code(before[-40:]), _code(hole.answer), _code(text)]))
+        if len(rows) == FAILURES + 2:
+            break
+    return rows
+
+
+def scores(
+    infiller: Infiller,
+    heldout: Path,
+    humaneval: Sequence[Path],
+    *,
+    limit: int,
+    per_kind: int,
+    say: Console,
+) -> str:
+    """All tables, as Markdown. Raises ValueError (EvaluationDataError, too few documents)."""
+    documents = load_documents(heldout)
+    modes = [mode for mode in MODES if mode in infiller.modes]
+    reports = []
+    for data in humaneval:
+        tasks = spread_sample(load_tasks(data), limit)
+        name = data.name.removesuffix(".jsonl.gz")
+        for mode in modes:
+            say.print(f"{name}, {mode}")
+            fill = model_filler(infiller, mode=mode)
+            reports.append((name, mode, run_tests(tasks, fill)))
+    say.print("held-out projects")
+    fill = model_filler(infiller, mode="ar")
+    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, 0)]
+    found = evaluate(holes, fill)
+    projects = ", ".join(sorted({document.project for document in documents}))
+    parts = [
+        ["HumanEval-Infilling, greedy, the problems' own tests; the holes are spread evenly over "
+         "each file."],
+        humaneval_table(reports),
+        [f"Held-out projects ({projects}), each counting the same, `ar`:"],
+        heldout_table(found),
+        ["Ten one-line holes that went wrong, as they came:"],
+        failures(documents, fill, seed=2),
+    ]  # fmt: skip
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def write_card(readme: Path, text: str) -> None:
+    """Put `text` between the marks. Raises ValueError where the file has none."""
+    card = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    head, begin, rest = card.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme} needs a line {BEGIN} and one {END} for the scores between them")
+    readme.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(text: str) -> str:
+    """Text as it fits a table's cell."""
+    shown = text.replace("\n", "⏎").replace("|", "\\|").replace("`", "'")
+    return f"`{shown}`" if shown.strip() else "(nothing)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m fim_model.evaluation.card")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--heldout", type=Path, required=True, help="heldout.jsonl.gz")
+    parser.add_argument("--humaneval", type=Path, action="append", default=[], metavar="FILE")
+    parser.add_argument("--limit", type=int, default=100, help="holes of each HumanEval file")
+    parser.add_argument("--per-kind", type=int, default=100, help="held-out holes of each kind")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--write", action="store_true", help="into the folder's README.md")
+    given = parser.parse_args(argv)
+    try:
+        text = scores(
+            Infiller.load(given.model, threads=given.threads),
+            given.heldout,
+            given.humaneval,
+            limit=given.limit,
+            per_kind=given.per_kind,
+            say=Console(stderr=True),
+        )
+        if given.write:
+            write_card(given.model / "README.md", text)
+        else:
+            sys.stdout.write(f"{text}\n")
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

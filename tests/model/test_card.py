@@ -1,0 +1,80 @@
+"""The model card's scores: measured by a fill that is known, written between the marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from fim_model.evaluation.card import (
+    BEGIN,
+    END,
+    FAILURES,
+    failures,
+    heldout_table,
+    main,
+    write_card,
+)
+from fim_model.evaluation.filler import Fill, Hole
+from fim_model.evaluation.heldout import evaluate
+from fim_model.evaluation.heldout_holes import KINDS, Document, draw_holes
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    rng = Random(0)
+    names = ["alpha", "beta", "gamma", "delta"]
+    lines = [
+        f"{rng.choice(names)}_{i} = {rng.choice(names)}({i}, 'some | text')" for i in range(90)
+    ]
+    return [Document("one", "one/a.py", "\n".join(lines) + "\n")]
+
+
+def wrong(hole: Hole) -> Fill:
+    return Fill("no", finish="eom")
+
+
+def test_a_table_has_a_row_for_each_kind_and_group(documents: list[Document]) -> None:
+    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, 5, 0)]
+    answers = iter([hole.answer for hole in holes])
+    right = heldout_table(evaluate(holes, lambda hole: Fill(next(answers))))
+    assert [row.split(" | ")[0].strip("| *") for row in right[2:]] == [
+        "line", "rest of line", "mid word", "span", "multi line", "one line", "overall"
+    ]  # fmt: skip
+    assert all(row.split(" | ")[2] == "100.0" for row in right[2:])
+    missed = heldout_table(evaluate(holes, wrong))
+    assert all(row.split(" | ")[2] == "0.0" for row in missed[2:])
+    assert all(row.count(" | ") == right[0].count(" | ") for row in right[2:])
+
+
+def test_failures_are_shown_as_they_are(documents: list[Document]) -> None:
+    rows = failures(documents, wrong, seed=0)
+    assert len(rows) == FAILURES + 2
+    assert all(row.endswith("| `no` |") for row in rows[2:])
+    assert any("\\|" in row for row in rows[2:]), "a bar would end the cell"
+
+
+def test_scores_take_the_place_between_the_marks(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Card\n{BEGIN}\nold\n{END}\nend\n")
+    for text in ("first", "second"):
+        write_card(readme, text)
+    assert readme.read_text() == f"# Card\n{BEGIN}\n\nsecond\n\n{END}\nend\n"
+
+
+@pytest.mark.parametrize("card", [None, "# Card\n", f"{BEGIN}\n"])
+def test_a_card_without_marks_is_left_as_it_is(tmp_path: Path, card: str | None) -> None:
+    readme = tmp_path / "README.md"
+    if card is not None:
+        readme.write_text(card)
+    with pytest.raises(ValueError, match=r"README\.md needs a line <!-- scores -->"):
+        write_card(readme, "text")
+    assert (readme.read_text() if readme.exists() else None) == card
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", str(tmp_path / "nowhere"), "--heldout", "none.jsonl.gz"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "nowhere" in said
+    assert said.count("\n") == 1
