@@ -132,10 +132,11 @@ class FusedTransformer:
             positions = cache.length[:, None] + torch.arange(width, device=tokens.device)
         x = F.embedding(tokens, self.embedding)
         where = self.rotary(positions, x.dtype)
-        span, mask = cache.length + width, None
+        span: Tensor | None = cache.length + width
+        mask: Tensor | None = None
         if isinstance(attention, Tensor):
-            keys = cache.capacity if visible is None else visible
-            span, mask = None, over_span(attention, cache.length, keys)
+            bound = cache.capacity if visible is None else visible
+            span, mask = None, over_span(attention, cache.length, bound)
         heads = (config.num_attention_heads, *(2 * (config.num_key_value_heads,)))
         normed = rms_norm(x, self.layers[0].input_norm, config.rms_norm_eps)
         for i, layer in enumerate(self.layers):

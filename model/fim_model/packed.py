@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
-from fim_model.fused import FusedLayer, FusedTransformer, project
+from fim_model.fused import FusedLayer, FusedTransformer, Weight, project
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import Attention, AttentionPattern
@@ -181,7 +181,9 @@ def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
-def add_product(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation without a bias."""
+def add_product(x: Tensor, y: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
+    """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation where there is no bias."""
+    if not isinstance(weight, Tensor):
+        return x + project(y, weight, bias)
     added = torch.addmm(x, y, weight.t())
     return added if bias is None else added + bias
