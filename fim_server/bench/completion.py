@@ -171,7 +171,8 @@ def _measure(fill: _Fill, setting: str, budget_s: float) -> CompletionFigures:
     for _ in range(3):
         fill(0)
         fill(warm_start)
-    cold, warm = [], []
+    cold: list[float] = []
+    warm: list[float] = []
     began = time.perf_counter()
     while len(warm) < 3 or (len(warm) < 50 and time.perf_counter() - began < budget_s):
         cold.append(fill(0)[0])
