@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fim_server.backends.base import MODES
 from fim_server.backends.templates import TEMPLATES
+from fim_server.commands.bench_options import add_device_benches
+from fim_server.commands.bench_options import positive as _positive
 from fim_server.commands.errors import UsageError
 from fim_server.settings import Settings
 
@@ -230,21 +232,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_typing_options(soak)
     soak.set_defaults(run=_bench_soak)
 
-    kernels = kinds.add_parser("kernels", help="each operation against the machine's limits")
-    _add_device_options(kernels)
-    kernels.add_argument("--width", type=_positive, default=32, metavar="N")
-    kernels.add_argument("--context", type=_positive, default=2048, metavar="N")
-    kernels.set_defaults(run=_bench_kernels)
-
-    forward = kinds.add_parser("forward", help="one forward, ours and others', random weights")
-    _add_device_options(forward)
-    forward.add_argument("--width", type=_positive, nargs="+", default=[32], metavar="N")
-    forward.add_argument("--context", type=_positive, nargs="+", default=[2048], metavar="N")
-    forward.add_argument("--dtype", choices=("bf16", "fp8", "int8"), default="bf16")
-    forward.add_argument(
-        "--against", nargs="*", choices=RIVALS, default=RIVALS, help="default: all of them"
-    )
-    forward.set_defaults(run=_bench_forward)
+    add_device_benches(kinds)
 
 
 def _add_typing_options(parser: argparse.ArgumentParser) -> None:
@@ -261,18 +249,6 @@ def _add_models(commands: Commands[argparse.ArgumentParser]) -> None:
     inspect.add_argument("model", metavar="ID_OR_PATH")
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
     inspect.set_defaults(run=_inspect_model)
-
-
-RIVALS = ("eager", "compiled", "transformers")
-
-
-def _add_device_options(parser: argparse.ArgumentParser) -> None:
-    shapes = ("nld-3b", "nld-8b", "nld-14b", "default")
-    parser.add_argument("--shape", choices=shapes, default="default")
-    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="the roofline")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -295,13 +271,6 @@ def _add_model_options(parser: argparse.ArgumentParser, mode: str | None = Setti
 def _add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 def _port(text: str) -> int:
@@ -406,15 +375,3 @@ def _bench_soak(arguments: argparse.Namespace) -> int:
     from fim_server.commands import bench
 
     return bench.soak(arguments)
-
-
-def _bench_kernels(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import bench_device
-
-    return bench_device.kernels(arguments)
-
-
-def _bench_forward(arguments: argparse.Namespace) -> int:
-    from fim_server.commands import bench_device
-
-    return bench_device.forward(arguments)

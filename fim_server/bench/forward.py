@@ -1,9 +1,9 @@
 """`fim-server bench forward`: one narrow forward, from token ids to scores, at batch 1.
 
-Our forward (fused operations; on CUDA also as a graph) against eager PyTorch, `torch.compile` and
-transformers' Ministral-3, all over the same random weights and the same cache length in one run.
-The floor is what a large copy needs for the bytes that must be read: the layers' weights, the
-vocabulary head, and the keys and values of the context.
+Our forward (on CUDA fused operations, also as a graph; on a CPU the packed network) against eager
+PyTorch, `torch.compile` and transformers' Ministral-3, all over the same random weights and cache
+length in one run. The floor is what a large copy needs for the bytes that must be read: the layers'
+weights, the vocabulary head, and the keys and values of the context.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
 from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.graphs import capture
+from fim_model.network import Network
+from fim_model.packed import PackedTransformer
 from fim_model.transformer import Attention, RotaryEmbedding, TriModeTransformer
 from rich.table import Table
 
@@ -27,7 +29,17 @@ from fim_server.bench.kernels import device_name
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.bench.roofline import Work
 
-STORAGE = {"bf16": None, "fp8": torch.float8_e4m3fn, "int8": torch.int8}
+STORAGE = {"f32": None, "bf16": None, "fp8": torch.float8_e4m3fn, "int8": torch.int8}
+"""How the layers' weights are stored, None for as they are."""
+
+TENSORS = {
+    "f32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp8": torch.bfloat16,
+    "int8": torch.bfloat16,
+}
+"""What everything else is."""
+
 RIVALS = ("eager", "compiled", "transformers")
 
 Step = Callable[[], object]
@@ -35,7 +47,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class ForwardFigures:
-    """path: `fused`, `graph` or a rival; weights: how its layers' weights are stored."""
+    """path: `fused`, `graph`, `packed` or a rival; weights: how its layers' weights are stored."""
 
     path: str
     weights: str
@@ -99,10 +111,10 @@ def bench_forward(
         )
     watch = Stopwatch(device)
     progress("roof")
-    roof = measure_roof(watch, torch.bfloat16)
+    roof = measure_roof(watch, TENSORS[dtype])
     figures = []
     progress("random weights")
-    model = random_model(config, device)
+    model = random_model(config, device, TENSORS[dtype])
     with torch.inference_mode():
         for path, weights, prepare in _paths(model, dtype, against):
             for context in contexts:
@@ -128,16 +140,19 @@ def work(config: ModelConfig, width: int, context: int, weights: str) -> tuple[f
     layers = layer * config.num_hidden_layers
     head = config.vocab_size * config.hidden_size
     seen = config.num_hidden_layers * groups * dim * context
-    moved = layers * (2 if weights == "bf16" else 1) + 2 * head + 4 * seen
+    size = TENSORS[weights].itemsize
+    moved = layers * (size if STORAGE[weights] is None else 1) + size * (head + 2 * seen)
     attention = 4 * config.num_hidden_layers * heads * dim * width * context
     return float(moved), float(2 * width * (layers + head) + attention)
 
 
-def random_model(config: ModelConfig, device: torch.device) -> TriModeTransformer:
-    """bfloat16, built where it runs."""
+def random_model(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.bfloat16
+) -> TriModeTransformer:
+    """Built where it runs."""
     with torch.device("meta"):
         model = TriModeTransformer(config)
-    model = model.to(torch.bfloat16).to_empty(device=device).requires_grad_(False)
+    model = model.to(dtype).to_empty(device=device).requires_grad_(False)
     model.model.rotary = RotaryEmbedding(config).to(device)
     if config.tie_word_embeddings:  # to_empty has made two tensors of the one
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -156,32 +171,37 @@ Prepare = Callable[[int, int], Step]
 def _paths(
     model: TriModeTransformer, dtype: str, against: Sequence[str]
 ) -> Iterator[tuple[str, str, Prepare]]:
-    """Name, weights and preparation of each path; rivals have bfloat16 weights."""
+    """Name, weights and preparation of each path; rivals have no 8-bit weights."""
+    full = dtype if STORAGE[dtype] is None else "bf16"
     if "eager" in against:
-        yield "eager", "bf16", lambda width, context: _plain(model, model, width, context)
+        yield "eager", full, lambda width, context: _plain(model, model, width, context)
     if "compiled" in against:
         compiled = torch.compile(model, dynamic=False)
-        yield "compiled", "bf16", lambda width, context: _plain(model, compiled, width, context)
+        yield "compiled", full, lambda width, context: _plain(model, compiled, width, context)
     if "transformers" in against:
-        yield "transformers", "bf16", _transformers(model)
+        yield "transformers", full, _transformers(model)
+    if STORAGE[dtype] is None and model.device.type == "cpu":
+        packed = PackedTransformer.of(model, consume=True)
+        yield "packed", dtype, lambda width, context: _plain(packed, packed, width, context)
+        return
     fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)
     yield "fused", dtype, lambda width, context: _fused(fused, width, context)
     if model.lm_head.weight.is_cuda:
         yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context), [])
 
 
-def _plain(model: TriModeTransformer, call: Any, width: int, context: int) -> Step:
-    weight = model.lm_head.weight
-    cache = KVCache(model.config, capacity=context, dtype=weight.dtype, device=weight.device)
+def _plain(model: Network, call: Any, width: int, context: int) -> Step:
+    """`call` is the model, or what was compiled of it."""
+    cache = KVCache(model.config, capacity=context, dtype=model.dtype, device=model.device)
     cache.advance(context - width)
-    tokens = torch.ones(1, width, dtype=torch.int64, device=weight.device)
-    places = torch.arange(context - width, context, device=weight.device)[None]
-    return lambda: score_tokens(model.logits(call(tokens, places, Attention.BLOCK, cache)))
+    tokens = torch.ones(1, width, dtype=torch.int64, device=model.device)
+    places = torch.arange(context - width, context, device=model.device)[None]
+    return lambda: model.scores(call(tokens, places, Attention.BLOCK, cache)[0])
 
 
 def _fused(model: FusedTransformer, width: int, context: int) -> Step:
     device, dtype = model.head.device, model.head.dtype
-    cache = DeviceCache(model.config, capacity=context, dtype=dtype, device=device)
+    cache = DeviceCache(KVCache(model.config, capacity=context, dtype=dtype, device=device))
     cache.length.fill_(context - width)
     tokens = torch.ones(1, width, dtype=torch.int64, device=device)
     return lambda: model.scores(model.forward(tokens, Attention.BLOCK, cache)[0])

@@ -1,4 +1,4 @@
-"""`fim-server bench kernels` and `bench forward`: how near the machine's limits the model runs."""
+"""`fim-server bench kernels | forward | completion`: how near its limits a machine runs a model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fim_server.commands.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+    from rich.table import Table
 
+    from fim_server.bench.completion import CompletionBenchReport
     from fim_server.bench.forward import ForwardReport
     from fim_server.bench.kernels import KernelReport
 
     Report = KernelReport | ForwardReport
+
+
+class _Printable(Protocol):
+    def as_json(self) -> dict[str, Any]: ...
+    def as_table(self) -> Table: ...
+
+
+R = TypeVar("R", bound=_Printable)
 
 
 def kernels(arguments: argparse.Namespace) -> int:
@@ -43,11 +53,29 @@ def forward(arguments: argparse.Namespace) -> int:
 
         return bench_forward(
             shape(arguments.shape), arguments.shape, widths=arguments.width,
-            contexts=arguments.context, dtype=arguments.dtype, against=arguments.against,
+            contexts=arguments.context, dtype=_dtype(arguments, device),
+            against=arguments.against,
             device=device, progress=progress,
         )  # fmt: skip
 
-    return _run(arguments, measure, f"{arguments.shape} forward, {arguments.dtype}")
+    return _run(arguments, measure, f"{arguments.shape} forward")
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """A whole hole in every mode."""
+
+    def measure(device: torch.device, progress: Callable[[str], None]) -> CompletionBenchReport:
+        from fim_server.bench.completion import bench_completion
+        from fim_server.bench.shapes import shape
+
+        return bench_completion(
+            shape(arguments.shape), arguments.shape, context=arguments.context,
+            tokens=arguments.tokens, dtype=_dtype(arguments, device), device=device,
+            progress=progress,
+        )  # fmt: skip
+
+    _measured(arguments, measure)
+    return 0
 
 
 def _run(
@@ -55,13 +83,24 @@ def _run(
     measure: Callable[[torch.device, Callable[[str], None]], Report],
     title: str,
 ) -> int:
+    report = _measured(arguments, measure)
+    if arguments.picture:
+        from fim_server.bench.roofline import roofline
+
+        picture = roofline(report.as_works(), report.roof, f"{title}, {report.device}")
+        arguments.picture.write_text(picture, encoding="utf-8")
+    return 0
+
+
+def _measured(
+    arguments: argparse.Namespace, measure: Callable[[torch.device, Callable[[str], None]], R]
+) -> R:
+    """The report, once it is on stdout. Raises UsageError for what cannot be measured."""
     from rich.console import Console
 
     errors = Console(stderr=True)
     try:
         device = _device(arguments)
-        from fim_server.bench.roofline import roofline
-
         with errors.status("measuring") as status:
             report = measure(device, lambda what: status.update(f"measuring: {what}"))
     except ImportError as missing:
@@ -70,14 +109,15 @@ def _run(
         ) from missing
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit
-    if arguments.picture:
-        picture = roofline(report.as_works(), report.roof, f"{title}, {report.device}")
-        arguments.picture.write_text(picture, encoding="utf-8")
     if arguments.json:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
         Console().print(report.as_table())
-    return 0
+    return report
+
+
+def _dtype(arguments: argparse.Namespace, device: torch.device) -> str:
+    return arguments.dtype or ("f32" if device.type == "cpu" else "bf16")
 
 
 def _device(arguments: argparse.Namespace) -> torch.device:

@@ -1,11 +1,27 @@
-"""The keys and values of tokens already read, in buffers allocated once."""
+"""The keys and values of tokens already read, in a buffer allocated once."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fim_model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """One forward's share of a cache, by layer: where its keys go, and all that it sees.
+
+    new_keys, new_values: views `[B, kv_heads, T, head_dim]`. keys, values: the kept ones and the
+    new ones behind them, `[B, kv_heads, length + T, head_dim]`.
+    """
+
+    new_keys: tuple[Tensor, ...]
+    new_values: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
 
 
 class KVCache:
@@ -25,27 +41,42 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
+        heads, dim = config.num_key_value_heads, config.head_dim
+        shape = (2, config.num_hidden_layers, batch, heads, capacity, dim)
         self.capacity = capacity
         self.length = 0
-        layers = range(config.num_hidden_layers)
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        # One buffer, so that the views of all layers are two calls and not two for each layer.
+        self._buffer = torch.zeros(shape, dtype=dtype, device=device)
+        keys, values = self._buffer.unbind(0)
+        self.keys, self.values = keys.unbind(0), values.unbind(0)
 
     @property
     def nbytes(self) -> int:
         """What the buffers take, however much of them is kept."""
-        return sum(buffer.nbytes for buffer in (*self._keys, *self._values))
+        return self._buffer.nbytes
+
+    def slots(self, width: int) -> Slots:
+        """Room for `width` tokens behind the kept ones. Raises ValueError where there is none."""
+        end = self.end(width)
+        layers = len(self.keys)
+        new = self._buffer[:, :, :, :, self.length : end].flatten(0, 1).unbind(0)
+        seen = self._buffer[:, :, :, :, :end].flatten(0, 1).unbind(0)
+        return Slots(new[:layers], new[layers:], seen[:layers], seen[layers:])
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Place `[B, kv_heads, T, head_dim]` after the kept tokens; return all that is visible."""
-        end = self.length + key.shape[2]
-        if end > self.capacity:
-            raise ValueError(f"the KV cache holds {self.capacity} tokens, {end} were asked for")
-        keys, values = self._keys[layer], self._values[layer]
+        end = self.end(key.shape[2])
+        keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.length : end] = key
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
+
+    def end(self, width: int) -> int:
+        """Where `width` more tokens would end. Raises ValueError past the capacity."""
+        end = self.length + width
+        if end > self.capacity:
+            raise ValueError(f"the KV cache holds {self.capacity} tokens, {end} were asked for")
+        return end
 
     def advance(self, count: int) -> None:
         """Keep the first `count` of the tokens written last."""

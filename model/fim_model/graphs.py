@@ -174,6 +174,7 @@ def capture(step: Callable[[], object], state: list[Tensor]) -> Callable[[], Non
                 tensor.copy_(old)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads may read their own results meanwhile; that must not spoil the recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         step()  # recorded, not run
     return graph.replay

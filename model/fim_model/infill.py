@@ -41,12 +41,12 @@ from fim_model.loading import (
     usable_window,
 )
 from fim_model.memory import default_device, default_dtype
+from fim_model.network import Network, fast_network
 from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
-from fim_model.transformer import TriModeTransformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Infiller:
 
     def __init__(
         self,
-        model: TriModeTransformer,
+        model: Network,
         tokenizer: CodeTokenizer,
         options: ModeOptions | None = None,
         auto: ModeChoice | None = None,
@@ -190,7 +190,8 @@ class Infiller:
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        return cls(model, tokenizer, options, auto, window=window, calibration=calibration)
+        network = fast_network(model)
+        return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -3,12 +3,11 @@
 A forward of a few positions costs reading the weights and launching the operations, whoever it is
 for. So holes that are filled side by side, each in a thread of its own, meet at every forward: who
 comes waits until all who are under way have come, and the last one runs the forwards of all as one
-packed sequence `[1, T1 + T2 + …]`, each part over its own cache. Nothing is padded, and decoding
-modes know nothing of it. A hole that is filled alone never waits, and its forwards are its own.
+(`Network.together`), each part over its own cache. Nothing is padded, and decoding modes know
+nothing of it. A hole that is filled alone never waits, and its forwards are its own.
 
 In float32 a hole's tokens are those that it would get alone (sums are taken in another order, which
-shows in the last bits). Attention sees every part's keys under a mask, so its cost grows with the
-square of the number of holes: a few are meant, not dozens.
+shows in the last bits).
 """
 
 from __future__ import annotations
@@ -19,12 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from fim_kernels.token_scores import TokenScores
 from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.lora import DraftLora
+from fim_model.network import Network
 from fim_model.noisy_blocks import NoisyBlocks
-from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
+from fim_model.patterns import AttentionPattern
+from fim_model.side_by_side import Part
 
 
 @dataclass(slots=True)
@@ -37,21 +39,8 @@ class JointCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Forward:
-    """tokens, positions: int64 `[1, T]`; attention is among these T, all see the cache."""
-
-    tokens: Tensor
-    positions: Tensor
-    attention: Attention | Tensor
-    cache: KVCache
+    part: Part
     lora: DraftLora | None
-
-    @property
-    def width(self) -> int:
-        return self.tokens.shape[1]
-
-    @property
-    def span(self) -> int:
-        return self.cache.length + self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +50,33 @@ class _Logits:
     hidden: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """hidden: `[N, D]`."""
+
+    hidden: Tensor
+
+
+_Wanted = _Forward | _Logits | _Scores
+_Result = Tensor | TokenScores
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     """What one thread waits for: `result` is there, or `error`, once it is `done`."""
 
-    wanted: _Forward | _Logits
-    result: Tensor | None = None
+    wanted: _Wanted
+    result: _Result | None = None
     error: Exception | None = None
     done: bool = False
 
 
-class JointModel(TriModeTransformer):
-    """A model that threads share. Outside of `filling` it is the model that it was made of."""
+class JointModel:
+    """A `Network` that threads share. Outside of `filling` it is the one that it was made of."""
 
-    def __init__(self, model: TriModeTransformer) -> None:
-        """Takes over the modules of `model`; nothing is copied."""
-        torch.nn.Module.__init__(self)
-        self.config, self.draft_lora = model.config, model.draft_lora
-        self.model, self.lm_head = model.model, model.lm_head
-        self.training = model.training
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.config, self.draft_lora = network.config, network.draft_lora
         self.counts = JointCounts()
         self._changed = threading.Condition()
         self._filling: set[int] = set()
@@ -102,25 +99,43 @@ class JointModel(TriModeTransformer):
                 self._filling.discard(me)
                 self._changed.notify_all()
 
-    def forward(
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._network.dtype
+
+    def __call__(
         self,
         tokens: Tensor,
         positions: Tensor,
         attention: AttentionPattern,
-        cache: KVCache | None = None,
+        cache: KVCache,
         lora: DraftLora | None = None,
     ) -> Tensor:
-        """As TriModeTransformer's; together with the forwards of the others who are filling."""
-        if cache is None or len(tokens) != 1 or isinstance(attention, NoisyBlocks):
-            return super().forward(tokens, positions, attention, cache, lora)
-        return self._meet(_Forward(tokens, positions, attention, cache, lora))
+        """As `Network` has it; together with the forwards of the others who are filling."""
+        if isinstance(attention, NoisyBlocks):
+            raise ValueError("a training batch is not filled side by side with holes")
+        found = self._meet(_Forward(Part(tokens, positions, attention, cache), lora))
+        assert isinstance(found, Tensor)
+        return found
+
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        return self._network.together(parts, lora)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        if hidden.ndim != 2:
-            return super().logits(hidden)
-        return self._meet(_Logits(hidden))
+        found = self._meet(_Logits(hidden))
+        assert isinstance(found, Tensor)
+        return found
 
-    def _meet(self, wanted: _Forward | _Logits) -> Tensor:
+    def scores(self, hidden: Tensor) -> TokenScores:
+        found = self._meet(_Scores(hidden))
+        assert isinstance(found, TokenScores)
+        return found
+
+    def _meet(self, wanted: _Wanted) -> _Result:
         """Wait for the others, unless there are none, and take one's own part of the result."""
         if threading.get_ident() not in self._filling:
             return self._alone(wanted)
@@ -140,10 +155,12 @@ class JointModel(TriModeTransformer):
     def _next_round(self) -> list[_Call]:
         """The calls to run next, no longer waiting; all who are filling have come.
 
-        Logits go first: their threads then come back for the forward that the others wait with.
-        Forwards go with the one that waits longest, if they have its LoRA.
+        Rows for the vocabulary go first: their threads then come back for the forward that the
+        others wait with. Forwards go with the one that waits longest, if they have its LoRA.
         """
         chosen = [call for call in self._waiting if isinstance(call.wanted, _Logits)]
+        if not chosen:
+            chosen = [call for call in self._waiting if isinstance(call.wanted, _Scores)]
         if not chosen:
             lora = _lora(self._waiting[0])
             chosen = [call for call in self._waiting if _lora(call) is lora]
@@ -177,79 +194,38 @@ class JointModel(TriModeTransformer):
                 call.error = error
 
     @torch.inference_mode()
-    def _alone(self, wanted: _Forward | _Logits) -> Tensor:
+    def _alone(self, wanted: _Wanted) -> _Result:
         if isinstance(wanted, _Logits):
-            return super().logits(wanted.hidden)
+            return self._network.logits(wanted.hidden)
+        if isinstance(wanted, _Scores):
+            return self._network.scores(wanted.hidden)
         self._count(1)
-        one = wanted
-        return super().forward(one.tokens, one.positions, one.attention, one.cache, one.lora)
+        one = wanted.part
+        return self._network(one.tokens, one.positions, one.attention, one.cache, wanted.lora)
 
     @torch.inference_mode()
-    def _together(self, calls: Sequence[_Call]) -> Sequence[Tensor]:
-        rows = [call.wanted.hidden for call in calls if isinstance(call.wanted, _Logits)]
-        if rows:
-            return super().logits(torch.cat(rows)).split([len(one) for one in rows])
-        parts = [call.wanted for call in calls if isinstance(call.wanted, _Forward)]
-        hidden = super().forward(
-            torch.cat([one.tokens for one in parts], dim=1),
-            torch.cat([one.positions for one in parts], dim=1),
-            packed_pattern(parts),
-            PackedCache([one.cache for one in parts], [one.width for one in parts]),
-            parts[0].lora,
-        )
-        self._count(len(parts))
-        return hidden.split([one.width for one in parts], dim=1)
+    def _together(self, calls: Sequence[_Call]) -> Sequence[_Result]:
+        """All want the same kind of thing."""
+        asked = [call.wanted for call in calls]
+        logits = [one.hidden for one in asked if isinstance(one, _Logits)]
+        if logits:
+            return self._network.logits(torch.cat(logits)).split([len(one) for one in logits])
+        scores = [one.hidden for one in asked if isinstance(one, _Scores)]
+        if scores:
+            found = self._network.scores(torch.cat(scores))
+            sizes = [len(one) for one in scores]
+            fields = (found.token, found.confidence, found.entropy)
+            each = zip(*(field.split(sizes) for field in fields), strict=True)
+            return [TokenScores(*one) for one in each]
+        forwards = [one for one in asked if isinstance(one, _Forward)]
+        hidden = self._network.together([one.part for one in forwards], forwards[0].lora)
+        self._count(len(forwards))
+        return hidden
 
     def _count(self, forwards: int) -> None:
         with self._changed:
             self.counts.forwards += forwards
             self.counts.passes += 1
-
-
-class PackedCache(KVCache):
-    """Several caches (batch 1) as one, for a forward over their parts one behind the other.
-
-    It can only be written to; keeping tokens is the business of each cache's own decoding.
-    """
-
-    def __init__(self, caches: Sequence[KVCache], widths: Sequence[int]) -> None:
-        self._caches, self._widths = caches, widths
-        self.length = sum(cache.length for cache in caches)
-        self.capacity = sum(cache.capacity for cache in caches)
-
-    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Place each part of `[1, kv_heads, T, head_dim]` in its cache; all that is visible of all
-        caches, one behind the other."""
-        keys, values = key.split(list(self._widths), dim=2), value.split(list(self._widths), dim=2)
-        seen = [
-            cache.write(layer, one_key, one_value)
-            for cache, one_key, one_value in zip(self._caches, keys, values, strict=True)
-        ]
-        return torch.cat([one for one, _ in seen], dim=2), torch.cat(
-            [one for _, one in seen], dim=2
-        )
-
-
-def packed_pattern(parts: Sequence[_Forward]) -> Tensor:
-    """Boolean `[1, T1 + T2 + …, S1 + S2 + …]`: each part sees its own cache and tokens."""
-    device = parts[0].tokens.device
-    width, span = sum(one.width for one in parts), sum(one.span for one in parts)
-    pattern = torch.zeros(1, width, span, dtype=torch.bool, device=device)
-    row = column = 0
-    for one in parts:
-        new = column + one.cache.length
-        pattern[0, row : row + one.width, column:new] = True
-        pattern[0, row : row + one.width, new : new + one.width] = among_new(one, device)
-        row, column = row + one.width, column + one.span
-    return pattern
-
-
-def among_new(one: _Forward, device: torch.device) -> Tensor:
-    """Who (row) sees whom among a forward's own tokens, boolean `[T, T]`."""
-    if isinstance(one.attention, Tensor):
-        return one.attention.reshape(one.width, one.width)
-    everyone = torch.ones(one.width, one.width, dtype=torch.bool, device=device)
-    return everyone if one.attention is Attention.BLOCK else everyone.tril_()
 
 
 def _lora(call: _Call) -> DraftLora | None:

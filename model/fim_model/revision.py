@@ -19,10 +19,10 @@ from fim_model.decoding.revise import Revision, RevisionRule, revise
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
 from fim_model.loading import WINDOW, fim_prompt
+from fim_model.network import Network
 from fim_model.prompt import stepped_tail
 from fim_model.session import PromptCache
 from fim_model.tokenizer import CodeTokenizer
-from fim_model.transformer import TriModeTransformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Reviser:
 
     def __init__(
         self,
-        model: TriModeTransformer,
+        model: Network,
         tokenizer: CodeTokenizer,
         rule: RevisionRule | None = None,
         commit: CommitRule | None = None,

@@ -18,11 +18,11 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
 from fim_model.families.layouts import OWN
 from fim_model.loading import MOST_TOKENS, fim_prompt
+from fim_model.network import Network
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.revision import Reviser
 from fim_model.session import SessionStore
 from fim_model.tokenizer import CodeTokenizer
-from fim_model.transformer import TriModeTransformer
 
 Way = Literal["rewrite", "refill"]
 """How a region is rewritten: by a model with edit training, or by re-masking and refilling."""
@@ -88,7 +88,7 @@ class Rewriter:
 
     def __init__(
         self,
-        model: TriModeTransformer,
+        model: Network,
         tokenizer: CodeTokenizer,
         sessions: SessionStore,
         window: int,

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from fim_model.cache import KVCache
-from fim_model.transformer import Attention, TriModeTransformer
+from fim_model.network import Network
+from fim_model.transformer import Attention
 
 
 class PromptCache:
     """A KV cache that knows its tokens, so that the next prompt reads only what is new."""
 
-    def __init__(self, model: TriModeTransformer, *, capacity: int) -> None:
-        weight = model.lm_head.weight
+    def __init__(self, model: Network, *, capacity: int) -> None:
         self.model = model
-        self.kv = KVCache(model.config, capacity=capacity, dtype=weight.dtype, device=weight.device)
+        self.kv = KVCache(model.config, capacity=capacity, dtype=model.dtype, device=model.device)
         self.tokens: list[int] = []
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ transformers' own, so that a checkpoint of this model is a `Ministral3ForCausalL
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,28 +15,17 @@ from fim_kernels.attention import attend
 from fim_kernels.rms_norm import rms_norm
 from fim_kernels.rotary import apply_rotary
 from fim_kernels.swiglu import swiglu
+from fim_kernels.token_scores import TokenScores, score_tokens
 from torch import Tensor, nn
 
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks, attend_noisy_blocks
+from fim_model.patterns import Attention, AttentionPattern
+from fim_model.side_by_side import PackedCache, Part, packed_pattern
 
-
-class Attention(Enum):
-    """Who sees whom in a forward. All see everything the cache keeps.
-
-    CAUSAL: a token sees itself and what is before it; row i of the logits predicts token i + 1.
-    BLOCK: the tokens of the forward see each other both ways; row i predicts token i itself.
-    """
-
-    CAUSAL = "causal"
-    BLOCK = "block"
-
-
-AttentionPattern = Attention | NoisyBlocks | Tensor
-"""A boolean tensor `[T, T]` or `[B, T, T]` says who (row) sees whom (column) among the tokens of
-the forward; all see what the cache keeps."""
+__all__ = ["Attention", "AttentionPattern", "TriModeTransformer"]
 
 
 class RMSNorm(nn.Module):
@@ -211,10 +200,33 @@ class TriModeTransformer(nn.Module):
             x = layer(x, where, attention, cache, lora)
         return backbone.norm(x)
 
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """The forwards of several caches as one; the hidden states `[1, T, hidden_size]` of each.
+
+        All keys are seen under one mask, so that attention grows with the square of the parts.
+        """
+        hidden = self(
+            torch.cat([one.tokens for one in parts], dim=1),
+            torch.cat([one.positions for one in parts], dim=1),
+            packed_pattern(parts),
+            PackedCache([one.cache for one in parts], [one.width for one in parts]),
+            lora,
+        )
+        return list(hidden.split([one.width for one in parts], dim=1))
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.lm_head.weight.dtype
+
+    def scores(self, hidden: Tensor) -> TokenScores:
+        """hidden `[T, hidden_size]` to scores `[T]`, by way of their logits."""
+        return score_tokens(self.logits(hidden))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""

@@ -318,7 +318,7 @@ def test_the_cache_keeps_all_but_the_last_token_between_forwards(tiny: Any, mode
     known = [*case.prompt, *core.tokens]
     core.cache.crop(core.cache.length - 1)
     kept = core.cache.length
-    found = core.causal(torch.tensor(known[kept : kept + 1]))
+    found = core.causal(torch.tensor(known[kept : kept + 1])).logits()
     wanted = reference.causal_logits(model, known[: kept + 1])[-1:]
     assert (found - wanted).abs().max() < 1e-4
 
@@ -401,7 +401,7 @@ def test_quadratic_rows_equal_a_draft_behind_their_head(tiny: Any) -> None:
     heads, masks, mask = [core.tokens[-1], 2, 7], 3, model.config.mask_token_id
     tokens = torch.tensor(heads + [mask] * 9)
     hidden = core.forward(tokens, row_pattern(3, masks), row_positions(7, 3, masks))
-    found = core.logits(hidden)
+    found = core.predictions(hidden).logits()
     causal = reference.causal_logits(model, [*case.prompt, *heads])[-3:]
     assert (found[:3] - causal).abs().max() < 1e-4
     for row in range(3):

@@ -7,14 +7,18 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from fim_model.config import ModelConfig
+from fim_model.decoding.modes import MODES
 
-from fim_server.bench import shapes
+from fim_server.bench import completion, shapes
+from fim_server.bench.completion import bench_completion
 from fim_server.bench.device_timing import Roof
 from fim_server.bench.forward import bench_forward, random_model, work
 from fim_server.bench.kernels import bench_kernels
 from fim_server.bench.roofline import Work, roofline
-from fim_server.cli import RIVALS, main
+from fim_server.cli import main
+from fim_server.commands.bench_options import DTYPES, RIVALS, SHAPES
 
+OURS = "fused" if torch.cuda.is_available() else "packed"
 CPU = torch.device("cpu")
 TINY = ModelConfig(
     vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
@@ -52,6 +56,54 @@ def test_every_path_of_a_forward_is_measured() -> None:
     assert all(one.ms > 0 and one.floor_ms > 0 for one in report.forwards)
 
 
+def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
+    for dtype in ("f32", "bf16"):
+        report = bench_forward(
+            TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
+        )
+        cells = [(one.path, one.weights) for one in report.forwards]
+        assert cells == [("eager", dtype), ("packed", dtype)]
+
+
+def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
+    seen: list[str] = []
+    report = bench_completion(
+        TINY, "tiny", context=12, tokens=9, dtype="f32", device=CPU, budget_s=0,
+        progress=seen.append,
+    )  # fmt: skip
+    figures = {one.setting: one for one in report.completions}
+    assert seen == ["random weights", *figures]
+    assert {setting.partition(",")[0] for setting in figures} == set(MODES)
+    assert report.network == "PackedTransformer"
+    for one in report.completions:
+        assert (one.tokens, one.n) == (9, 3)
+        assert one.cold_ms > 0
+        assert one.warm_ms > 0
+    assert figures["ar"].forwards == 9
+    # [seed, 8 masks] at so many a step, and the forward that read the prompt.
+    assert figures["diffusion, 4 a step"].forwards == 1 + 2
+    assert figures["diffusion, 1 a step"].forwards == 1 + 8
+    assert json.loads(json.dumps(report.as_json()))["context"] == 12
+
+
+def test_a_context_that_cannot_be_warm_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "completion", "--device", "cpu", "--context", "3"]) == 2
+    assert "a context of 3 is too short" in capsys.readouterr().err
+
+
+def test_the_completion_command_writes_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "shape", lambda name: TINY)
+    monkeypatch.setattr(
+        completion, "settings_of", lambda config: [("ar", "ar", completion.ModeOptions())]
+    )
+    options = ["--device", "cpu", "--context", "8", "--tokens", "4", "--json"]
+    assert main(["bench", "completion", *options]) == 0
+    [only] = json.loads(capsys.readouterr().out)["completions"]
+    assert (only["setting"], only["forwards"]) == ("ar", 4)
+
+
 def test_the_floor_counts_every_weight_that_is_read_once() -> None:
     """All matrices; the head is tied here, so that the embedding is not there a second time."""
     matrices = sum(p.numel() for p in random_model(TINY, CPU).parameters() if p.dim() == 2)
@@ -60,6 +112,7 @@ def test_the_floor_counts_every_weight_that_is_read_once() -> None:
     assert flops == 2 * 3 * matrices
     with_context = work(TINY, 3, 10, "bf16")
     assert with_context[0] - moved == 2 * 2 * 2 * 16 * 10 * 2  # k, v; layers; groups; dim; bytes
+    assert work(TINY, 3, 10, "f32")[0] == 2 * with_context[0]
     assert work(TINY, 3, 0, "int8")[0] == moved - (matrices - 64 * 32)
 
 
@@ -78,7 +131,8 @@ def test_shapes_have_the_published_sizes(name: str, billions: float) -> None:
 def test_the_command_knows_the_benchmarks_own_lists() -> None:
     from fim_server.bench import forward
 
-    assert forward.RIVALS == RIVALS
+    assert (forward.RIVALS, tuple(forward.STORAGE), shapes.SHAPES) == (RIVALS, DTYPES, SHAPES)
+    assert forward.TENSORS.keys() == forward.STORAGE.keys()
     for shape in shapes.SHAPES:
         with pytest.raises(SystemExit):  # --help exits after the choices were accepted
             main(["bench", "kernels", "--shape", shape, "--help"])
@@ -105,7 +159,7 @@ def test_the_command_writes_json_and_a_picture(
     options = ["--width", "4", "--context", "16", "--json", "--picture", str(picture)]
     assert main(["bench", "forward", "--against", "eager", *options]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert [one["path"] for one in report["forwards"]][:2] == ["eager", "fused"]
+    assert [one["path"] for one in report["forwards"]][:2] == ["eager", OURS]
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 

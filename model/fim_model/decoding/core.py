@@ -18,9 +18,11 @@ from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.decoding.canvas import Canvas
+from fim_model.decoding.predictions import Predictions, Said
 from fim_model.decoding.sampling import Sampler
 from fim_model.lora import DraftLora
-from fim_model.transformer import Attention, AttentionPattern, TriModeTransformer
+from fim_model.network import Network
+from fim_model.transformer import Attention, AttentionPattern
 
 
 class ForwardKind(Enum):
@@ -75,7 +77,7 @@ class DecodingCore:
 
     def __init__(
         self,
-        model: TriModeTransformer,
+        model: Network,
         cache: KVCache,
         stop: StopRule,
         sampler: Sampler,
@@ -133,31 +135,31 @@ class DecodingCore:
         size = min(self.block_size, 1 + most)
         return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
-    def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Tensor:
-        """One bidirectional forward over the block; logits `[masks, V]` of its masked positions.
+    def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Predictions:
+        """One bidirectional forward over the block; what it says at its masked positions.
 
         Its keys are scratch: the next forward overwrites them. `lora` is for drafts that are
         verified; a denoised block is committed as it is and goes without.
         """
         hidden = self.forward(canvas.tokens, Attention.BLOCK, lora=lora)
-        return self.logits(hidden[canvas.masked])
+        return self.predictions(hidden[canvas.masked])
 
-    def causal(self, tokens: Tensor) -> Tensor:
-        """One causal forward; logits `[T, V]`, row i predicts what follows token i.
+    def causal(self, tokens: Tensor) -> Predictions:
+        """One causal forward over T tokens; row i says what follows token i.
 
         The caller says by `keep` how many of the T tokens stand.
         """
-        return self.logits(self.forward(tokens, Attention.CAUSAL))
+        return self.predictions(self.forward(tokens, Attention.CAUSAL))
 
     def next_seed(self, tokens: Tensor) -> None:
         """Write the keys of `tokens`, which stand, and commit the one token that follows them."""
         hidden = self.forward(tokens, Attention.CAUSAL)
         self.keep(len(tokens))
-        self.commit_choice(self.logits(hidden[-1:]))
+        self.commit_choice(self.predictions(hidden[-1:]))
 
-    def commit_choice(self, logits: Tensor) -> None:
-        """Commit the sampler's choice from `[1, V]` logits."""
-        chosen = self.sampler.choose(logits)
+    def commit_choice(self, said: Said) -> None:
+        """Commit the sampler's choice from one row."""
+        chosen = self.sampler.choose(said)
         self.commit(chosen.token.tolist(), chosen.confidence.tolist())
 
     def keep(self, count: int) -> None:
@@ -203,7 +205,6 @@ class DecodingCore:
         ids, places = tokens[None].to(device), positions[None].to(device)
         return self.model(ids, places, attention, self.cache, lora)[0]
 
-    @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """`[T, V]` on the CPU, of hidden states `[T, D]`: only for rows that somebody reads."""
-        return self.model.logits(hidden).cpu()
+    def predictions(self, hidden: Tensor) -> Predictions:
+        """What hidden states `[T, D]` say: only for rows that somebody reads."""
+        return Predictions(self.model, hidden)

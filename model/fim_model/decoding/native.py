@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from fim_kernels.token_scores import score_tokens
 from torch import Tensor
 
 from fim_model.decoding.canvas import Canvas
@@ -115,7 +114,7 @@ def probe_lengths(
     positions = torch.cat([positions for _, positions in blocks])
     hidden = core.forward(tokens, row[:, None] == row, positions + core.cache.length)
     masked = tokens == core.model.config.mask_id
-    confidence = score_tokens(core.logits(hidden[masked])).confidence
+    confidence = core.predictions(hidden[masked]).scores().confidence
     totals = torch.zeros(len(blocks)).index_add(0, row[masked], confidence)
     phi = totals / torch.zeros(len(blocks)).index_add(0, row[masked], torch.ones_like(confidence))
     found = [
@@ -134,8 +133,8 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
         canvas = Canvas.of(tokens, core.model.config.mask_id)
         while canvas.masked.any():
             hidden = core.forward(canvas.tokens, Attention.BLOCK, positions + core.cache.length)
-            logits = core.logits(hidden[canvas.masked])
-            scores = canvas.spread(core.sampler.choose(logits))
+            said = core.predictions(hidden[canvas.masked])
+            scores = canvas.spread(core.sampler.choose(said))
             revealed = rule(scores, canvas.masked)
             canvas.commit(revealed, scores.token, scores.confidence)
             yield _step(core, canvas, size, revealed)

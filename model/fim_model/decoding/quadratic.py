@@ -35,14 +35,14 @@ def quadratic_speculation(core: DecodingCore, width_budget: int) -> Mode:
         positions = row_positions(core.cache.length, count, masks)
         hidden = core.forward(tokens, row_pattern(count, masks), positions)
 
-        accepted = core.sampler.accept_draft(core.logits(hidden[:count]), draft)
+        accepted = core.sampler.accept_draft(core.predictions(hidden[:count]), draft)
         row = len(accepted.tokens) - 1
         core.keep(row + 1)
         core.commit(accepted.tokens, accepted.confidences)
         yield core.step(ForwardKind.VERIFY, len(tokens), before)
         # The row's first mask stands for the token that verification has just chosen.
         next_draft = hidden[count:].unflatten(0, (count, masks))[row, 1:]
-        draft = core.sampler.draft(core.logits(next_draft)).until(core.stop.eom_id)
+        draft = core.sampler.draft(core.predictions(next_draft)).until(core.stop.eom_id)
 
 
 def masks_within(width_budget: int, block_size: int) -> int:

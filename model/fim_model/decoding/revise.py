@@ -73,7 +73,8 @@ def revise(
         yield _remasked(canvas, doubtful, int(editable.sum()))
         while canvas.masked.any():
             hidden = core.forward(canvas.tokens, Attention.BLOCK)
-            scores = canvas.spread(core.sampler.choose(core.logits(hidden[canvas.masked])))
+            said = core.predictions(hidden[canvas.masked])
+            scores = canvas.spread(core.sampler.choose(said))
             revealed = commit(scores, canvas.masked)
             canvas.commit(revealed, scores.token, scores.confidence)
             yield _revealed(canvas, revealed)
@@ -112,7 +113,7 @@ class Belief:
 
 def causal_log_probability(core: DecodingCore, window: Tensor) -> float:
     """Log-probability of tokens `[T]` but the first, read from left to right; one forward."""
-    logits = core.causal(window)[:-1]
+    logits = core.causal(window).logits()[:-1]
     return -float(F.cross_entropy(logits.float(), window[1:], reduction="sum"))
 
 
@@ -128,7 +129,7 @@ def both_sides_log_probabilities(core: DecodingCore, window: Tensor, where: Tens
     positions = torch.arange(size).repeat(count) + core.cache.length
     row = torch.arange(count).repeat_interleave(size)
     hidden = core.forward(rows.flatten(), row[:, None] == row, positions)
-    logits = core.logits(hidden[torch.arange(count) * size + asked])
+    logits = core.predictions(hidden[torch.arange(count) * size + asked]).logits()
     found = torch.zeros(size)
     found[asked] = -F.cross_entropy(logits.float(), window[asked], reduction="none")
     return found

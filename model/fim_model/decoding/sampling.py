@@ -9,6 +9,8 @@ import torch
 from fim_kernels.token_scores import TokenScores, score_tokens
 from torch import Tensor
 
+from fim_model.decoding.predictions import Said, logits_of, scores_of
+
 
 class Sampler:
     """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
@@ -19,15 +21,16 @@ class Sampler:
         self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
 
-    def choose(self, logits: Tensor) -> TokenScores:
-        """logits `[T, V]`: a token a row, and the probability it was chosen with."""
-        return self.draft(logits).scores
+    def choose(self, said: Said) -> TokenScores:
+        """A token for each row of what the model said, and the probability it was chosen with."""
+        return self.draft(said).scores
 
-    def draft(self, logits: Tensor) -> Draft:
+    def draft(self, said: Said) -> Draft:
         """The same, with the distributions it was drawn from, for `accept_draft`."""
-        scores = score_tokens(logits)
         if not self.temperature:
-            return Draft(scores, None)
+            return Draft(scores_of(said), None)
+        logits = logits_of(said)
+        scores = score_tokens(logits)
         probabilities = self.distribution(logits)
         token = self.draw(probabilities)
         chosen = probabilities.gather(-1, token[..., None]).squeeze(-1)
@@ -41,19 +44,19 @@ class Sampler:
         """One id a row of `[T, V]` (need not be normalised)."""
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(-1)
 
-    def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
+    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
         """The longest prefix of a draft of n tokens that may stand, and the token that follows.
 
-        logits `[n + 1, V]`: causal, row i predicts draft token i given the ones before it.
+        Said in n + 1 causal rows: row i predicts draft token i given the ones before it.
         Greedy: while `argmax == draft`. Sampled: token x stays with probability
         `min(1, p(x) / q(x))`, the first refused one is redrawn from `max(p - q, 0)`, which leaves
         exactly the distribution p (Leviathan et al., arXiv 2211.17192).
         """
         if not self.temperature:
-            return _accept_greedy(logits, draft.tokens)
+            return _accept_greedy(scores_of(said), draft.tokens)
         if draft.probabilities is None:
             raise ValueError("a draft for sampling needs the distributions it was drawn from")
-        target = self.distribution(logits)
+        target = self.distribution(logits_of(said))
         for i, token in enumerate(draft.tokens.tolist()):
             p, q = target[i], draft.probabilities[i]
             if torch.rand((), generator=self.generator) * q[token] < p[token]:
@@ -105,8 +108,7 @@ class Accepted:
     confidences: list[float]
 
 
-def _accept_greedy(logits: Tensor, draft: Tensor) -> Accepted:
-    scores = score_tokens(logits)
+def _accept_greedy(scores: TokenScores, draft: Tensor) -> Accepted:
     kept = int((scores.token[:-1] == draft).cumprod(0).sum())
     return Accepted(scores.token[: kept + 1].tolist(), scores.confidence[: kept + 1].tolist())
 

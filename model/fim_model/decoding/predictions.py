@@ -1,0 +1,46 @@
+"""What a model says at some positions, worked out only as far as somebody reads it."""
+
+from __future__ import annotations
+
+import torch
+from fim_kernels.token_scores import TokenScores, score_tokens
+from torch import Tensor
+
+from fim_model.network import Network
+
+
+class Predictions:
+    """N rows of hidden states before the vocabulary.
+
+    Greedy decoding reads `scores`, for which a GPU never writes logits to memory; sampling and
+    likelihoods read `logits`. Either must be asked before the network's next forward.
+    """
+
+    __slots__ = ("_hidden", "_network")
+
+    def __init__(self, network: Network, hidden: Tensor) -> None:
+        """hidden: `[N, hidden_size]`, on the model's device."""
+        self._network, self._hidden = network, hidden
+
+    @torch.inference_mode()
+    def scores(self) -> TokenScores:
+        """Fields `[N]`, on the CPU."""
+        found = self._network.scores(self._hidden)
+        return TokenScores(found.token.cpu(), found.confidence.cpu(), found.entropy.cpu())
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """`[N, vocab_size]`, on the CPU."""
+        return self._network.logits(self._hidden).cpu()
+
+
+Said = Predictions | Tensor
+"""Predictions, or logits `[N, vocab_size]` that somebody has already."""
+
+
+def scores_of(said: Said) -> TokenScores:
+    return said.scores() if isinstance(said, Predictions) else score_tokens(said)
+
+
+def logits_of(said: Said) -> Tensor:
+    return said.logits() if isinstance(said, Predictions) else said

@@ -1,0 +1,192 @@
+"""A `Network` on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
+
+Below a billion parameters a forward is bound by starting its hundred or so kernels; a graph makes
+them one. A graph keeps what it was recorded with: the addresses of one cache's buffers, a width, a
+bound of the length, who sees whom, and whether the draft LoRA takes part. Those are its key; the
+tokens, positions, pattern and length are copied into its buffers before each replay.
+
+A forward that was asked for once runs without a graph, which compiles its kernels; the second time
+it is recorded. On a CPU nothing is recorded and the same steps run through the same buffers, which
+is how they are tested. No GPU has run this yet: `pytest -m gpu` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from fim_kernels.token_scores import TokenScores
+from torch import Tensor
+
+from fim_model.cache import KVCache
+from fim_model.fused import DeviceCache, FusedTransformer
+from fim_model.graphs import capture, span_bucket
+from fim_model.lora import DraftLora
+from fim_model.noisy_blocks import NoisyBlocks
+from fim_model.patterns import Attention, AttentionPattern
+from fim_model.side_by_side import Part
+from fim_model.transformer import TriModeTransformer
+
+WIDEST_GRAPH = 128
+"""Positions up to which launches show; a wider forward, a prefill, runs without a graph."""
+
+Record = Callable[[Callable[[], None]], Callable[[], object]]
+"""A step that works on fixed buffers, to what replays it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """What a recorded forward cannot change. attention None is any pattern among its tokens."""
+
+    attention: Attention | None
+    width: int
+    visible: int
+    lora: int | None
+
+
+class RecordedForward:
+    """One forward of `width` positions over one cache, between buffers that never move."""
+
+    def __init__(
+        self, model: FusedTransformer, cache: DeviceCache, key: StepKey, lora: DraftLora | None
+    ) -> None:
+        device, width = model.head.device, key.width
+        self.key, self._model, self._cache, self._lora = key, model, cache, lora
+        self.tokens = torch.zeros(1, width, dtype=torch.int64, device=device)
+        self.positions = torch.zeros(1, width, dtype=torch.int64, device=device)
+        # A padded position sees itself, for attention over nothing is not a number.
+        self.pattern = torch.eye(width, dtype=torch.bool, device=device)
+        size = model.config.hidden_size
+        self.hidden = torch.zeros(1, width, size, dtype=model.head.dtype, device=device)
+        self._replay: Callable[[], object] | None = None
+        self._used = False
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, attention: AttentionPattern, record: Record
+    ) -> Tensor:
+        """As the network's call; what `record` made of this step is used from the third on."""
+        width = tokens.shape[1]
+        self.tokens[:, :width].copy_(tokens)
+        self.positions[:, :width].copy_(positions)
+        if isinstance(attention, Tensor):
+            self.pattern.fill_(False).fill_diagonal_(True)
+            self.pattern[:width, :width].copy_(attention)
+        if self._used and self._replay is None:
+            self._replay = record(self._step)
+        (self._replay or self._step)()
+        self._used = True
+        return self.hidden[:, :width]
+
+    def _step(self) -> None:
+        key = self.key
+        attention = self.pattern if key.attention is None else key.attention
+        self.hidden.copy_(
+            self._model.forward(
+                self.tokens, attention, self._cache, positions=self.positions,
+                visible=key.visible, lora=self._lora,
+            )
+        )  # fmt: skip
+
+
+class DeviceTransformer:
+    """See the module; one row of tokens at a time."""
+
+    def __init__(
+        self,
+        weights: FusedTransformer,
+        draft_lora: DraftLora | None = None,
+        *,
+        record: Record | None = None,
+    ) -> None:
+        """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
+        self.config, self.draft_lora = weights.config, draft_lora
+        self._weights = weights
+        self._record = record or (record_graph if weights.head.is_cuda else _as_it_is)
+        # With a cache its graphs go: they hold its addresses.
+        self._recorded: WeakKeyDictionary[KVCache, _OfCache] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, model: TriModeTransformer, *, consume: bool = False) -> DeviceTransformer:
+        """`consume` empties the model's layers on the way, for their memory."""
+        return cls(FusedTransformer.of(model, consume=consume), model.draft_lora)
+
+    @property
+    def device(self) -> torch.device:
+        return self._weights.head.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._weights.head.dtype
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: AttentionPattern,
+        cache: KVCache,
+        lora: DraftLora | None = None,
+    ) -> Tensor:
+        """As `Network` has it. Raises ValueError for several rows and for training's pattern."""
+        if tokens.shape[0] != 1 or isinstance(attention, NoisyBlocks):
+            raise ValueError("the fused forward takes one row of tokens, and no training batch")
+        end = cache.end(tokens.shape[1])
+        kept = self._recorded.get(cache)
+        if kept is None:
+            kept = self._recorded[cache] = _OfCache(DeviceCache(cache), {})
+        kept.cache.length.fill_(cache.length)
+        width = _graph_width(attention, tokens.shape[1])
+        if width is None or cache.length + width > cache.capacity:
+            return self._weights.forward(
+                tokens, attention, kept.cache, positions=positions, visible=end, lora=lora
+            )
+        key = StepKey(
+            None if isinstance(attention, Tensor) else attention,
+            width,
+            span_bucket(cache.length + width, cache.capacity),
+            None if lora is None else id(lora),
+        )
+        step = kept.steps.get(key)
+        if step is None:
+            step = kept.steps[key] = RecordedForward(self._weights, kept.cache, key, lora)
+        return step(tokens, positions, attention, self._record)
+
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """One after the other: a graph is of one cache."""
+        return [self(one.tokens, one.positions, one.attention, one.cache, lora) for one in parts]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self._weights.head)
+
+    def scores(self, hidden: Tensor) -> TokenScores:
+        return self._weights.scores(hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfCache:
+    cache: DeviceCache
+    steps: dict[StepKey, RecordedForward]
+
+
+def _graph_width(attention: AttentionPattern, width: int) -> int | None:
+    """The width of the graph for a forward, None for one that is too wide to need any.
+
+    Causal tokens do not see what is behind them and a pattern says who sees whom, so those are
+    padded to a power of two; a block sees all of itself and has a width of its own.
+    """
+    if width > WIDEST_GRAPH:
+        return None
+    if attention is Attention.BLOCK:
+        return width
+    return 1 << (width - 1).bit_length()
+
+
+def record_graph(step: Callable[[], None]) -> Callable[[], object]:
+    return capture(step, [])
+
+
+def _as_it_is(step: Callable[[], None]) -> Callable[[], object]:
+    return step

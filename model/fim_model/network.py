@@ -1,0 +1,72 @@
+"""What decoding asks of a model: the one seam between the decoding core and how forwards run.
+
+`TriModeTransformer` is the plain network, which defines every result. `PackedTransformer` is the
+same on a CPU with fewer and larger operations, `DeviceTransformer` on CUDA, as graphs. All give the
+same tokens; which one runs is decided once, where a checkpoint is loaded (`fast_network`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from fim_kernels.token_scores import TokenScores
+from torch import Tensor
+
+from fim_model.cache import KVCache
+from fim_model.config import ModelConfig
+from fim_model.lora import DraftLora
+from fim_model.patterns import AttentionPattern
+from fim_model.side_by_side import Part
+from fim_model.transformer import TriModeTransformer
+
+
+class Network(Protocol):
+    """A loaded model. Hidden states may live in a buffer that its next forward overwrites."""
+
+    config: ModelConfig
+    draft_lora: DraftLora | None
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: AttentionPattern,
+        cache: KVCache,
+        lora: DraftLora | None = None,
+    ) -> Tensor:
+        """One pass over T tokens behind what the cache keeps; see `TriModeTransformer.forward`.
+
+        tokens, positions: int64 `[1, T]`. Returns hidden states `[1, T, hidden_size]`.
+        """
+        ...
+
+    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
+        """The forwards of several caches; the hidden states `[1, T, hidden_size]` of each."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states `[T, hidden_size]` to logits `[T, vocab_size]`."""
+        ...
+
+    def scores(self, hidden: Tensor) -> TokenScores:
+        """Scores `[T]` of hidden states `[T, hidden_size]`, where nobody needs their logits."""
+        ...
+
+
+def fast_network(model: TriModeTransformer) -> Network:
+    """The network that is quickest where the model is. The model's layers are emptied."""
+    if model.device.type == "cuda":
+        from fim_model.device import DeviceTransformer
+
+        return DeviceTransformer.of(model, consume=True)
+    from fim_model.packed import PackedTransformer
+
+    return PackedTransformer.of(model, consume=True)

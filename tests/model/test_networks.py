@@ -1,0 +1,322 @@
+"""The fast networks against the plain one: the same hidden states, and the same tokens by any mode.
+
+Without a GPU the steps that become graphs run through the same buffers, unrecorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from fim_model.cache import KVCache
+from fim_model.decoding.core import DecodingCore, StopRule
+from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.native import RightContext, native_infill, probe_lengths
+from fim_model.decoding.quadratic import row_pattern, row_positions
+from fim_model.decoding.sampling import Sampler
+from fim_model.device import DeviceTransformer, RecordedForward
+from fim_model.fused import FusedTransformer
+from fim_model.lora import DraftLora
+from fim_model.network import Network, fast_network
+from fim_model.packed import PackedTransformer
+from fim_model.patterns import Attention, AttentionPattern
+from fim_model.session import PromptCache
+from fim_model.side_by_side import Part
+from fim_model.transformer import TriModeTransformer
+from torch import Tensor
+
+KINDS: dict[str, Callable[[TriModeTransformer], Network]] = {
+    "packed": PackedTransformer.of,
+    "device": DeviceTransformer.of,
+}
+BIASES = {"query_bias": True, "output_bias": True, "mlp_bias": True}
+NO_EOM = -1
+
+
+@pytest.fixture(params=KINDS)
+def fast(request: pytest.FixtureRequest) -> Callable[[TriModeTransformer], Network]:
+    return KINDS[request.param]
+
+
+def models(tiny: Any) -> list[TriModeTransformer]:
+    """Grouped heads and not, tied and not, a query scale that acts, biases everywhere."""
+    yarn = tiny.yarn(original_max_position_embeddings=8)
+    return [
+        tiny.model(1),
+        tiny.model(2, rope=yarn, num_key_value_heads=1, tie_word_embeddings=False),
+        tiny.model(3, num_key_value_heads=4, **BIASES),
+    ]
+
+
+def lora_for(model: TriModeTransformer, seed: int = 0) -> DraftLora:
+    config, draw = model.config, torch.Generator().manual_seed(seed)
+    inner = config.num_attention_heads * config.head_dim
+    layers = range(config.num_hidden_layers)
+    down = tuple(torch.randn(2, inner, generator=draw) for _ in layers)
+    up = tuple(torch.randn(config.hidden_size, 2, generator=draw) for _ in layers)
+    return DraftLora(down, up, 0.5)
+
+
+def some_tokens(rng: Random, count: int) -> Tensor:
+    return torch.tensor([[rng.randrange(2, 32) for _ in range(count)]])
+
+
+@torch.inference_mode()
+def read(network: Network, cache: KVCache, tokens: Tensor) -> None:
+    network(tokens, torch.arange(tokens.shape[1])[None], Attention.CAUSAL, cache)
+    cache.advance(tokens.shape[1])
+
+
+def forwards(start: int, lora: DraftLora) -> list[tuple[int, AttentionPattern, Tensor, Any]]:
+    """Width, who sees whom, positions behind `start`, LoRA: all that decoding asks for."""
+
+    def follow(width: int) -> Tensor:
+        return torch.arange(start, start + width)
+
+    split = torch.tensor([0, 1, 2, 6, 7]) + start
+    return [
+        (1, Attention.CAUSAL, follow(1), None),
+        (5, Attention.CAUSAL, follow(5), None),
+        (4, Attention.BLOCK, follow(4), None),
+        (4, Attention.BLOCK, follow(4), lora),
+        (4, Attention.BLOCK, follow(4), None),
+        (5, Attention.BLOCK, split, None),
+        (9, row_pattern(3, 2), row_positions(start, 3, 2), None),
+        (6, row_pattern(2, 2), row_positions(start, 2, 2), lora),
+    ]
+
+
+def test_every_kind_of_forward_is_the_plain_one(
+    tiny: Any, fast: Callable[[TriModeTransformer], Network]
+) -> None:
+    """Each three times: a recorded step must serve other tokens at another length too."""
+    rng = Random(0)
+    for model in models(tiny):
+        network, lora = fast(model), lora_for(model)
+        caches = [KVCache(model.config, capacity=64) for _ in range(2)]
+        prompt = some_tokens(rng, 7)
+        for net, cache in zip((model, network), caches, strict=True):
+            read(net, cache, prompt)
+        for _ in range(3):
+            for width, attention, positions, adapter in forwards(caches[0].length, lora):
+                tokens = some_tokens(rng, width)
+                wanted, found = (
+                    net(tokens, positions[None], attention, cache, adapter)
+                    for net, cache in zip((model, network), caches, strict=True)
+                )
+                torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
+                scores, logits = network.scores(found[0]), model.logits(wanted[0])
+                assert scores.token.tolist() == logits.argmax(-1).tolist()
+                torch.testing.assert_close(network.logits(found[0]), logits, rtol=1e-4, atol=1e-4)
+            for cache in caches:
+                cache.advance(2)
+
+
+def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int, heat: float) -> Any:
+    cache = PromptCache(network, capacity=200)
+    core = DecodingCore(
+        network, cache.kv, StopRule(NO_EOM, tokens), Sampler(heat, seed=1), prompt=prompt
+    )
+    core.commit_choice(cache.read(prompt).logits)
+    steps = list(MODES[mode](core, ModeOptions(width_budget=20)))
+    return core.tokens, core.forwards, [step.hole for step in steps]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_writes_the_same_tokens(
+    tiny: Any, fast: Callable[[TriModeTransformer], Network], mode: str
+) -> None:
+    """Every step of it, greedy and sampled, with a draft LoRA where the model has one."""
+    rng = Random(1)
+    for seed, model in enumerate(models(tiny)):
+        if seed == 1:
+            model.draft_lora = lora_for(model)
+        network = fast(model)
+        for heat in (0.0, 0.0, 0.8):
+            prompt = [rng.randrange(2, 32) for _ in range(rng.randint(1, 30))]
+            tokens = rng.randint(2, 14)
+            assert fill(network, prompt, mode, tokens, heat) == fill(
+                model, prompt, mode, tokens, heat
+            )
+
+
+def test_native_infilling_finds_the_same_lengths_and_tokens(
+    tiny: Any, fast: Callable[[TriModeTransformer], Network]
+) -> None:
+    model = tiny.model(4)
+    seen = []
+    for network in (model, fast(model)):
+        cache = PromptCache(network, capacity=200)
+        cache.read([5, 6, 7, 8])
+        right = RightContext.of([9, 10, 11], 8)
+        core = DecodingCore(network, cache.kv, StopRule(NO_EOM, 20), Sampler(), block_size=8)
+        lengths = [one.length for one in probe_lengths(core, right, (1, 2, 4, 6, 12))]
+        list(native_infill(core, right, 9, ModeOptions().rule))
+        seen.append((lengths, core.tokens))
+    assert seen[0] == seen[1]
+    assert len(seen[0][1]) == 9
+
+
+def test_parts_over_several_caches_are_read_as_if_alone(
+    tiny: Any, fast: Callable[[TriModeTransformer], Network]
+) -> None:
+    rng = Random(2)
+    for model in models(tiny):
+        network = fast(model)
+        alone, together = [], []
+        for number, (width, attention, positions, _) in enumerate(forwards(6, lora_for(model))[:6]):
+            prompt, tokens = some_tokens(rng, 6), some_tokens(rng, width)
+            for net, found in ((model, alone), (network, together)):
+                cache = KVCache(model.config, capacity=20 + number)
+                read(net, cache, prompt)
+                found.append(Part(tokens, positions[None], attention, cache))
+        hidden = network.together(together)
+        for one, ours, theirs in zip(hidden, together, alone, strict=True):
+            wanted = model(theirs.tokens, theirs.positions, theirs.attention, theirs.cache)
+            torch.testing.assert_close(one, wanted, rtol=2e-5, atol=2e-5)
+            for layer in range(model.config.num_hidden_layers):
+                for mine, its in (
+                    (ours.cache.keys, theirs.cache.keys),
+                    (ours.cache.values, theirs.cache.values),
+                ):
+                    kept = 6 + ours.width
+                    torch.testing.assert_close(
+                        mine[layer][:, :, :kept], its[layer][:, :, :kept], rtol=2e-5, atol=2e-5
+                    )
+
+
+def test_a_full_cache_is_refused(tiny: Any, fast: Callable[[TriModeTransformer], Network]) -> None:
+    cache = PromptCache(fast(tiny.model()), capacity=3)
+    with pytest.raises(ValueError, match="holds 3 tokens, 4 were asked for"):
+        cache.read([1, 2, 3, 4])
+
+
+def test_a_cache_may_be_full_to_its_last_place(
+    tiny: Any, fast: Callable[[TriModeTransformer], Network]
+) -> None:
+    """A step that is padded would not fit behind 60 of 63 tokens; its own three do."""
+    model = tiny.model(1)
+    seen = []
+    for network in (model, fast(model)):
+        cache = PromptCache(network, capacity=63)
+        cache.read([3 + i % 20 for i in range(60)])
+        seen.append(cache.read([3 + i % 20 for i in range(63)]).logits)
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-4)
+
+
+def test_several_rows_are_refused(tiny: Any, fast: Callable[[TriModeTransformer], Network]) -> None:
+    model = tiny.model()
+    cache = KVCache(model.config, capacity=8)
+    with pytest.raises(ValueError, match="takes one row of tokens"):
+        fast(model)(torch.ones(2, 3).long(), torch.arange(3)[None], Attention.CAUSAL, cache)
+
+
+def test_a_long_read_copies_keys_instead_of_making_a_long_mask(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fim_model.packed.LARGEST_MASK", 10)
+    test_every_kind_of_forward_is_the_plain_one(tiny, PackedTransformer.of)
+
+
+def test_positions_beyond_the_tables_are_computed(tiny: Any) -> None:
+    model = tiny.model(5, rope=tiny.yarn())
+    far = torch.tensor([[5000, 5001]])
+    tokens, wanted = torch.tensor([[4, 5]]), []
+    for network in (model, PackedTransformer.of(model)):
+        cache = KVCache(model.config, capacity=4)
+        wanted.append(network(tokens, far, Attention.BLOCK, cache))
+    torch.testing.assert_close(wanted[1], wanted[0], rtol=2e-5, atol=2e-5)
+
+
+class Recorder:
+    """Stands where a CUDA graph is recorded: keeps the steps, and runs them when replayed."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        self.recorded += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            step()
+
+        return replay
+
+
+def test_a_step_is_recorded_at_its_second_use_and_replayed_from_then_on(tiny: Any) -> None:
+    model, record = tiny.model(1), Recorder()
+    network = DeviceTransformer(FusedTransformer.of(model), record=record)
+    cache = KVCache(model.config, capacity=1200)
+    token = torch.tensor([[4]])
+    for use in range(5):
+        network(token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
+        cache.advance(1)
+        assert (record.recorded, record.replayed) == (min(use, 1), use)
+    other = KVCache(model.config, capacity=1200)
+    for _ in range(2):  # another cache has other addresses
+        network(token, torch.tensor([[0]]), Attention.CAUSAL, other)
+    assert record.recorded == 2
+    cache.advance(600)  # another bound
+    for _ in range(2):
+        network(token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
+    assert record.recorded == 3
+    wide = torch.full((1, 200), 4)
+    for _ in range(3):  # a prefill is never recorded
+        network(wide, torch.arange(200)[None], Attention.CAUSAL, other)
+    assert record.recorded == 3
+
+
+def test_a_draft_with_the_lora_is_another_recording(tiny: Any) -> None:
+    """Else a draft would replay what was recorded without it, or a verification what was with."""
+    model, record = tiny.model(1), Recorder()
+    network, lora = DeviceTransformer(FusedTransformer.of(model), record=record), lora_for(model)
+    cache, plain = (KVCache(model.config, capacity=32) for _ in range(2))
+    tokens, places = torch.tensor([[4, 1, 1, 1]]), torch.arange(4)[None]
+    seen = []
+    for adapter in (None, lora) * 3:
+        found = network(tokens, places, Attention.BLOCK, cache, adapter).clone()
+        wanted = model(tokens, places, Attention.BLOCK, plain, adapter)
+        torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
+        seen.append(found)
+    assert record.recorded == 2
+    assert (seen[0] - seen[1]).abs().max() > 0.01
+
+
+@torch.inference_mode()
+def test_a_recorded_step_reads_nothing_but_its_buffers(tiny: Any) -> None:
+    """What a graph replays: the inputs of the call it was made in are gone by then."""
+    model = tiny.model(1)
+    steps: list[Callable[[], None]] = []
+
+    def keep(step: Callable[[], None]) -> Callable[[], None]:
+        steps.append(step)
+        return step
+
+    network = DeviceTransformer(FusedTransformer.of(model), record=keep)
+    cache = KVCache(model.config, capacity=32)
+    read(network, cache, torch.tensor([[4, 5, 6]]))
+    pattern, places = row_pattern(2, 2), row_positions(3, 2, 2)[None]
+    for _ in range(2):
+        hidden = network(torch.tensor([[7, 8, 1, 1, 1, 1]]), places, pattern, cache)
+    wanted = hidden.clone()
+    [step] = steps
+    hidden.zero_()
+    pattern.fill_(False)
+    places.zero_()
+    step()
+    torch.testing.assert_close(hidden, wanted, rtol=0, atol=0)
+    assert isinstance(step.__self__, RecordedForward)  # type: ignore[attr-defined]
+
+
+def test_the_fast_network_of_a_cpu_is_the_packed_one_and_empties_the_model(tiny: Any) -> None:
+    model = tiny.model(1)
+    prompt = [4, 5, 6]
+    wanted = fill(model, prompt, "ar", 6, 0.0)
+    network = fast_network(model)
+    assert isinstance(network, PackedTransformer)
+    assert fill(network, prompt, "ar", 6, 0.0) == wanted
+    assert all(weight.is_meta for weight in model.model.layers.parameters())
