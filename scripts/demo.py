@@ -85,7 +85,7 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
         document = lsp.TextDocumentItem(snapshot.uri, "python", 1, snapshot.text)
         client.text_document_did_open(lsp.DidOpenTextDocumentParams(document))
         ask = lsp.InlineCompletionParams(
-            context=lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Automatic),
+            context=lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Invoked),
             text_document=lsp.TextDocumentIdentifier(snapshot.uri),
             position=position,
         )

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SERVER = [sys.executable, "-m", "fim_server", "lsp"]
 
 # The model in the server's own process, which ends with the test: an engine would live on.
-OPTIONS = {"backend": "in_process", "maxTokens": 20, "threads": 1}
+OPTIONS = {"minConfidence": 0, "backend": "in_process", "maxTokens": 20, "threads": 1}
 
 CODE = '''\
 """Counting words. 😀 astral: 𝒳"""

@@ -44,7 +44,7 @@ LINES = [
 
 @pytest.fixture
 def editor(start, checkpoint):
-    editor = start(REAL, fresh=True, server={"model": checkpoint, "threads": 1})
+    editor = start(REAL, fresh=True, server={"model": checkpoint, "threads": 1, "minConfidence": 0})
     editor.nvim.command("set noautoindent indentexpr= indentkeys=")
     editor.nvim.command("autocmd FileType python setlocal indentexpr= noautoindent")
     editor.open(CODE)

@@ -35,7 +35,7 @@ interface Shown {
 }
 
 export async function ghostTests(t: TestContext, workbench: Workbench): Promise<void> {
-  const settings = { "fim.backend": "in_process", "fim.model": model(), "fim.threads": 1, "fim.maxTokens": 16, "fim.prefixChars": 400 };
+  const settings = { "fim.backend": "in_process", "fim.model": model(), "fim.threads": 1, "fim.maxTokens": 16, "fim.minConfidence": 0, "fim.prefixChars": 400 };
   const folder = workbench.folder("shop", { [FILE]: START }, realServer(), settings);
   const window = await workbench.open(folder, FILE);
   const { transcript } = folder;
