@@ -173,7 +173,7 @@ def test_keys_written_by_a_draft_are_not_kept(model: TriModeTransformer) -> None
     kept = [*prompt, *core.tokens][: core.cache.length]
     with torch.no_grad():
         model(torch.tensor([kept]), torch.arange(len(kept))[None], Attention.CAUSAL, clean)
-    for ours, exact in zip(core.cache._keys, clean._keys, strict=True):
+    for ours, exact in zip(core.cache.keys, clean.keys, strict=True):
         assert (ours[:, :, : len(kept)] - exact[:, :, : len(kept)]).abs().max() < 1e-4
 
 

@@ -17,11 +17,11 @@ import torch
 from fim_kernels.token_scores import TokenScores
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.predictions import Said, logits_of
 from fim_model.decoding.reference import causal_logits
 from fim_model.decoding.sampling import Accepted, Draft, Sampler
 from fim_model.session import PromptCache
 from fim_model.transformer import TriModeTransformer
-from torch import Tensor
 
 P_RIGHT, P_WRONG = 1e-3, 1e-6
 
@@ -60,8 +60,8 @@ def test_the_chi_square_is_the_one_of_the_tables() -> None:
 class Redraw(Sampler):
     """Wrong: keep what a second, independent sample agrees with, else draw once more."""
 
-    def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
-        target = self.distribution(logits)
+    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+        target = self.distribution(logits_of(said))
         tokens: list[int] = []
         for row, token in zip(target, draft.tokens.tolist(), strict=False):
             if int(self.draw(row[None])) != token:
@@ -73,9 +73,9 @@ class Redraw(Sampler):
 class NoResidual(Sampler):
     """Wrong: p/q rejection, but what is refused is redrawn from p instead of from what is left."""
 
-    def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
+    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
         assert draft.probabilities is not None
-        target = self.distribution(logits)
+        target = self.distribution(logits_of(said))
         tokens: list[int] = []
         for p, q, token in zip(target, draft.probabilities, draft.tokens.tolist(), strict=False):
             if torch.rand((), generator=self.generator) * q[token] >= p[token]:
@@ -91,8 +91,8 @@ class Match(Sampler):
     token survives with probability sum(p * q) only, not sum(min(p, q)).
     """
 
-    def accept_draft(self, logits: Tensor, draft: Draft) -> Accepted:
-        causal = self.draw(self.distribution(logits)).tolist()
+    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+        causal = self.draw(self.distribution(logits_of(said))).tolist()
         pairs = zip(causal, draft.tokens.tolist(), strict=False)
         agreed = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
         kept = causal[: sum(1 for _ in agreed) + 1]
@@ -166,7 +166,7 @@ def test_nothing_left_to_draw_from_is_no_crash() -> None:
 PROMPT = [3, 7, 1, 4]
 VOCABULARY = 12
 SEED = 3
-HOLES = 1000
+HOLES = 2000
 
 
 @pytest.fixture(scope="module")

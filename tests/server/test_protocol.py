@@ -39,8 +39,9 @@ async def test_what_is_advertised() -> None:
         assert capabilities["textDocumentSync"]["change"] == 2, "incremental"
         assert capabilities["textDocumentSync"]["openClose"] is True
         commands = capabilities["executeCommandProvider"]["commands"]
-        [accept] = commands
-        assert accept.startswith("fim-server.accept.")
+        assert sorted(name.rpartition(".")[0] for name in commands) == [
+            "fim-server.accept", "fim-server.acceptEdit"
+        ]  # fmt: skip
         assert capabilities["notebookDocumentSync"]["notebookSelector"] == [{"notebook": "*"}]
         assert capabilities["workspace"]["workspaceFolders"]["changeNotifications"] is True
         assert await client.leave() == 0

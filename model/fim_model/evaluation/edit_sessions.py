@@ -24,6 +24,7 @@ from fim_model.training.edits import (
     misspelling,
     repeated_change,
 )
+from fim_model.training.grammars import PYTHON
 
 _TRIES = 400
 _TOKEN = re.compile(r"\w+|\s+|.")
@@ -122,7 +123,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
     if not names:
         return None
     name = rng.choice(names)
-    renamed = REPEATED[0][2](name, lines, rng)
+    renamed = REPEATED[0][2](name, lines, rng, PYTHON)
     if not renamed.isidentifier() or re.search(rf"\b{renamed}\b", document.text):
         return None
     done = _replaced(lines, places[name], name, renamed)
