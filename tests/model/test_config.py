@@ -82,6 +82,7 @@ def test_a_config_comes_back_as_it_was_written(tiny: Any, rope: RopeConfig) -> N
         ("block_size", 0, "block_size must be a positive integer"),
         ("block_size", 1, "block_size must be at least 2"),
         ("rms_norm_eps", "tiny", "rms_norm_eps must be a small number, not 'tiny'"),
+        ("fim_edits", "yes", "fim_edits must be true or false, not 'yes'"),
         ("tie_word_embeddings", "no", "tie_word_embeddings must be true or false, not 'no'"),
         ("hidden_act", "gelu", "hidden_act 'gelu' is not supported"),
         ("sliding_window", -1, "sliding_window must be a positive integer, not -1"),
@@ -112,6 +113,11 @@ def test_a_missing_field_is_named(field: str) -> None:
     del raw[field]
     with pytest.raises(ConfigError, match=f"the field '{field}' is missing"):
         ModelConfig.from_hf(raw)
+
+
+@pytest.mark.parametrize("edits", [False, True])
+def test_edit_training_is_written_and_read(tiny: Any, edits: bool) -> None:
+    assert ModelConfig.from_hf(tiny.config(fim_edits=edits).to_hf()).fim_edits is edits
 
 
 def test_transformers_reads_what_is_written(tiny: Any) -> None:

@@ -15,7 +15,7 @@ from fim_model.decoding.reference import causal_logits
 from fim_model.decoding.sampling import Sampler
 from fim_model.session import PromptCache
 from fim_model.transformer import TriModeTransformer
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_models import counting
 
@@ -56,6 +56,26 @@ def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> 
         widths.update(step.width for step in steps)
     assert widths[1] > 30
     assert sum(count for width, count in widths.items() if width > 1) > 30
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 5),
+    phrase=st.lists(st.integers(0, 7), min_size=1, max_size=6),
+    times=st.integers(1, 6),
+    count=st.integers(1, 24),
+    eom=st.integers(-1, 7),
+)
+def test_greedy_equals_ar_where_the_prompt_repeats_itself(
+    tiny: Any, seed: int, phrase: list[int], times: int, count: int, eom: int
+) -> None:
+    """So that drafts are tried at every forward, at all lengths and limits."""
+    model = tiny.model(seed, vocab_size=8, mask_token_id=None)
+    ar, _ = run(model, "ar", phrase * times, count, eom=eom)
+    core, _ = run(model, "lookup", phrase * times, count, eom=eom)
+    assert (core.tokens, core.finish) == (ar.tokens, ar.finish)
+    assert core.confidences == pytest.approx(ar.confidences, rel=1e-3)
+    assert core.forwards <= ar.forwards
 
 
 def test_repetitive_text_takes_few_forwards(tiny: Any) -> None:

@@ -138,6 +138,13 @@ def test_what_the_prompt_knows_is_drafted_where_the_old_text_does_not(tiny: Any)
     assert [len(step.committed) for step in steps] == [19, 1, 1, known, DRAFT_TOKENS + 1, 4]
 
 
+def test_of_two_places_that_agree_the_one_ahead_is_taken() -> None:
+    source = OldText([5, 9, 7, 1, 2, 3, 9, 8], NgramIndex([]))
+    source.extend([5, 9, 7, 1, 4])
+    source.extend([9])
+    assert source.continuation(5) == [8]
+
+
 def test_the_old_text_is_scored_by_the_forward_that_verifies_it(tiny: Any) -> None:
     model = tiny.model(9, vocab_size=20)
     prompt, old = [3, 4, 5, 6], [7, 8, 9, 8, 7]

@@ -205,19 +205,19 @@ def exact(model: TriModeTransformer) -> Callable[[float], tuple[Pairs, Pairs]]:
 def sampled(
     model: TriModeTransformer, mode: str, sampler: type[Sampler], temperature: float, count: int
 ) -> tuple[Counter[Hashable], Counter[Hashable]]:
-    """Tokens (0, 1) and (1, 2) of holes of three, each hole with a seed of its own."""
+    """Tokens (0, 1) and (1, 2) of holes of six, each hole with a seed of its own."""
     cache = PromptCache(model, capacity=64)
     logits = cache.read(PROMPT).logits
     first: Counter[Hashable] = Counter()
     second: Counter[Hashable] = Counter()
     for seed in range(count):
         cache.rewind(len(PROMPT))
-        stop = StopRule(eom_id=-1, max_tokens=3)
+        stop = StopRule(eom_id=-1, max_tokens=6)  # as many masks as the block has
         core = DecodingCore(model, cache.kv, stop, sampler(temperature, seed), block_size=4)
         core.commit_choice(logits)
         for _ in MODES[mode](core, ModeOptions()):
             pass
-        a, b, c = core.tokens
+        a, b, c = core.tokens[:3]
         first[a, b] += 1
         second[b, c] += 1
     return first, second
