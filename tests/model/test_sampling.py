@@ -166,7 +166,7 @@ def test_nothing_left_to_draw_from_is_no_crash() -> None:
 PROMPT = [3, 7, 1, 4]
 VOCABULARY = 12
 SEED = 3
-HOLES = 2000
+HOLES = 1000
 
 
 @pytest.fixture(scope="module")
