@@ -177,7 +177,7 @@ def test_restart_and_model(start, tmp_path):
     editor.wait(lambda: editor.server_pid() != second, "a third server")
     editor.wait(lambda: len(editor.sent("initialize")) == 3, "its start")
     options = editor.sent("initialize")[-1]["params"]["initializationOptions"]
-    assert options == {"model": str(tmp_path)}
+    assert options == {"nextEdits": False, "model": str(tmp_path)}
     editor.ready()
     assert status(editor)["model"] == str(tmp_path)
     editor.type("<Esc>A")
