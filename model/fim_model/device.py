@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from fim_kernels.token_scores import TokenScores
 from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.fused import DeviceCache, FusedTransformer
+from fim_model.fused_network import FusedNetwork
 from fim_model.graphs import capture, span_bucket
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import Attention, AttentionPattern
 from fim_model.side_by_side import Part
-from fim_model.transformer import TriModeTransformer
 
 WIDEST_GRAPH = 128
 """Positions up to which launches show; a wider forward, a prefill, runs without a graph."""
@@ -91,7 +90,7 @@ class RecordedForward:
         )  # fmt: skip
 
 
-class DeviceTransformer:
+class DeviceTransformer(FusedNetwork):
     """See the module; one row of tokens at a time."""
 
     def __init__(
@@ -102,24 +101,10 @@ class DeviceTransformer:
         record: Record | None = None,
     ) -> None:
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
-        self.config, self.draft_lora = weights.config, draft_lora
-        self._weights = weights
+        super().__init__(weights, draft_lora)
         self._record = record or (record_graph if weights.head.is_cuda else _as_it_is)
         # With a cache its graphs go: they hold its addresses.
         self._recorded: WeakKeyDictionary[KVCache, _OfCache] = WeakKeyDictionary()
-
-    @classmethod
-    def of(cls, model: TriModeTransformer, *, consume: bool = False) -> DeviceTransformer:
-        """`consume` empties the model's layers on the way, for their memory."""
-        return cls(FusedTransformer.of(model, consume=consume), model.draft_lora)
-
-    @property
-    def device(self) -> torch.device:
-        return self._weights.head.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._weights.head.dtype
 
     @torch.inference_mode()
     def __call__(
@@ -157,9 +142,6 @@ class DeviceTransformer:
     def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
         """One after the other: a graph is of one cache."""
         return [self(one.tokens, one.positions, one.attention, one.cache, lora) for one in parts]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self._weights.head)
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return self._weights.scores(hidden)

@@ -20,37 +20,23 @@ from torch import Tensor
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
 from fim_model.fused import FusedLayer, FusedTransformer, Weight, project
+from fim_model.fused_network import FusedNetwork
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import Attention, AttentionPattern
 from fim_model.side_by_side import Part, among_new
-from fim_model.transformer import RotaryEmbedding, TriModeTransformer
+from fim_model.transformer import RotaryEmbedding
 
 LARGEST_MASK = 2**22
 """Values of a mask over stacked heads; a wider causal forward copies keys instead."""
 
 
-class PackedTransformer:
+class PackedTransformer(FusedNetwork):
     """A `Network` over a model's rearranged weights."""
 
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
-        self.config: ModelConfig = weights.config
-        self.draft_lora = draft_lora
-        self._weights = weights
+        super().__init__(weights, draft_lora)
         self._angles = Angles(weights.config, weights.rotary, weights.head.dtype)
-
-    @classmethod
-    def of(cls, model: TriModeTransformer, *, consume: bool = False) -> PackedTransformer:
-        """`consume` empties the model's layers on the way, for their memory."""
-        return cls(FusedTransformer.of(model, consume=consume), model.draft_lora)
-
-    @property
-    def device(self) -> torch.device:
-        return self._weights.head.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._weights.head.dtype
 
     def __call__(
         self,
@@ -90,9 +76,6 @@ class PackedTransformer:
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
         return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self._weights.head)
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))

@@ -1,0 +1,37 @@
+"""What the networks over a model's fused weights have in common, however they run a forward."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fim_model.fused import FusedTransformer
+from fim_model.lora import DraftLora
+from fim_model.transformer import TriModeTransformer
+
+
+class FusedNetwork:
+    """The part of `Network` that is the weights' own."""
+
+    def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
+        self.config, self.draft_lora = weights.config, draft_lora
+        self._weights = weights
+
+    @classmethod
+    def of(cls, model: TriModeTransformer, *, consume: bool = False) -> Self:
+        """`consume` empties the model's layers on the way, for their memory."""
+        return cls(FusedTransformer.of(model, consume=consume), model.draft_lora)
+
+    @property
+    def device(self) -> torch.device:
+        return self._weights.head.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._weights.head.dtype
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self._weights.head)
