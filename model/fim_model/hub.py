@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,9 @@ def _download(name: str, patterns: tuple[str, ...], progress: Progress | None) -
     try:
         if constants.is_offline_mode():
             return Path(hub.snapshot_download(**wanted, local_files_only=True))
-        _check_disk(name, hub.snapshot_download(**wanted, dry_run=True), constants.HF_HUB_CACHE)
-        bar = _bar_class(f"Downloading {name}", progress)
+        files = hub.snapshot_download(**wanted, dry_run=True)
+        needed = _check_disk(name, files, constants.HF_HUB_CACHE)
+        bar = _bar_class(f"Downloading {name}", needed, progress)
         return Path(hub.snapshot_download(**wanted, tqdm_class=bar))
     except (errors.DryRunError, errors.LocalEntryNotFoundError) as unreachable:
         try:
@@ -156,8 +158,11 @@ def _explained(name: str, cause: BaseException | None) -> HubError:
     )
 
 
-def _check_disk(name: str, files: list[Any], cache: str) -> None:
-    """Raises HubError where the files still to be fetched do not fit, or where there are none."""
+def _check_disk(name: str, files: list[Any], cache: str) -> int:
+    """Bytes of the files still to be fetched. Raises HubError where they do not fit.
+
+    The same where the repository has no model.
+    """
     if not any(Path(file.filename).name == CONFIG for file in files):
         raise HubError(f"{name}: this repository has no {CONFIG}; it is not a model to load")
     needed = sum(file.file_size for file in files if file.will_download)
@@ -170,11 +175,18 @@ def _check_disk(name: str, files: list[Any], cache: str) -> None:
             f"{name}: {needed / 1e9:.1f} GB are to be downloaded to {cache}, where {free / 1e9:.1f}"
             " GB are free; make room, or set HF_HOME to a folder on a larger disk"
         )
+    return int(needed)
 
 
-def _bar_class(what: str, progress: Progress | None) -> type:
-    """A progress bar that draws nothing and tells `progress` instead."""
+def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
+    """A progress bar that draws nothing and tells `progress` the share of the needed bytes.
+
+    The client's own totals grow with every file it begins, and its threads tell at any time: of
+    what they tell, only what is more than was told before is passed on.
+    """
     from huggingface_hub.utils import tqdm
+
+    lock, most = threading.Lock(), 0.0
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -183,9 +195,15 @@ def _bar_class(what: str, progress: Progress | None) -> type:
             self.total, self.done = kwargs.get("total") or 0, kwargs.get("initial") or 0
 
         def update(self, n: float | None = 1) -> None:
-            self.done += n or 0
-            if progress is not None and self.bytes and self.total:
-                progress(what, min(self.done / self.total, 1.0))
+            nonlocal most
+            if progress is None or not self.bytes or not needed:
+                return
+            with lock:
+                self.done += n or 0
+                share = min(self.done / needed, 1.0)
+                if share > most:
+                    most = share
+                    progress(what, share)
 
     return Bar
 

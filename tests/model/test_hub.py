@@ -212,8 +212,8 @@ def test_descriptions_come_first_and_only_what_is_needed_comes(tmp_path: Path, h
         "tokenizer.json",
     ]
     shares = result["told"][1:]
-    assert shares
-    assert shares == sorted(shares)
+    assert len(shares) > 1
+    assert shares == sorted(set(shares)), "rising, however many files come at once"
     assert shares[-1] == 1.0
 
 
