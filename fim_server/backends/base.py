@@ -44,7 +44,8 @@ class CompletionRequest:
     """A hole to fill: everything the model may see has passed the exclusion rules already.
 
     `prefix` and `suffix` are plain text around the cursor with `\\n` line ends.
-    `session` names the document whose cached tokens may be reused ("" keeps nothing).
+    `session` names the document whose cached tokens may be reused ("" keeps nothing); behind a `#`
+    it names a part of one, such as its second prompt.
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
@@ -166,6 +167,12 @@ class Backend(Protocol):
 
         Cancelling the awaiting task stops the work within one forward. Raises Unsupported where
         the model or server cannot do it, and BackendError if it cannot serve.
+        """
+
+    async def forget(self, session: str) -> None:
+        """Free what is kept for a session that is over, and for its parts (`session#…`).
+
+        Never raises: what cannot be freed now makes room later.
         """
 
     async def close(self) -> None:

@@ -126,6 +126,15 @@ class InProcessBackend:
 
         return await self.scheduler.run(request, work, None)
 
+    async def forget(self, session: str) -> None:
+        if self._infiller is not None:
+            self._infiller.forget(session)
+
+    def forget_unused(self, seconds: float) -> None:
+        """Free what is kept for sessions that nobody asked anything of for so long."""
+        if self._infiller is not None:
+            self._infiller.sessions.forget_unused(seconds)
+
     def check(self, request: CompletionRequest) -> None:
         """Raises ValueError, naming the field, for a request the model cannot be asked."""
         infill_request(request)

@@ -44,7 +44,7 @@ from fim_model.memory import default_device, default_dtype
 from fim_model.network import Network, fast_network
 from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
-from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
+from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 
@@ -267,7 +267,6 @@ class Infiller:
     def forget(self, session: str) -> None:
         """Drop a document's caches."""
         self.sessions.forget(session)
-        self.sessions.forget(rewriting_session(session))
 
     def _new_cache(self) -> PromptCache:
         capacity = kv_tokens(self.model.config, self.window, self._width)
