@@ -320,3 +320,20 @@ def test_the_fast_network_of_a_cpu_is_the_packed_one_and_empties_the_model(tiny:
     assert isinstance(network, PackedTransformer)
     assert fill(network, prompt, "ar", 6, 0.0) == wanted
     assert all(weight.is_meta for weight in model.model.layers.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_packed_weights_lie_by_columns_and_once(tiny: Any, tied: bool) -> None:
+    """The quick order for a narrow product; two copies of a large head would cost gigabytes."""
+    model = tiny.model(1, tie_word_embeddings=tied)
+    weights, plain = FusedTransformer.of(model), FusedTransformer.of(model)
+    PackedTransformer(weights)
+    pairs = [(weights.head, plain.head)]
+    for one, other in zip(weights.layers, plain.layers, strict=True):
+        for name in ("qkv", "output", "gate_up", "down"):
+            pairs.append((getattr(one, name), getattr(other, name)))
+    for laid, wanted in pairs:
+        assert laid.stride() == (1, laid.shape[0])
+        assert torch.equal(laid, wanted)
+    assert torch.equal(weights.embedding, plain.embedding)
+    assert (weights.embedding.data_ptr() == weights.head.data_ptr()) == tied
