@@ -49,6 +49,7 @@ class CompletionRequest:
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
+    `trace` asks for what each forward did; remote servers cannot tell.
     """
 
     prefix: str
@@ -64,6 +65,7 @@ class CompletionRequest:
     session: str = ""
     snippets: tuple[Snippet, ...] = ()
     speculative: bool = False
+    trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,30 @@ class CompletionStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceStep:
+    """What one forward did; a `kind` of "prefill" begins an alternative.
+
+    width: positions in the forward. hole: its tokens' texts behind it, None for a mask. committed,
+    remasked: places in the hole. confidences: of the committed ones.
+    """
+
+    kind: str
+    width: int
+    hole: list[str | None]
+    committed: list[int]
+    confidences: list[float]
+    remasked: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """`show_above` is the confidence from which the model advises to show an item unasked."""
+    """`show_above` is the confidence from which the model advises to show an item unasked; `trace`
+    has every forward, if that was asked for."""
 
     items: list[CompletionItem] = field(default_factory=list)
     stats: CompletionStats | None = None
     show_above: float = 0.0
+    trace: list[TraceStep] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

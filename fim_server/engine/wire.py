@@ -19,9 +19,10 @@ from fim_server.backends.base import (
     Rewrite,
     RewriteRequest,
     Snippet,
+    TraceStep,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -44,6 +45,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "session": (str,),
     "speculative": (bool,),
+    "trace": (bool,),
     "snippets": (list,),
 }
 _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
@@ -135,7 +137,8 @@ def completion_from_json(body: object) -> Completion:
         stats = body["stats"]  # type: ignore[index]
         items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
         cost = None if stats is None else _from(CompletionStats, stats)
-        return Completion(items, cost, body["show_above"])  # type: ignore[index]
+        trace = [_from(TraceStep, step) for step in body["trace"]]  # type: ignore[index]
+        return Completion(items, cost, body["show_above"], trace)  # type: ignore[index]
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
 
