@@ -22,8 +22,6 @@ PYTHON = "def moved(self, dx, dy):\n    return Point(self.x + dx, self.y + dy)\n
 SCRIPT = (
     "export const answer = (value) => {\n  return value === undefined ? null : value;\n};\n" * 8
 )
-    "export const answer = (value) => {\n  return value === undefined ? null : value;\n};\n" * 8
-)
 OLD, NEW = 290, 320
 
 
