@@ -124,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, required=True, help="a checkpoint's folder")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--vocab-size", type=int, default=8192, help="number of ids in all")
+    parser.add_argument("--every", type=int, default=1, help="learn from one file in so many")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     arguments = parser.parse_args(argv)
     split = arguments.corpus / "train.jsonl.gz"
@@ -135,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         old = Tokenizer.from_file(str(arguments.base / TOKENIZER))
         if model.config.vocab_size != old.get_vocab_size(with_added_tokens=True):
             raise ValueError(f"{arguments.base}: the model has other ids than its tokenizer")
-        tokenizer, grown = grow(old, corpus_texts(split), arguments.vocab_size)
+        texts = islice(corpus_texts(split), 0, None, max(arguments.every, 1))
+        tokenizer, grown = grow(old, texts, arguments.vocab_size)
     except (CheckpointError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
