@@ -38,6 +38,7 @@ BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
+COPIES = "with copies from the file, as the server does in one line"
 
 
 def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
@@ -172,9 +173,9 @@ def scores(
         [f"Held-out Python projects ({projects}), each counting the same, `ar`:"],
         heldout_table(found),
     ]  # fmt: skip
-    if beside:
-        say.print("other checkpoints")
-        parts += [["Other checkpoints on the same holes:"], beside_table(holes, found, beside)]
+    say.print("with copies, and other checkpoints")
+    others = {COPIES: model_filler(infiller, mode="ar", copies=True), **beside}
+    parts += [["The same holes, filled otherwise:"], beside_table(holes, found, others)]
     if len(languages := language_table(documents, fill, max(per_kind // 2, 1))) > 2:
         parts += [["One-line holes of held-out projects in other languages:"], languages]
     parts += [["Ten one-line holes that went wrong, as they came:"], failures(python, fill, seed=2)]
