@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fim_model.copying import Copied
+
 from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.engine.wire import WireError, request_from_json, request_to_json
 
