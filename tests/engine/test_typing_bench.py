@@ -83,6 +83,7 @@ async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
     assert report.memory.most_documents <= before["fim_sessions"] + 16
     assert after["fim_sessions"] == before["fim_sessions"], "the documents are closed"
     assert report.memory.warm_mib > 0
+    assert report.as_tables().renderables
     json.dumps(report.as_json())
 
 
