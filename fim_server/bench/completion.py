@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from fim_model.config import ModelConfig
-from fim_model.decoding.commit import Leftmost
+from fim_model.decoding.commit import ConfidenceThreshold, Leftmost
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.sampling import Sampler
@@ -38,6 +38,9 @@ NO_END = -1
 
 TOKENS_A_STEP = (1, 4, 8)
 """What diffusion commits in a forward, as separate rows."""
+
+NEVER_SURE = 2.0
+"""A confidence that no token has, so that a step commits the most confident one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ def settings_of(config: ModelConfig) -> list[tuple[str, str, ModeOptions]]:
                 (f"diffusion, {count} a step", mode, ModeOptions(Leftmost(count)))
                 for count in TOKENS_A_STEP
             ]
+            # The same work as one a step, by the rule that a GPU takes without the host.
+            found.append(("diffusion, surest", mode, ModeOptions(ConfidenceThreshold(NEVER_SURE))))
         else:
             found.append((mode, mode, ModeOptions()))
     return found

@@ -77,6 +77,9 @@ class PackedTransformer(FusedNetwork):
             x = self._feed_forward(x, layer)
         return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
 
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> None:
+        """On a CPU there is nobody to wait for."""
+
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
 

@@ -83,6 +83,7 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
     # [seed, 8 masks] at so many a step, and the forward that read the prompt.
     assert figures["diffusion, 4 a step"].forwards == 1 + 2
     assert figures["diffusion, 1 a step"].forwards == 1 + 8
+    assert figures["diffusion, surest"].forwards == 1 + 8
     assert json.loads(json.dumps(report.as_json()))["context"] == 12
 
 
