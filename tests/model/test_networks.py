@@ -122,6 +122,7 @@ def test_every_kind_of_forward_is_the_plain_one(
     rng = Random(0)
     for model in models(tiny):
         network, lora = fast(model), lora_for(model)
+        loras = {net: on(net.device, lora) for net in (model, network)}
         caches = [KVCache(model.config, capacity=64, device=net.device) for net in (model, network)]
         prompt = some_tokens(rng, 7)
         for net, cache in zip((model, network), caches, strict=True):
@@ -130,7 +131,7 @@ def test_every_kind_of_forward_is_the_plain_one(
             for width, attention, positions, adapter in forwards(caches[0].length, lora):
                 tokens = some_tokens(rng, width)
                 wanted, found = (
-                    net(tokens, positions[None], attention, cache, on(net.device, adapter))
+                    net(tokens, positions[None], attention, cache, adapter and loras[net])
                     for net, cache in zip((model, network), caches, strict=True)
                 )
                 torch.testing.assert_close(found.cpu(), wanted, rtol=2e-5, atol=2e-5)
