@@ -26,7 +26,7 @@ from fim_model.network import Network, fast_network
 from fim_model.session import PromptCache
 from rich.table import Table
 
-from fim_server.bench.forward import TENSORS, random_model
+from fim_server.bench.forward import random_model, tensor_dtype
 from fim_server.bench.kernels import device_name
 from fim_server.bench.machine import Machine, machine_description
 
@@ -105,7 +105,8 @@ def bench_completion(
     if context <= TYPED:
         raise ValueError(f"a context of {context} is too short: {TYPED} tokens of it are typed")
     progress("random weights")
-    network = fast_network(random_model(config, device, TENSORS[dtype]))
+    model = random_model(config, device, tensor_dtype(dtype, device))
+    network = fast_network(model, "int8" if dtype == "int8" else "full")
     rng = Random(0)
     prompt = [rng.randrange(2, config.vocab_size) for _ in range(context)]
     scratch = 2 * config.block_size + ModeOptions().width_budget

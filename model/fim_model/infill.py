@@ -40,8 +40,8 @@ from fim_model.loading import (
     read_tokenizer,
     usable_window,
 )
-from fim_model.memory import default_device, default_dtype
-from fim_model.network import Network, fast_network
+from fim_model.memory import default_device, default_dtype, default_weights
+from fim_model.network import Network, Weights, fast_network
 from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
@@ -165,6 +165,7 @@ class Infiller:
         auto: ModeChoice | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        weights: Weights | None = None,
         window: int = WINDOW,
         progress: Progress = unseen,
     ) -> Infiller:
@@ -172,8 +173,9 @@ class Infiller:
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
-        a CPU. `progress` hears of the download and the reading, in a few steps. What is wrong with
-        the checkpoint is found before any weight is downloaded or read; raises CheckpointError.
+        a CPU, `weights` None int8 on a CPU and full elsewhere. `progress` hears of the download
+        and the reading, in a few steps. What is wrong with the checkpoint is found before any
+        weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
@@ -190,7 +192,7 @@ class Infiller:
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        network = fast_network(model)
+        network = fast_network(model, weights or default_weights(device))
         return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from fim_model.config import ModelConfig
 from fim_model.errors import CheckpointError
 from fim_model.headers import kv_values, parameter_count
+from fim_model.network import Weights
 
 
 def default_device() -> str:
@@ -20,6 +21,14 @@ def default_device() -> str:
 def default_dtype(device: str) -> torch.dtype:
     """bfloat16 on CUDA; float32 on a CPU, where AR and verified drafts then agree exactly."""
     return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def default_weights(device: str) -> Weights:
+    """int8 on a CPU: a narrow forward waits for its weights there, even in the cache's reach.
+
+    On CUDA no figure says yet what they are worth.
+    """
+    return "full" if device.startswith("cuda") else "int8"
 
 
 def available_bytes(device: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from fim_kernels.token_scores import TokenScores
@@ -93,12 +93,17 @@ class Network(Protocol):
         ...
 
 
-def fast_network(model: TriModeTransformer) -> Network:
+Weights = Literal["full", "int8"]
+"""How the layers' matrices are kept: as they are, or in 8 bits with a scale for each row."""
+
+
+def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Network:
     """The network that is quickest where the model is. The model's layers are emptied."""
+    storage = torch.int8 if weights == "int8" else None
     if model.device.type == "cuda":
         from fim_model.device import DeviceTransformer
 
-        return DeviceTransformer.of(model, consume=True)
+        return DeviceTransformer.of(model, storage=storage, consume=True)
     from fim_model.packed import PackedTransformer
 
-    return PackedTransformer.of(model, consume=True)
+    return PackedTransformer.of(model, storage=storage, consume=True)
