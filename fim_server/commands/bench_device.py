@@ -117,7 +117,7 @@ def _measured(
 
 
 def _dtype(arguments: argparse.Namespace, device: torch.device) -> str:
-    return arguments.dtype or ("int8" if device.type == "cpu" else "bf16")
+    return arguments.dtype or ("f32" if device.type == "cpu" else "bf16")
 
 
 def _device(arguments: argparse.Namespace) -> torch.device:

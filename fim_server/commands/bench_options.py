@@ -31,7 +31,7 @@ def add_device_benches(kinds: Commands) -> None:
     forward.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="of our weights; default: what serves, bf16 or int8 on a CPU",
+        help="of our weights; default: bf16 on a GPU, f32 on a CPU",
     )
     forward.add_argument(
         "--against", nargs="*", choices=RIVALS, default=RIVALS, help="default: all of them"
@@ -47,7 +47,7 @@ def add_device_benches(kinds: Commands) -> None:
     completion.add_argument(
         "--dtype",
         choices=("f32", "bf16", "int8"),
-        help="default: what serves, bf16 or int8 on a CPU",
+        help="of the weights; default: bf16 on a GPU, f32 on a CPU",
     )
     completion.set_defaults(run=bench_device.completion)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
 import torch
+from fim_kernels.dispatch import KernelError, use_triton
 
 from fim_model.config import ModelConfig
 from fim_model.errors import CheckpointError
@@ -23,12 +25,21 @@ def default_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if device.startswith("cuda") else torch.float32
 
 
-def default_weights(device: str) -> Weights:
-    """int8 on a CPU: a narrow forward waits for its weights there, even in the cache's reach.
+def default_weights() -> Weights:
+    """`FIM_WEIGHTS`, or full: int8 is quicker on a CPU, but what it costs in quality is to be
+    measured for each model. Raises CheckpointError for a value that is unknown."""
+    asked = os.environ.get("FIM_WEIGHTS", "") or "full"
+    if asked not in ("full", "int8"):
+        raise CheckpointError(f"FIM_WEIGHTS={asked} is unknown; use 'full' or 'int8'")
+    return "int8" if asked == "int8" else "full"
 
-    On CUDA no figure says yet what they are worth.
-    """
-    return "full" if device.startswith("cuda") else "int8"
+
+def check_kernels(device: str) -> None:
+    """Raises CheckpointError, before anything is read, if FIM_KERNELS forces what cannot run."""
+    try:
+        use_triton(torch.empty(0, device=device))
+    except KernelError as forced:
+        raise CheckpointError(str(forced)) from None
 
 
 def available_bytes(device: str) -> int:

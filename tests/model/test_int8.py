@@ -12,6 +12,8 @@ from fim_model.cache import KVCache
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.sampling import Sampler
+from fim_model.errors import CheckpointError
+from fim_model.infill import Infiller
 from fim_model.memory import default_weights
 from fim_model.network import Network, fast_network
 from fim_model.packed import PackedTransformer
@@ -58,10 +60,27 @@ def test_verified_drafts_are_what_ar_writes(tiny: Any) -> None:
                 assert fill(network, prompt, mode, 14) == wanted
 
 
-def test_a_cpu_serves_in_8_bits_and_keeps_embedding_and_head(tiny: Any) -> None:
-    assert (default_weights("cpu"), default_weights("cuda:0")) == ("int8", "full")
+def test_int8_is_asked_for_and_leaves_embedding_and_head_as_they_are(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FIM_WEIGHTS", raising=False)
+    assert default_weights() == "full"
+    monkeypatch.setenv("FIM_WEIGHTS", "int8")
+    assert default_weights() == "int8"
+    monkeypatch.setenv("FIM_WEIGHTS", "int4")
+    with pytest.raises(CheckpointError, match="FIM_WEIGHTS=int4 is unknown; use 'full' or 'int8'"):
+        default_weights()
     model = tiny.model(1, **FITS)
     head = model.lm_head.weight.clone()
     network = fast_network(model, "int8")
     assert isinstance(network, PackedTransformer)
     assert torch.equal(network.logits(torch.eye(32)), head.T)
+
+
+def test_forced_kernels_that_cannot_run_stop_a_model_from_loading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv("FIM_KERNELS", "triton")
+    with pytest.raises(CheckpointError, match="FIM_KERNELS=triton cannot run: the tensors are on"):
+        Infiller.load(device="cpu")
