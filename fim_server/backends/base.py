@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
+from fim_model.copying import Copied
+
 Mode = Literal[
     "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
 ]
@@ -47,6 +49,7 @@ class CompletionRequest:
     `session` names the document whose cached tokens may be reused ("" keeps nothing).
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
+    `copied` is what the document has in the hole's place elsewhere, for the model to judge.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
     """
 
@@ -63,6 +66,7 @@ class CompletionRequest:
     session: str = ""
     snippets: tuple[Snippet, ...] = ()
     speculative: bool = False
+    copied: Copied | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class CompletionItem:
 
     `confidence` (0..1) is the probability of being what was wanted where the model is calibrated,
     else the geometric mean of its tokens' probabilities. `finish` says what ended it: "eom",
-    "lines" or "length"; "" where the backend does not tell.
+    "lines" or "length", "copied" for a copy; "" where the backend does not tell.
     """
 
     text: str

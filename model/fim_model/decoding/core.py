@@ -33,8 +33,9 @@ class ForwardKind(Enum):
     SCORE = "score"
 
 
-Finish = Literal["eom", "lines", "length", "filled"]
-"""Why a hole is done: end-of-middle, the lines asked for, the token limit, or no mask left."""
+Finish = Literal["eom", "lines", "length", "filled", "copied"]
+"""Why a hole is done: end-of-middle, the lines asked for, the token limit, no mask left, or that it
+was copied whole."""
 
 
 @dataclass(frozen=True, slots=True)
