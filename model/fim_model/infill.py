@@ -42,8 +42,8 @@ from fim_model.loading import (
     read_tokenizer,
     usable_window,
 )
-from fim_model.memory import default_device, default_dtype
-from fim_model.network import Network, fast_network
+from fim_model.memory import check_kernels, default_device, default_dtype, default_weights
+from fim_model.network import Network, Weights, fast_network
 from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult
@@ -172,6 +172,7 @@ class Infiller:
         auto: ModeChoice | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        weights: Weights | None = None,
         window: int = WINDOW,
         progress: Progress = unseen,
     ) -> Infiller:
@@ -179,11 +180,14 @@ class Infiller:
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
-        a CPU. `progress` hears of the download and the reading, in a few steps. What is wrong with
-        the checkpoint is found before any weight is downloaded or read; raises CheckpointError.
+        a CPU, `weights` None what `FIM_WEIGHTS` says. `progress` hears of the download
+        and the reading, in a few steps. What is wrong with the checkpoint is found before any
+        weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
+        weights, device = weights or default_weights(), device or default_device()
+        check_kernels(device)
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
         tell = in_steps(progress)
         fetched = 0.9 if local_folder(checkpoint or folder) is None else 0.0
@@ -193,11 +197,10 @@ class Infiller:
         calibration = Calibration.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
-        device = device or default_device()
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        network = fast_network(model)
+        network = fast_network(model, weights)
         return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property

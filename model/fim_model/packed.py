@@ -40,6 +40,8 @@ class PackedTransformer(FusedNetwork):
         super().__init__(weights, draft_lora)
         _lay_in_columns(weights)
         self._angles = Angles(weights.config, weights.rotary, weights.head.dtype)
+        whole = isinstance(weights.layers[0].qkv, Tensor)
+        self._product_dtype = weights.head.dtype if whole else torch.bfloat16
 
     def __call__(
         self,
@@ -64,7 +66,7 @@ class PackedTransformer(FusedNetwork):
         cos, sin, query_scale = self._angles(joined([one.positions[0] for one in parts]))
         x = F.embedding(joined([one.tokens[0] for one in parts]), weights.embedding)
         for i, layer in enumerate(weights.layers):
-            normed = self._norm(x, layer.input_norm)
+            normed = self._norm(x, layer.input_norm).to(self._product_dtype)
             heads = project(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_dim)
             turned, value = heads.split((count + groups, groups), 1)
             query, key = rotate(turned, cos, sin).split((count, groups), 1)
@@ -80,6 +82,9 @@ class PackedTransformer(FusedNetwork):
             x = self._feed_forward(x, layer)
         return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
 
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> None:
+        """On a CPU there is nobody to wait for."""
+
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
 
@@ -87,7 +92,7 @@ class PackedTransformer(FusedNetwork):
         return F.rms_norm(x, (x.shape[-1],), weight, self.config.rms_norm_eps)
 
     def _feed_forward(self, x: Tensor, layer: FusedLayer) -> Tensor:
-        normed = self._norm(x, layer.post_norm)
+        normed = self._norm(x, layer.post_norm).to(self._product_dtype)
         gate, up = project(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
         return add_product(x, F.silu(gate).mul_(up), layer.down, layer.down_bias)
 
@@ -194,6 +199,6 @@ def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
 def add_product(x: Tensor, y: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation where there is no bias."""
     if not isinstance(weight, Tensor):
-        return x + project(y, weight, bias)
+        return x + project(y.bfloat16(), weight, bias)
     added = torch.addmm(x, y, weight.t())
     return added if bias is None else added + bias
