@@ -278,6 +278,7 @@ def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
         path=request.path,
         max_tokens=request.max_tokens,
         session=request.session,
+        drafts=request.drafts,
     )
 
 

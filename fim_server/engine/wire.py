@@ -21,7 +21,7 @@ from fim_server.backends.base import (
     Snippet,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -55,6 +55,7 @@ _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "session": (str,),
     "speculative": (bool,),
+    "drafts": (list,),
 }
 _NAMES = {
     str: "text",
@@ -84,7 +85,11 @@ def rewrite_from_json(body: object) -> RewriteRequest:
     """Raises WireError. The three texts are required, everything else has its default."""
     values = _checked(body, _REWRITE_TYPES, ("prefix", "old", "suffix"))
     edits = (_texts(one, "edits", ("old", "new")) for one in values.get("edits", ()))
-    return RewriteRequest(**{**values, "edits": tuple(PastEdit(**edit) for edit in edits)})
+    drafts = tuple(values.get("drafts", ()))
+    for draft in drafts:
+        check_type("drafts", draft, str)
+    lists = {"edits": tuple(PastEdit(**edit) for edit in edits), "drafts": drafts}
+    return RewriteRequest(**{**values, **lists})
 
 
 def _checked(
@@ -149,7 +154,9 @@ def rewritten_from_json(body: object) -> Rewrite | None:
     """Raises WireError."""
     try:
         rewrite = body["rewrite"]  # type: ignore[index]
-        return None if rewrite is None else _from(Rewrite, rewrite)
+        if rewrite is None:
+            return None
+        return _from(Rewrite, {**rewrite, "draft_gains": tuple(rewrite["draft_gains"])})
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
 

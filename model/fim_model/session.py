@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from fim_model.cache import KVCache
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.network import Network
 from fim_model.transformer import Attention
+
+NOTHING = TokenTree()
 
 
 class PromptCache:
@@ -25,20 +28,22 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int], ahead: Sequence[int] = ()) -> Reading:
+    def read(self, prompt: Sequence[int], ahead: TokenTree = NOTHING) -> Reading:
         """One causal forward over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with what was read before, short of the last token,
-        whose logits are wanted. `ahead` is a draft of what follows, read in the same forward: the
-        caller says by `kv.advance` how much of it stands. Raises ValueError if all that does not
+        whose logits are wanted. `ahead` are drafts of what follows, read in the same forward: the
+        caller says by `kv.keep` which of their tokens stand. Raises ValueError if all that does not
         fit the cache.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        count = len(prompt) - reused
-        new = torch.tensor([*prompt[reused:], *ahead], device=self.model.device)
-        positions = torch.arange(reused, reused + len(new), device=self.model.device)
-        hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
+        count, device = len(prompt) - reused, self.model.device
+        new = torch.tensor([*prompt[reused:], *ahead.tokens], device=device)
+        places = [*range(reused, len(prompt)), *ahead.positions(len(prompt))]
+        pattern = Attention.CAUSAL if ahead.is_chain else ahead.pattern(count).to(device)
+        positions = torch.tensor(places, device=device)
+        hidden = self.model(new[None], positions[None], pattern, self.kv)
         self.kv.advance(count)
         self.tokens = list(prompt)
         return Reading(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
@@ -131,9 +136,9 @@ class SessionStore:
 
 
 class Reading:
-    """What reading a prompt and a draft of n tokens gave, and the prompt's cost in tokens.
+    """What reading a prompt and drafts of n tokens gave, and the prompt's cost in tokens.
 
-    logits: `[1 + n, V]`, of what follows the prompt and each token of the draft.
+    logits: `[1 + n, V]`, of what follows the prompt and each token of the drafts.
     """
 
     __slots__ = ("logits", "prefilled", "reused")
