@@ -26,6 +26,7 @@ from fim_server.edits.history import Hunk
 from fim_server.edits.next_edit import Ask, Gate, Proposal, Scene, proposals, revised
 
 Progress = Callable[[int, int], None]
+MOST_OPEN = 8
 _URI = "file:///project/"
 
 
@@ -139,15 +140,22 @@ async def _outcome(session: EditSession, ask: Ask, gate: Gate) -> _Outcome:
     return _Outcome(found, until_first or everything, sum(one.forwards for one in spent))
 
 
-def scene_of(session: EditSession) -> Scene:
-    """The session as the editor would show it, the cursor at the last edit."""
+def scene_of(session: EditSession, documents: Sequence[Document] = ()) -> Scene:
+    """The session as the editor would show it, the cursor below the last edit; of the documents
+    those of its project are open too."""
     uri = _URI + session.path.lstrip("/")
     snapshot = Snapshot(uri, "python", 1, 1, Encoding.UTF32, split_lines(session.text))
     hunks = [
         Hunk(uri, line, (before,) if before else (), (now,), 0.0)
         for line, before, now in session.edits
     ]
-    return Scene(snapshot, hunks, hunks[-1].first, path=session.path)
+    neighbours = [
+        split_lines(one.text)
+        for one in documents
+        if one.project == session.project and one.path != session.path
+    ]
+    cursor = min(hunks[-1].end, len(snapshot.lines) - 1)
+    return Scene(snapshot, hunks, cursor, path=session.path, neighbours=neighbours[:MOST_OPEN])
 
 
 def _count(tally: _Tally, session: EditSession, outcome: _Outcome) -> None:

@@ -17,6 +17,7 @@ from fim_server.documents import Snapshot, without_end
 from fim_server.edits.candidates import Problem, Region, regions
 from fim_server.edits.diff import Change, minimal_changes, one_change
 from fim_server.edits.history import Hunk, Transition, past_edits
+from fim_server.edits.imports import import_lines
 
 MOST_TRIES = 6
 """Regions that the model is asked about for one proposal: each costs it a few forwards."""
@@ -78,18 +79,23 @@ class Proposal:
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What a proposal depends on: a document, the recent hunks of all documents (oldest first), the
-    line of the cursor, the client's diagnostics, and the path that the model is told."""
+    line of the cursor, the client's diagnostics, the path that the model is told, and other
+    documents from whose imports this one's may be known."""
 
     snapshot: Snapshot
     hunks: Sequence[Hunk]
     cursor_line: int
     problems: Sequence[Problem] = ()
     path: str = ""
+    neighbours: Sequence[Sequence[str]] = ()
 
     def regions(self) -> list[Region]:
         """Where to look, the most promising first. Takes milliseconds in a large document."""
         language = language_of(self.snapshot.language, self.path)
-        return regions(self.snapshot, self.hunks, language, self.cursor_line, self.problems)
+        imports = (line for lines in self.neighbours for line in import_lines(lines))
+        return regions(
+            self.snapshot, self.hunks, language, self.cursor_line, self.problems, imports
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,10 @@ async def revised(
     standing = tuple(map(without_end, scene.snapshot.lines[region.first : region.end]))
     if _LONE_SURROGATE.search("".join(standing)):
         return None  # half a character is nothing that a model could keep
-    request = request_for(scene, region.first, region.end, edits, speculative=speculative)
+    drafts = {draft.text: draft.reason for draft in region.drafts}
+    request = request_for(
+        scene, region.first, region.end, edits, speculative=speculative, drafts=tuple(drafts)
+    )
     rewrite = await _patiently(ask, request)
     if rewrite is None:
         return None
@@ -144,7 +153,7 @@ async def revised(
         standing,
         new,
         region.score,
-        region.reason,
+        drafts.get(rewrite.new, region.reason),
         rewrite,
     )
 
@@ -161,7 +170,13 @@ async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
 
 
 def request_for(
-    scene: Scene, first: int, end: int, edits: tuple[PastEdit, ...], *, speculative: bool = True
+    scene: Scene,
+    first: int,
+    end: int,
+    edits: tuple[PastEdit, ...],
+    *,
+    speculative: bool = True,
+    drafts: tuple[str, ...] = (),
 ) -> RewriteRequest:
     """What the model is asked about lines `[first, end)`."""
     snapshot = scene.snapshot
@@ -174,6 +189,7 @@ def request_for(
         path=scene.path,
         session=f"{snapshot.uri}#edits",
         speculative=speculative,
+        drafts=drafts,
     )
 
 

@@ -27,7 +27,7 @@ from fim_model.training.edits import (
 from fim_model.training.grammars import PYTHON
 
 _TRIES = 400
-_TOKEN = re.compile(r"\w+|\s+|.")
+_TOKEN = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|\w+|\s+|.")
 _REPEATS = ("literal", "argument")
 
 LineChange = tuple[int, int, tuple[str, ...]]
@@ -46,6 +46,7 @@ class EditSession:
     text: str
     done: str
     edits: tuple[tuple[int, str, str], ...]
+    project: str = ""
 
     @property
     def wanted(self) -> set[LineChange]:
@@ -60,7 +61,7 @@ class EditSession:
             (next((at for at, one in shifted if one == now), line), before, now)
             for line, before, now in self.edits
         )
-        return EditSession("finished", self.path, self.done, self.done, edits)
+        return EditSession("finished", self.path, self.done, self.done, edits, self.project)
 
 
 def line_changes(before: str, after: str) -> set[LineChange]:
@@ -119,6 +120,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
         and name not in keywords
         and len({line for line, _ in where}) > 1
         and all(lines[line].startswith(name, column) for line, column in where)
+        and not _is_told_of(name, lines, where)
     )
     if not names:
         return None
@@ -130,7 +132,8 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
     first = min(line for line, _ in places[name])
     now = [done[line] if line == first else text for line, text in enumerate(lines)]
     edits = ((first, lines[first], now[first]),)
-    return EditSession("rename", document.path, "\n".join(now), "\n".join(done), edits)
+    text = "\n".join(now)
+    return EditSession("rename", document.path, text, "\n".join(done), edits, document.project)
 
 
 def repeated(document: Document, rng: Random) -> EditSession | None:
@@ -145,7 +148,11 @@ def repeated(document: Document, rng: Random) -> EditSession | None:
         return None
     old, new = change
     text = f"{case.prefix}{case.old}{case.suffix}"
-    done = "\n".join(line if new in line else line.replace(old, new) for line in text.split("\n"))
+    if re.search(rf"\bdef\s+{re.escape(old)}", text):
+        return None  # what comes first in a call need not come first in the definition
+    site = re.compile(rf"(?<!\w){re.escape(old)}")
+    lines = text.split("\n")
+    done = "\n".join(line if new in line else site.sub(lambda _: new, line) for line in lines)
     if f"{case.prefix}{case.new}{case.suffix}".count(new) > done.count(new):
         return None
     return _session(case, document, text, done)
@@ -185,7 +192,7 @@ def _session(case: EditCase, document: Document, text: str, done: str) -> EditSe
     edits = list(_placed(case.edits, text.split("\n")))
     if len(edits) < len(case.edits):
         return None
-    return EditSession(case.kind, document.path, text, done, tuple(edits))
+    return EditSession(case.kind, document.path, text, done, tuple(edits), document.project)
 
 
 def _placed(
@@ -247,6 +254,17 @@ def _local_names(function: ast.AST) -> dict[str, set[tuple[int, int]]]:
                 bound.add(node.id)
             places.setdefault(node.id, set()).add((node.lineno - 1, node.col_offset))
     return {name: where for name, where in places.items() if name in bound and name != "self"}
+
+
+def _is_told_of(name: str, lines: Sequence[str], places: set[tuple[int, int]]) -> bool:
+    """Whether texts of the function speak of a name: whether they follow is a matter of taste."""
+    first, last = min(places)[0], max(places)[0]
+    pattern = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w|\s*=[^=])")
+    return any(
+        (at, match.start()) not in places
+        for at in range(first, last + 1)
+        for match in pattern.finditer(lines[at])
+    )
 
 
 def _replaced(lines: Sequence[str], places: set[tuple[int, int]], old: str, new: str) -> list[str]:
