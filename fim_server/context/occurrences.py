@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _INTERPOLATES = ("interpolation", "template_substitution")
 _MEMBERS = ("field_identifier", "property_identifier", "shorthand_property_identifier")
-_BOUND = ("left", "pattern", "declarator", "alias")
+_ASSIGNS = ("assign", "for", "range", "declaration")
+_BOUND = ("pattern", "declarator", "alias")
 _GROUPS = ("tuple", "list", "pattern_list", "identifier_list", "expression_list")
 _LAST_NAME = re.compile(r"([^\W\d]\w*)\W*$")
 
@@ -199,6 +200,8 @@ def _binding(leaf: Node) -> tuple[bool, bool]:
             return True, True
         if any(node in parent.children_by_field_name(field) for field in _BOUND):
             return True, False
+        if node in parent.children_by_field_name("left"):
+            return any(part in parent.type for part in _ASSIGNS), False
         is_name = _is_field(node, "name")
         if is_name and parent.type in ("variable_declarator", "named_expression"):
             return True, False

@@ -179,16 +179,21 @@ def _judge(here: frozenset[str], words: frozenset[str], clue: Clue) -> tuple[flo
 
 
 def _joined(page: Page, hits: Iterable[_Hit], suggestions: Sequence[Suggestion]) -> list[Region]:
-    """Neighbouring hits as regions of a few lines, the best first."""
+    """Neighbouring hits as regions of a few lines, the best first.
+
+    Lines of which something is expected are not mixed with others.
+    """
     best: dict[int, _Hit] = {}
     for hit in hits:
         if hit.line not in best or hit.score > best[hit.line].score:
             best[hit.line] = hit
     found: list[Region] = []
     run: list[_Hit] = []
+    expected = {edit.line for one in suggestions for edit in one.edits}
     for line in [*sorted(best), -1]:
-        ends = bool(run) and (line != run[-1].line + 1 or len(run) == MOST_REGION_LINES)
-        if ends:
+        next_to = bool(run) and line == run[-1].line + 1
+        alike = bool(run) and (line in expected) is (run[-1].line in expected)
+        if run and (not (next_to and alike) or len(run) == MOST_REGION_LINES):
             found.append(_region(page, run, suggestions))
             run = []
         if line >= 0:

@@ -18,7 +18,7 @@ from fim_server.context.occurrences import Role
 from fim_server.documents import without_end
 from fim_server.edits.clues import NAME, Clue
 from fim_server.edits.page import MOST_LINE_CHARS, Page
-from fim_server.edits.suggestions import LineEdit, Suggestion
+from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
 
 _WEIGHT = 2.8
 _MOST_NEW_NAMES = 4
@@ -88,7 +88,8 @@ def missing_imports(
         for line in known.get(name, ())[:_MOST_SOURCES]:
             for rank, edit in enumerate(_insertions(page, there, line)):
                 reason = f"{name} may lack an import"
-                yield Suggestion((edit,), reason, _WEIGHT - 0.1 * rank, about=name)
+                weight, doubt = _WEIGHT - 0.1 * rank, DOUBT * rank
+                yield Suggestion((edit,), reason, weight, about=name, doubt=doubt)
 
 
 def needless_imports(
@@ -179,9 +180,7 @@ def _insertions(page: Page, there: Sequence[tuple[int, str]], line: str) -> Iter
 
 def _lists(line: ImportLine) -> bool:
     """Whether more names could stand in it."""
-    return (
-        line.written != (line.source,) and line.alone != (line.text.strip(),)
-    ) or "{" in line.text
+    return line.text.lstrip().startswith("from") or "{" in line.text
 
 
 def _sorts(line: str) -> tuple[bool, str]:

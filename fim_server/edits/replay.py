@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from fim_server.context.occurrences import Function, Occurrence, Role
 from fim_server.edits.changes import (
@@ -30,7 +31,7 @@ from fim_server.edits.changes import (
 from fim_server.edits.clues import FADING, similarity, tokens
 from fim_server.edits.history import Hunk
 from fim_server.edits.page import Page
-from fim_server.edits.suggestions import LineEdit, Suggestion
+from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
 
 _NAME, _CALL, _LITERAL, _LINE, _TEXT = 3.0, 2.6, 2.6, 1.6, 1.2
 """How promising each is, beside the clues of `candidates.py`."""
@@ -39,7 +40,7 @@ _ALIKE, _NEARLY = 0.5, 0.8
 _LEAST_TOKENS = 4
 _SELF = ("self", "this", "cls")
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
-_MARKED = re.compile(r"`[^`]*\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
+_MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
 _PARAMETER = re.compile(r"\s*([^\W\d]\w*)\s*(?::[^=]*)?\Z")
 
 
@@ -54,7 +55,7 @@ def replayed(page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> list
                 edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
                 if edits and edits not in found:
                     weight = suggestion.weight * FADING**age
-                    found[edits] = Suggestion(edits, suggestion.reason, weight)
+                    found[edits] = replace(suggestion, edits=edits, weight=weight)
     return list(found.values())
 
 
@@ -96,12 +97,12 @@ def _renamed(
         return
     # A name that was there before took the place of another one: that is hardly a renaming.
     known = any(one.line not in edited and one.role is not Role.TEXT for one in come)
-    weight = _NAME * (0.5 if known else 1.0)
+    weight, doubt = (0.5 * _NAME, DOUBT) if known else (_NAME, 0.0)
     home = _home(here, [*left, *come])
-    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason, weight)
+    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason, weight, doubt)
     texts = [one for one in left if one.role is Role.TEXT and (not home or home in one.functions)]
     marked = (one for one in texts if _is_code(page.lines[one.line], one, swap.old))
-    yield _swapped(marked, swap.new, f"tells of {swap.old}", _TEXT)
+    yield _swapped(marked, swap.new, f"tells of {swap.old}", _TEXT, DOUBT)
 
 
 def _same(
@@ -160,10 +161,14 @@ def _is_code(line: str, place: Occurrence, name: str) -> bool:
 
 
 def _swapped(
-    places: Iterable[Occurrence], new: str, reason: str, weight: float = _NAME
+    places: Iterable[Occurrence],
+    new: str,
+    reason: str,
+    weight: float = _NAME,
+    doubt: float = 0.0,
 ) -> Suggestion:
     edits = (LineEdit(one.line, one.start, one.end, new) for one in places)
-    return Suggestion(tuple(edits), reason, weight)
+    return Suggestion(tuple(edits), reason, weight, doubt=doubt)
 
 
 # Literals, passages, arguments and whole lines.
@@ -265,4 +270,4 @@ def _done_alike(page: Page, line: Line) -> Iterator[Suggestion]:
             made = merged(before, after, text)
             if made is not None:
                 edit = LineEdit(other, 0, len(text), made)
-                yield Suggestion((edit,), "looks like a line that changed", _LINE)
+                yield Suggestion((edit,), "looks like a line that changed", _LINE, doubt=DOUBT)

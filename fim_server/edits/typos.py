@@ -11,7 +11,7 @@ from fim_server.context.occurrences import Occurrence, Role
 from fim_server.edits.clues import NAME
 from fim_server.edits.history import Hunk
 from fim_server.edits.page import Page
-from fim_server.edits.suggestions import LineEdit, Suggestion
+from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
 
 _WEIGHT = 2.4
 _SHORTEST = 3
@@ -42,6 +42,7 @@ def misspelt(page: Page, hunk: Hunk) -> Iterator[Suggestion]:
                 f"{name} looks misspelt",
                 _WEIGHT - 0.2 * rank,
                 about=name,
+                doubt=DOUBT * rank,
             )
 
 

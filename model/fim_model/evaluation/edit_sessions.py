@@ -17,6 +17,7 @@ from random import Random
 
 from fim_model.evaluation.heldout_holes import Document
 from fim_model.training.edits import (
+    NAME,
     REACH,
     REPEATED,
     EditCase,
@@ -83,7 +84,7 @@ def line_changes(before: str, after: str) -> set[LineChange]:
 def draw_sessions(
     documents: Sequence[Document], kind: str, count: int, seed: int
 ) -> list[EditSession]:
-    """At most `count` sessions of a kind, the same for the same documents and seed; each of a file
+    """At most `count` sessions of a kind (of KINDS, or "lone"), the same for the same documents and seed; each of a file
     drawn from a project drawn at random. Fewer, where the documents do not hold that many."""
     rng = Random(f"{seed} {kind}")
     projects: dict[str, list[Document]] = {}
@@ -91,12 +92,13 @@ def draw_sessions(
         if document.text.strip() and "\r" not in document.text:
             projects.setdefault(document.project, []).append(document)
     names, found = sorted(projects), dict[EditSession, None]()
+    draw = LONE if kind == "lone" else KINDS[kind]
     for _ in range(_TRIES * count if names else 0):
         if len(found) == count:
             break
         document = rng.choice(projects[rng.choice(names)])
-        session = KINDS[kind](document, rng)
-        if session is not None and session.wanted:
+        session = draw(document, rng)
+        if session is not None and bool(session.wanted) is not (kind == "lone"):
             found[session] = None
     return list(found)
 
@@ -168,12 +170,34 @@ def lacking_import(document: Document, rng: Random) -> EditSession | None:
     return _of_case(missing_import, document, rng)
 
 
+def leading_nowhere(document: Document, rng: Random) -> EditSession | None:
+    """A line was just written, or one name put in the place of another that is there too."""
+    lines = document.text.split("\n")
+    at = rng.randrange(len(lines))
+    before, now = "", lines[at]
+    found = [match for match in NAME.finditer(now) if match[0] not in PYTHON.keywords]
+    if not now.strip() or not found:
+        return None
+    if rng.random() < 0.5:
+        taken = rng.choice(found)
+        near = lines[max(at - REACH, 0) : at + REACH]
+        other = rng.choice(PYTHON.names(NAME.findall("\n".join(near))))
+        before, now = now, now[: taken.start()] + other + now[taken.end() :]
+    if now == before:
+        return None
+    lines[at] = now
+    text = "\n".join(lines)
+    return EditSession("lone", document.path, text, text, ((at, before, now),), document.project)
+
+
 KINDS: dict[str, Callable[[Document, Random], EditSession | None]] = {
     "rename": scoped_rename,
     "repeated": repeated,
     "typo": typo,
     "import": lacking_import,
 }
+LONE = leading_nowhere
+"""The edits after which nothing is to be done."""
 
 
 def _of_case(
