@@ -84,8 +84,9 @@ def line_changes(before: str, after: str) -> set[LineChange]:
 def draw_sessions(
     documents: Sequence[Document], kind: str, count: int, seed: int
 ) -> list[EditSession]:
-    """At most `count` sessions of a kind (of KINDS, or "lone"), the same for the same documents and seed; each of a file
-    drawn from a project drawn at random. Fewer, where the documents do not hold that many."""
+    """At most `count` sessions of a kind (of KINDS, or "lone"), the same for the same documents and
+    seed; each of a file drawn from a project drawn at random. Fewer, where the documents do not
+    hold that many."""
     rng = Random(f"{seed} {kind}")
     projects: dict[str, list[Document]] = {}
     for document in documents:
