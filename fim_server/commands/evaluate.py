@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from fim_server.edits.next_edit import Ask
 
+BASELINE_SESSIONS = 40
+"""Of each kind; search and replace costs nothing."""
+
 MOST_AT_REST = 2.0
 """Percent of regions of correct code for which something may be proposed."""
 
@@ -116,7 +119,7 @@ def _sweep(
     from fim_server.edits.sweep import best
 
     found = judged(documents, ask, progress=progress, **drawn)
-    least = baseline_precision(documents, **drawn)
+    least = baseline_precision(documents, per_kind=BASELINE_SESSIONS, seed=drawn["seed"])
     curve = found.curve()
     return {
         "auc_drafts": found.separation(drafted=True),

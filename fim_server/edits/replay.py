@@ -9,8 +9,9 @@ is done to lines like it. All this is expectation: the model judges it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fim_server.context.occurrences import Function, Occurrence, Role
 from fim_server.edits.changes import (
@@ -28,7 +29,7 @@ from fim_server.edits.changes import (
     same_shape,
     swaps,
 )
-from fim_server.edits.clues import FADING, similarity, tokens
+from fim_server.edits.clues import FADING, NAME, similarity, tokens
 from fim_server.edits.history import Hunk
 from fim_server.edits.page import Page
 from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
@@ -48,10 +49,11 @@ def replayed(page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> list
     """What follows from hunks (oldest first) of this and other documents, outside of the lines
     `edited`; that of the latest hunk first."""
     found: dict[tuple[LineEdit, ...], Suggestion] = {}
+    before = _Before.of(page, hunks, edited)
     for age, hunk in enumerate(reversed(hunks)):
         own = hunk.uri == page.snapshot.uri
         for line in changed_pairs(hunk):
-            for suggestion in _following(page, line, edited, own=own):
+            for suggestion in _following(page, line, before, own=own):
                 edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
                 if edits and edits not in found:
                     weight = suggestion.weight * FADING**age
@@ -59,16 +61,37 @@ def replayed(page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> list
     return list(found.values())
 
 
-def _following(
-    page: Page, line: Line, edited: Collection[int], *, own: bool
-) -> Iterator[Suggestion]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The names that were there before the hunks, and how often each was swapped for another."""
+
+    names: frozenset[str]
+    swapped: Counter[tuple[str, str]]
+
+    @classmethod
+    def of(cls, page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> _Before:
+        kept = (line for number, line in page.lines.items() if number not in edited)
+        lines = (*kept, *(line for hunk in hunks for line in hunk.old))
+        pairs = (line for hunk in hunks for line in changed_pairs(hunk))
+        return cls(
+            frozenset(name for line in lines for name in NAME.findall(line)),
+            Counter((swap.old, swap.new) for line in pairs for swap in swaps(line)),
+        )
+
+    def makes_sense(self, swap: Swap) -> bool:
+        """A name that was there before took the place of another one: that is no renaming, unless
+        it is done again."""
+        return swap.new not in self.names or self.swapped[swap.old, swap.new] > 1
+
+
+def _following(page: Page, line: Line, before: _Before, *, own: bool) -> Iterator[Suggestion]:
     for swap in swaps(line):
-        if swap.is_name:
-            yield from _renamed(page, swap, edited, own=own, exported=_is_exported(line))
-        elif is_literal(swap.old) and len(swap.old) > 1:
+        if swap.is_name and before.makes_sense(swap):
+            yield from _renamed(page, swap, own=own, exported=_is_exported(line))
+        elif not swap.is_name and is_literal(swap.old) and len(swap.old) > 1:
             yield from _replaced(page, swap.old, swap.new)
-    for before, after in passages(line):
-        yield from _replaced(page, before, after)
+    for old, new in passages(line):
+        yield from _replaced(page, old, new)
     for change in argument_changes(line):
         yield from _called(page, change)
     if own and not only_swaps(line):
@@ -78,9 +101,7 @@ def _following(
 # Names.
 
 
-def _renamed(
-    page: Page, swap: Swap, edited: Collection[int], *, own: bool, exported: bool
-) -> Iterator[Suggestion]:
+def _renamed(page: Page, swap: Swap, *, own: bool, exported: bool) -> Iterator[Suggestion]:
     left = page.occurrences(swap.old)
     if not left:
         return
@@ -95,11 +116,8 @@ def _renamed(
     here = next((one for one in come if (one.line, one.start) == (swap.line, swap.start)), None)
     if here is None or here.role in (Role.TEXT, Role.OTHER):
         return
-    # A name that was there before took the place of another one: that is hardly a renaming.
-    known = any(one.line not in edited and one.role is not Role.TEXT for one in come)
-    weight, doubt = (0.5 * _NAME, DOUBT) if known else (_NAME, 0.0)
     home = _home(here, [*left, *come])
-    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason, weight, doubt)
+    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason)
     texts = [one for one in left if one.role is Role.TEXT and (not home or home in one.functions)]
     marked = (one for one in texts if _is_code(page.lines[one.line], one, swap.old))
     yield _swapped(marked, swap.new, f"tells of {swap.old}", _TEXT, DOUBT)

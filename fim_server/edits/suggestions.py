@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 MOST_DRAFTS = 6
 """Of one region."""
 
-EXPECTED = 12.0
+EXPECTED = 15.0
 """Nats by which what was replayed is likelier than the model's gain alone says, before it is asked:
 it is right nine times of ten, and a small model copies what it cannot judge. Calibrated by
 `fim-server eval edits --sweep`."""

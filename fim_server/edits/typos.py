@@ -69,5 +69,6 @@ def is_slip(typed: str, meant: str) -> bool:
         return short[head:] == long_[head + 1 :] and more.isalpha() and not (at_end and more == "s")
     a, b = short[head:], long_[head:]
     swapped = len(a) > 1 and (a[0], a[1]) == (b[1], b[0]) and a[2:] == b[2:]
-    wrong = a[1:] == b[1:] and a[0].isalpha() and b[0].isalpha()
+    letters = a[0].isalpha() and b[0].isalpha() and a[0].islower() is b[0].islower()
+    wrong = a[1:] == b[1:] and letters
     return swapped or wrong

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from random import Random
+from typing import TypeGuard
 
 from fim_model.evaluation.heldout_holes import Document
 from fim_model.training.edits import (
@@ -113,7 +114,8 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
     functions = [node for node in ast.walk(tree) if _is_plain_function(node)]
     if not functions or not document.text.isascii():
         return None
-    places = _local_names(rng.choice(functions))
+    function = rng.choice(functions)
+    places = _local_names(function)
     keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
     lines = document.text.split("\n")
     names = sorted(
@@ -123,7 +125,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
         and name not in keywords
         and len({line for line, _ in where}) > 1
         and all(lines[line].startswith(name, column) for line, column in where)
-        and not _is_told_of(name, lines, where)
+        and not _is_told_of(name, function, lines)
     )
     if not names:
         return None
@@ -281,15 +283,18 @@ def _local_names(function: ast.AST) -> dict[str, set[tuple[int, int]]]:
     return {name: where for name, where in places.items() if name in bound and name != "self"}
 
 
-def _is_told_of(name: str, lines: Sequence[str], places: set[tuple[int, int]]) -> bool:
-    """Whether texts of the function speak of a name: whether they follow is a matter of taste."""
-    first, last = min(places)[0], max(places)[0]
-    pattern = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w|\s*=[^=])")
-    return any(
-        (at, match.start()) not in places
-        for at in range(first, last + 1)
-        for match in pattern.finditer(lines[at])
-    )
+def _is_told_of(name: str, function: ast.AST, lines: Sequence[str]) -> bool:
+    """Whether a function's comments or docstring speak of a name: whether those follow is a matter
+    of taste."""
+    word = re.compile(rf"\b{re.escape(name)}\b")
+    first, end = getattr(function, "lineno", 1) - 1, getattr(function, "end_lineno", len(lines))
+    comments = (line.partition("#")[2] for line in lines[first:end])
+    docstring = ast.get_docstring(function, clean=False) if _is_documented(function) else None
+    return any(word.search(text) for text in (*comments, docstring or ""))
+
+
+def _is_documented(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _replaced(lines: Sequence[str], places: set[tuple[int, int]], old: str, new: str) -> list[str]:

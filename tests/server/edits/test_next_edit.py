@@ -131,12 +131,12 @@ async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
 
 
 async def test_the_gate_asks_for_a_gain() -> None:
-    for evidence, expected in ((1, 0), (3, 1)):
+    for evidence, expected in ((7, 0), (9, 1)):
         desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - EXPECTED:.0f}\n")
         desk.edit(0, "old", "new")
         found = await desk.found()
         assert [one.evidence for one in found] == [evidence] * expected
-    strict = Desk(f"old = 1\n\nprint(old)  #gain {3 - EXPECTED:.0f}\n", Settings(min_edit_gain=4))
+    strict = Desk(f"old = 1\n\nprint(old)  #gain {9 - EXPECTED:.0f}\n", Settings(min_edit_gain=10))
     strict.edit(0, "old", "new")
     assert await strict.found() == []
 

@@ -85,16 +85,13 @@ def test_other_languages_by_their_own_syntax() -> None:
     assert unknown == {2: ["b now now-x"]}
 
 
-def test_what_took_the_place_of_a_name_that_is_still_needed_comes_last() -> None:
-    """`b` was there before: to use it in one place is no renaming."""
-    text = "def f(a, b, old):\n    x = b\n\n    y = a\n\n    z = b\n\n    w = new\n\n    v = old\n"
-    lines = split_lines(text)
-    snapshot = Snapshot(URI, "python", 1, 1, Encoding.UTF32, lines)
-    hunks = [Hunk(URI, at, (old,), (lines[at].rstrip(),), 0.0)
-             for at, old in ((1, "    x = a"), (7, "    w = old"))]  # fmt: skip
-    found = regions(snapshot, hunks, language_of("python"), 2)
-    order = [one.first for one in found if one.drafts]
-    assert order.index(9) < order.index(3)
+def test_a_name_that_was_there_before_is_no_new_one_for_another() -> None:
+    """Unless that is done again."""
+    text = "def f(a, b):\n    x = b\n\n    y = a\n\n    z = b\n"
+    assert expected(text, (1, "    x = a")) == {}
+    assert expected(text, (1, "    x = a"), (5, "    z = a")) == {3: ["    y = b"]}
+    on_its_line = "def f(a, b):\n    x = (b, b)\n\n    y = a\n"
+    assert expected(on_its_line, (1, "    x = (a, b)")) == {}
 
 
 @pytest.mark.parametrize(
