@@ -16,7 +16,7 @@ import torch
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.revise import Revision, RevisionRule, revise
-from fim_model.decoding.rewriting import log_probabilities
+from fim_model.decoding.rewriting import tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
@@ -114,7 +114,7 @@ class Reviser:
         tree = TokenTree.of(texts)
         cache = PromptCache(self.model, capacity=len(prompt) + len(tree))
         logits = cache.read(prompt, tree).logits
-        old, *new = log_probabilities(logits, tree, texts)
+        old, *new = tree_log_probabilities(logits, tree, texts)
         return [one - old for one in new]
 
     def _revise_window(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fim_model.decoding.core import DecodingCore, Step, StopRule
-from fim_model.decoding.rewriting import log_probabilities, rewriting
+from fim_model.decoding.rewriting import rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
@@ -24,7 +24,7 @@ from fim_model.loading import MOST_TOKENS, fim_prompt
 from fim_model.network import Network
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.revision import Reviser
-from fim_model.session import SessionStore
+from fim_model.session import PART, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 
 Way = Literal["rewrite", "refill"]
@@ -186,7 +186,7 @@ class Rewriter:
         ids = [old, *texts.values()]
         tree = TokenTree.of(ids)
         reading = cache.read(prompt, tree)
-        nats = log_probabilities(reading.logits, tree, ids, self.fim.eom)
+        nats = tree_log_probabilities(reading.logits, tree, ids, self.fim.eom)
         best = max(nats)
         core = DecodingCore(self.model, cache.kv, stop, Sampler(), prompt=prompt)
         for step in rewriting(core, ids, tree, reading):
@@ -269,7 +269,7 @@ class Rewriter:
 
 def rewriting_session(session: str) -> str:
     """The name of a document's second cache, since its two prompts begin differently; "" stays."""
-    return session and f"{session}\0rewrite"
+    return session and f"{session}{PART}rewrite"
 
 
 def _ms_since(began: float) -> float:

@@ -11,7 +11,7 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, Step, StopRule
 from fim_model.decoding.lookup import DRAFT_TOKENS, NgramIndex
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.reference import causal_logits
-from fim_model.decoding.rewriting import OldText, log_probabilities, rewriting
+from fim_model.decoding.rewriting import OldText, rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.session import PromptCache
@@ -155,7 +155,7 @@ def test_the_old_text_is_scored_by_the_forward_that_verifies_it(tiny: Any) -> No
     texts = [old, [7, 8, 3], [7, 8, 9, 8, 7, 5], [], [6]]
     tree = TokenTree.of(texts)
     assert len(tree) == 5 + 1 + 1 + 1, "what texts share is read once"
-    found = log_probabilities(
+    found = tree_log_probabilities(
         PromptCache(model, capacity=40).read(prompt, tree).logits, tree, texts, 2
     )
     for text, nats in zip(texts, found, strict=True):

@@ -49,6 +49,7 @@ class ScriptedBackend:
         self.stopped: list[CompletionRequest] = []
         self.rewrites: list[RewriteRequest] = []
         self.rewriting, self.rewrite_stopped = asyncio.Event(), asyncio.Event()
+        self.forgotten: list[str] = []
         self.closed = False
 
     async def start(self, progress: Callable[[str, float], None]) -> None:
@@ -103,6 +104,9 @@ class ScriptedBackend:
             gain = most
         drafts = tuple(most - 0.1 * rank for rank in range(len(request.drafts)))
         return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0, drafts)
+
+    async def forget(self, session: str) -> None:
+        self.forgotten.append(session)
 
     async def close(self) -> None:
         self.closed = True

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
@@ -52,21 +53,26 @@ def rewriting(
     yield from verified_copies(core, source)
 
 
-def log_probabilities(
+def tree_log_probabilities(
     logits: Tensor, tree: TokenTree, texts: Sequence[Sequence[int]], end: int | None = None
 ) -> list[float]:
     """Of each text of a tree, with its end if one is given, in nats.
 
     logits: `[1 + N, V]` as `TokenTree.rows` has them.
     """
-    said = logits.float()
-    norms = said.logsumexp(-1)
-    found = []
-    for at, text in enumerate(texts):
-        ids = torch.tensor([*text] if end is None else [*text, end], dtype=torch.int64)
-        rows = torch.tensor(tree.rows(at)[: len(ids)], dtype=torch.int64)
-        found.append(float((said[rows, ids] - norms[rows]).sum()))
-    return found
+    ends = [] if end is None else [end]
+    each = ([*text, *ends] for text in texts)
+    return [
+        sum(log_probabilities(logits[tree.rows(at)[: len(ids)]], ids))
+        for at, ids in enumerate(each)
+    ]
+
+
+def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
+    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
+    wanted = torch.tensor(ids, dtype=torch.int64)
+    nats = F.cross_entropy(logits.float(), wanted, reduction="none")
+    return [-value for value in nats.tolist()]
 
 
 class OldText:
