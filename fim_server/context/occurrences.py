@@ -104,6 +104,8 @@ def _read(place: Occurrence, line: str, root: Node, language: Language) -> Occur
         return Occurrence(*where, Role.OTHER, functions=tuple(_functions(leaf)))
     if _is_field(leaf, "name") and (parent.type in language.definitions or _is_function(parent)):
         outside = tuple(_functions(parent.parent))
+        if outside and parent.type.endswith("declarator"):
+            return Occurrence(*where, Role.NAME, binds=True, functions=outside)
         in_class = _is_in_class(parent, language)
         role = Role.ATTRIBUTE if in_class and not outside else Role.NAME
         binds = not _is_function(parent)

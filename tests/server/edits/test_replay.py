@@ -18,14 +18,14 @@ URI = "file:///project/a.py"
 
 def expected(
     text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
-    neighbours: tuple[str, ...] = (), of: str = URI,
+    neighbours: tuple[str, ...] = (),
 ) -> dict[int, list[str]]:  # fmt: skip
     """What lines may become after edits (line now, text before): by the first line of each region,
     its drafts, those of one line in full and of several as a diff of changed lines."""
     lines = split_lines(text)
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
     hunks = [
-        Hunk(of, line, (old,) if old else (), (without_end(lines[line]),), 0.0)
+        Hunk(URI, line, (old,) if old else (), (without_end(lines[line]),), 0.0)
         for line, old in edits
     ]
     at = hunks[-1].first if cursor is None else cursor
@@ -48,7 +48,7 @@ def other(total):
 
 
 def test_a_local_name_is_replaced_in_its_function_and_nowhere_else() -> None:
-    found = expected(LOCAL, (2, "def cost(total, price):"))
+    found = expected(LOCAL, (2, "def cost(total, price):"), (4, "    total += order.total"))
     assert found[6] == ["    return amount * price"]
     assert found[3] == ["    '''The total of `amount` things; :param amount: no more.'''"]
     assert set(found) == {3, 6}, "no attribute, keyword, comment, global or other function's"
@@ -72,7 +72,7 @@ def test_a_definition_wherever_it_is_used() -> None:
 
 
 def test_a_keyword_of_the_function_whose_parameter_was_renamed() -> None:
-    text = "def f(width):\n    return width\n\nf(size=1)\n\ng(size=1)\n"
+    text = "def f(width):\n    pass\n\nf(size=1)\n\ng(size=1)\n"
     assert expected(text, (0, "def f(size):")) == {3: ["f(width=1)"]}
 
 
@@ -89,7 +89,7 @@ def test_a_name_that_was_there_before_is_no_new_one_for_another() -> None:
     """Unless that is done again."""
     text = "def f(a, b):\n    x = b\n\n    y = a\n\n    z = b\n"
     assert expected(text, (1, "    x = a")) == {}
-    assert expected(text, (1, "    x = a"), (5, "    z = a")) == {3: ["    y = b"]}
+    assert expected(text, (1, "    x = a"), (5, "    z = a"))[3] == ["    y = b"]
     on_its_line = "def f(a, b):\n    x = (b, b)\n\n    y = a\n"
     assert expected(on_its_line, (1, "    x = (a, b)")) == {}
 
@@ -237,13 +237,17 @@ def test_import_lines(line: str, names: tuple[str, ...] | None) -> None:
 
 
 def test_other_documents_follow_what_they_can_see() -> None:
-    text = "from b import size\n\nsize(1)\n"
-    other = "file:///project/b.py"
-    exported = expected(f"{text}\ndef area(): pass\n", (4, "def size(): pass"), of=other)
-    assert exported[2] == ["area(1)"]
-    assert exported[0] == ["from b import area"]
-    local = expected(f"{text}\n    area = 1\n", (4, "    size = 1"), of=other)
-    assert local == {}, "a local name of another file"
+    lines = split_lines("from b import size\n\nsize(1)\n\ndef f(size):\n    size(2)\n")
+    snapshot = Snapshot(URI, "python", 1, 1, Encoding.UTF32, lines)
+
+    def follows(old: str, new: str) -> dict[int, str]:
+        hunk = Hunk("file:///project/b.py", 0, (old,), (new,), 0.0)
+        found = regions(snapshot, [hunk], language_of("python"), 0)
+        return {one.first: one.drafts[0].text for one in found if one.drafts}
+
+    exported = follows("def size(): pass", "def area(): pass")
+    assert exported == {0: "from b import area", 2: "area(1)"}
+    assert follows("    size = 1", "    area = 1") == {}, "a local name of another file"
 
 
 def test_drafts_are_bounded_and_the_joint_one_comes_first() -> None:
