@@ -68,7 +68,7 @@ async def test_what_is_expected_goes_through_the_server_in_the_client_s_position
     """A local name, not the attribute nor the word of the string; line ends are the document's."""
     code = (
         'import re\r\n\r\ndef f(old):\r\n\tx = "😀 old", old, a.old\r\n\r\n'
-        "def g(old):\r\n\treturn old\r\n"
+        "def g(old):  #keep\r\n\treturn old\r\n"
     )
     async with raw_client() as client:
         await client.initialize(general={"positionEncodings": ["utf-16"]})
@@ -79,7 +79,7 @@ async def test_what_is_expected_goes_through_the_server_in_the_client_s_position
         assert edit["text"] == "new"
         assert edit["range"]["start"] == {"line": 3, "character": 15}
         client.change(URI, 3, (3, 15), (3, 18), "new")
-        assert await suggested(client, 3) == [], "g has its own"
+        assert await suggested(client, 3) == [], "nothing is expected of g, which has its own"
         client.change(URI, 4, (6, 8), (6, 11), "json.x")
         [missing] = await suggested(client, 4)
         assert missing["text"] == "import json\r\n"
