@@ -174,6 +174,9 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     edits.add_argument("--per-kind", type=_positive, default=50, metavar="N", help="sessions")
     edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
     edits.add_argument("--seed", type=int, default=0)
+    edits.add_argument(
+        "--sweep", action="store_true", help="calibrate the gate, with the other half of projects"
+    )
     _add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
     edits.set_defaults(run=_lazily("evaluate", "edits"))

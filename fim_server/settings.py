@@ -39,7 +39,7 @@ class Settings:
     prefix_chars: int = 1200
     suffix_chars: int = 500
     next_edits: bool = True
-    min_edit_gain: float = 2.0
+    min_edit_gain: float = 8.0
     snippets: int = 0
     snippet_chars: int = 600
     disabled_languages: tuple[str, ...] = ()
@@ -191,8 +191,9 @@ RULES: dict[str, Rule] = {
         "min_edit_gain",
         "a number from 0 to 100",
         lambda value: type(value) in (int, float) and 0 <= value <= 100,
-        "An edit is suggested only if the model finds the new text so many nats likelier than the "
-        "old (2 nats: 7 times as likely). More is quieter.",
+        "An edit is suggested only if so many nats speak for it: those by which the model finds "
+        "the new text likelier than the old, and some more where it does again what you just did. "
+        "More is quieter.",
         {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "snippets": _count(

@@ -141,7 +141,8 @@ class RewriteRequest:
     `old` are the lines with `\\n` between them and none at the end; prefix + old + suffix is the
     text, as far as it is shown. `edits` are the changes that led here, the oldest
     first. `session` names the cached tokens to reuse; it is not that of a document's completions.
-    `speculative` gives way to everything a person waits for.
+    `speculative` gives way to everything a person waits for. `drafts` are texts that the lines may
+    become, for the model to judge beside its own.
     """
 
     prefix: str
@@ -152,6 +153,7 @@ class RewriteRequest:
     max_tokens: int = 96
     session: str = ""
     speculative: bool = True
+    drafts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class Rewrite:
 
     `gain` is log P(new) - log P(old) in nats, 0 for what is left alone. `confidence` (0..1) is the
     geometric mean probability of the new tokens. `way` is "rewrite" for a model trained on edits
-    and "refill" for one that masks and fills again what it doubts.
+    and "refill" for one that masks and fills again what it doubts. `draft_gains` are the gains of
+    the request's drafts, None for one that is too long to be judged.
     """
 
     new: str
@@ -171,6 +174,7 @@ class Rewrite:
     tokens: int
     reused_tokens: int
     ms: float
+    draft_gains: tuple[float | None, ...] = ()
 
 
 class Backend(Protocol):

@@ -296,6 +296,7 @@ def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
         path=request.path,
         max_tokens=request.max_tokens,
         session=request.session,
+        drafts=request.drafts,
     )
 
 

@@ -86,7 +86,7 @@ def revise(arguments: argparse.Namespace) -> int:
     else:
         rewrite = _rewrite(infiller, request)
     old, new = tuple(request.old.split("\n")), tuple(rewrite.new.split("\n"))
-    proposal = Proposal(snapshot, first, old, new, 0.0, "asked for", rewrite)
+    proposal = Proposal(snapshot, first, old, new, 0.0, "asked for", rewrite, rewrite.gain)
     if arguments.json:
         sys.stdout.write(json.dumps(_as_json(proposal)) + "\n")
         return 0
@@ -186,13 +186,15 @@ def _watch(
 def _as_json(proposal: Proposal) -> dict[str, Any]:
     """`line` counts from 1; `old` and `new` are whole lines."""
     cost = asdict(proposal.rewrite)
-    del cost["new"]
-    return {
+    for name in ("new", "draft_gains"):
+        del cost[name]
+    return cost | {
         "line": proposal.first + 1,
         "old": list(proposal.old),
         "new": list(proposal.new),
         "reason": proposal.reason,
-        **cost,
+        "gain": proposal.gain,
+        "expected": proposal.expected,
     }
 
 
@@ -205,6 +207,6 @@ def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
     for line in unified_diff(lines, after, path, path, n=CONTEXT_LINES, lineterm=""):
         style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
         console.print(Text(line, style))
-    gain, confidence = proposal.rewrite.gain, proposal.rewrite.confidence
-    note = f"{proposal.reason} · gain {gain:.1f} nats · confidence {confidence:.2f}\n"
+    expected = f" · expected by {proposal.expected:.0f}" if proposal.expected else ""
+    note = f"{proposal.reason} · gain {proposal.gain:.1f} nats{expected}\n"
     console.print(Text(note, "dim"))

@@ -5,10 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fim_server.backends.base import Unfit
 from fim_server.commands.errors import UsageError
 from fim_server.commands.model import load_infiller
+
+if TYPE_CHECKING:
+    from fim_model.evaluation.heldout_holes import Document
+
+    from fim_server.edits.next_edit import Ask
+
+BASELINE_SESSIONS = 40
+"""Of each kind; search and replace costs nothing."""
+
+MOST_AT_REST = 2.0
+"""Percent of regions of correct code for which something may be proposed."""
 
 
 def humaneval_infilling(arguments: argparse.Namespace) -> int:
@@ -50,7 +63,7 @@ def edits(arguments: argparse.Namespace) -> int:
 
     from fim_server.backends.base import Rewrite, RewriteRequest
     from fim_server.backends.in_process import rewrite_of, rewrite_request
-    from fim_server.edits.evaluation import evaluate_edits
+    from fim_server.edits.evaluation import evaluate_edits, halves
 
     try:
         documents = load_documents(arguments.data)
@@ -66,27 +79,52 @@ def edits(arguments: argparse.Namespace) -> int:
         except ValueError as unfit:
             raise Unfit(str(unfit)) from unfit
 
+    calibration, report = halves(documents)
+    drawn = {"per_kind": arguments.per_kind, "seed": arguments.seed}
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sessions", total=None)
-        figures = evaluate_edits(
-            documents,
-            ask,
-            least_gain=arguments.min_gain,
-            per_kind=arguments.per_kind,
-            seed=arguments.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if arguments.sweep:
+            figures = _sweep(calibration, ask, progress, **drawn)
+        else:
+            least = arguments.min_gain
+            figures = evaluate_edits(report, ask, least_gain=least, progress=progress, **drawn)
     setting = {
         "data": arguments.data.name,
+        "projects": sorted({one.project for one in (calibration if arguments.sweep else report)}),
         "model": arguments.model or "default",
         "way": infiller.rewriter.way,
-        "min_gain": arguments.min_gain,
-        "per_kind": arguments.per_kind,
-        "seed": arguments.seed,
+        **({} if arguments.sweep else {"min_gain": arguments.min_gain}),
+        **drawn,
     }
     if arguments.json:
         sys.stdout.write(json.dumps(setting | figures) + "\n")
         return 0
     for name, value in (setting | figures).items():
-        sys.stdout.write(f"{name:>12}  {value}\n")
+        if name == "curve":
+            sys.stdout.writelines(f"{one}\n" for one in value)
+        else:
+            sys.stdout.write(f"{name:>12}  {value}\n")
     return 0
+
+
+def _sweep(
+    documents: Sequence[Document], ask: Ask, progress: Callable[[int, int], None], **drawn: int
+) -> dict[str, Any]:
+    """Figures of many gates, and the best: more precise than search and replace, quiet at rest."""
+    from fim_server.edits.evaluation import baseline_precision, judged
+    from fim_server.edits.sweep import best
+
+    found = judged(documents, ask, progress=progress, **drawn)
+    least = baseline_precision(documents, per_kind=BASELINE_SESSIONS, seed=drawn["seed"])
+    curve = found.curve()
+    return {
+        "auc_drafts": found.separation(drafted=True),
+        "auc_own": found.separation(drafted=False),
+        "search_and_replace_precision": least,
+        "curve": curve,
+        "best": best(curve, least, MOST_AT_REST),
+    }

@@ -35,13 +35,13 @@ class Definition:
 
 def definitions(text: str, language: Language) -> list[Definition]:
     """All definitions of a text, outer before inner, in order."""
-    root = _parsed(text, language)
+    root = parsed(text, language)
     return [] if root is None else list(_definitions(root, text.split("\n"), language))
 
 
 def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | None:
     """The lines `[first, end)` of the innermost definition that line `line` (from 0) is in."""
-    root = _parsed(text, language)
+    root = parsed(text, language)
     found = None
     node = root
     while node is not None:
@@ -54,7 +54,8 @@ def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | 
     return found
 
 
-def _parsed(text: str, language: Language) -> Node | None:
+def parsed(text: str, language: Language) -> Node | None:
+    """The root of a text's syntax; None where there is no parser, or too much of the text."""
     parser = parser_for(language) if len(text) <= MOST_CHARS else None
     return parser.parse(text.encode("utf-8", "replace")).root_node if parser else None
 
@@ -116,7 +117,7 @@ def spot_at(before: str, after: str, language: Language | None) -> Spot:
     if language is None:
         return Spot.UNKNOWN
     line = before.rpartition("\n")[2]
-    root = _parsed(before + after, language)
+    root = parsed(before + after, language)
     if root is None:
         return Spot.UNKNOWN
     if (text := _text_around(root, before, language)) is not None:

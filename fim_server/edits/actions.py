@@ -195,7 +195,7 @@ class Resolver:
         for low in range(first.line, end, MOST_SELECTED_LINES)[:MOST_PIECES]:
             region = Region(snapshot.uri, low, min(low + MOST_SELECTED_LINES, end), 0.0, "selected")
             proposal = await revised(scene, region, edits, self.service.ask, speculative=False)
-            if proposal is not None and proposal.rewrite.gain > 0:
+            if proposal is not None and proposal.gain > 0:
                 found.append(proposal)
         return found
 

@@ -17,9 +17,14 @@ from fim_server.documents import Snapshot, without_end
 from fim_server.edits.candidates import Problem, Region, regions
 from fim_server.edits.diff import Change, minimal_changes, one_change
 from fim_server.edits.history import Hunk, Transition, past_edits
+from fim_server.edits.imports import import_lines
+from fim_server.edits.suggestions import Draft
 
 MOST_TRIES = 6
 """Regions that the model is asked about for one proposal: each costs it a few forwards."""
+
+MOST_VAGUE = 2
+"""Of them those for which nothing is expected: a small model seldom writes an edit by itself."""
 
 MOST_EDITS = 3
 """Past edits that the model is shown, as many as it was trained with."""
@@ -39,8 +44,9 @@ Ask = Callable[[RewriteRequest], Awaitable[Rewrite | None]]
 class Proposal:
     """Lines `[first, first + len(old))` of a document, as it is in `snapshot`, become `new`.
 
-    Lines have no line ends. `gain` in nats and `confidence` are the model's, `reason` says why the
-    region was looked at, `rewrite` what it cost.
+    Lines have no line ends. `gain` is the model's: by how many nats it finds the new lines likelier
+    than the old ones. `expected` are those by which they were expected before it was asked, 0 for
+    what it wrote by itself. `reason` says why the region was looked at, `rewrite` what it cost.
     """
 
     snapshot: Snapshot
@@ -50,6 +56,13 @@ class Proposal:
     score: float
     reason: str
     rewrite: Rewrite
+    gain: float
+    expected: float = 0.0
+
+    @property
+    def evidence(self) -> float:
+        """Nats that speak for the new lines."""
+        return self.gain + self.expected
 
     @property
     def uri(self) -> str:
@@ -78,24 +91,29 @@ class Proposal:
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What a proposal depends on: a document, the recent hunks of all documents (oldest first), the
-    line of the cursor, the client's diagnostics, and the path that the model is told."""
+    line of the cursor, the client's diagnostics, the path that the model is told, and other
+    documents from whose imports this one's may be known."""
 
     snapshot: Snapshot
     hunks: Sequence[Hunk]
     cursor_line: int
     problems: Sequence[Problem] = ()
     path: str = ""
+    neighbours: Sequence[Sequence[str]] = ()
 
     def regions(self) -> list[Region]:
         """Where to look, the most promising first. Takes milliseconds in a large document."""
         language = language_of(self.snapshot.language, self.path)
-        return regions(self.snapshot, self.hunks, language, self.cursor_line, self.problems)
+        imports = (line for lines in self.neighbours for line in import_lines(lines))
+        return regions(
+            self.snapshot, self.hunks, language, self.cursor_line, self.problems, imports
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a proposal must be to be shown. least_gain: nats by which the new text must be likelier
-    than the old. refused: changes that the person does not want."""
+    """What a proposal must be to be shown. least_gain: nats that must speak for it. refused:
+    changes that the person does not want."""
 
     least_gain: float
     refused: Callable[[Proposal], bool] = lambda proposal: False
@@ -103,7 +121,7 @@ class Gate:
     def passes(self, proposal: Proposal) -> bool:
         """Whether to show it."""
         old, new = proposal.old, proposal.new
-        if proposal.rewrite.gain < self.least_gain or _ink(old) == _ink(new):
+        if proposal.evidence < self.least_gain or _ink(old) == _ink(new):
             return False
         if _repeats_what_follows(proposal):
             return False
@@ -118,35 +136,59 @@ async def proposals(
     Raises what `ask` raises. Closing the iterator stops the work.
     """
     edits = past_edits(scene.hunks, MOST_EDITS)
-    for region in where[:most_tries]:
+    for region in tried(where, most_tries):
         proposal = await revised(scene, region, edits, ask)
         if proposal is not None and gate.passes(proposal):
             yield proposal
+
+
+def tried(where: Sequence[Region], most: int) -> list[Region]:
+    """The regions that the model is asked about, at most so many."""
+    vague = [region for region in where if not region.drafts][MOST_VAGUE:]
+    return [region for region in where if region not in vague][:most]
 
 
 async def revised(
     scene: Scene, region: Region, edits: tuple[PastEdit, ...], ask: Ask, *, speculative: bool = True
 ) -> Proposal | None:
     """What the model makes of a region; None if it leaves it alone or is not to be had."""
+    found = await considered(scene, region, edits, ask, speculative=speculative)
+    return max(found, key=lambda one: one.evidence, default=None)
+
+
+async def considered(
+    scene: Scene, region: Region, edits: tuple[PastEdit, ...], ask: Ask, *, speculative: bool = True
+) -> list[Proposal]:
+    """All that a region may become, judged: its drafts, and what the model writes by itself."""
     standing = tuple(map(without_end, scene.snapshot.lines[region.first : region.end]))
     if _LONE_SURROGATE.search("".join(standing)):
-        return None  # half a character is nothing that a model could keep
-    request = request_for(scene, region.first, region.end, edits, speculative=speculative)
+        return []  # half a character is nothing that a model could keep
+    texts = tuple(draft.text for draft in region.drafts)
+    request = request_for(
+        scene, region.first, region.end, edits, speculative=speculative, drafts=texts
+    )
     rewrite = await _patiently(ask, request)
     if rewrite is None:
-        return None
-    new = _lines(rewrite.new)
-    if new == standing:
-        return None
-    return Proposal(
-        scene.snapshot,
-        region.first,
-        standing,
-        new,
-        region.score,
-        region.reason,
-        rewrite,
-    )
+        return []
+    gains = zip(region.drafts, rewrite.draft_gains, strict=False)
+    candidates = [(gain, draft) for draft, gain in gains if gain is not None]
+    if rewrite.new not in texts:
+        candidates.append((rewrite.gain, Draft(rewrite.new, region.reason, 0.0)))
+    found = [
+        Proposal(
+            scene.snapshot,
+            region.first,
+            standing,
+            _lines(draft.text),
+            region.score,
+            draft.reason,
+            rewrite,
+            gain,
+            draft.expected,
+        )
+        for gain, draft in candidates
+    ]
+    return [one for one in found if one.new != standing]
 
 
 async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
@@ -161,7 +203,13 @@ async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
 
 
 def request_for(
-    scene: Scene, first: int, end: int, edits: tuple[PastEdit, ...], *, speculative: bool = True
+    scene: Scene,
+    first: int,
+    end: int,
+    edits: tuple[PastEdit, ...],
+    *,
+    speculative: bool = True,
+    drafts: tuple[str, ...] = (),
 ) -> RewriteRequest:
     """What the model is asked about lines `[first, end)`."""
     snapshot = scene.snapshot
@@ -174,6 +222,7 @@ def request_for(
         path=scene.path,
         session=f"{snapshot.uri}#edits",
         speculative=speculative,
+        drafts=drafts,
     )
 
 
@@ -184,7 +233,7 @@ def ranked(found: Sequence[Proposal], uri: str) -> list[Proposal]:
     """Those of the document at the cursor first, then the most promising and the surest."""
     return sorted(
         found,
-        key=lambda one: (one.uri != uri, one.uri, -(one.score + min(one.rewrite.gain, 20) / 20)),
+        key=lambda one: (one.uri != uri, one.uri, -(one.score + min(one.evidence, 20) / 20)),
     )
 
 

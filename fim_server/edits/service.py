@@ -183,7 +183,17 @@ class EditService:
         revision, problems = self._problems.get(snapshot.uri, (-1, []))
         current = problems if revision == snapshot.revision else []
         path = workspace.shown_path(snapshot.uri)
-        return Scene(snapshot, self._hunks(snapshot.uri), line, current, path)
+        others = self._neighbours(snapshot)
+        return Scene(snapshot, self._hunks(snapshot.uri), line, current, path, others)
+
+    def _neighbours(self, snapshot: Snapshot) -> list[Sequence[str]]:
+        """The lines of other open documents in the same language that may be shown."""
+        others = self._documents.others(snapshot.uri) if self._workspace.trusted else []
+        return [
+            one.lines
+            for one in others[:MOST_OTHERS]
+            if one.language == snapshot.language and self._workspace.why_not_show(one.uri) is None
+        ]
 
     @property
     def gate(self) -> Gate:

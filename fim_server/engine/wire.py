@@ -67,6 +67,7 @@ _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "session": (str,),
     "speculative": (bool,),
+    "drafts": (list,),
 }
 _NAMES = {
     str: "text",
@@ -103,7 +104,11 @@ def rewrite_from_json(body: object) -> RewriteRequest:
     """Raises WireError. The three texts are required, everything else has its default."""
     values = _checked(body, _REWRITE_TYPES, ("prefix", "old", "suffix"))
     edits = (_texts(one, "edits", ("old", "new")) for one in values.get("edits", ()))
-    return RewriteRequest(**{**values, "edits": tuple(PastEdit(**edit) for edit in edits)})
+    drafts = tuple(values.get("drafts", ()))
+    for draft in drafts:
+        check_type("drafts", draft, str)
+    lists = {"edits": tuple(PastEdit(**edit) for edit in edits), "drafts": drafts}
+    return RewriteRequest(**{**values, **lists})
 
 
 def _checked(
@@ -178,7 +183,9 @@ def rewritten_from_json(body: object) -> Rewrite | None:
     """Raises WireError."""
     try:
         rewrite = body["rewrite"]  # type: ignore[index]
-        return None if rewrite is None else _from(Rewrite, rewrite)
+        if rewrite is None:
+            return None
+        return _from(Rewrite, {**rewrite, "draft_gains": tuple(rewrite["draft_gains"])})
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,16 @@ class KVCache:
         if not 0 <= count <= self.capacity - self.length:
             raise ValueError(f"cannot keep {count} more tokens after {self.length}")
         self.length += count
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep some of the tokens written last, ascending places counted from 0, one behind the
+        other: those of one branch of a tree."""
+        count = len(places)
+        if list(places) != list(range(count)):
+            chosen = torch.tensor(places, device=self._buffer.device) + self.length
+            kept = self._buffer[..., chosen, :]
+            self._buffer[..., self.length : self.length + count, :] = kept
+        self.advance(count)
 
     def crop(self, length: int) -> None:
         """Forget every token from `length` on."""

@@ -8,7 +8,7 @@ cache, and the tokens behind it as context it may not change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,9 @@ import torch
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.revise import Revision, RevisionRule, revise
+from fim_model.decoding.rewriting import tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
 from fim_model.loading import WINDOW, fim_prompt
 from fim_model.network import Network
@@ -97,6 +99,23 @@ class Reviser:
             forwards += core.forwards + 1
         revised, count = self.tokenizer.decode(inner), len(inner)
         return RevisedRegion(revised, gain, math.exp(nats / max(1, count)), forwards, count)
+
+    @torch.inference_mode()
+    def gains(self, before: str, region: str, drafts: Sequence[str], after: str) -> list[float]:
+        """By how many nats the text is likelier with each draft in the region's place.
+
+        Read from left to right, with the beginning of what follows; one forward, none for nothing.
+        """
+        if not drafts:
+            return []
+        right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
+        texts = [[*self.tokenizer.encode(one), *right] for one in (region, *drafts)]
+        prompt = self.fim.plain(before, self._window // 2)
+        tree = TokenTree.of(texts)
+        cache = PromptCache(self.model, capacity=len(prompt) + len(tree))
+        logits = cache.read(prompt, tree).logits
+        old, *new = tree_log_probabilities(logits, tree, texts)
+        return [one - old for one in new]
 
     def _revise_window(
         self, core: DecodingCore, last: int, part: list[int], behind: list[int]

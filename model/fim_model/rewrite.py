@@ -1,20 +1,23 @@
 """Rewrite a region after the user's recent edits: text in, the same text or a likelier one out.
 
-A model with edit training sees the edits and writes the region anew, its old text being the draft
-(`decoding/rewriting.py`). Any other model that denoises blocks sees no edits: it re-masks what it
-doubts in the region and refills it (`revision.py`).
+A model with edit training sees the edits and writes the region anew; its old text is one draft, and
+others that the caller expects are judged beside it (`decoding/rewriting.py`). Any other model that
+denoises blocks sees no edits: it re-masks what it doubts in the region and refills it, and judges
+the caller's drafts by how well they stand in the text (`revision.py`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from fim_model.decoding.core import DecodingCore, Step, StopRule
-from fim_model.decoding.rewriting import log_probability, rewriting
+from fim_model.decoding.rewriting import rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
 from fim_model.families.layouts import OWN
 from fim_model.loading import MOST_TOKENS, fim_prompt
@@ -40,9 +43,10 @@ class Edit:
 class RewriteRequest:
     """A region of whole lines, `old`, between `prefix` and `suffix`.
 
-    `edits` are the user's latest, oldest first; `path` names the file. `max_tokens` is how many
-    tokens longer than the old region the new one may get. `session` names the document whose keys
-    may be reused ("" keeps nothing); they are kept apart from those of its completions.
+    `edits` are the user's latest, oldest first; `path` names the file. `drafts` are texts that the
+    region may become. `max_tokens` is how many tokens longer than the old region the new one may
+    get. `session` names the document whose keys may be reused ("" keeps nothing); they are kept
+    apart from those of its completions.
     """
 
     prefix: str
@@ -52,22 +56,26 @@ class RewriteRequest:
     path: str = ""
     max_tokens: int = 96
     session: str = ""
+    drafts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
+        if len(self.drafts) > MOST_DRAFTS:
+            raise ValueError(f"drafts must be at most {MOST_DRAFTS}, not {len(self.drafts)}")
 
 
 @dataclass(frozen=True, slots=True)
 class RewriteResult:
     """The region, rewritten.
 
-    new: equal to the old text where the model would leave it, or came to no end within the tokens
-    that it may write. gain: log P(new) - log P(old) in nats given the prompt, the end included; 0
-    where it is unchanged (way "refill": the smaller of the gains with both sides in view and from
-    left to right). confidence: geometric mean of the probabilities of what was written, the end
-    included. forwards: every pass through the network. tokens: those of the region as written.
-    reused_tokens: of the prompt, from the session.
+    new: the likeliest of the old text, the drafts and what the model writes by itself, if that
+    comes to an end within the tokens that it may write. gain: log P(new) - log P(old) in nats given
+    the prompt, the end included; 0 where it is unchanged (way "refill": the smaller of the gains
+    with both sides in view and from left to right). confidence: geometric mean of the probabilities
+    of the new tokens, the end included. forwards: every pass through the network. tokens: those of
+    the new region. reused_tokens: of the prompt, from the session. draft_gains: of each draft as
+    it is; None for one that is too long to be judged.
     """
 
     new: str
@@ -78,9 +86,18 @@ class RewriteResult:
     tokens: int
     reused_tokens: int
     ms: float
+    draft_gains: tuple[float | None, ...] = ()
 
 
 StepListener = Callable[[Step], None]
+
+MOST_DRAFTS = 8
+
+PROMPT_TOKENS = 256
+"""Most tokens of a prompt: as many as those of edit training have, and half a completion's cost."""
+
+_SLACK = 1e-3
+"""Nats by which the same text's likelihood may differ between two forwards."""
 
 
 class Rewriter:
@@ -143,9 +160,10 @@ class Rewriter:
     def prompt(self, request: RewriteRequest) -> list[int]:
         """The token ids that a model with edit training reads for this request."""
         most = self._most_tokens(len(self.tokenizer.encode(request.old)), request)
-        total = max(self.window - PROMPT_OVERHEAD - most, self.window // 2)
-        budget = PromptBudget(total, suffix=total // 4, step=max(1, self.window // 8))
+        room = max(self.window - PROMPT_OVERHEAD - most, self.window // 2)
+        total = min(room, PROMPT_TOKENS - PROMPT_OVERHEAD)
         edits = [(edit.old, edit.new) for edit in request.edits]
+        budget = PromptBudget(total, suffix=total // 4)
         return self.fim.edit(
             request.prefix, request.old, request.suffix, request.path, edits, budget
         )
@@ -161,27 +179,66 @@ class Rewriter:
         began: float,
     ) -> RewriteResult:
         prompt, old = self.prompt(request), self.tokenizer.encode(request.old)
-        cache = self.sessions.take(rewriting_session(request.session))
-        reading = cache.read(prompt, ahead=old)
         stop = StopRule(self.fim.eom, self._most_tokens(len(old), request), stops=self.fim.stops)
+        cache = self.sessions.take(rewriting_session(request.session))
+        room = min(cache.kv.capacity - len(prompt), PROMPT_TOKENS)
+        texts = self._judged(request, stop.max_tokens, room)
+        ids = [old, *texts.values()]
+        tree = TokenTree.of(ids)
+        reading = cache.read(prompt, tree)
+        nats = tree_log_probabilities(reading.logits, tree, ids, self.fim.eom)
+        best = max(nats)
         core = DecodingCore(self.model, cache.kv, stop, Sampler(), prompt=prompt)
-        for step in rewriting(core, old, reading):
+        for step in rewriting(core, ids, tree, reading):
             on_step(step)
-            if should_stop() and core.finish is None:
+            # What is written only gets less likely: it cannot become the best any more.
+            if core.finish is not None or core.log_probability < best - _SLACK:
+                break
+            if should_stop():
                 raise Cancelled
         cache.rewind(len(prompt))
-        new = self.tokenizer.decode(core.tokens) if core.finish == "eom" else request.old
-        left = log_probability(reading.logits, [*old, self.fim.eom])
+        # Of equals the first: the old text, and drafts in their order.
+        new, chosen, size = max(
+            [
+                (request.old, nats[0], len(old)),
+                *((text, n, len(texts[text])) for text, n in zip(texts, nats[1:], strict=True)),
+                *self._own(core),
+            ],
+            key=lambda one: one[1],
+        )
+        gains = {request.old: 0.0} | {
+            text: one - nats[0] for text, one in zip(texts, nats[1:], strict=True)
+        }
         return RewriteResult(
             new=new,
-            gain=0.0 if new == request.old else core.log_probability - left,
-            confidence=core.confidence,
+            gain=0.0 if new == request.old else chosen - nats[0],
+            confidence=math.exp(chosen / (size + 1)),
             way="rewrite",
             forwards=1 + core.forwards,
-            tokens=len(core.tokens),
+            tokens=size + 1,
             reused_tokens=reading.reused,
             ms=_ms_since(began),
+            draft_gains=tuple(gains.get(draft) for draft in request.drafts),
         )
+
+    def _judged(self, request: RewriteRequest, most: int, room: int) -> dict[str, list[int]]:
+        """The ids of the drafts that fit, each `most` tokens long and `room` with the old text."""
+        found: dict[str, list[int]] = {}
+        room -= len(self.tokenizer.encode(request.old))
+        for draft in request.drafts:
+            ids = self.tokenizer.encode(draft)
+            if draft not in found and draft != request.old and len(ids) < most:
+                room -= len(ids)
+                if room >= 0:
+                    found[draft] = ids
+        return found
+
+    def _own(self, core: DecodingCore) -> list[tuple[str, float, int]]:
+        """What the model wrote by itself, its nats and size, if it came to an end."""
+        if core.finish != "eom":
+            return []
+        text = self.tokenizer.decode(core.tokens)
+        return [(text, core.log_probability, len(core.tokens) - 1)]
 
     def _refill(
         self,
@@ -190,18 +247,23 @@ class Rewriter:
         on_step: StepListener,
         began: float,
     ) -> RewriteResult:
-        revised = Reviser(self.model, self.tokenizer).revise(
-            request.prefix, request.old, request.suffix, should_stop=should_stop, on_step=on_step
-        )
+        reviser = Reviser(self.model, self.tokenizer)
+        before, old, after = request.prefix, request.old, request.suffix
+        revised = reviser.revise(before, old, after, should_stop=should_stop, on_step=on_step)
+        gains = reviser.gains(before, old, request.drafts, after)
+        judged = zip(gains, request.drafts, strict=True)
+        gain, new = max([(revised.gain, revised.text), *judged], key=lambda one: one[0])
+        rewritten = revised.tokens if new == revised.text else len(self.tokenizer.encode(new))
         return RewriteResult(
-            new=revised.text,
-            gain=0.0 if revised.text == request.old else revised.gain,
+            new=new,
+            gain=0.0 if new == old else gain,
             confidence=revised.confidence,
             way="refill",
-            forwards=revised.forwards,
-            tokens=revised.tokens,
+            forwards=revised.forwards + bool(request.drafts),
+            tokens=rewritten,
             reused_tokens=0,
             ms=_ms_since(began),
+            draft_gains=tuple(gains),
         )
 
 

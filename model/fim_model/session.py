@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fim_model.cache import KVCache
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.network import Network
 from fim_model.transformer import Attention
 
@@ -26,20 +27,23 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int], ahead: Sequence[int] = ()) -> Reading:
+    def read(self, prompt: Sequence[int], ahead: TokenTree | Sequence[int] = ()) -> Reading:
         """One causal forward over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with what was read before, short of the last token,
-        whose logits are wanted. `ahead` is a draft of what follows, read in the same forward: the
-        caller says by `kv.advance` how much of it stands. Raises ValueError if all that does not
-        fit the cache.
+        whose logits are wanted. `ahead` is a draft of what follows, or several, read in the same
+        forward: the caller says by `kv.keep` which of their tokens stand. Raises ValueError if all
+        that does not fit the cache.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
-        count = len(prompt) - reused
-        new = torch.tensor([*prompt[reused:], *ahead], device=self.model.device)
-        positions = torch.arange(reused, reused + len(new), device=self.model.device)
-        hidden = self.model(new[None], positions[None], Attention.CAUSAL, self.kv)
+        tree = ahead if isinstance(ahead, TokenTree) else TokenTree.of([ahead])
+        count, device = len(prompt) - reused, self.model.device
+        new = torch.tensor([*prompt[reused:], *tree.tokens], device=device)
+        places = [*range(reused, len(prompt)), *tree.positions(len(prompt))]
+        pattern = Attention.CAUSAL if tree.is_chain else tree.pattern(count).to(device)
+        positions = torch.tensor(places, device=device)
+        hidden = self.model(new[None], positions[None], pattern, self.kv)
         self.kv.advance(count)
         self.tokens = list(prompt)
         return Reading(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
@@ -170,9 +174,9 @@ class SessionStore:
 
 
 class Reading:
-    """What reading a prompt and a draft of n tokens gave, and the prompt's cost in tokens.
+    """What reading a prompt and drafts of n tokens gave, and the prompt's cost in tokens.
 
-    logits: `[1 + n, V]`, of what follows the prompt and each token of the draft.
+    logits: `[1 + n, V]`, of what follows the prompt and each token of the drafts.
     """
 
     __slots__ = ("logits", "prefilled", "reused")

@@ -33,6 +33,9 @@ def test_a_region_is_rewritten(engine: httpx2.Client) -> None:
     assert answer.status_code == 200
     rewrite = answer.json()["rewrite"]
     assert set(rewrite) == set(Rewrite.__slots__)
+    assert rewrite["draft_gains"] == []
+    drafted = engine.post("/v1/rewrite", json={**body, "drafts": ["y = x", "z"]})
+    assert len(drafted.json()["rewrite"]["draft_gains"]) == 2
     assert (rewrite["new"] == REGION["old"]) == (rewrite["gain"] == 0)
     assert rewrite["way"] == "refill", "this model was not trained on edits"
     assert rewrite["forwards"] > 0
@@ -47,6 +50,8 @@ def test_a_region_is_rewritten(engine: httpx2.Client) -> None:
         ({"edits": ["x"]}, "'edits' must be objects with 'old' and 'new'"),
         ({"edits": [{"old": 1, "new": ""}]}, "'old' must be text"),
         ({"max_tokens": 0}, "max_tokens must be 1 to"),
+        ({"drafts": [1]}, "'drafts' must be text"),
+        ({"drafts": ["x"] * 9}, "drafts must be at most 8, not 9"),
         ({"mode": "ar"}, "'mode' is unknown"),
         ({"old": LONG}, "choose fewer lines"),
     ],
@@ -58,7 +63,9 @@ def test_a_wrong_field_is_named(engine: httpx2.Client, change: dict[str, Any], n
 
 
 def test_what_is_sent_is_what_is_read() -> None:
-    request = RewriteRequest("a\n", "b", "\nc", (PastEdit("x", "y"),), "p.py", 5, "s", False)
+    request = RewriteRequest(
+        "a\n", "b", "\nc", (PastEdit("x", "y"),), "p.py", 5, "s", False, ("b", "c")
+    )
     assert rewrite_from_json(json.loads(json.dumps(request_to_json(request)))) == request
     with pytest.raises(WireError, match="'suffix' is missing"):
         rewrite_from_json({"prefix": "", "old": ""})

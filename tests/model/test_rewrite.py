@@ -118,7 +118,40 @@ def test_random_models_write_what_ar_writes(
     limit = len(tiny_tokenizer.encode(OLD)) + asked.max_tokens
     stop = StopRule(tiny_tokenizer.special.eom, limit)
     wanted, _ = autoregressive(model, infiller.rewriter.prompt(asked), stop)
-    assert list(steps[-1].hole) == wanted
+    written = list(steps[-1].hole)
+    assert written == wanted[: len(written)], "it may stop, where it cannot win any more"
+
+
+def test_drafts_are_judged_beside_what_the_model_writes(same: Infiller) -> None:
+    drafts = ("x = z\n", "y\n", "z = x\n", "x = y\n")
+    steps: list[Step] = []
+    asked = request(old="z\n", drafts=drafts)
+    result = same.rewrite(asked, on_step=steps.append)
+    assert (result.new, result.forwards, len(steps)) == ("x = y\n", 1, 1)
+    wanted = [gain(same, asked, draft) for draft in drafts]
+    assert list(result.draft_gains) == pytest.approx(wanted, rel=1e-3)
+    assert result.gain == result.draft_gains[3]
+
+
+def test_a_draft_wins_where_what_is_written_gets_less_likely(
+    config: ModelConfig, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """The greedy way is abandoned as soon as it is less likely than the best draft."""
+    endless = Infiller(likely(config, tiny_tokenizer.encode("x")[0], 1.0), tiny_tokenizer)
+    steps: list[Step] = []
+    result = endless.rewrite(request(old="zz\n", drafts=("",)), on_step=steps.append)
+    assert (result.new, result.gain) == ("", result.draft_gains[0])
+    assert result.forwards == len(steps) < 4
+
+
+def test_drafts_that_are_no_drafts(same: Infiller) -> None:
+    huge = "y = z\n" * 200
+    result = same.rewrite(request(old="x = z\n", drafts=("x = z\n", huge, "x\n", "x\n")))
+    first, second, third, fourth = result.draft_gains
+    assert (first, second) == (0.0, None)
+    assert third == fourth
+    with pytest.raises(ValueError, match="drafts must be at most 8, not 9"):
+        request(drafts=("x",) * 9)
 
 
 def test_text_without_an_end_is_no_rewriting(
@@ -127,7 +160,7 @@ def test_text_without_an_end_is_no_rewriting(
     endless = Infiller(likely(config, tiny_tokenizer.encode("x")[0], 20.0), tiny_tokenizer)
     result = endless.rewrite(request(max_tokens=3))
     assert (result.new, result.gain) == (OLD, 0.0)
-    assert result.tokens == len(tiny_tokenizer.encode(OLD)) + 3
+    assert result.tokens == len(tiny_tokenizer.encode(OLD)) + 1
 
 
 def test_the_session_is_the_document_s_own(same: Infiller) -> None:
@@ -179,6 +212,24 @@ def test_without_edit_training_the_region_is_refilled(
     assert 0 < result.confidence < 1
     assert result.tokens == len(tiny_tokenizer.encode(OLD))
     assert steps
+    drafts = ("    return width\n", OLD, wanted.text)
+    judged = infiller.rewrite(request(drafts=drafts))
+    assert judged.forwards == wanted.forwards + 1, "all drafts together"
+    assert judged.draft_gains[1] == pytest.approx(0, abs=1e-3)
+    assert judged.draft_gains[0] == pytest.approx(
+        plain_log_p(infiller, drafts[0]) - plain_log_p(infiller, OLD), rel=1e-3
+    )
+    assert judged.gain == max(wanted.gain, *judged.draft_gains)
+
+
+def plain_log_p(infiller: Infiller, region: str) -> float:
+    """Of the text with the region, given what is before it."""
+    encode = infiller.tokenizer.encode
+    fim = infiller.rewriter.fim
+    before = fim.plain(PREFIX, 256)
+    ids = [*encode(region), *encode(SUFFIX)[:2]]
+    rows = causal_logits(infiller.model, [*before, *ids])[len(before) - 1 :].log_softmax(-1)
+    return sum(float(row[token]) for row, token in zip(rows, ids, strict=False))
 
 
 def test_a_model_that_can_do_neither_says_so(tiny: Any) -> None:

@@ -11,8 +11,9 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, Step, StopRule
 from fim_model.decoding.lookup import DRAFT_TOKENS, NgramIndex
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.reference import causal_logits
-from fim_model.decoding.rewriting import OldText, log_probability, rewriting
+from fim_model.decoding.rewriting import OldText, rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.session import PromptCache
 from fim_model.transformer import TriModeTransformer
 from hypothesis import given
@@ -32,12 +33,12 @@ def autoregressive(model: TriModeTransformer, prompt: Ids, stop: StopRule) -> De
 
 
 def rewrite(
-    model: TriModeTransformer, prompt: Ids, old: Ids, stop: StopRule
+    model: TriModeTransformer, prompt: Ids, old: Ids, stop: StopRule, *others: Ids
 ) -> tuple[DecodingCore, list[Step]]:
-    cache = PromptCache(model, capacity=200)
-    reading = cache.read(prompt, ahead=old)
+    cache, drafts = PromptCache(model, capacity=400), [old, *others]
+    tree = TokenTree.of(drafts)
     core = DecodingCore(model, cache.kv, stop, Sampler(), prompt=prompt)
-    return core, list(rewriting(core, old, reading))
+    return core, list(rewriting(core, drafts, tree, cache.read(prompt, tree)))
 
 
 def altered(ids: Ids, rng: random.Random, vocabulary: int) -> Ids:
@@ -53,7 +54,7 @@ def altered(ids: Ids, rng: random.Random, vocabulary: int) -> Ids:
 @pytest.mark.parametrize("vocabulary", [4, 24])
 def test_greedy_equals_ar_whatever_the_old_text_is(tiny: Any, vocabulary: int) -> None:
     """Old texts are what AR writes, altered, so that drafts are right for long and then wrong."""
-    rng = random.Random(vocabulary)
+    rng, apart = random.Random(vocabulary), random.Random(vocabulary)
     saved, ends = 0, Counter[str | None]()
     for case in range(60):
         if case % 10 == 0:
@@ -62,7 +63,8 @@ def test_greedy_equals_ar_whatever_the_old_text_is(tiny: Any, vocabulary: int) -
         stop = StopRule(rng.choice([-1, 2, 3]), rng.randint(1, 40))
         ar = autoregressive(model, prompt, stop)
         old = altered(ar.tokens, rng, vocabulary)[: stop.max_tokens - 1]
-        core, steps = rewrite(model, prompt, old, stop)
+        others = [altered(old, apart, vocabulary)[: stop.max_tokens - 1] for _ in range(case % 4)]
+        core, steps = rewrite(model, prompt, old, stop, *others)
         assert core.tokens == ar.tokens
         assert core.finish == ar.finish
         assert core.confidences == pytest.approx(ar.confidences, rel=1e-3)
@@ -82,9 +84,11 @@ def test_the_cache_keeps_all_but_the_seed(tiny: Any) -> None:
     cache = PromptCache(model, capacity=100)
     old = autoregressive(model, prompt, StopRule(-1, 20)).tokens
     old[5], old[11] = 0, 0
-    reading = cache.read(prompt, ahead=old[:-1])
+    drafts = [[7, 7], old[:-1], old[:3]]
+    tree = TokenTree.of(drafts)
+    reading = cache.read(prompt, tree)
     core = DecodingCore(model, cache.kv, StopRule(-1, 20), Sampler(), prompt=prompt)
-    for _ in rewriting(core, old[:-1], reading):
+    for _ in rewriting(core, drafts, tree, reading):
         assert cache.kv.length == len(prompt) + len(core.tokens) - 1
 
 
@@ -148,10 +152,29 @@ def test_of_two_places_that_agree_the_one_ahead_is_taken() -> None:
 def test_the_old_text_is_scored_by_the_forward_that_verifies_it(tiny: Any) -> None:
     model = tiny.model(9, vocab_size=20)
     prompt, old = [3, 4, 5, 6], [7, 8, 9, 8, 7]
-    reading = PromptCache(model, capacity=40).read(prompt, ahead=old)
-    rows = causal_logits(model, [*prompt, *old])[len(prompt) - 1 :].log_softmax(-1)
-    wanted = sum(float(row[token]) for row, token in zip(rows, [*old, 2], strict=True))
-    assert log_probability(reading.logits, [*old, 2]) == pytest.approx(wanted, rel=1e-4)
+    texts = [old, [7, 8, 3], [7, 8, 9, 8, 7, 5], [], [6]]
+    tree = TokenTree.of(texts)
+    assert len(tree) == 5 + 1 + 1 + 1, "what texts share is read once"
+    found = tree_log_probabilities(
+        PromptCache(model, capacity=40).read(prompt, tree).logits, tree, texts, 2
+    )
+    for text, nats in zip(texts, found, strict=True):
+        rows = causal_logits(model, [*prompt, *text])[len(prompt) - 1 :].log_softmax(-1)
+        wanted = sum(float(row[token]) for row, token in zip(rows, [*text, 2], strict=True))
+        assert nats == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_draft_that_holds_longest_is_followed(tiny: Any) -> None:
+    """Neither the old text nor the first draft is what the model writes; the second is."""
+    model = counting(tiny.config(vocab_size=COUNT), COUNT)
+    old, wrong = [0, *NEW[1:]], [*NEW[:9], 0]
+    core, steps = rewrite(model, [0], old, StopRule(EOM, 80), wrong, NEW)
+    assert core.tokens == [*NEW, EOM]
+    assert [len(step.committed) for step in steps] == [len(NEW) + 1], "the prompt's forward alone"
+    assert steps[0].width == 1 + len(old) + len(wrong) + len(NEW) - 9
+    core, steps = rewrite(model, [0], old, StopRule(EOM, 80), wrong, [*NEW[:20], 0, *NEW[21:]])
+    assert core.tokens == [*NEW, EOM]
+    assert [len(step.committed) for step in steps] == [21, DRAFT_TOKENS + 1, 15]
 
 
 @given(

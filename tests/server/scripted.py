@@ -12,8 +12,9 @@ Run as a program it is the real language server on stdio with this backend:
 Any other text gets the answer "[N]", N being the number of requests so far.
 
 As for edits: the names by which the two sides of the past edits differ are replaced in the region,
-with a gain of 9 nats; a region with "#keep" stays, one with "#wait" is worked on until the request
-is cancelled, and one with "#gain N" gains N nats.
+with a gain of 9 nats, and every draft gains as much, the later ones a little less; a region with
+"#keep" stays, one with "#wait" is worked on until the request is cancelled, and with "#gain N" all
+of them gain N nats.
 """
 
 from __future__ import annotations
@@ -95,10 +96,14 @@ class ScriptedBackend:
         for edit in () if "#keep" in request.old else request.edits:
             for name, later in zip(NAME.findall(edit.old), NAME.findall(edit.new), strict=False):
                 new = re.sub(rf"\b{name}\b", later, new)
-        if new != request.old:
-            told = re.search(r"#gain (\d+)", request.old)
-            gain = float(told[1]) if told else 9.0
-        return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0)
+        told = re.search(r"#gain (-?\d+)", request.old)
+        most = float(told[1]) if told else 9.0
+        if "#keep" in request.old:
+            most = -99.0
+        elif new != request.old:
+            gain = most
+        drafts = tuple(most - 0.1 * rank for rank in range(len(request.drafts)))
+        return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0, drafts)
 
     async def forget(self, session: str) -> None:
         self.forgotten.append(session)

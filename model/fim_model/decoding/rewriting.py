@@ -1,10 +1,11 @@
-"""Rewrite a region with its old text as the draft: what stays as it was costs next to nothing.
+"""Rewrite a region with drafts: what stays as it was, or was foreseen, costs next to nothing.
 
-The prompt ends with the region as it is, and the model writes it anew. The old text is read
-together with the prompt, so a region that stays is verified by the forward that reads the prompt.
-Where the new text leaves the old one it goes on token by token, until it meets the old text again:
-then all the rest of that is the draft. Greedy output is the autoregressive output, whatever is
-drafted.
+The prompt ends with the region as it is, and the model writes it anew. The old text is a draft, and
+so is every other text that somebody expects; all are read together with the prompt, so a region
+that stays or becomes what was expected is verified by the forward that reads the prompt. Where the
+new text leaves the draft that it followed longest it goes on token by token, until it meets that
+draft again: then all the rest of it is the draft. Greedy output is the autoregressive output,
+whatever is drafted.
 """
 
 from __future__ import annotations
@@ -25,29 +26,52 @@ from fim_model.decoding.lookup import (
     copied,
     verified_copies,
 )
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.session import Reading, common_prefix
 
 
-def rewriting(core: DecodingCore, old: Sequence[int], reading: Reading) -> Mode:
-    """Write the region anew; `reading` is of the prompt with `old` ahead. One step a forward."""
-    source = OldText(old, NgramIndex(core.prompt))
-    accepted = core.sampler.accept_draft(reading.logits, copied(old, core))
+def rewriting(
+    core: DecodingCore, drafts: Sequence[Sequence[int]], tree: TokenTree, reading: Reading
+) -> Mode:
+    """Write the region anew; `reading` is of the prompt with the tree of `drafts` ahead.
+
+    One step a forward. Of several drafts the one that holds longest is followed, which is exact for
+    a greedy sampler alone.
+    """
+    each = [
+        core.sampler.accept_draft(reading.logits[tree.rows(at)], copied(draft, core))
+        for at, draft in enumerate(drafts)
+    ]
+    followed = max(range(len(each)), key=lambda at: len(each[at].tokens))
+    accepted = each[followed]
+    source = OldText(drafts[followed], NgramIndex(core.prompt))
     # The last one is the causal token behind the draft: the seed, whose keys are not written yet.
-    core.keep(len(accepted.tokens) - 1)
+    core.cache.keep(tree.paths[followed][: len(accepted.tokens) - 1])
     core.commit(accepted.tokens, accepted.confidences)
     source.extend(core.tokens)
-    yield core.step(ForwardKind.PREFILL, reading.prefilled + len(old), 0)
+    yield core.step(ForwardKind.PREFILL, reading.prefilled + len(tree), 0)
     yield from verified_copies(core, source)
 
 
-def log_probability(logits: Tensor, ids: Sequence[int]) -> float:
-    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
-    return sum(log_probabilities(logits, ids))
+def tree_log_probabilities(
+    logits: Tensor, tree: TokenTree, texts: Sequence[Sequence[int]], end: int | None = None
+) -> list[float]:
+    """Of each text of a tree, with its end if one is given, in nats.
+
+    logits: `[1 + N, V]` as `TokenTree.rows` has them.
+    """
+    ends = [] if end is None else [end]
+    each = ([*text, *ends] for text in texts)
+    return [
+        sum(log_probabilities(logits[tree.rows(at)[: len(ids)]], ids))
+        for at, ids in enumerate(each)
+    ]
 
 
 def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
-    """Of each of them."""
-    nats = F.cross_entropy(logits.float(), torch.tensor(ids), reduction="none")
+    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
+    wanted = torch.tensor(ids, dtype=torch.int64)
+    nats = F.cross_entropy(logits.float(), wanted, reduction="none")
     return [-value for value in nats.tolist()]
 
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from random import Random
+from typing import TypeGuard
 
 from fim_model.evaluation.heldout_holes import Document
 from fim_model.training.edits import (
+    NAME,
     REACH,
     REPEATED,
     EditCase,
@@ -27,7 +29,7 @@ from fim_model.training.edits import (
 from fim_model.training.grammars import PYTHON
 
 _TRIES = 400
-_TOKEN = re.compile(r"\w+|\s+|.")
+_TOKEN = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|\w+|\s+|.")
 _REPEATS = ("literal", "argument")
 
 LineChange = tuple[int, int, tuple[str, ...]]
@@ -46,6 +48,7 @@ class EditSession:
     text: str
     done: str
     edits: tuple[tuple[int, str, str], ...]
+    project: str = ""
 
     @property
     def wanted(self) -> set[LineChange]:
@@ -60,7 +63,7 @@ class EditSession:
             (next((at for at, one in shifted if one == now), line), before, now)
             for line, before, now in self.edits
         )
-        return EditSession("finished", self.path, self.done, self.done, edits)
+        return EditSession("finished", self.path, self.done, self.done, edits, self.project)
 
 
 def line_changes(before: str, after: str) -> set[LineChange]:
@@ -82,20 +85,22 @@ def line_changes(before: str, after: str) -> set[LineChange]:
 def draw_sessions(
     documents: Sequence[Document], kind: str, count: int, seed: int
 ) -> list[EditSession]:
-    """At most `count` sessions of a kind, the same for the same documents and seed; each of a file
-    drawn from a project drawn at random. Fewer, where the documents do not hold that many."""
+    """At most `count` sessions of a kind (of KINDS, or "lone"), the same for the same documents and
+    seed; each of a file drawn from a project drawn at random. Fewer, where the documents do not
+    hold that many."""
     rng = Random(f"{seed} {kind}")
     projects: dict[str, list[Document]] = {}
     for document in documents:
         if document.text.strip() and "\r" not in document.text:
             projects.setdefault(document.project, []).append(document)
     names, found = sorted(projects), dict[EditSession, None]()
+    draw = LONE if kind == "lone" else KINDS[kind]
     for _ in range(_TRIES * count if names else 0):
         if len(found) == count:
             break
         document = rng.choice(projects[rng.choice(names)])
-        session = KINDS[kind](document, rng)
-        if session is not None and session.wanted:
+        session = draw(document, rng)
+        if session is not None and bool(session.wanted) is not (kind == "lone"):
             found[session] = None
     return list(found)
 
@@ -109,7 +114,8 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
     functions = [node for node in ast.walk(tree) if _is_plain_function(node)]
     if not functions or not document.text.isascii():
         return None
-    places = _local_names(rng.choice(functions))
+    function = rng.choice(functions)
+    places = _local_names(function)
     keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
     lines = document.text.split("\n")
     names = sorted(
@@ -119,6 +125,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
         and name not in keywords
         and len({line for line, _ in where}) > 1
         and all(lines[line].startswith(name, column) for line, column in where)
+        and not _is_told_of(name, function, lines)
     )
     if not names:
         return None
@@ -130,7 +137,8 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
     first = min(line for line, _ in places[name])
     now = [done[line] if line == first else text for line, text in enumerate(lines)]
     edits = ((first, lines[first], now[first]),)
-    return EditSession("rename", document.path, "\n".join(now), "\n".join(done), edits)
+    text = "\n".join(now)
+    return EditSession("rename", document.path, text, "\n".join(done), edits, document.project)
 
 
 def repeated(document: Document, rng: Random) -> EditSession | None:
@@ -145,7 +153,11 @@ def repeated(document: Document, rng: Random) -> EditSession | None:
         return None
     old, new = change
     text = f"{case.prefix}{case.old}{case.suffix}"
-    done = "\n".join(line if new in line else line.replace(old, new) for line in text.split("\n"))
+    if re.search(rf"\bdef\s+{re.escape(old)}", text):
+        return None  # what comes first in a call need not come first in the definition
+    site = re.compile(rf"(?<!\w){re.escape(old)}")
+    lines = text.split("\n")
+    done = "\n".join(line if new in line else site.sub(lambda _: new, line) for line in lines)
     if f"{case.prefix}{case.new}{case.suffix}".count(new) > done.count(new):
         return None
     return _session(case, document, text, done)
@@ -161,12 +173,34 @@ def lacking_import(document: Document, rng: Random) -> EditSession | None:
     return _of_case(missing_import, document, rng)
 
 
+def leading_nowhere(document: Document, rng: Random) -> EditSession | None:
+    """A line was just written, or one name put in the place of another that is there too."""
+    lines = document.text.split("\n")
+    at = rng.randrange(len(lines))
+    before, now = "", lines[at]
+    found = [match for match in NAME.finditer(now) if match[0] not in PYTHON.keywords]
+    if not now.strip() or not found:
+        return None
+    if rng.random() < 0.5:
+        taken = rng.choice(found)
+        near = lines[max(at - REACH, 0) : at + REACH]
+        other = rng.choice(PYTHON.names(NAME.findall("\n".join(near))))
+        before, now = now, now[: taken.start()] + other + now[taken.end() :]
+    if now == before:
+        return None
+    lines[at] = now
+    text = "\n".join(lines)
+    return EditSession("lone", document.path, text, text, ((at, before, now),), document.project)
+
+
 KINDS: dict[str, Callable[[Document, Random], EditSession | None]] = {
     "rename": scoped_rename,
     "repeated": repeated,
     "typo": typo,
     "import": lacking_import,
 }
+LONE = leading_nowhere
+"""The edits after which nothing is to be done."""
 
 
 def _of_case(
@@ -185,7 +219,7 @@ def _session(case: EditCase, document: Document, text: str, done: str) -> EditSe
     edits = list(_placed(case.edits, text.split("\n")))
     if len(edits) < len(case.edits):
         return None
-    return EditSession(case.kind, document.path, text, done, tuple(edits))
+    return EditSession(case.kind, document.path, text, done, tuple(edits), document.project)
 
 
 def _placed(
@@ -247,6 +281,20 @@ def _local_names(function: ast.AST) -> dict[str, set[tuple[int, int]]]:
                 bound.add(node.id)
             places.setdefault(node.id, set()).add((node.lineno - 1, node.col_offset))
     return {name: where for name, where in places.items() if name in bound and name != "self"}
+
+
+def _is_told_of(name: str, function: ast.AST, lines: Sequence[str]) -> bool:
+    """Whether a function's comments or docstring speak of a name: whether those follow is a matter
+    of taste."""
+    word = re.compile(rf"\b{re.escape(name)}\b")
+    first, end = getattr(function, "lineno", 1) - 1, getattr(function, "end_lineno", len(lines))
+    comments = (line.partition("#")[2] for line in lines[first:end])
+    docstring = ast.get_docstring(function, clean=False) if _is_documented(function) else None
+    return any(word.search(text) for text in (*comments, docstring or ""))
+
+
+def _is_documented(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _replaced(lines: Sequence[str], places: set[tuple[int, int]], old: str, new: str) -> list[str]:

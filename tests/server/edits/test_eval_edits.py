@@ -13,7 +13,9 @@ from tiny_checkpoint import write_tiny_checkpoint
 
 from fim_server.backends.base import Rewrite, RewriteRequest
 from fim_server.cli import main
-from fim_server.edits.evaluation import evaluate_edits
+from fim_server.edits.evaluation import evaluate_edits, halves, judged
+from fim_server.edits.suggestions import EXPECTED
+from fim_server.edits.sweep import EXPECTATIONS, LEAST_GAINS, best
 
 CODE = """\
 import json
@@ -46,7 +48,7 @@ class Oracle:
     def __init__(self, *, eager: bool = False) -> None:
         self.sessions = {
             session.text: session
-            for kind in KINDS
+            for kind in (*KINDS, "lone")
             for session in draw_sessions(DOCUMENTS, kind, 3, 0)
         }
         self.eager = eager
@@ -65,17 +67,18 @@ class Oracle:
                     lines[low - first : high - first] = new
         changed = "\n".join(lines)
         gain = 0.0 if changed == request.old else 9.0
-        return Rewrite(changed, gain, 0.9, "rewrite", 2, 5, 0, 10.0)
+        drafts = tuple(gain if draft == changed else -99.0 for draft in request.drafts)
+        return Rewrite(changed, gain, 0.9, "rewrite", 2, 5, 0, 10.0, drafts)
 
 
 def test_an_oracle_is_always_right() -> None:
     figures = evaluate_edits(DOCUMENTS, Oracle().ask, least_gain=2.0, per_kind=3)
-    assert set(figures) == {*KINDS, "overall", "finished", "at_rest"}
+    assert set(figures) == {*KINDS, "overall", "finished", "lone", "at_rest"}
     overall = figures["overall"]
     assert overall["precision"] == overall["precision_first"] == 100.0
     assert overall["exact_first"] > 60, "the planner looks where something is to be done"
     assert overall["recall"] > 50
-    assert figures["finished"] == figures["at_rest"] == 0.0
+    assert figures["finished"] == figures["lone"] == figures["at_rest"] == 0.0
     assert overall["p50_ms"] >= 10
     assert overall["forwards_per_session"] >= 2
     assert figures["rename"]["search_and_replace"]["recall"] == 100.0
@@ -88,6 +91,38 @@ def test_who_changes_what_is_right_is_found_out() -> None:
     assert figures["at_rest"] == 100.0
     silent = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, least_gain=99.0, per_kind=3)
     assert silent["at_rest"] == silent["finished"] == silent["overall"]["recall"] == 0.0
+
+
+def test_the_sweep_finds_the_gate_that_tells_right_from_wrong() -> None:
+    """The oracle's drafts gain 9 where they are right and lose 99 where they are wrong."""
+    found = judged(DOCUMENTS, Oracle().ask, per_kind=3)
+    curve = found.curve()
+    assert len(curve) == len(EXPECTATIONS) * len(LEAST_GAINS)
+    assert found.separation(drafted=True) == 1.0
+    top = best(curve, 50.0, 2.0)
+    assert top is not None
+    assert (top["precision"], top["lone"], top["at_rest"]) == (100.0, 0.0, 0.0)
+    gate = evaluate_edits(DOCUMENTS, Oracle().ask, least_gain=2.0, per_kind=3)["overall"]
+    same = found.figures(EXPECTED, 2.0)
+    assert (same["precision"], same["recall"]) == (gate["precision"], gate["recall"])
+    eager = judged(DOCUMENTS, Oracle(eager=True).ask, per_kind=3)
+    assert best(eager.curve(), 50.0, 2.0) is None, "none is quiet enough"
+    assert eager.separation(drafted=False) is None, "nothing it wrote was right"
+
+
+def test_half_of_the_projects_calibrate() -> None:
+    documents = [Document(name, "a.py", CODE) for name in ("d", "b", "a", "c", "b")]
+    calibration, report = halves(documents)
+    assert {one.project for one in calibration} == {"a", "c"}
+    assert {one.project for one in report} == {"b", "d"}
+    assert halves(DOCUMENTS) == (DOCUMENTS, DOCUMENTS)
+
+
+def test_an_edit_that_leads_nowhere_is_done() -> None:
+    for session in draw_sessions(DOCUMENTS, "lone", 8, 1):
+        assert session.text == session.done
+        [(line, before, now)] = session.edits
+        assert session.text.split("\n")[line] == now != before
 
 
 def test_changes_are_counted_by_line() -> None:
@@ -105,5 +140,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     figures = json.loads(capsys.readouterr().out)
     assert figures["way"] == "refill"
     assert figures["overall"]["n"] >= 3
+    assert main([*arguments, "--data", str(data), "--sweep"]) == 0
+    swept = json.loads(capsys.readouterr().out)
+    assert len(swept["curve"]) == len(EXPECTATIONS) * len(LEAST_GAINS)
     assert main([*arguments, "--data", str(tmp_path / "none")]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -64,6 +64,30 @@ async def test_a_client_of_copilot_asks_shows_applies_and_accepts(
         assert "Traceback" not in client.stderr
 
 
+async def test_what_is_expected_goes_through_the_server_in_the_client_s_positions() -> None:
+    """A local name, not the attribute nor the word of the string; line ends are the document's."""
+    code = (
+        'import re\r\n\r\ndef f(old):\r\n\tx = "😀 old", old, a.old\r\n\r\n'
+        "def g(old):  #keep\r\n\treturn old\r\n"
+    )
+    async with raw_client() as client:
+        await client.initialize(general={"positionEncodings": ["utf-16"]})
+        await client.notified("didChangeStatus", 2)
+        client.open(URI, code)
+        client.change(URI, 2, (2, 6), (2, 9), "new")
+        [edit] = await suggested(client)
+        assert edit["text"] == "new"
+        assert edit["range"]["start"] == {"line": 3, "character": 15}
+        client.change(URI, 3, (3, 15), (3, 18), "new")
+        assert await suggested(client, 3) == [], "nothing is expected of g, which has its own"
+        client.change(URI, 4, (6, 8), (6, 11), "json.x")
+        [missing] = await suggested(client, 4)
+        assert missing["text"] == "import json\r\n"
+        assert missing["range"]["start"] == {"line": 0, "character": 0}
+        assert await client.leave() == 0
+        assert "Traceback" not in client.stderr
+
+
 async def test_stale_unknown_and_malformed_requests_get_no_edits() -> None:
     async with raw_client() as client:
         await renamed(client)

@@ -16,6 +16,7 @@ from fim_server.documents import DocumentStore, without_end
 from fim_server.edits.candidates import Problem
 from fim_server.edits.next_edit import MOST_TRIES, Proposal
 from fim_server.edits.service import EditService
+from fim_server.edits.suggestions import EXPECTED
 from fim_server.settings import Settings
 
 pytestmark = pytest.mark.timeout(60)
@@ -101,9 +102,10 @@ async def test_the_other_places_of_a_renamed_name() -> None:
     desk.edit(5, "total", "amount")
     found = await desk.found(most=6)
     assert shown(found) == [
-        (6, ('    print("amount", amount)', "    return amount")),
+        (6, ('    print("total", amount)', "    return amount")),
     ]
     [request] = {one.old: one for one in desk.backend.rewrites if "print" in one.old}.values()
+    assert request.drafts == ('    print("total", amount)\n    return amount',)
     assert request.prefix + request.old + request.suffix == desk.text()
     assert request.speculative
     assert [(one.old, one.new) for one in request.edits] == [
@@ -129,11 +131,12 @@ async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
 
 
 async def test_the_gate_asks_for_a_gain() -> None:
-    for gain, expected in ((1, 0), (3, 1)):
-        desk = Desk(f"old = 1\n\nprint(old)  #gain {gain}\n")
+    for evidence, expected in ((7, 0), (9, 1)):
+        desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - EXPECTED:.0f}\n")
         desk.edit(0, "old", "new")
-        assert len(await desk.found()) == expected
-    strict = Desk("old = 1\n\nprint(old)  #gain 3\n", Settings(min_edit_gain=4.0))
+        found = await desk.found()
+        assert [one.evidence for one in found] == [evidence] * expected
+    strict = Desk(f"old = 1\n\nprint(old)  #gain {9 - EXPECTED:.0f}\n", Settings(min_edit_gain=10))
     strict.edit(0, "old", "new")
     assert await strict.found() == []
 
@@ -369,10 +372,12 @@ async def test_a_literal_a_docstring_and_a_diagnostic() -> None:
 async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() -> None:
     desk = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', z)\n")
     desk.edit(3, "1", "json.loads(text)")
-    assert ("import re", "may lack an import") in await looked_at(desk)
-    desk.edit(4, "re.sub('a', 'b', z)", "z")
-    regions = await looked_at(desk)
-    assert ("import re", "still has re") in regions
+    assert ("import os\nimport re", "json may lack an import") in await looked_at(desk)
+    assert shown(await desk.found(line=4)) == [(0, ("import json", "import os", "import re"))]
+    unused = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', os)\n")
+    unused.edit(4, "re.sub('a', 'b', os)", "os")
+    assert ("import re", "re is used no more") in await looked_at(unused)
+    assert shown(await unused.found(line=4)) == [(1, ())]
 
 
 async def test_a_name_that_looks_misspelt_once_the_cursor_has_left_it() -> None:
