@@ -2,8 +2,8 @@
 
     python -m fim_model.evaluation.calibrate --data heldout.jsonl.gz --model FOLDER --write
 
-Suggestions for one-line holes are accepted if they are exactly what was there. The regression is
-fitted on every other project and judged on the rest.
+Suggestions for one-line holes are accepted if they are exactly what was there. Each project is
+judged by a regression, and a threshold, that the others gave; what is kept is fitted on all.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -39,6 +39,8 @@ PRECISION = 0.6
 """Of what is shown unasked, so much is to be right."""
 
 BINS = 10
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +83,41 @@ def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
     ]
 
 
-def confidence(calibration: Calibration, one: Outcome) -> float:
-    """The probability that the suggestion is right, as the server would tell it."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What would be shown in a hole: how sure it is, and whether it is right."""
+
+    confidence: float
+    accepted: bool
+    copied: bool = False
+
+
+def judged(calibration: Calibration, each: Sequence[Sequence[Outcome]]) -> list[Judged]:
+    """Of each hole's suggestions the likeliest, as the server would show it."""
+    return [max((_judge(calibration, one) for one in some), key=_sureness) for some in each]
+
+
+def _judge(calibration: Calibration, one: Outcome) -> Judged:
     if one.copied is not None:
-        return calibration.of_copy(one.nats, one.copied)
-    return calibration(one.nats, one.cut)
+        return Judged(calibration.of_copy(one.nats, one.copied), one.accepted, True)
+    return Judged(calibration(one.nats, one.cut), one.accepted)
 
 
-def likeliest(calibration: Calibration, each: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """Of each hole's suggestions the one that would be shown."""
-    return [max(some, key=lambda one: confidence(calibration, one)) for some in each]
+def _sureness(one: Judged) -> float:
+    return one.confidence
 
 
-def fit(
-    written: Sequence[Outcome], copies: Sequence[Outcome] = (), precision: float = PRECISION
-) -> Calibration:
-    """The regression with the greatest likelihood, slightly drawn to zero, and its threshold.
+def fit(each: Sequence[Sequence[Outcome]]) -> Calibration:
+    """The regressions with the greatest likelihood, slightly drawn to zero; shows everything.
 
-    The threshold is for the written ones alone. Raises ValueError where all outcomes are alike:
-    there is nothing to tell apart.
+    each: the suggestions of each hole. Raises ValueError where all of a kind are alike: there is
+    nothing to tell apart.
     """
+    written = [one for some in each for one in some if one.copied is None]
+    copies = [one for some in each for one in some if one.copied is not None]
     bias, weights = _fitted(written, [features(one.nats, one.cut) for one in written])
     mean, total, least, cut = weights
-    blind = Calibration(bias, mean, total, least, cut, 0.0, _fit_copies(copies))
-    return replace(blind, show_above=threshold(blind, written, precision))
+    return Calibration(bias, mean, total, least, cut, 0.0, _fit_copies(copies))
 
 
 def _fit_copies(copies: Sequence[Outcome]) -> CopyWeights | None:
@@ -149,86 +162,95 @@ def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
     return weights.detach()
 
 
-def curve(calibration: Calibration, outcomes: Sequence[Outcome]) -> list[CurvePoint]:
+def curve(shown: Sequence[Judged]) -> list[CurvePoint]:
     """Precision against coverage, from the surest suggestion to all of them."""
-    ranked = sorted(
-        ((confidence(calibration, one), one.accepted) for one in outcomes), reverse=True
-    )
     right, points = 0, []
-    for shown, (sure, accepted) in enumerate(ranked, start=1):
-        right += accepted
-        precision = percentage(right, shown)
-        points.append(CurvePoint(sure, percentage(shown, len(ranked)), precision))
+    for count, one in enumerate(sorted(shown, key=_sureness, reverse=True), start=1):
+        right += one.accepted
+        coverage, precision = percentage(count, len(shown)), percentage(right, count)
+        points.append(CurvePoint(one.confidence, coverage, precision))
     return points
 
 
-def threshold(
-    calibration: Calibration, outcomes: Sequence[Outcome], precision: float = PRECISION
-) -> float:
+def threshold(shown: Sequence[Judged], precision: float = PRECISION) -> float:
     """The least confidence such that of all that are as sure the wanted share is right.
 
     1 where no confidence is enough: then nothing is shown unasked.
     """
-    good = [p for p in curve(calibration, outcomes) if p.precision >= 100 * precision]
+    good = [point for point in curve(shown) if point.precision >= 100 * precision]
     return good[-1].confidence if good else 1.0
 
 
-def calibration_error(calibration: Calibration, outcomes: Sequence[Outcome]) -> float:
+def calibration_error(shown: Sequence[Judged]) -> float:
     """Expected calibration error (0..1) over ten bins of equal width (Guo et al. 2017)."""
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for one in outcomes:
-        sure = confidence(calibration, one)
-        bins[min(int(sure * BINS), BINS - 1)].append((sure, one.accepted))
+    bins: list[list[Judged]] = [[] for _ in range(BINS)]
+    for one in shown:
+        bins[min(int(one.confidence * BINS), BINS - 1)].append(one)
     gaps = (
-        len(bin_) * abs(fmean(c for c, _ in bin_) - fmean(a for _, a in bin_))
+        len(bin_) * abs(fmean(one.confidence for one in bin_) - fmean(one.accepted for one in bin_))
         for bin_ in bins
         if bin_
     )
-    return sum(gaps) / len(outcomes)
+    return sum(gaps) / len(shown)
 
 
-def calibrate(
+Projects = Mapping[str, Sequence[Sequence[Outcome]]]
+"""The suggestions of each hole, by project."""
+
+
+def out_of_fold(projects: Projects) -> dict[str, list[Judged]]:
+    """Each project as judged by what the others say. Raises ValueError for a single project."""
+    if len(projects) < 2:
+        raise ValueError("a calibration needs holes of at least two projects; give more documents")
+    return {name: judged(fit(_of_others(projects, name)), own) for name, own in projects.items()}
+
+
+def _of_others(projects: Mapping[str, Sequence[T]], name: str) -> list[T]:
+    return [one for other, each in projects.items() if other != name for one in each]
+
+
+def calibrate(projects: Projects) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration, fitted on all projects, and what it is worth on projects it never saw."""
+    found = out_of_fold(projects)
+    everything = [one for each in found.values() for one in each]
+    points = curve(everything)
+    unasked = [
+        one
+        for name, own in found.items()
+        for least in [threshold(_of_others(found, name))]
+        for one in own
+        if one.confidence >= least
+    ]
+    written = [some[0] for each in projects.values() for some in each]
+    calibration = replace(
+        fit([some for each in projects.values() for some in each]), show_above=threshold(everything)
+    )
+    return calibration, {
+        "projects": sorted(projects),
+        "n": len(everything),
+        "accepted_written": percentage(sum(one.accepted for one in written), len(written)),
+        "accepted": percentage(sum(one.accepted for one in everything), len(everything)),
+        "copies": percentage(sum(one.copied for one in everything), len(everything)),
+        "calibration_error": round(calibration_error(everything), 4),
+        "show_above": round(calibration.show_above, 4),
+        "precision_shown": percentage(sum(one.accepted for one in unasked), len(unasked)),
+        "coverage_shown": percentage(len(unasked), len(everything)),
+        "curve": [asdict(points[len(points) * tenth // 20 - 1]) for tenth in range(1, 21)],
+    }
+
+
+def outcomes_by_project(
     infiller: Infiller,
     holes: Sequence[HeldoutHole],
     mode: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration, fitted on every other project, and its figures on the others.
-
-    What counts is what would be shown: the likelier one of what the model writes and of the copy.
-    """
-    projects = sorted({hole.document.project for hole in holes})
-    fitting = set(projects[::2])
-    ours: list[list[Outcome]] = []
-    others: list[list[Outcome]] = []
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[list[Outcome]]]:
+    """Fill every hole, and ask what the model says of the copies."""
+    found: dict[str, list[list[Outcome]]] = {}
     for done, hole in enumerate(holes, start=1):
-        side = ours if hole.document.project in fitting else others
-        side.append(outcomes(infiller, hole, mode))
-        progress(done, len(holes))
-    whole = [one for some in ours for one in some]
-    calibration = fit(
-        [one for one in whole if one.copied is None], [one for one in whole if one.copied]
-    )
-    threshold_of_all = threshold(calibration, likeliest(calibration, ours))
-    calibration = replace(calibration, show_above=threshold_of_all)
-    written = [some[0] for some in others]
-    chosen = likeliest(calibration, others)
-    points = curve(calibration, chosen)
-    shown = [point for point in points if point.confidence >= calibration.show_above]
-    return calibration, {
-        "fitted_on": sorted(fitting),
-        "judged_on": [name for name in projects if name not in fitting],
-        "n_fitted": len(ours),
-        "n_judged": len(others),
-        "accepted_written": percentage(sum(one.accepted for one in written), len(written)),
-        "accepted": percentage(sum(one.accepted for one in chosen), len(chosen)),
-        "copies": percentage(sum(one.copied is not None for one in chosen), len(chosen)),
-        "calibration_error": round(calibration_error(calibration, chosen), 4),
-        "show_above": round(calibration.show_above, 4),
-        "precision_shown": shown[-1].precision if shown else None,
-        "coverage_shown": shown[-1].coverage if shown else 0.0,
-        "curve": [asdict(points[len(points) * tenth // 20 - 1]) for tenth in range(1, 21)],
-    }
+        found.setdefault(hole.document.project, []).append(outcomes(infiller, hole, mode))
+        progress(done)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -253,9 +275,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         infiller.calibration = None  # an earlier one would leave out what the surest copies hide
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("holes", total=len(holes))
-            calibration, figures = calibrate(
-                infiller, holes, given.mode, lambda done, _: bar.update(task, completed=done)
+            found = outcomes_by_project(
+                infiller, holes, given.mode, lambda done: bar.update(task, completed=done)
             )
+        calibration, figures = calibrate(found)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
