@@ -23,7 +23,7 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
 
   await workbench.step(t, "Tab goes to a proposed edit, then accepts it, and so on to the last", async () => {
     await window.focus("one.py");
-    await window.type(ORDER);
+    await window.insert(ORDER);
     await proposed(window, 1);
     await window.page.screenshot({ path: path.join(OUTPUT, "next-edit.png") });
     for (let edit = 0; edit < 3; edit++) {
@@ -50,7 +50,7 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
 
   await workbench.step(t, "two Tabs, pressed quickly, go to an edit and accept it", async () => {
     await window.openFile("three.py");
-    await window.type(ORDER);
+    await window.insert(ORDER);
     await proposed(window, 1);
     await window.press("Tab", "Tab");
     await window.shows("the first edit", (text) => text === CODE.replace("price", "cost") + ORDER);
@@ -59,7 +59,7 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
 
   await workbench.step(t, "typing takes a proposed edit away, and Tab is a Tab again", async () => {
     await window.openFile("two.py");
-    await window.type(ORDER);
+    await window.insert(ORDER);
     await proposed(window, 1);
     await window.type("x");
     await until("the decorations to go", async () => (await window.decorations()) === "");

@@ -96,7 +96,7 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
 
   await workbench.step(t, "the walkthrough is there, and knows that the server runs", async () => {
     await window.command("Welcome: Open Walkthrough...");
-    await window.page.keyboard.type("Complete code with");
+    await window.page.getByPlaceholder("Select a walkthrough").fill("Complete code with");
     await window.pick("Complete code with a model on your machine");
     const page = window.page.locator(".gettingStartedContainer");
     await page.getByText("Find or install the server").first().waitFor();
@@ -130,7 +130,7 @@ async function ready(window: EditorWindow, file = "a.py"): Promise<void> {
 async function asks(window: EditorWindow, line: string, answer: string): Promise<string> {
   await window.focus("a.py");
   await window.press("Escape", "Enter", "Home");
-  await window.type(line);
+  await window.insert(line);
   await window.showsGhost(answer);
   return window.saved("a.py", (text) => text.endsWith(`\n${line}`));
 }

@@ -65,6 +65,11 @@ export class EditorWindow {
     await this.page.keyboard.type(text);
   }
 
+  /** All at once, where it is not about the keys. */
+  async insert(text: string): Promise<void> {
+    await this.page.keyboard.insertText(text);
+  }
+
   async press(...keys: string[]): Promise<void> {
     for (const key of keys) await this.page.keyboard.press(key);
   }

@@ -30,10 +30,10 @@ void test("VS Code", async (t) => {
   const folder = mkdtempSync(path.join(tmpdir(), "fim-wheel-"));
   try {
     await inWorkbench(t, { machine: { "fim.server.package": wheel(folder) } }, {
-      "ghost text": ghostTests,
       "ghost text, key by key": scriptedTests,
       "proposed edits": nextEditTests,
       "when something is missing": missingTests,
+      "ghost text of the model that ships": ghostTests,
     });
     await inWorkbench(t, { trust: true }, { "workspace trust": trustTests });
   } finally {
