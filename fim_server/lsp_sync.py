@@ -52,7 +52,7 @@ def notebook_did_change(ls: FimServer, params: lsp.DidChangeNotebookDocumentPara
 
 def notebook_did_close(ls: FimServer, params: lsp.DidCloseNotebookDocumentParams) -> None:
     ls.notebooks.close(params.notebook_document.uri)
-    ls.completer.forget(params.notebook_document.uri)
+    ls.completer.closed(params.notebook_document.uri)
     for cell in params.cell_text_documents:
         _close(ls, cell.uri)
 
@@ -86,5 +86,4 @@ def _change(
 def _close(ls: FimServer, uri: str) -> None:
     ls.documents.close(uri)
     ls.edits.closed(uri)
-    ls.completer.document_changed(uri)
-    ls.completer.forget(uri)
+    ls.completer.closed(uri)

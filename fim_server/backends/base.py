@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
+from fim_model.copying import Copied
+
 Mode = Literal[
     "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
 ]
@@ -44,10 +46,13 @@ class CompletionRequest:
     """A hole to fill: everything the model may see has passed the exclusion rules already.
 
     `prefix` and `suffix` are plain text around the cursor with `\\n` line ends.
-    `session` names the document whose cached tokens may be reused ("" keeps nothing).
+    `session` names the document whose cached tokens may be reused ("" keeps nothing); behind a `#`
+    it names a part of one, such as its second prompt.
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
+    `copied` is what the document has in the hole's place elsewhere, for the model to judge.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
+    `trace` asks for what each forward did; remote servers cannot tell.
     """
 
     prefix: str
@@ -63,6 +68,8 @@ class CompletionRequest:
     session: str = ""
     snippets: tuple[Snippet, ...] = ()
     speculative: bool = False
+    copied: Copied | None = None
+    trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class CompletionItem:
 
     `confidence` (0..1) is the probability of being what was wanted where the model is calibrated,
     else the geometric mean of its tokens' probabilities. `finish` says what ended it: "eom",
-    "lines" or "length"; "" where the backend does not tell.
+    "lines" or "length", "copied" for a copy; "" where the backend does not tell.
     """
 
     text: str
@@ -93,12 +100,30 @@ class CompletionStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceStep:
+    """What one forward did; a `kind` of "prefill" begins an alternative.
+
+    width: positions in the forward. hole: its tokens' texts behind it, None for a mask. committed,
+    remasked: places in the hole. confidences: of the committed ones.
+    """
+
+    kind: str
+    width: int
+    hole: list[str | None]
+    committed: list[int]
+    confidences: list[float]
+    remasked: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """`show_above` is the confidence from which the model advises to show an item unasked."""
+    """`show_above` is the confidence from which the model advises to show an item unasked; `trace`
+    has every forward, if that was asked for."""
 
     items: list[CompletionItem] = field(default_factory=list)
     stats: CompletionStats | None = None
     show_above: float = 0.0
+    trace: list[TraceStep] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +191,12 @@ class Backend(Protocol):
 
         Cancelling the awaiting task stops the work within one forward. Raises Unsupported where
         the model or server cannot do it, and BackendError if it cannot serve.
+        """
+
+    async def forget(self, session: str) -> None:
+        """Free what is kept for a session that is over, and for its parts (`session#…`).
+
+        Never raises: what cannot be freed now makes room later.
         """
 
     async def close(self) -> None:

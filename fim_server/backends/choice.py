@@ -57,4 +57,6 @@ class NoBackend:
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise BackendError(self._problem)
 
+    async def forget(self, session: str) -> None: ...
+
     async def close(self) -> None: ...

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +50,9 @@ LISTEN_SECONDS = 60.0
 
 ANSWER_SECONDS = 60.0
 
+FORGET_SECONDS = 1.0
+"""How long an editor that closes waits for the engine to hear of it."""
+
 POLL_SECONDS = 0.05
 
 STARTS_PER_MINUTE = 4
@@ -71,6 +76,9 @@ class EngineBackend:
         self._place = engine_place(model)
         self._command = engine_command(model, threads, idle_minutes)
         self._client: httpx2.AsyncClient | None = None
+        # Two editors may have the same file open: to the engine their documents are two sessions.
+        self._editor = secrets.token_hex(6)
+        self._sessions: set[str] = set()
         self._ready = False
         self._getting_ready: asyncio.Task[None] | None = None
         self._starts: list[float] = []
@@ -92,6 +100,13 @@ class EngineBackend:
 
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         return _read(rewritten_from_json, await self._ask("/v1/rewrite", request))
+
+    async def forget(self, session: str) -> None:
+        """Costs nothing for a session that was never asked about."""
+        gone = {one for one in self._sessions if one == session or one.startswith(f"{session}#")}
+        if gone:
+            self._sessions -= gone
+            await self._forget(f"{self._editor}#{session}")
 
     async def metrics(self) -> dict[str, float]:
         """The engine's own figures by name (with their labels). Raises BackendError."""
@@ -118,13 +133,34 @@ class EngineBackend:
     async def close(self) -> None:
         if self._getting_ready is not None:
             self._getting_ready.cancel()
+        if self._sessions:
+            self._sessions.clear()
+            await self._forget(self._editor)
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
 
+    def _of_this_editor(
+        self, request: CompletionRequest | RewriteRequest
+    ) -> CompletionRequest | RewriteRequest:
+        """The request with its session's name for the engine, which serves several editors."""
+        if not request.session:
+            return request
+        self._sessions.add(request.session)
+        return replace(request, session=f"{self._editor}#{request.session}")
+
+    async def _forget(self, name: str) -> None:
+        """Tell the engine that a session is over, if there is an engine. Never raises."""
+        import httpx2
+
+        if self._client is None or not self._ready:
+            return
+        with contextlib.suppress(httpx2.HTTPError):
+            await self._client.post("/v1/forget", json={"session": name}, timeout=FORGET_SECONDS)
+
     async def _ask(self, path: str, request: CompletionRequest | RewriteRequest) -> httpx2.Response:
         await self._be_ready()
-        body = request_to_json(request)
+        body = request_to_json(self._of_this_editor(request))
         try:
             return await self._post(path, body)
         except _NotSent:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from fim_server.backends.base import (
@@ -24,6 +24,7 @@ from fim_server.backends.base import (
     Progress,
     Rewrite,
     RewriteRequest,
+    TraceStep,
     Unfit,
     Unsupported,
 )
@@ -126,6 +127,15 @@ class InProcessBackend:
 
         return await self.scheduler.run(request, work, None)
 
+    async def forget(self, session: str) -> None:
+        if self._infiller is not None:
+            self._infiller.forget(session)
+
+    def forget_unused(self, seconds: float) -> None:
+        """Free what is kept for sessions that nobody asked anything of for so long."""
+        if self._infiller is not None:
+            self._infiller.sessions.forget_unused(seconds)
+
     def check(self, request: CompletionRequest) -> None:
         """Raises ValueError, naming the field, for a request the model cannot be asked."""
         infill_request(request)
@@ -206,17 +216,25 @@ class InProcessBackend:
 
         if stopped():
             return Completion()
+        trace: list[TraceStep] = []
+        tell = _ignored if on_text is None else _told(infiller, on_text)
+
+        def on_step(step: Step) -> None:
+            tell(step)
+            if request.trace:
+                trace.append(_traced(infiller, step))
+
         try:
             result = infiller.infill(
                 infill_request(request),
                 should_stop=stopped,
-                on_step=_ignored if on_text is None else _told(infiller, on_text),
+                on_step=on_step,
             )
         except Cancelled:
             return Completion()
         except Exception as mistake:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
-        return completion_of(result)
+        return replace(completion_of(result), trace=trace)
 
     def _rewrite(
         self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
@@ -311,3 +329,14 @@ def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
 
 
 def _ignored(step: Step) -> None: ...
+
+
+def _traced(infiller: Infiller, step: Step) -> TraceStep:
+    return TraceStep(
+        kind=step.kind.value,
+        width=step.width,
+        hole=infiller.pieces(step.hole),
+        committed=list(step.committed),
+        confidences=list(step.confidences),
+        remasked=list(step.remasked),
+    )

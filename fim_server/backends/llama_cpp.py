@@ -52,6 +52,9 @@ class LlamaCppBackend:
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise self._server.cannot_rewrite()
 
+    async def forget(self, session: str) -> None:
+        """What the server keeps is its own affair."""
+
     async def close(self) -> None:
         await self._server.close()
 

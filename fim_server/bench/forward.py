@@ -38,11 +38,18 @@ TENSORS = {
     "fp8": torch.bfloat16,
     "int8": torch.bfloat16,
 }
-"""What everything else is."""
+"""What everything else is, on a GPU."""
 
 RIVALS = ("eager", "compiled", "transformers")
 
 Step = Callable[[], object]
+
+
+def tensor_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Of what is not stored in 8 bits; on a CPU that is float32, as served there."""
+    if STORAGE[dtype] is not None and device.type == "cpu":
+        return torch.float32
+    return TENSORS[dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +112,26 @@ def bench_forward(
     progress: Callable[[str], None] = lambda what: None,
 ) -> ForwardReport:
     """Every path at every width and context. Raises ValueError if a context holds no such width."""
+    if dtype == "fp8" and device.type == "cpu":
+        raise ValueError("fp8 weights need a GPU; a CPU takes f32, bf16 and int8")
     if max(widths) > min(contexts):
         raise ValueError(
             f"width {max(widths)} does not fit a context of {min(contexts)}, which includes it"
         )
     watch = Stopwatch(device)
     progress("roof")
-    roof = measure_roof(watch, TENSORS[dtype])
+    tensors = tensor_dtype(dtype, device)
+    roof = measure_roof(watch, tensors)
     figures = []
     progress("random weights")
-    model = random_model(config, device, TENSORS[dtype])
+    model = random_model(config, device, tensors)
     with torch.inference_mode():
         for path, weights, prepare in _paths(model, dtype, against):
             for context in contexts:
                 for width in widths:
                     progress(f"{path}, {width} x {context}")
                     ms = watch.median_ms(prepare(width, context))
-                    moved, flops = work(config, width, context, weights)
+                    moved, flops = work(config, width, context, weights, tensors)
                     floor = roof.floor_ms(moved, flops)
                     figures.append(
                         ForwardFigures(
@@ -132,15 +142,20 @@ def bench_forward(
     return ForwardReport(device_name(device), machine_description(), date, name, roof, figures)
 
 
-def work(config: ModelConfig, width: int, context: int, weights: str) -> tuple[float, float]:
-    """Bytes that one forward must read and operations it must do; `context` includes the width."""
+def work(
+    config: ModelConfig, width: int, context: int, weights: str, tensors: torch.dtype
+) -> tuple[float, float]:
+    """Bytes that one forward must read and operations it must do; `context` includes the width.
+
+    weights: how the layers' are stored; tensors: what everything else is.
+    """
     heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     layer = config.hidden_size * dim * (2 * heads + 2 * groups)
     layer += 3 * config.hidden_size * config.intermediate_size
     layers = layer * config.num_hidden_layers
     head = config.vocab_size * config.hidden_size
     seen = config.num_hidden_layers * groups * dim * context
-    size = TENSORS[weights].itemsize
+    size = tensors.itemsize
     moved = layers * (size if STORAGE[weights] is None else 1) + size * (head + 2 * seen)
     attention = 4 * config.num_hidden_layers * heads * dim * width * context
     return float(moved), float(2 * width * (layers + head) + attention)
@@ -172,7 +187,7 @@ def _paths(
     model: TriModeTransformer, dtype: str, against: Sequence[str]
 ) -> Iterator[tuple[str, str, Prepare]]:
     """Name, weights and preparation of each path; rivals have no 8-bit weights."""
-    full = dtype if STORAGE[dtype] is None else "bf16"
+    full = {torch.float32: "f32", torch.bfloat16: "bf16"}[model.dtype]
     if "eager" in against:
         yield "eager", full, lambda width, context: _plain(model, model, width, context)
     if "compiled" in against:
@@ -180,8 +195,8 @@ def _paths(
         yield "compiled", full, lambda width, context: _plain(model, compiled, width, context)
     if "transformers" in against:
         yield "transformers", full, _transformers(model)
-    if STORAGE[dtype] is None and model.device.type == "cpu":
-        packed = PackedTransformer.of(model, consume=True)
+    if model.device.type == "cpu":
+        packed = PackedTransformer.of(model, storage=STORAGE[dtype], consume=True)
         yield "packed", dtype, lambda width, context: _plain(packed, packed, width, context)
         return
     fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)

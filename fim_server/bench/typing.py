@@ -153,6 +153,9 @@ class Started:
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         return await self._backend.rewrite(request)
 
+    async def forget(self, session: str) -> None:
+        await self._backend.forget(session)
+
     async def close(self) -> None: ...
 
 
@@ -172,7 +175,10 @@ class TypingSession:
         self.tally = TypingTally()
 
     async def run(self, keys_per_second: float, seed: int) -> None:
-        """Type everything. `keys_per_second` 0 waits for every answer instead of the clock."""
+        """Type everything, then close the document.
+
+        `keys_per_second` 0 waits for every answer instead of the clock.
+        """
         await self._completer.start(lambda what, share: None)
         task = self._task
         self._documents.open(self._uri, "python", self._version, task.before + task.after)
@@ -189,6 +195,8 @@ class TypingSession:
                 await asking
         if asked:
             await asyncio.wait(asked)
+        self._documents.close(self._uri)
+        await self._completer.closed(self._uri)
 
     async def _press(self, key: Key | Jump) -> None:
         began = time.perf_counter()

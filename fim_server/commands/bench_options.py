@@ -29,7 +29,9 @@ def add_device_benches(kinds: Commands) -> None:
     forward.add_argument("--width", type=positive, nargs="+", default=[32], metavar="N")
     forward.add_argument("--context", type=positive, nargs="+", default=[2048], metavar="N")
     forward.add_argument(
-        "--dtype", choices=DTYPES, help="default: bf16 on a GPU, f32 on a CPU; fp8 and int8 weights"
+        "--dtype",
+        choices=DTYPES,
+        help="of our weights; default: bf16 on a GPU, f32 on a CPU",
     )
     forward.add_argument(
         "--against", nargs="*", choices=RIVALS, default=RIVALS, help="default: all of them"
@@ -43,7 +45,9 @@ def add_device_benches(kinds: Commands) -> None:
     completion.add_argument("--context", type=positive, default=2048, metavar="N")
     completion.add_argument("--tokens", type=positive, default=32, metavar="N", help="of the hole")
     completion.add_argument(
-        "--dtype", choices=("f32", "bf16"), help="default: bf16 on a GPU, f32 on a CPU"
+        "--dtype",
+        choices=("f32", "bf16", "int8"),
+        help="of the weights; default: bf16 on a GPU, f32 on a CPU",
     )
     completion.set_defaults(run=bench_device.completion)
 

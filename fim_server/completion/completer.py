@@ -110,6 +110,7 @@ class Completer:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
         self._flights: dict[str, _Flight] = {}
         self._speculations: dict[str, asyncio.Task[None]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
         self._cache = SuggestionCache()
         self._debounce = Debounce()
         self._not_ready: Silence | None = Silence.LOADING
@@ -163,6 +164,18 @@ class Completer:
     def forget(self, uri: str) -> None:
         """Drop what was suggested in a document."""
         self._cache.forget(uri)
+
+    def closed(self, uri: str) -> asyncio.Task[None]:
+        """Let go of all that was kept for a document; the task frees it in the backend as well."""
+        self.forget(uri)
+        if flight := self._flights.get(uri):
+            flight.stop(Silence.STALE)
+        if speculation := self._speculations.pop(uri, None):
+            speculation.cancel()
+        farewell = asyncio.create_task(self._backend.forget(uri))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+        return farewell
 
     def document_changed(self, uri: str) -> None:
         """Stop what is being computed for a text that is no more."""

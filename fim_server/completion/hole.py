@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from fim_model.copying import Copied, copied
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import CompletionRequest, Snippet
+from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
 from fim_server.context.languages import language_of
 from fim_server.context.syntax import Spot, spot_at
 from fim_server.documents import Place, Snapshot, without_end
@@ -20,6 +22,9 @@ from fim_server.settings import Settings
 
 WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `_text_before`)."""
+
+_COPY_CHARS = 100_000
+"""How much text on each side of the cursor is searched for what stood there before."""
 
 _SYNTAX_CHARS = 4000
 """How much text on each side of the cursor its syntax is judged by."""
@@ -93,6 +98,7 @@ def request_for(
     snippets: tuple[Snippet, ...] = (),
 ) -> CompletionRequest:
     """What the backend is asked."""
+    most_lines = lines_to_ask_for(hole, snapshot.language, settings)
     return CompletionRequest(
         prefix=hole.before,
         suffix=hole.after,
@@ -101,10 +107,27 @@ def request_for(
         mode=settings.mode,
         alternatives=alternatives,
         max_tokens=settings.max_tokens,
-        max_lines=lines_to_ask_for(hole, snapshot.language, settings),
+        max_lines=most_lines,
         session=snapshot.uri,
         snippets=snippets,
+        copied=_copied(snapshot, hole) if most_lines == 1 else None,
     )
+
+
+def _copied(snapshot: Snapshot, hole: Hole) -> Copied | None:
+    """What the document has in the hole's place elsewhere, far beyond what the model is shown.
+
+    None for what would not be shown since it stands right before or behind the hole.
+    """
+    around = hole_at(snapshot, hole.position, _COPY_CHARS, _COPY_CHARS)
+    found = copied(around.before, around.after)
+    if found is None or not found.text.strip():
+        return None
+    head, _, line_before = hole.before.rpartition("\n")
+    line_after, _, following = hole.after.partition("\n")
+    completed = line_before + found.text + line_after
+    seen = repeats_next_lines(completed, following) or repeats_previous_lines(completed, head)
+    return None if seen else found
 
 
 def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:

@@ -42,6 +42,7 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
             Route("/v1/models", _quick(state, models), methods=["GET"]),
             Route("/v1/fim", _answering(state, "native", native.fim), methods=["POST"]),
             Route("/v1/rewrite", _answering(state, "rewrite", native.rewrite), methods=["POST"]),
+            Route("/v1/forget", _answering(state, "forget", native.forget), methods=["POST"]),
             Route(
                 "/v1/completions",
                 _answering(state, "openai", openai_api.completions),

@@ -1,4 +1,4 @@
-"""`POST /v1/fim` and `/v1/rewrite`: fim-server's own requests, with sessions and figures."""
+"""`POST /v1/fim`, `/v1/rewrite`, `/v1/forget`: fim-server's own requests, with sessions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fim_server.backends.in_process import TextListener
 from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import (
+    check_type,
     completion_to_json,
     request_from_json,
     rewrite_from_json,
@@ -34,6 +35,16 @@ async def rewrite(state: EngineState, http: Request) -> Response:
     rewritten = await unless_disconnected(http, state.backend.rewrite(request))
     state.metrics.rewritten(time.perf_counter() - began, rewritten)
     return JSONResponse(rewrite_to_json(rewritten))
+
+
+async def forget(state: EngineState, http: Request) -> Response:
+    """The body names a session that is over: its keys are freed, and those of its parts."""
+    body = await read_json(http)
+    session = body.get("session") if isinstance(body, dict) else None
+    check_type("session", session, str)
+    assert isinstance(session, str)
+    await state.backend.forget(session)
+    return JSONResponse({})
 
 
 async def answer(

@@ -15,6 +15,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
+from fim_server.engine.allocator import return_large_buffers
 from fim_server.engine.app import build_app
 from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.metrics import Metrics
@@ -35,6 +36,9 @@ AFTER_FAILURE_SECONDS = 5.0
 
 AT_ONCE = 4
 """Requests that are worked on side by side; see `fim_model/joint.py` for why not many more."""
+
+FORGET_AFTER_SECONDS = 900.0
+"""Keys of a document that nobody asked about for so long are freed: its editor may have died."""
 
 _MOST_CONNECTIONS = 512
 _KEEP_ALIVE_SECONDS = 60
@@ -82,6 +86,7 @@ def run_engine(options: EngineOptions) -> int:
 
 
 async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
+    return_large_buffers()
     backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
@@ -112,6 +117,7 @@ async def _leave_when_idle(
         if limit is not None and state.idle_seconds >= limit:
             server.should_exit = True
             return
+        state.backend.forget_unused(FORGET_AFTER_SECONDS)
         await asyncio.sleep(0.2 if limit is None else min(1.0, max(0.05, limit / 10)))
 
 

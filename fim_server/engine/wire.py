@@ -5,9 +5,12 @@ Both ends use this module, so it imports nothing but the types it speaks of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
+
+from fim_model.copying import Copied
 
 from fim_server.backends.base import (
     MODES,
@@ -19,9 +22,10 @@ from fim_server.backends.base import (
     Rewrite,
     RewriteRequest,
     Snippet,
+    TraceStep,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -44,7 +48,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "session": (str,),
     "speculative": (bool,),
+    "trace": (bool,),
     "snippets": (list,),
+    "copied": (dict, type(None)),
+}
+_COPIED_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "matched": (int,),
+    "behind": (int,),
+    "distance": (int,),
 }
 _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "prefix": (str,),
@@ -62,6 +74,7 @@ _NAMES = {
     float: "a number",
     bool: "true or false",
     list: "a list",
+    dict: "an object",
 }
 
 
@@ -73,7 +86,13 @@ def request_from_json(body: object) -> CompletionRequest:
     """Raises WireError. `prefix` and `suffix` are required, everything else has its default."""
     values = _checked(body, _TYPES, ("prefix", "suffix"))
     snippets = (_texts(one, "snippets", ("path", "text")) for one in values.get("snippets", ()))
-    request = CompletionRequest(**{**values, "snippets": tuple(Snippet(**one) for one in snippets)})
+    request = CompletionRequest(
+        **{
+            **values,
+            "snippets": tuple(Snippet(**one) for one in snippets),
+            "copied": _copied(values.get("copied")),
+        }
+    )
     if request.mode not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {request.mode!r}")
     check_range("alternatives", request.alternatives, 1, MOST_ALTERNATIVES)
@@ -100,6 +119,15 @@ def _checked(
     for name, value in body.items():
         check_type(name, value, *types[name])
     return body
+
+
+def _copied(body: object) -> Copied | None:
+    if body is None:
+        return None
+    values = _checked(body, _COPIED_TYPES, tuple(_COPIED_TYPES))
+    for name in ("matched", "behind", "distance"):
+        check_range(name, values[name], 0, math.inf)
+    return Copied(**values)
 
 
 def _texts(value: object, name: str, keys: tuple[str, str]) -> Mapping[str, str]:
@@ -135,7 +163,8 @@ def completion_from_json(body: object) -> Completion:
         stats = body["stats"]  # type: ignore[index]
         items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
         cost = None if stats is None else _from(CompletionStats, stats)
-        return Completion(items, cost, body["show_above"])  # type: ignore[index]
+        trace = [_from(TraceStep, step) for step in body["trace"]]  # type: ignore[index]
+        return Completion(items, cost, body["show_above"], trace)  # type: ignore[index]
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
 

@@ -35,6 +35,11 @@ def use_triton(*tensors: Tensor) -> bool:
     return obstacle is None
 
 
+def forced_reference() -> bool:
+    """Whether only references may run."""
+    return os.environ.get("FIM_KERNELS") == "reference"
+
+
 def interpreted() -> bool:
     """Whether Triton interprets kernels on the CPU (slow, for tests) instead of compiling them."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"

@@ -4,6 +4,9 @@
 (dynamic int8 activations lose more time than they win at batch 1 on a GPU). Bytes moved: `N * K`
 for the weight, against `2 * N * K` in bfloat16. Pays while the product is bound by memory, up to
 about a hundred rows; wider inputs (a prefill) are cheaper through `dequantise` and cuBLAS.
+
+On a CPU int8 weights and bfloat16 inputs go to PyTorch's own kernel (AVX2, AVX-512, NEON): the same
+formula, and each row's result does not depend on how many rows there are.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fim_kernels.dispatch import use_triton
+from fim_kernels.dispatch import forced_reference, use_triton
 
 STORAGE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 """Storage types and the largest magnitude each holds."""
@@ -21,10 +24,12 @@ STORAGE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 @dataclass(frozen=True, slots=True)
 class Weight8Bit:
-    """values: int8 or float8_e4m3fn `[N, K]`, rows contiguous; scale: float32 `[N]`."""
+    """values: int8 or float8_e4m3fn `[N, K]`, rows contiguous; scale: float32 `[N]`, for int8 also
+    as bfloat16, exactly."""
 
     values: Tensor
     scale: Tensor
+    scale_bf16: Tensor | None = None
 
     def dequantise(self, dtype: torch.dtype) -> Tensor:
         """`[N, K]` in `dtype`."""
@@ -41,10 +46,17 @@ def quantise(weight: Tensor, storage: torch.dtype = torch.int8) -> Weight8Bit:
         raise ValueError(f"weights can be stored as {known}, not {storage}")
     wide = weight.float()
     scale = wide.abs().amax(1) / STORAGE[storage]
-    scaled = wide / torch.where(scale == 0, 1.0, scale)[:, None]
-    if storage is torch.int8:
-        scaled = scaled.round()
-    return Weight8Bit(scaled.to(storage), scale)
+    if storage is not torch.int8:
+        return Weight8Bit((wide / _divisor(scale)).to(storage), scale)
+    narrow = scale.bfloat16()
+    upwards = narrow.float() < scale  # else the largest weight would not fit
+    narrow = (narrow.view(torch.int16) + upwards.short()).view(torch.bfloat16)
+    steps = (wide / _divisor(narrow.float())).round()
+    return Weight8Bit(steps.to(storage), narrow.float(), narrow)
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, 1.0, scale)[:, None]
 
 
 def matmul_8bit(x: Tensor, weight: Weight8Bit) -> Tensor:
@@ -56,7 +68,17 @@ def matmul_8bit(x: Tensor, weight: Weight8Bit) -> Tensor:
         from fim_kernels.matmul_8bit_triton import matmul_8bit_triton
 
         return matmul_8bit_triton(x, weight)
+    scale = weight.scale_bf16
+    if scale is not None and _for_pytorch(x):
+        rows = torch._weight_int8pack_mm(x.flatten(0, -2), weight.values, scale)
+        return rows.unflatten(0, x.shape[:-1])
     return matmul_8bit_reference(x, weight)
+
+
+def _for_pytorch(x: Tensor) -> bool:
+    """Its kernel reads the depth in pieces of 16 and checks nothing."""
+    fits = x.device.type == "cpu" and x.dtype is torch.bfloat16 and x.shape[-1] % 16 == 0
+    return fits and not forced_reference()
 
 
 def matmul_8bit_reference(x: Tensor, weight: Weight8Bit) -> Tensor:

@@ -13,24 +13,45 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from fim_model.copying import Copied
 from fim_model.errors import CheckpointError
 
 CALIBRATION = "calibration.json"
 """Where a checkpoint folder keeps it."""
 
-Features = tuple[float, float, float, float]
-"""Of a suggestion: mean, sum, least log-probability of its tokens, and whether a limit cut it."""
 
+def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
+    """Of what a model wrote: mean, sum, least log-probability, and whether a limit cut it.
 
-def features(nats: Sequence[float], cut: bool) -> Features:
-    """nats: the log-probability of each token when it was committed, the end's included."""
+    nats: the log-probability of each token when it was committed, the end's included.
+    """
     return sum(nats) / len(nats), sum(nats), min(nats), float(cut)
+
+
+def copy_features(nats: Sequence[float], copied: Copied) -> tuple[float, ...]:
+    """Of a copy: what the model says of its tokens, and how alike the two places are."""
+    lengths = (copied.matched, copied.behind, copied.distance)
+    return sum(nats) / len(nats), sum(nats), min(nats), *map(math.log1p, lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWeights:
+    """The weights of `copy_features`."""
+
+    bias: float
+    mean: float
+    total: float
+    least: float
+    matched: float
+    behind: float
+    distance: float
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The regression's weights, one for each of `Features`, and the confidence worth showing."""
+    """The weights of `features`, those for copies, and the confidence worth showing."""
 
     bias: float
     mean: float
@@ -38,12 +59,19 @@ class Calibration:
     least: float
     cut: float
     show_above: float
+    copies: CopyWeights | None = None
 
     def __call__(self, nats: Sequence[float], cut: bool) -> float:
-        """The probability (0..1) that the suggestion is what was wanted."""
-        bias, *weights = astuple(self)[:-1]
-        odds = bias + sum(w * x for w, x in zip(weights, features(nats, cut), strict=True))
-        return 1 / (1 + math.exp(min(-odds, 700)))
+        """The probability (0..1) that what the model wrote is what was wanted."""
+        bias, *weights = astuple(self)[:5]
+        return _probability(bias, weights, features(nats, cut))
+
+    def of_copy(self, nats: Sequence[float], copied: Copied) -> float:
+        """The same of a copy; 0 where none was ever fitted."""
+        if self.copies is None:
+            return 0.0
+        bias, *weights = astuple(self.copies)
+        return _probability(bias, weights, copy_features(nats, copied))
 
     @classmethod
     def read(cls, folder: Path) -> Calibration | None:
@@ -51,11 +79,12 @@ class Calibration:
         path = folder / CALIBRATION
         if not path.is_file():
             return None
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != "copies"]
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{name: float(raw[name]) for name in names})
-        except (OSError, ValueError, KeyError, TypeError) as wrong:
+            copies = _copy_weights(raw["copies"]) if raw.get("copies") else None
+            return cls(**{name: float(raw[name]) for name in names}, copies=copies)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
                 f"{path} is no calibration ({wrong!r}): it needs the numbers {', '.join(names)}; "
                 "write it anew with python -m fim_model.evaluation.calibrate, or delete it"
@@ -64,3 +93,12 @@ class Calibration:
     def write(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2)
         (folder / CALIBRATION).write_text(text + "\n", encoding="utf-8")
+
+
+def _copy_weights(raw: dict[str, Any]) -> CopyWeights:
+    return CopyWeights(**{field.name: float(raw[field.name]) for field in fields(CopyWeights)})
+
+
+def _probability(bias: float, weights: Sequence[float], seen: Sequence[float]) -> float:
+    odds = bias + sum(w * x for w, x in zip(weights, seen, strict=True))
+    return 1 / (1 + math.exp(min(-odds, 700)))

@@ -1,18 +1,16 @@
 """A `Network` on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
 
-Below a billion parameters a forward is bound by starting its hundred or so kernels; a graph makes
-them one. A graph keeps what it was recorded with: the addresses of one cache's buffers, a width, a
-bound of the length, who sees whom, and whether the draft LoRA takes part. Those are its key; the
-tokens, positions, pattern and length are copied into its buffers before each replay.
+A graph keeps what it was recorded with: the addresses of one cache's buffers, a width, a bound of
+the length, who sees whom, and whether the draft LoRA takes part. Those are its key; the tokens,
+positions, pattern and length are copied into its buffers before each replay.
 
-A forward that was asked for once runs without a graph, which compiles its kernels; the second time
-it is recorded. On a CPU nothing is recorded and the same steps run through the same buffers, which
-is how they are tested. No GPU has run this yet: `pytest -m gpu` does.
+On a CPU nothing is recorded and the same steps run through the same buffers, which is how they are
+tested. No GPU has run this yet: `pytest -m gpu` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -21,9 +19,10 @@ from fim_kernels.token_scores import TokenScores
 from torch import Tensor
 
 from fim_model.cache import KVCache
+from fim_model.device_drafts import DraftKey, RecordedDrafts
 from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.fused_network import FusedNetwork
-from fim_model.graphs import capture, span_bucket
+from fim_model.graphs import Record, Recording, as_it_is, capture, span_bucket
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import Attention, AttentionPattern
@@ -31,9 +30,6 @@ from fim_model.side_by_side import Part
 
 WIDEST_GRAPH = 128
 """Positions up to which launches show; a wider forward, a prefill, runs without a graph."""
-
-Record = Callable[[Callable[[], None]], Callable[[], object]]
-"""A step that works on fixed buffers, to what replays it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,12 @@ class RecordedForward:
     """One forward of `width` positions over one cache, between buffers that never move."""
 
     def __init__(
-        self, model: FusedTransformer, cache: DeviceCache, key: StepKey, lora: DraftLora | None
+        self,
+        model: FusedTransformer,
+        cache: DeviceCache,
+        key: StepKey,
+        lora: DraftLora | None,
+        record: Record,
     ) -> None:
         device, width = model.head.device, key.width
         self.key, self._model, self._cache, self._lora = key, model, cache, lora
@@ -60,23 +61,17 @@ class RecordedForward:
         self.pattern = torch.eye(width, dtype=torch.bool, device=device)
         size = model.config.hidden_size
         self.hidden = torch.zeros(1, width, size, dtype=model.head.dtype, device=device)
-        self._replay: Callable[[], object] | None = None
-        self._used = False
+        self._recording = Recording(self._step, record)
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, attention: AttentionPattern, record: Record
-    ) -> Tensor:
-        """As the network's call; what `record` made of this step is used from the third on."""
+    def __call__(self, tokens: Tensor, positions: Tensor, attention: AttentionPattern) -> Tensor:
+        """As the network's call."""
         width = tokens.shape[1]
         self.tokens[:, :width].copy_(tokens)
         self.positions[:, :width].copy_(positions)
         if isinstance(attention, Tensor):
             self.pattern.fill_(False).fill_diagonal_(True)
             self.pattern[:width, :width].copy_(attention)
-        if self._used and self._replay is None:
-            self._replay = record(self._step)
-        (self._replay or self._step)()
-        self._used = True
+        self._recording()
         return self.hidden[:, :width]
 
     def _step(self) -> None:
@@ -102,7 +97,7 @@ class DeviceTransformer(FusedNetwork):
     ) -> None:
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
         super().__init__(weights, draft_lora)
-        self._record = record or (record_graph if weights.head.is_cuda else _as_it_is)
+        self._record = record or (capture if weights.head.is_cuda else as_it_is)
         # With a cache its graphs go: they hold its addresses.
         self._recorded: WeakKeyDictionary[KVCache, _OfCache] = WeakKeyDictionary()
 
@@ -119,10 +114,7 @@ class DeviceTransformer(FusedNetwork):
         if tokens.shape[0] != 1 or isinstance(attention, NoisyBlocks):
             raise ValueError("the fused forward takes one row of tokens, and no training batch")
         end = cache.end(tokens.shape[1])
-        kept = self._recorded.get(cache)
-        if kept is None:
-            kept = self._recorded[cache] = _OfCache(DeviceCache(cache), {})
-        kept.cache.length.fill_(cache.length)
+        kept = self._of(cache)
         width = _graph_width(attention, tokens.shape[1])
         if width is None or cache.length + width > cache.capacity:
             return self._weights.forward(
@@ -136,8 +128,10 @@ class DeviceTransformer(FusedNetwork):
         )
         step = kept.steps.get(key)
         if step is None:
-            step = kept.steps[key] = RecordedForward(self._weights, kept.cache, key, lora)
-        return step(tokens, positions, attention, self._record)
+            step = kept.steps[key] = RecordedForward(
+                self._weights, kept.cache, key, lora, self._record
+            )
+        return step(tokens, positions, attention)
 
     def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
         """One after the other: a graph is of one cache."""
@@ -146,11 +140,34 @@ class DeviceTransformer(FusedNetwork):
     def scores(self, hidden: Tensor) -> TokenScores:
         return self._weights.scores(hidden)
 
+    @torch.inference_mode()
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> RecordedDrafts | None:
+        """As `Network` has it; None for a block that is too wide for a graph."""
+        if block.width > WIDEST_GRAPH:
+            return None
+        cache, kept = block.cache, self._of(block.cache)
+        visible = span_bucket(cache.length + block.width, cache.capacity)
+        key = DraftKey(block.width, visible, threshold)
+        drafts = kept.drafts.get(key)
+        if drafts is None:
+            drafts = kept.drafts[key] = RecordedDrafts(self._weights, kept.cache, key, self._record)
+        drafts.open(block.tokens[0], masked, block.positions[0])
+        return drafts
+
+    def _of(self, cache: KVCache) -> _OfCache:
+        """What is recorded over a cache, with the length that it has now."""
+        kept = self._recorded.get(cache)
+        if kept is None:
+            kept = self._recorded[cache] = _OfCache(DeviceCache(cache), {}, {})
+        kept.cache.length.fill_(cache.length)
+        return kept
+
 
 @dataclass(frozen=True, slots=True)
 class _OfCache:
     cache: DeviceCache
     steps: dict[StepKey, RecordedForward]
+    drafts: dict[DraftKey, RecordedDrafts]
 
 
 def _graph_width(attention: AttentionPattern, width: int) -> int | None:
@@ -164,11 +181,3 @@ def _graph_width(attention: AttentionPattern, width: int) -> int | None:
     if attention is Attention.BLOCK:
         return width
     return 1 << (width - 1).bit_length()
-
-
-def record_graph(step: Callable[[], None]) -> Callable[[], object]:
-    return capture(step, [])
-
-
-def _as_it_is(step: Callable[[], None]) -> Callable[[], object]:
-    return step

@@ -10,7 +10,6 @@ Without CUDA it runs on the reference operations: slower than `transformer.py`, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +24,13 @@ from torch import Tensor, nn
 
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig
+from fim_model.lora import DraftLora
 from fim_model.transformer import Attention, Layer, RotaryEmbedding, TriModeTransformer
 
 Weight = Tensor | Weight8Bit
 
 NARROW = 128
 """Positions up to which an 8-bit product is bound by memory; wider ones go through cuBLAS."""
-
-
-class OutputUpdate(Protocol):
-    """What a draft LoRA adds to the attention output of a layer for that projection's input x."""
-
-    def update(self, layer: int, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +111,7 @@ class FusedTransformer:
         *,
         positions: Tensor | None = None,
         visible: int | None = None,
-        lora: OutputUpdate | None = None,
+        lora: DraftLora | None = None,
     ) -> Tensor:
         """One pass over T tokens placed behind what the cache keeps; the cache is not advanced.
 

@@ -21,9 +21,15 @@ class FusedNetwork:
         self._weights = weights
 
     @classmethod
-    def of(cls, model: TriModeTransformer, *, consume: bool = False) -> Self:
-        """`consume` empties the model's layers on the way, for their memory."""
-        return cls(FusedTransformer.of(model, consume=consume), model.draft_lora)
+    def of(
+        cls, model: TriModeTransformer, *, storage: torch.dtype | None = None, consume: bool = False
+    ) -> Self:
+        """`storage` of the layers' weights, None as they are: see `FusedTransformer.of`.
+
+        `consume` empties the model's layers on the way, for their memory.
+        """
+        weights = FusedTransformer.of(model, storage=storage, consume=consume)
+        return cls(weights, model.draft_lora)
 
     @property
     def device(self) -> torch.device:

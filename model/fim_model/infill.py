@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fim_model.calibration import Calibration
 from fim_model.checkpoint import check_weights, default_checkpoint, load_model
+from fim_model.copying import Copied
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
@@ -29,6 +30,7 @@ from fim_model.decoding.native import (
     probe_lengths,
     without_echo,
 )
+from fim_model.decoding.rewriting import log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
 from fim_model.hub import local_folder, resolve
@@ -40,11 +42,11 @@ from fim_model.loading import (
     read_tokenizer,
     usable_window,
 )
-from fim_model.memory import default_device, default_dtype
-from fim_model.network import Network, fast_network
+from fim_model.memory import check_kernels, default_device, default_dtype, default_weights
+from fim_model.network import Network, Weights, fast_network
 from fim_model.progress import Progress, in_steps, part, unseen
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
-from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult, rewriting_session
+from fim_model.rewrite import Rewriter, RewriteRequest, RewriteResult
 from fim_model.session import PromptCache, Reading, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 
@@ -56,7 +58,8 @@ class InfillRequest:
     `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
     `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
-    first token (temperature 0) or in their seed.
+    first token (temperature 0) or in their seed. `copied` is what stands in the hole's place
+    elsewhere: an item more, first if it is the likeliest.
     """
 
     prefix: str
@@ -70,6 +73,7 @@ class InfillRequest:
     seed: int = 0
     session: str = ""
     snippets: Sequence[tuple[str, str]] = ()
+    copied: Copied | None = None
 
     def __post_init__(self) -> None:
         if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
@@ -120,6 +124,9 @@ class InfillResult:
         return self.tokens / self.forwards if self.forwards else 0.0
 
 
+SURE = 0.6
+"""A copy that is so likely to be right is not compared with what the model would write."""
+
 StepListener = Callable[[Step], None]
 Attempt = tuple[DecodingCore, Iterable[Step]]
 """A hole whose prompt has been read, and the decoding that will fill it."""
@@ -165,6 +172,7 @@ class Infiller:
         auto: ModeChoice | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        weights: Weights | None = None,
         window: int = WINDOW,
         progress: Progress = unseen,
     ) -> Infiller:
@@ -172,11 +180,14 @@ class Infiller:
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where there is one, `dtype` None bfloat16 there and float32 on
-        a CPU. `progress` hears of the download and the reading, in a few steps. What is wrong with
-        the checkpoint is found before any weight is downloaded or read; raises CheckpointError.
+        a CPU, `weights` None what `FIM_WEIGHTS` says. `progress` hears of the download
+        and the reading, in a few steps. What is wrong with the checkpoint is found before any
+        weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
+        weights, device = weights or default_weights(), device or default_device()
+        check_kernels(device)
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
         tell = in_steps(progress)
         fetched = 0.9 if local_folder(checkpoint or folder) is None else 0.0
@@ -186,11 +197,10 @@ class Infiller:
         calibration = Calibration.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
-        device = device or default_device()
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        network = fast_network(model)
+        network = fast_network(model, weights)
         return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
 
     @property
@@ -213,7 +223,11 @@ class Infiller:
         prompt = self.prompt(request)
         if should_stop():
             raise Cancelled
-        reading = cache.read(prompt)
+        ahead = self._copied_ids(request)
+        reading = cache.read(prompt, ahead)
+        copy = self._copy_item(request, ahead, reading)
+        if copy is not None and copy.confidence >= SURE and request.alternatives == 1:
+            return self._result([copy], mode, 1, len(ahead) + 1, reading, began)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
         for core, steps in self._attempts(cache, request, mode, reading, options):
@@ -224,6 +238,19 @@ class Infiller:
             tokens, forwards = tokens + len(core.tokens), forwards + core.forwards
             items.append(self._item(core, request))
             cache.rewind(len(prompt))
+        if copy is not None:
+            items.insert(0 if copy.confidence > items[0].confidence else len(items), copy)
+        return self._result(items, mode, forwards, tokens, reading, began)
+
+    def _result(
+        self,
+        items: list[InfillItem],
+        mode: str,
+        forwards: int,
+        tokens: int,
+        reading: Reading,
+        began: float,
+    ) -> InfillResult:
         return InfillResult(
             items=_without_repeats(items),
             mode=mode,
@@ -267,7 +294,6 @@ class Infiller:
     def forget(self, session: str) -> None:
         """Drop a document's caches."""
         self.sessions.forget(session)
-        self.sessions.forget(rewriting_session(session))
 
     def _new_cache(self) -> PromptCache:
         capacity = kv_tokens(self.model.config, self.window, self._width)
@@ -320,7 +346,7 @@ class Infiller:
         reading: Reading,
         options: ModeOptions,
     ) -> Iterator[Attempt]:
-        for token, confidence, sampler in _openings(reading.logits, request):
+        for token, confidence, sampler in _openings(reading.logits[:1], request):
             core = self._core(cache, request, sampler, options)
             core.commit([token], [confidence])
             prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
@@ -340,6 +366,26 @@ class Infiller:
             core.forwards = probe.forwards if rank == 0 else 0
             steps = native_infill(core, right, one.length, options.rule)
             yield core, _then_trim_echo(core, steps, suffix)
+
+    def _copied_ids(self, request: InfillRequest) -> list[int]:
+        """The tokens of the copy, none where it is too long, or where the mode sees no suffix."""
+        if request.copied is None or request.mode == NATIVE:
+            return []
+        ids = self.tokenizer.encode(request.copied.text)
+        return ids if len(ids) < request.max_tokens else []
+
+    def _copy_item(
+        self, request: InfillRequest, ids: Sequence[int], reading: Reading
+    ) -> InfillItem | None:
+        """The copy, judged by the forward that read it; None without one.
+
+        Without a calibration for copies nothing tells how far to trust them: they come last.
+        """
+        if request.copied is None or not ids:
+            return None
+        nats = log_probabilities(reading.logits, [*ids, self.fim.eom])
+        confidence = self.calibration.of_copy(nats, request.copied) if self.calibration else 0.0
+        return InfillItem(request.copied.text, confidence, "copied", tuple(nats))
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fim_model.cache import KVCache
 from fim_model.lora import DraftLora
-from fim_model.network import Network
+from fim_model.network import Drafted, Drafts, Network
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import AttentionPattern
 from fim_model.side_by_side import Part
@@ -57,8 +57,14 @@ class _Scores:
     hidden: Tensor
 
 
-_Wanted = _Forward | _Logits | _Scores
-_Result = Tensor | TokenScores
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    drafts: Drafts
+    count: int
+
+
+_Wanted = _Forward | _Logits | _Scores | _Steps
+_Result = Tensor | TokenScores | Drafted
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +131,17 @@ class JointModel:
     def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
         return self._network.together(parts, lora)
 
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> Drafts | None:
+        """Each document's own: their steps are graphs of one cache, and are taken in turns."""
+        drafts = self._network.drafts(block, masked, threshold)
+        return None if drafts is None else _JointDrafts(self, drafts)
+
+    def take(self, drafts: Drafts, steps: int) -> Drafted:
+        """Steps of one hole's drafts, while no other thread's work runs."""
+        found = self._meet(_Steps(drafts, steps))
+        assert isinstance(found, Drafted)
+        return found
+
     def logits(self, hidden: Tensor) -> Tensor:
         found = self._meet(_Logits(hidden))
         assert isinstance(found, Tensor)
@@ -156,14 +173,16 @@ class JointModel:
         """The calls to run next, no longer waiting; all who are filling have come.
 
         Rows for the vocabulary go first: their threads then come back for the forward that the
-        others wait with. Forwards go with the one that waits longest, if they have its LoRA.
+        others wait with. Else it is the turn of who waits longest: with all forwards that have its
+        LoRA, or with its draft steps alone, which must not be taken twice.
         """
         chosen = [call for call in self._waiting if isinstance(call.wanted, _Logits)]
         if not chosen:
             chosen = [call for call in self._waiting if isinstance(call.wanted, _Scores)]
         if not chosen:
-            lora = _lora(self._waiting[0])
-            chosen = [call for call in self._waiting if _lora(call) is lora]
+            first = self._waiting[0]
+            chosen = [call for call in self._waiting if _same_pass(call.wanted, first.wanted)]
+            chosen = chosen or [first]
         self._waiting = [call for call in self._waiting if call not in chosen]
         return chosen
 
@@ -199,7 +218,10 @@ class JointModel:
             return self._network.logits(wanted.hidden)
         if isinstance(wanted, _Scores):
             return self._network.scores(wanted.hidden)
-        self._count(1)
+        if isinstance(wanted, _Steps):
+            self._count(wanted.count, wanted.count)
+            return wanted.drafts.run(wanted.count)
+        self._count(1, 1)
         one = wanted.part
         return self._network(one.tokens, one.positions, one.attention, one.cache, wanted.lora)
 
@@ -219,14 +241,23 @@ class JointModel:
             return [TokenScores(*one) for one in each]
         forwards = [one for one in asked if isinstance(one, _Forward)]
         hidden = self._network.together([one.part for one in forwards], forwards[0].lora)
-        self._count(len(forwards))
+        self._count(len(forwards), 1)
         return hidden
 
-    def _count(self, forwards: int) -> None:
+    def _count(self, forwards: int, passes: int) -> None:
         with self._changed:
             self.counts.forwards += forwards
-            self.counts.passes += 1
+            self.counts.passes += passes
 
 
-def _lora(call: _Call) -> DraftLora | None:
-    return call.wanted.lora if isinstance(call.wanted, _Forward) else None
+@dataclass(frozen=True, slots=True)
+class _JointDrafts:
+    model: JointModel
+    drafts: Drafts
+
+    def run(self, steps: int) -> Drafted:
+        return self.model.take(self.drafts, steps)
+
+
+def _same_pass(one: _Wanted, other: _Wanted) -> bool:
+    return isinstance(one, _Forward) and isinstance(other, _Forward) and one.lora is other.lora

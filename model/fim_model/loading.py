@@ -26,7 +26,9 @@ def read_tokenizer(folder: Path) -> CodeTokenizer:
     """
     config = read_config(folder)
     path = folder / TOKENIZER
-    own = OWN in config.family.layouts and config.mask_token_id is not None
+    # One of ours that learned next tokens alone has no mask, but edits, as no other family has.
+    ours = config.mask_token_id is not None or config.fim_edits
+    own = OWN in config.family.layouts and ours
     names = SPECIAL_TOKEN_NAMES if own else None
     tokenizer = CodeTokenizer.from_file(path, names, ids=config.vocab_size)
     try:
@@ -45,7 +47,7 @@ def fim_prompt(config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
         fim.layout is OWN and tokenizer.vocab_size != config.vocab_size
     ):
         raise CheckpointError(f"{sizes}; they are not of one checkpoint")
-    if fim.layout is OWN and tokenizer.special.mask != config.mask_token_id:
+    if fim.layout is OWN and config.mask_token_id not in (None, tokenizer.special.mask):
         raise CheckpointError(
             f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
             f"{config.mask_token_id}; they are not of one checkpoint"

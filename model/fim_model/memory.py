@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
 import torch
+from fim_kernels.dispatch import KernelError, use_triton
 
 from fim_model.config import ModelConfig
 from fim_model.errors import CheckpointError
 from fim_model.headers import kv_values, parameter_count
+from fim_model.network import Weights
 
 
 def default_device() -> str:
@@ -20,6 +23,23 @@ def default_device() -> str:
 def default_dtype(device: str) -> torch.dtype:
     """bfloat16 on CUDA; float32 on a CPU, where AR and verified drafts then agree exactly."""
     return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def default_weights() -> Weights:
+    """`FIM_WEIGHTS`, or full: int8 is quicker on a CPU, but what it costs in quality is to be
+    measured for each model. Raises CheckpointError for a value that is unknown."""
+    asked = os.environ.get("FIM_WEIGHTS", "") or "full"
+    if asked not in ("full", "int8"):
+        raise CheckpointError(f"FIM_WEIGHTS={asked} is unknown; use 'full' or 'int8'")
+    return "int8" if asked == "int8" else "full"
+
+
+def check_kernels(device: str) -> None:
+    """Raises CheckpointError, before anything is read, if FIM_KERNELS forces what cannot run."""
+    try:
+        use_triton(torch.empty(0, device=device))
+    except KernelError as forced:
+        raise CheckpointError(str(forced)) from None
 
 
 def available_bytes(device: str) -> int:

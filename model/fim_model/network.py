@@ -8,7 +8,8 @@ same tokens; which one runs is decided once, where a checkpoint is loaded (`fast
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from fim_kernels.token_scores import TokenScores
@@ -20,6 +21,29 @@ from fim_model.lora import DraftLora
 from fim_model.patterns import AttentionPattern
 from fim_model.side_by_side import Part
 from fim_model.transformer import TriModeTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A block after some draft steps; fields `[T]`, on the CPU.
+
+    tokens: int64, of no meaning where `masked` (bool). confidence: float32, the probability that a
+    token was revealed with. age: int64, steps since then.
+    """
+
+    tokens: Tensor
+    masked: Tensor
+    confidence: Tensor
+    age: Tensor
+
+
+class Drafts(Protocol):
+    """Draft steps over one block. A step reveals every mask with `confidence >= threshold`, and the
+    most confident one in any case: `ConfidenceThreshold` with the arg-max of each row."""
+
+    def run(self, steps: int) -> Drafted:
+        """Take so many more; where no mask is left, a step changes nothing but the ages."""
+        ...
 
 
 class Network(Protocol):
@@ -52,6 +76,14 @@ class Network(Protocol):
         """The forwards of several caches; the hidden states `[1, T, hidden_size]` of each."""
         ...
 
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> Drafts | None:
+        """Draft steps over a block (BLOCK attention, bool `[T]` which are masks) without the host.
+
+        None where that gains nothing. The cache must keep what it keeps while they are taken, and
+        no other block over it may be begun.
+        """
+        ...
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[T, hidden_size]` to logits `[T, vocab_size]`."""
         ...
@@ -61,12 +93,17 @@ class Network(Protocol):
         ...
 
 
-def fast_network(model: TriModeTransformer) -> Network:
+Weights = Literal["full", "int8"]
+"""How the layers' matrices are kept: as they are, or in 8 bits with a scale for each row."""
+
+
+def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Network:
     """The network that is quickest where the model is. The model's layers are emptied."""
+    storage = torch.int8 if weights == "int8" else None
     if model.device.type == "cuda":
         from fim_model.device import DeviceTransformer
 
-        return DeviceTransformer.of(model, consume=True)
+        return DeviceTransformer.of(model, storage=storage, consume=True)
     from fim_model.packed import PackedTransformer
 
-    return PackedTransformer.of(model, consume=True)
+    return PackedTransformer.of(model, storage=storage, consume=True)

@@ -21,7 +21,7 @@ from fim_model.loading import MOST_TOKENS, fim_prompt
 from fim_model.network import Network
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.revision import Reviser
-from fim_model.session import SessionStore
+from fim_model.session import PART, SessionStore
 from fim_model.tokenizer import CodeTokenizer
 
 Way = Literal["rewrite", "refill"]
@@ -207,7 +207,7 @@ class Rewriter:
 
 def rewriting_session(session: str) -> str:
     """The name of a document's second cache, since its two prompts begin differently; "" stays."""
-    return session and f"{session}\0rewrite"
+    return session and f"{session}{PART}rewrite"
 
 
 def _ms_since(began: float) -> float:

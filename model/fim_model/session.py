@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,19 +54,32 @@ SESSION_BYTES = 512 * 2**20
 """What the kept keys and values of all documents may take, unless told otherwise."""
 
 
+PART = "#"
+"""What stands between a session's name and that of a part of it: a document's second prompt, or a
+document among those of one editor."""
+
+
 class SessionStore:
     """The caches of several documents within a budget; the one unused for longest makes room.
 
-    At least one cache is kept, however small the budget, and those that are `held`. May be used by
-    several threads, as long as each session's cache is used by one of them at a time.
+    However small the budget, one cache fits it, and those that are `held`. May be used by
+    several threads, as long as each session's cache is used by one of them at a time. `clock` gives
+    seconds.
     """
 
-    def __init__(self, make: Callable[[], PromptCache], budget_bytes: int = SESSION_BYTES) -> None:
-        self._make = make
+    def __init__(
+        self,
+        make: Callable[[], PromptCache],
+        budget_bytes: int = SESSION_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make, self._clock = make, clock
         self.budget_bytes = budget_bytes
         self.evicted = 0
         self._caches: OrderedDict[str, PromptCache] = OrderedDict()
+        self._last_used: dict[str, float] = {}
         self._held: Counter[str] = Counter()
+        self._unwanted: set[str] = set()
         self._lock = threading.Lock()
         self._bytes_each = 0
 
@@ -80,6 +94,8 @@ class SessionStore:
             with self._lock:
                 self._held[session] -= 1
                 self._held += Counter()  # drops the zeros
+                if session in self._unwanted and not self._held[session]:
+                    self._drop(session)
                 self._shrink()
 
     def take(self, session: str) -> PromptCache:
@@ -87,14 +103,28 @@ class SessionStore:
         with self._lock:
             cache = self._caches.pop(session, None) or self._new()
             self._caches[session] = cache
+            self._last_used[session] = self._clock()
         if not session:
             cache.rewind(0)
         return cache
 
     def forget(self, session: str) -> None:
-        """Drop a session's cache, if there is one."""
+        """Drop the caches of a session and of its parts; one that is held goes when it is let go.
+
+        The parts of `a` are the sessions whose names begin with `a#`. Others are none of them.
+        """
         with self._lock:
-            self._caches.pop(session, None)
+            for name in {*self._caches, *self._held}:
+                if name == session or name.startswith(session + PART):
+                    self._drop(name)
+
+    def forget_unused(self, seconds: float) -> None:
+        """Drop the caches that nobody took for so long."""
+        with self._lock:
+            before = self._clock() - seconds
+            for name in [one for one, used in self._last_used.items() if used < before]:
+                if not self._held[name]:
+                    self._drop(name)
 
     def __len__(self) -> int:
         return len(self._caches)
@@ -110,6 +140,7 @@ class SessionStore:
         if oldest is not None and self.bytes + self._bytes_each > self.budget_bytes:
             self.evicted += 1
             cache = self._caches.pop(oldest)
+            self._last_used.pop(oldest)
             cache.rewind(0)
             return cache
         cache = self._make()
@@ -123,7 +154,15 @@ class SessionStore:
             if oldest is None:
                 return
             self.evicted += 1
-            del self._caches[oldest]
+            self._drop(oldest)
+
+    def _drop(self, session: str) -> None:
+        if self._held[session]:
+            self._unwanted.add(session)
+            return
+        self._unwanted.discard(session)
+        self._caches.pop(session, None)
+        self._last_used.pop(session, None)
 
     def _oldest(self) -> str | None:
         """The session unused for longest of those that nobody holds."""

@@ -224,6 +224,9 @@ class TriModeTransformer(nn.Module):
         """Of the weights."""
         return self.lm_head.weight.dtype
 
+    def drafts(self, block: Part, masked: Tensor, threshold: float) -> None:
+        """The plain network defines what a step is; it takes none by itself."""
+
     def scores(self, hidden: Tensor) -> TokenScores:
         """hidden `[T, hidden_size]` to scores `[T]`, by way of their logits."""
         return score_tokens(self.logits(hidden))

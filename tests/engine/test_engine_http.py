@@ -11,6 +11,9 @@ import httpx2
 import pytest
 from engine_home import EngineHome
 
+from fim_server.backends.base import CompletionRequest
+from fim_server.backends.engine import EngineBackend
+
 HOLE = {"prefix": "def add(first, second):\n    return ", "suffix": "\n"}
 
 
@@ -36,6 +39,37 @@ def test_every_mode_answers_with_its_figures(engine: httpx2.Client, mode: str) -
     assert answer["stats"]["mode"] == mode
     assert answer["stats"]["tokens"] == 16
     assert answer["stats"]["reused_tokens"] == 0
+
+
+@pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
+def test_a_trace_has_every_forward(engine: httpx2.Client, mode: str) -> None:
+    answer = fim(engine, mode=mode, max_tokens=6, alternatives=2, trace=True)
+    steps = answer["trace"]
+    starts = [n for n, step in enumerate(steps) if step["kind"] == "prefill"]
+    assert (len(starts), starts[0]) == (2, 0)
+    # Both alternatives begin with the one forward that read the prompt.
+    assert len(steps) == answer["stats"]["forwards"] + 1
+    for item, last in zip(answer["items"], (steps[starts[1] - 1], steps[-1]), strict=True):
+        assert "".join(last["hole"]) == item["text"]
+    for step in steps:
+        assert len(step["committed"]) == len(step["confidences"]) <= len(step["hole"])
+        assert step["width"] > 0
+    masks = any(None in step["hole"] for step in steps)
+    assert masks == (mode == "diffusion")
+    assert fim(engine, mode=mode, max_tokens=6)["trace"] == []
+
+
+async def test_a_trace_comes_through_the_front_end_s_backend(
+    shared_home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, shared_home.environment[name])
+    backend = EngineBackend(str(shared_home.model))
+    request = CompletionRequest("x = ", "", mode="ar", max_tokens=3, trace=True)
+    trace = (await backend.complete(request)).trace
+    await backend.close()
+    assert [step.kind for step in trace] == ["prefill", "causal", "causal"]
+    assert trace[-1].committed == [2]
 
 
 def test_a_session_reuses_what_was_read(engine: httpx2.Client) -> None:
@@ -87,7 +121,7 @@ def test_the_latest_request_of_a_session_wins(
             pass
         newer = fim(engine, session="typist", max_tokens=1, prefix="x")
         assert newer["items"]
-        assert older.result() == {"items": [], "stats": None, "show_above": 0.0}
+        assert older.result() == {"items": [], "stats": None, "show_above": 0.0, "trace": []}
     assert metric("fim_scheduler_superseded") == before + 1
 
 

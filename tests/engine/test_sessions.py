@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
+import pytest
+from engine_home import EngineHome
 from fim_model.cache import KVCache
 from fim_model.checkpoint import load_model
 from fim_model.session import PromptCache, SessionStore
 from lsprotocol import types as lsp
 
+from fim_server.backends.base import CompletionRequest, CompletionStats, RewriteRequest
+from fim_server.backends.engine import EngineBackend
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.documents import DocumentStore
 from fim_server.engine.wire import request_to_json
@@ -116,3 +123,105 @@ def test_bytes_are_those_of_the_buffers(checkpoint: Path) -> None:
     config = load_model(checkpoint).config
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
     assert KVCache(config, capacity=64).nbytes == 64 * per_token
+
+
+# Documents that are closed, and editors that leave.
+
+
+@pytest.fixture
+def editors(shared_home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> list[EngineBackend]:
+    """Two editors of one user."""
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, shared_home.environment[name])
+    return [EngineBackend(str(shared_home.model)) for _ in range(2)]
+
+
+async def ask_of(editor: EngineBackend, session: str) -> CompletionStats:
+    await editor.start(lambda what, share: None)
+    request = CompletionRequest(BEFORE, AFTER, mode="ar", max_tokens=1, session=session)
+    stats = (await editor.complete(request)).stats
+    assert stats is not None
+    return stats
+
+
+async def test_the_same_file_in_two_editors_is_two_sessions(editors: list[EngineBackend]) -> None:
+    """Otherwise the one would end what the other one waits for."""
+    first, second = editors
+    before = (await first.metrics())["fim_sessions"]
+    assert (await ask_of(first, "file:///a.py")).reused_tokens == 0
+    assert (await ask_of(second, "file:///a.py")).reused_tokens == 0
+    assert (await ask_of(first, "file:///a.py")).reused_tokens > 0
+    assert (await first.metrics())["fim_sessions"] == before + 2
+    await first.close()
+    await second.close()
+
+
+async def test_a_closed_document_gives_its_memory_back_at_once(
+    editors: list[EngineBackend],
+) -> None:
+    first, second = editors
+    before = await first.metrics()
+    for editor in editors:
+        await ask_of(editor, "file:///a.py")
+        await ask_of(editor, "file:///b.py")
+    await editor.rewrite(RewriteRequest(BEFORE, "x = 1", AFTER, session="file:///a.py#edits"))
+    opened = await first.metrics()
+    assert opened["fim_sessions"] >= before["fim_sessions"] + 4
+    assert opened["fim_session_bytes"] > before["fim_session_bytes"]
+
+    await second.forget("file:///a.py")
+    assert (await first.metrics())["fim_sessions"] == before["fim_sessions"] + 3
+    await first.forget("file:///never-asked-about.py")
+    assert (await ask_of(first, "file:///a.py")).reused_tokens > 0
+
+    await first.close()
+    await second.forget("file:///b.py")
+    after = await second.metrics()
+    assert after["fim_sessions"] == before["fim_sessions"]
+    assert after["fim_session_bytes"] == before["fim_session_bytes"]
+    await second.close()
+
+
+async def test_an_editor_without_an_engine_closes_documents_in_silence(home: EngineHome) -> None:
+    editor = EngineBackend(str(home.model))
+    await editor.forget("file:///a.py")
+    await editor.close()
+    assert not home.place.socket.exists(), "no engine is started to forget something"
+
+
+LARGE_BUFFERS = """
+import ctypes
+from fim_server.engine.allocator import LARGE_BYTES, return_large_buffers
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks "
+                "fsmblks uordblks fordblks keepcost".split()]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Info
+if {enabled}:
+    assert return_large_buffers()
+first = bytearray(2 * LARGE_BYTES)
+del first
+before = mallinfo().hblks
+second = bytearray(2 * LARGE_BYTES)
+print(mallinfo().hblks - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed buffers")
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_large_buffer_is_a_mapping_that_goes_when_it_is_freed(enabled: bool) -> None:
+    """Not by itself: the second one of a size that was freed comes from the heap."""
+    command = [sys.executable, "-c", LARGE_BUFFERS.format(enabled=enabled)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(int(enabled))], done.stderr
+
+
+def test_only_a_named_session_can_be_forgotten(engine: httpx2.Client) -> None:
+    unfit: list[object] = [{}, {"session": 3}, [], "x"]
+    for body in unfit:
+        answer = engine.post("/v1/forget", json=body)
+        assert answer.status_code == 400
+        assert "'session' must be text" in answer.json()["error"]["message"]
+    assert engine.post("/v1/forget", json={"session": "unheard of"}).status_code == 200

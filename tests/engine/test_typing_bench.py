@@ -15,7 +15,7 @@ from fim_server.backends.engine import EngineBackend
 from fim_server.bench.keys import Jump, Key, keys_of, typing_tasks
 from fim_server.bench.large import bench_large, large_tasks
 from fim_server.bench.recovery import measure_recovery
-from fim_server.bench.soak import EngineWatch, bench_soak
+from fim_server.bench.soak import EngineSample, MemoryFigures, bench_soak
 from fim_server.bench.typing import bench_typing
 from fim_server.settings import Settings
 
@@ -80,7 +80,10 @@ async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
     assert report.forwards_per_pass >= 1
     assert report.recovery is None
     assert after["fim_queue"] <= 16, "at most a speculation of each"
-    assert after["fim_session_bytes"] <= 512 * 2**20
+    assert report.memory.most_documents <= before["fim_sessions"] + 16
+    assert after["fim_sessions"] == before["fim_sessions"], "the documents are closed"
+    assert report.memory.warm_mib > 0
+    assert report.as_tables().renderables
     json.dumps(report.as_json())
 
 
@@ -148,10 +151,14 @@ async def test_memory_does_not_grow_with_the_number_of_documents(
     assert float(figures["fim_sessions"]) + float(figures["fim_evictions"]) == 40
 
 
-def test_growth_is_counted_from_the_first_third() -> None:
-    watch = EngineWatch(memory_mib=[100, 300, 310, 305, 306, 320])
-    assert watch.growth_mib() == 10
-    assert EngineWatch().growth_mib() == 0
+def test_growth_is_from_the_peak_of_the_first_third_to_that_of_the_last() -> None:
+    samples = [EngineSample(m, c, d, 0) for m, c, d in ((100, 0, 0), (300, 80, 8), (310, 90, 9))]
+    samples += [EngineSample(m, c, d, 0) for m, c, d in ((305, 85, 8), (320, 70, 7), (200, 0, 0))]
+    figures = MemoryFigures.of(samples)
+    assert (figures.warm_mib, figures.end_mib, figures.growth_mib) == (300, 320, 20)
+    assert (figures.warm_caches_mib, figures.end_caches_mib) == (80, 70)
+    assert figures.most_documents == 9
+    assert MemoryFigures.of(samples[:1]).growth_mib == 0
 
 
 def test_the_command_line(shared_home: EngineHome) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from fim_model.calibration import CALIBRATION, Calibration, features
+from fim_model.calibration import CALIBRATION, Calibration, CopyWeights, features
+from fim_model.copying import Copied
 from fim_model.errors import CheckpointError
 from fim_model.evaluation.calibrate import (
     Outcome,
     calibration_error,
     curve,
     fit,
+    likeliest,
     threshold,
 )
 
 PLAIN = Calibration(bias=0.0, mean=1.0, total=0.0, least=0.0, cut=0.0, show_above=0.5)
+PLAIN_FILE = asdict(PLAIN)
 
 
 def outcomes(count: int, seed: int) -> list[Outcome]:
@@ -81,13 +85,52 @@ def test_outcomes_that_are_all_alike_are_refused() -> None:
         fit([Outcome((-1.0,), False, False)] * 3)
 
 
-def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
+def copies(count: int, seed: int) -> list[Outcome]:
+    """Copies that are right with probability `sigmoid(-4 + 2 * log(1 + matched))`."""
+    rng, drawn = Random(seed), []
+    for _ in range(count):
+        found = Copied("x", rng.randrange(40), rng.randrange(9), rng.randrange(500))
+        right = rng.random() < 1 / (1 + math.exp(4 - 2 * math.log1p(found.matched)))
+        drawn.append(Outcome((-1.0, -rng.random()), False, right, found))
+    return drawn
+
+
+def test_copies_have_a_regression_of_their_own() -> None:
+    found = fit(outcomes(2000, seed=0), copies(4000, seed=3))
+    assert found.copies is not None
+    for one in copies(200, seed=4):
+        assert one.copied is not None
+        expected = 1 / (1 + math.exp(4 - 2 * math.log1p(one.copied.matched)))
+        assert found.of_copy(one.nats, one.copied) == pytest.approx(expected, abs=0.1)
+    written = fit(outcomes(2000, seed=0))
+    assert replace(found, copies=None) == written
+    assert calibration_error(found, copies(3000, seed=5)) < 0.05
+
+
+def test_without_a_regression_for_copies_none_is_believed() -> None:
+    assert PLAIN.of_copy((-0.1,), Copied("x", 9, 9, 9)) == 0.0
+
+
+def test_what_is_shown_of_a_hole_is_the_likeliest() -> None:
+    calibration = fit(outcomes(2000, seed=0), copies(4000, seed=3))
+    poor = Outcome((-9.0,), False, False)
+    good = Outcome((-0.1, -0.1), False, True, Copied("x", 39, 3, 3))
+    assert likeliest(calibration, [[poor, good], [poor]]) == [good, poor]
+
+
+@pytest.mark.parametrize("kept", [PLAIN, replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7))])
+def test_a_calibration_comes_back_from_its_file(tmp_path: Path, kept: Calibration) -> None:
     assert Calibration.read(tmp_path) is None
-    PLAIN.write(tmp_path)
-    assert Calibration.read(tmp_path) == PLAIN
+    kept.write(tmp_path)
+    assert Calibration.read(tmp_path) == kept
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"bias": "much"})])
+WRONG_COPIES = PLAIN_FILE | {"copies": {"bias": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", json.dumps({"bias": "much"}), json.dumps(WRONG_COPIES)]
+)
 def test_a_broken_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text)
     with pytest.raises(CheckpointError, match=rf"{CALIBRATION} is no calibration .* or delete it"):

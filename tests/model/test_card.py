@@ -6,12 +6,15 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from fim_model.checkpoint import default_checkpoint
 from fim_model.evaluation.card import (
     BEGIN,
     END,
     FAILURES,
+    beside_table,
     failures,
     heldout_table,
+    language_table,
     main,
     write_card,
 )
@@ -47,6 +50,26 @@ def test_a_table_has_a_row_for_each_kind_and_group(documents: list[Document]) ->
     assert all(row.count(" | ") == right[0].count(" | ") for row in right[2:])
 
 
+def test_other_languages_have_a_row_where_there_is_enough(documents: list[Document]) -> None:
+    typescript = [Document("two", f"two/{one}.ts", documents[0].text) for one in range(3)]
+    lua = [Document("three", "three/a.lua", "x = 1\n")]
+    rows = language_table([*documents, *typescript, *lua], wrong, 4)
+    assert [row.split(" | ")[:3] for row in rows[2:]] == [["| typescript", "1", "12"]]
+    assert rows[2].split(" | ")[3] == "0.0"
+    assert rows[2].count(" | ") == rows[0].count(" | ")
+
+
+def test_other_checkpoints_are_scored_on_the_same_holes(documents: list[Document]) -> None:
+    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, 4, 0)]
+    answers = iter([hole.answer for hole in holes])
+    rows = beside_table(
+        holes, evaluate(holes, wrong), {"knows": lambda hole: Fill(next(answers), finish="eom")}
+    )
+    assert rows[2].startswith("| this one | 0.0 | ")
+    assert rows[3] == "| knows | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 |"
+    assert next(answers, None) is None
+
+
 def test_failures_are_shown_as_they_are(documents: list[Document]) -> None:
     rows = failures(documents, wrong, seed=0)
     assert len(rows) == FAILURES + 2
@@ -78,3 +101,11 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said.startswith("error: ")
     assert "nowhere" in said
     assert said.count("\n") == 1
+
+
+def test_a_checkpoint_to_compare_needs_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--heldout", "none.jsonl.gz", "--beside", str(tmp_path)]
+    assert main(["--model", str(default_checkpoint()), *arguments]) == 2
+    assert "--beside needs NAME=FOLDER" in capsys.readouterr().err

@@ -1,21 +1,14 @@
-"""The fused forward and the device-side steps against the plain transformer and its loop.
+"""The fused forward against the plain transformer.
 
-On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels, inside graphs.
+On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels.
 """
-
-from dataclasses import dataclass
 
 import pytest
 import torch
-import torch.nn.functional as F
-from fim_kernels.dispatch import interpreted
-from fim_kernels.token_scores import score_tokens
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig, RopeConfig
-from fim_model.decoding.canvas import Canvas
-from fim_model.decoding.commit import ConfidenceThreshold
 from fim_model.fused import DeviceCache, FusedTransformer
-from fim_model.graphs import DeviceSteps, StepKind, span_bucket
+from fim_model.graphs import span_bucket
 from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
 
@@ -36,17 +29,6 @@ GPU = pytest.param(
         pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     ],
 )
-
-
-@dataclass(frozen=True)
-class Lora:
-    """As a checkpoint's draft LoRA acts."""
-
-    down: Tensor
-    up: Tensor
-
-    def update(self, layer: int, x: Tensor) -> Tensor:
-        return F.linear(F.linear(x, self.down), self.up) * (layer + 1)
 
 
 @pytest.fixture(params=["cpu", GPU])
@@ -132,125 +114,6 @@ def test_8bit_weights_stay_near_the_full_ones(
     )
     error = (found - wanted).norm() / wanted.norm()
     assert 0 < error < (0.03 if storage is torch.int8 else 0.12)
-
-
-@torch.no_grad()
-def test_device_steps_denoise_as_the_plain_loop_does(
-    model: TriModeTransformer, device: str
-) -> None:
-    """Every draft of two blocks, the tokens, their confidences and the next seed."""
-    fused = FusedTransformer.of(model)
-    cache, device_cache = filled(model, fused, prompt(21, device))
-    rule = ConfidenceThreshold(0.2)
-    steps = DeviceSteps(fused, device_cache, WIDTH, threshold=0.2)
-    seed = 5
-    for _ in range(2):
-        canvas = Canvas.open(seed, 0.5, WIDTH, CONFIG.mask_token_id)
-        steps.open(seed, 0.5)
-        drafts = 0
-        while canvas.masked.any():
-            hidden = plain(model, canvas.tokens[None].to(device), Attention.BLOCK, cache)[0].cpu()
-            logits = model.cpu().logits(hidden[canvas.masked])
-            model.to(device)
-            scores = canvas.spread(score_tokens(logits))
-            canvas.commit(rule(scores, canvas.masked), scores.token, scores.confidence)
-            steps.run(StepKind.DRAFT, cache.length)
-            drafts += 1
-            assert steps.canvas.tokens[0].tolist() == canvas.tokens.tolist()
-            assert int(steps.left) == int(canvas.masked.sum())
-            torch.testing.assert_close(steps.canvas.confidence[0].cpu(), canvas.confidence)
-            assert steps.canvas.age[0].tolist() == canvas.age.tolist()
-        assert 1 < drafts < WIDTH  # neither trivial: some steps commit several, not all at once
-        hidden = plain(model, canvas.tokens[None].to(device), Attention.CAUSAL, cache)
-        cache.advance(WIDTH)
-        steps.run(StepKind.COMMIT, cache.length - WIDTH)
-        seed = int(model.logits(hidden[0, -1:]).argmax())
-        assert int(steps.choices[-1]) == seed
-        assert device_cache.length.tolist() == [cache.length]
-
-
-@torch.no_grad()
-def test_verify_keeps_exactly_what_greedy_decoding_would_write(
-    model: TriModeTransformer, device: str
-) -> None:
-    fused = FusedTransformer.of(model)
-    cache, device_cache = filled(model, fused, prompt(10, device))
-    greedy = [5]
-    for _ in range(WIDTH):
-        hidden = plain(model, torch.tensor([greedy[-1:]], device=device), Attention.CAUSAL, cache)
-        cache.advance(1)
-        greedy.append(int(model.logits(hidden[0]).argmax()))
-    for right in (1, 4, WIDTH):
-        draft = greedy[:right] + [(t + 1) % CONFIG.vocab_size for t in greedy[right:WIDTH]]
-        steps = DeviceSteps(fused, device_cache, WIDTH)
-        steps.canvas.tokens[0] = torch.tensor(draft, device=device)
-        device_cache.length.fill_(10)
-        steps.run(StepKind.VERIFY, 10)
-        assert int(steps.accepted) == right
-        assert int(steps.choices[right - 1]) == greedy[right]
-        assert device_cache.length.tolist() == [10 + right]
-
-
-@torch.no_grad()
-def test_a_draft_uses_the_lora_and_a_verify_does_not(
-    model: TriModeTransformer, device: str
-) -> None:
-    """Catches a step that was captured without it, or one that let it into the kept cache."""
-    torch.manual_seed(2)
-    lora = Lora(torch.randn(4, 64).to(device), torch.randn(48, 4).to(device))
-    fused = FusedTransformer.of(model)
-    seen = {}
-    for name, adapter in (("with", lora), ("without", None)):
-        _, cache = filled(model, fused, prompt(10, device))
-        steps = DeviceSteps(fused, cache, WIDTH, threshold=0.0, lora=adapter)
-        steps.open(5, 1.0)
-        steps.run(StepKind.DRAFT, 10)
-        drafted = steps.canvas.tokens[0].tolist()
-        steps.canvas.tokens[0] = prompt(WIDTH, device)[0]
-        steps.run(StepKind.VERIFY, 10)
-        seen[name] = (drafted, steps.choices.tolist())
-    _, cache = filled(model, fused, prompt(10, device))
-    block = torch.full((1, WIDTH), CONFIG.mask_token_id, device=device)
-    block[0, 0] = 5
-    hidden = fused.forward(block, Attention.BLOCK, cache, lora=lora)
-    assert seen["with"][0] == [5, *fused.scores(hidden[0, 1:]).token.tolist()]
-    assert seen["with"][0] != seen["without"][0]
-    assert seen["with"][1] == seen["without"][1]
-
-
-@torch.no_grad()
-def test_kernels_and_references_decode_the_same_tokens(
-    model: TriModeTransformer, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole draft and verify in float32, with kernels (interpreted without a GPU) and without."""
-    pytest.importorskip("triton", reason="Triton has no wheel for this system")
-    if device == "cpu" and not interpreted():
-        pytest.skip("a GPU is there: the kernels run on it instead of being interpreted")
-    fused = FusedTransformer.of(model)
-    seen = []
-    for backend in ("triton", "reference"):
-        monkeypatch.setenv("FIM_KERNELS", backend)
-        cache = DeviceCache(KVCache(CONFIG, capacity=64, device=device))
-        steps = DeviceSteps(fused, cache, WIDTH, threshold=0.0)
-        steps.open(5, 1.0)
-        steps.run(StepKind.DRAFT, 0)
-        steps.run(StepKind.VERIFY, 0)
-        seen.append((steps.canvas.tokens.tolist(), steps.choices.tolist(), int(steps.accepted)))
-    assert seen[0] == seen[1]
-
-
-@torch.no_grad()
-def test_denoise_polls_and_stops(model: TriModeTransformer, device: str) -> None:
-    fused = FusedTransformer.of(model)
-    _, cache = filled(model, fused, prompt(10, device))
-    steps = DeviceSteps(fused, cache, WIDTH, threshold=1.1)  # one mask a step
-    steps.open(5, 1.0)
-    assert steps.denoise(10, cancelled=lambda: True) == 2
-    assert int(steps.left) == WIDTH - 1 - 2
-    assert steps.denoise(10) == 6  # five masks left, asked every second step
-    assert int(steps.left) == 0
-    steps.open(5, 1.0)
-    assert steps.denoise(10, poll_every=100) == WIDTH - 1
 
 
 @pytest.mark.parametrize(

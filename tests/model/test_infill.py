@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from fim_model.calibration import Calibration
+from fim_model.calibration import Calibration, CopyWeights
 from fim_model.checkpoint import CheckpointError, save_checkpoint
+from fim_model.copying import Copied
 from fim_model.decoding.auto import AUTO, ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
@@ -128,6 +129,70 @@ def test_a_calibrated_model_says_how_likely_it_is_right(
     assert math.exp(sum(item.nats) / len(item.nats)) == pytest.approx(before.confidence)
     assert item.confidence == calibration(item.nats, item.finish == "length")
     assert (told.show_above, plain.show_above) == (0.4, 0.0)
+
+
+COPY = Copied("th * height", matched=14, behind=3, distance=50)
+
+
+def trusting(bias: float) -> Calibration:
+    """Believes a copy with the odds exp(bias), whatever the model says of it."""
+    weights = CopyWeights(bias, 0, 0, 0, 0, 0, 0)
+    return Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4, copies=weights)
+
+
+def test_a_copy_that_is_sure_costs_one_forward(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(5.0))
+    result = infiller.infill(request(mode="ar", copied=COPY))
+    assert [(item.text, item.finish) for item in result.items] == [(COPY.text, "copied")]
+    assert result.items[0].confidence == pytest.approx(1 / (1 + math.exp(-5)))
+    assert result.forwards == 1
+    assert result.tokens == len(tiny_tokenizer.encode(COPY.text)) + 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("odds", [0.2, -9.0])
+def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str, odds: float
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(odds))
+    alone = infiller.infill(request(mode=mode))
+    both = infiller.infill(request(mode=mode, copied=COPY))
+    assert {item.text for item in both.items} == {alone.items[0].text, COPY.text}
+    confidences = [item.confidence for item in both.items]
+    assert confidences == sorted(confidences, reverse=True)
+    # The copy is read with the prompt, and what the model writes is none the different for it.
+    assert (both.forwards, both.tokens) == (alone.forwards, alone.tokens)
+    assert both.prefill_tokens == alone.prefill_tokens
+
+
+def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer)
+    item = infiller.infill(request(mode="ar", copied=COPY)).items[-1]
+    prompt, ids = infiller.prompt(request(mode="ar")), tiny_tokenizer.encode(COPY.text)
+    target = [*ids, tiny_tokenizer.special.eom]
+    nats = causal_logits(model, [*prompt, *ids]).log_softmax(-1)[len(prompt) - 1 :]
+    expected = nats.gather(1, torch.tensor(target)[:, None]).squeeze(1).tolist()
+    assert item.nats == pytest.approx(expected, abs=1e-4)
+    assert (item.confidence, item.finish) == (0.0, "copied"), "nothing told how far to trust it"
+
+
+def test_a_copy_that_is_too_long_is_left_out(infiller: Infiller) -> None:
+    long = replace(COPY, text="one two three four five six seven " * 4)
+    result = infiller.infill(request(mode="ar", copied=long))
+    assert [item.finish for item in result.items] != ["copied"]
+    assert long.text not in [item.text for item in result.items]
+
+
+def test_keys_are_reused_behind_a_copy(infiller: Infiller) -> None:
+    infiller.infill(request(session="one", copied=COPY))
+    again = infiller.infill(request(session="one"))
+    fresh = infiller.infill(request())
+    assert again.prefill_tokens == 1
+    assert outcome(again) == outcome(fresh)
 
 
 def test_the_end_is_counted_and_not_shown(

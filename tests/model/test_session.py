@@ -118,6 +118,46 @@ def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> No
     assert sessions.take("a").tokens == []
 
 
+def test_a_session_s_parts_are_forgotten_with_it_and_its_neighbours_are_not(tiny: Any) -> None:
+    sessions = store(tiny, 8)
+    for name in ("a", "a#edits", "a#edits#rewrite", "ab", "b#a"):
+        sessions.take(name).read([1])
+    sessions.forget("a")
+    assert len(sessions) == 2
+    assert sessions.take("ab").tokens == sessions.take("b#a").tokens == [1]
+
+
+def test_a_cache_in_use_is_forgotten_when_its_work_is_done(tiny: Any) -> None:
+    """An editor closes a document while its last request is still being worked on."""
+    sessions = store(tiny, 4)
+    with sessions.held("a"):
+        sessions.forget("a")  # before the work took its cache: it must not bring it back for good
+        kept = sessions.take("a")
+        kept.read([1])
+        sessions.forget("a")
+        assert sessions.take("a") is kept
+    assert (len(sessions), sessions.bytes) == (0, 0)
+    with sessions.held("a"):
+        assert sessions.take("a").tokens == []
+    assert len(sessions) == 1, "the document was opened again"
+
+
+def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
+    now = 0.0
+    model = tiny.model()
+    sessions = SessionStore(lambda: PromptCache(model, capacity=8), clock=lambda: now)
+    sessions.take("old").read([1])
+    now = 5.0
+    sessions.take("new").read([1])
+    now = 12.0
+    with sessions.held("old"):
+        sessions.forget_unused(10)
+        assert len(sessions) == 2
+    sessions.forget_unused(10)
+    assert len(sessions) == 1
+    assert sessions.take("new").tokens == [1]
+
+
 def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
     sessions = store(tiny, 2)
     a, b = sessions.take("a"), sessions.take("b")

@@ -171,6 +171,18 @@ def test_a_run_leaves_a_log_and_a_checkpoint(config: TrainConfig) -> None:
     assert infiller.infill(InfillRequest("def f(", "):\n", max_tokens=4)).items
 
 
+def test_without_noisy_blocks_a_model_learns_next_tokens_alone(config: TrainConfig) -> None:
+    run = Run(replace(config, noisy_blocks=0))
+    run.train()
+    log = Path(run.config.out, "log.jsonl").read_text().splitlines()
+    last = json.loads(log[-1])
+    assert last["held_out_ar"] > 0
+    assert last["held_out_diffusion"] == 0
+    infiller = Infiller.load(Path(run.config.out) / "checkpoint")
+    assert "ar" in infiller.modes
+    assert not {"diffusion", "self_speculation"} & set(infiller.modes)
+
+
 def test_a_finished_run_stays_as_it_is(config: TrainConfig) -> None:
     Run(config).train()
     again = Run(config)

@@ -48,6 +48,7 @@ class ScriptedBackend:
         self.stopped: list[CompletionRequest] = []
         self.rewrites: list[RewriteRequest] = []
         self.rewriting, self.rewrite_stopped = asyncio.Event(), asyncio.Event()
+        self.forgotten: list[str] = []
         self.closed = False
 
     async def start(self, progress: Callable[[str, float], None]) -> None:
@@ -98,6 +99,9 @@ class ScriptedBackend:
             told = re.search(r"#gain (\d+)", request.old)
             gain = float(told[1]) if told else 9.0
         return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0)
+
+    async def forget(self, session: str) -> None:
+        self.forgotten.append(session)
 
     async def close(self) -> None:
         self.closed = True

@@ -49,6 +49,8 @@ class CountingBackend:
         )
         return Completion([CompletionItem("x", 1.0)], stats)
 
+    async def forget(self, session: str) -> None: ...
+
     async def close(self) -> None: ...
 
 

@@ -49,7 +49,7 @@ def test_every_path_of_a_forward_is_measured() -> None:
     cells = [(one.path, one.weights, one.context, one.width) for one in report.forwards]
     assert cells == [
         (path, weights, context, width)
-        for path, weights in (("eager", "bf16"), ("transformers", "bf16"), ("fused", "int8"))
+        for path, weights in (("eager", "f32"), ("transformers", "f32"), ("packed", "int8"))
         for context in (8, 16)
         for width in (1, 4)
     ]
@@ -57,12 +57,14 @@ def test_every_path_of_a_forward_is_measured() -> None:
 
 
 def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
-    for dtype in ("f32", "bf16"):
+    for dtype, rival in (("f32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
         report = bench_forward(
             TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
         )
         cells = [(one.path, one.weights) for one in report.forwards]
-        assert cells == [("eager", dtype), ("packed", dtype)]
+        assert cells == [("eager", rival), ("packed", dtype)]
+    with pytest.raises(ValueError, match="fp8 weights need a GPU"):
+        bench_forward(TINY, "tiny", widths=[4], contexts=[16], dtype="fp8", against=[], device=CPU)
 
 
 def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
@@ -83,6 +85,7 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
     # [seed, 8 masks] at so many a step, and the forward that read the prompt.
     assert figures["diffusion, 4 a step"].forwards == 1 + 2
     assert figures["diffusion, 1 a step"].forwards == 1 + 8
+    assert figures["diffusion, surest"].forwards == 1 + 8
     assert json.loads(json.dumps(report.as_json()))["context"] == 12
 
 
@@ -107,13 +110,13 @@ def test_the_completion_command_writes_json(
 def test_the_floor_counts_every_weight_that_is_read_once() -> None:
     """All matrices; the head is tied here, so that the embedding is not there a second time."""
     matrices = sum(p.numel() for p in random_model(TINY, CPU).parameters() if p.dim() == 2)
-    moved, flops = work(TINY, 3, 0, "bf16")
+    moved, flops = work(TINY, 3, 0, "bf16", torch.bfloat16)
     assert moved == 2 * matrices
     assert flops == 2 * 3 * matrices
-    with_context = work(TINY, 3, 10, "bf16")
+    with_context = work(TINY, 3, 10, "bf16", torch.bfloat16)
     assert with_context[0] - moved == 2 * 2 * 2 * 16 * 10 * 2  # k, v; layers; groups; dim; bytes
-    assert work(TINY, 3, 10, "f32")[0] == 2 * with_context[0]
-    assert work(TINY, 3, 0, "int8")[0] == moved - (matrices - 64 * 32)
+    assert work(TINY, 3, 10, "f32", torch.float32)[0] == 2 * with_context[0]
+    assert work(TINY, 3, 0, "int8", torch.bfloat16)[0] == moved - (matrices - 64 * 32)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ class Script:
         stats = CompletionStats(request.mode, 1, 1, 1.0, 1, 0, 1.0)
         return Completion([CompletionItem(self.answers.get(line, ""), 1.0)], stats)
 
+    async def forget(self, session: str) -> None: ...
+
     async def close(self) -> None: ...
 
 

@@ -314,3 +314,14 @@ async def test_one_line_or_a_block_by_the_syntax(
     place = lsp.Position(before.count("\n"), len(before.rpartition("\n")[2]))
     await desk.completer.complete(URI, place, AUTOMATIC)
     assert desk.backend.asked[-1].max_lines == lines
+
+
+async def test_a_closed_document_is_forgotten_here_and_in_the_backend() -> None:
+    desk = await Desk("#wait\n").started()
+    waiting = asyncio.create_task(desk.ask())
+    await desk.asked(1)
+    desk.documents.close(URI)
+    await desk.completer.closed(URI)
+    assert (await waiting).silence is Silence.STALE
+    assert len(desk.backend.stopped) == 1
+    assert desk.backend.forgotten == [URI]

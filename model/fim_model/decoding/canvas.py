@@ -61,6 +61,10 @@ class Canvas:
 
         return TokenScores(place(scores.token), place(scores.confidence), place(scores.entropy))
 
+    def settled(self, end: int | None = None) -> bool:
+        """Whether no mask is left, or none before the token `end`."""
+        return not self.masked.any() or (end is not None and self.settled_end(end) is not None)
+
     def settled_end(self, token: int) -> int | None:
         """Where `token` first stands with no mask before it, or None."""
         found = (self.tokens == token).nonzero()

@@ -33,8 +33,9 @@ class ForwardKind(Enum):
     SCORE = "score"
 
 
-Finish = Literal["eom", "lines", "length", "filled"]
-"""Why a hole is done: end-of-middle, the lines asked for, the token limit, or no mask left."""
+Finish = Literal["eom", "lines", "length", "filled", "copied"]
+"""Why a hole is done: end-of-middle, the lines asked for, the token limit, no mask left, or that it
+was copied whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,16 @@ class DecodingCore:
         size = min(self.block_size, 1 + most)
         return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
-    def draft(self, canvas: Canvas, lora: DraftLora | None = None) -> Predictions:
+    def draft(
+        self, canvas: Canvas, lora: DraftLora | None = None, positions: Tensor | None = None
+    ) -> Predictions:
         """One bidirectional forward over the block; what it says at its masked positions.
 
         Its keys are scratch: the next forward overwrites them. `lora` is for drafts that are
-        verified; a denoised block is committed as it is and goes without.
+        verified; a denoised block is committed as it is and goes without. positions: int64 `[B]`,
+        None for one after the other.
         """
-        hidden = self.forward(canvas.tokens, Attention.BLOCK, lora=lora)
+        hidden = self.forward(canvas.tokens, Attention.BLOCK, positions, lora)
         return self.predictions(hidden[canvas.masked])
 
     def causal(self, tokens: Tensor) -> Predictions:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from fim_model.decoding.commit import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.denoise import denoise
 
 
 def diffusion(core: DecodingCore, rule: CommitRule) -> Mode:
     while core.finish is None:
         canvas = core.open_block(core.left)
-        while canvas.masked.any() and canvas.settled_end(core.stop.eom_id) is None:
-            scores = canvas.spread(core.sampler.choose(core.draft(canvas)))
-            revealed = rule(scores, canvas.masked)
-            canvas.commit(revealed, scores.token, scores.confidence)
+        for revealed in denoise(core, canvas, rule, end=core.stop.eom_id):
             yield core.draft_step(canvas, revealed)
         before = len(core.tokens)
         end = canvas.settled_end(core.stop.eom_id)

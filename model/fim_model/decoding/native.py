@@ -23,6 +23,7 @@ from torch import Tensor
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
+from fim_model.decoding.denoise import denoise
 from fim_model.errors import CheckpointError
 from fim_model.transformer import Attention
 
@@ -131,12 +132,7 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
         size = min(left, right.room(core.block_size))
         tokens, positions = _block(core, right, size, left)
         canvas = Canvas.of(tokens, core.model.config.mask_id)
-        while canvas.masked.any():
-            hidden = core.forward(canvas.tokens, Attention.BLOCK, positions + core.cache.length)
-            said = core.predictions(hidden[canvas.masked])
-            scores = canvas.spread(core.sampler.choose(said))
-            revealed = rule(scores, canvas.masked)
-            canvas.commit(revealed, scores.token, scores.confidence)
+        for revealed in denoise(core, canvas, rule, positions=positions + core.cache.length):
             yield _step(core, canvas, size, revealed)
         left -= size
         filled = canvas.tokens[:size]

@@ -20,7 +20,7 @@ from torch import Tensor
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Step
-from fim_model.transformer import Attention
+from fim_model.decoding.denoise import denoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,7 @@ def revise(
             break
         canvas = Canvas.with_masks(window, doubtful, core.model.config.mask_id)
         yield _remasked(canvas, doubtful, int(editable.sum()))
-        while canvas.masked.any():
-            hidden = core.forward(canvas.tokens, Attention.BLOCK)
-            said = core.predictions(hidden[canvas.masked])
-            scores = canvas.spread(core.sampler.choose(said))
-            revealed = commit(scores, canvas.masked)
-            canvas.commit(revealed, scores.token, scores.confidence)
+        for revealed in denoise(core, canvas, commit):
             yield _revealed(canvas, revealed)
         if not torch.equal(canvas.tokens, window):
             then = Belief.of(core, canvas.tokens, editable)

@@ -42,7 +42,13 @@ def rewriting(core: DecodingCore, old: Sequence[int], reading: Reading) -> Mode:
 
 def log_probability(logits: Tensor, ids: Sequence[int]) -> float:
     """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
-    return -float(F.cross_entropy(logits.float(), torch.tensor(ids), reduction="sum"))
+    return sum(log_probabilities(logits, ids))
+
+
+def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
+    """Of each of them."""
+    nats = F.cross_entropy(logits.float(), torch.tensor(ids), reduction="none")
+    return [-value for value in nats.tolist()]
 
 
 class OldText:

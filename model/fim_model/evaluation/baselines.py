@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fim_model.copying import copied
 from fim_model.evaluation.heldout_holes import HeldoutHole
 
 Baseline = Callable[[HeldoutHole], Sequence[str]]
-
-_LONGEST_MATCH = 400
 
 
 def previous_line(hole: HeldoutHole) -> Sequence[str]:
@@ -31,22 +30,9 @@ def neighbouring_lines(hole: HeldoutHole) -> Sequence[str]:
 
 
 def ngram_copy(hole: HeldoutHole) -> Sequence[str]:
-    """What followed the longest other occurrence of the text before the cursor.
-
-    Of several places, the one whose continuation meets the text behind the hole best, then the
-    nearest one. Copies to the end of the line (of as many lines as the hole has).
-    """
-    prefix, suffix = hole.prefix, hole.suffix
-    tail = _longest_repeated_tail(prefix, suffix)
-    if not tail:
-        return [""]
-    places = [(prefix, end, len(prefix) - end) for end in _ends(prefix[:-1], tail)]
-    places += [(suffix, end, end) for end in _ends(suffix, tail)]
-    candidates = []
-    for text, end, distance in places:
-        copied, behind = _continuation(text, end, hole)
-        candidates.append((_common_length(behind, suffix), -distance, copied))
-    return [max(candidates)[2]]
+    """What followed the longest other occurrence of the text before the cursor (`copying`)."""
+    found = copied(hole.prefix, hole.suffix, _lines(hole))
+    return [found.text if found else ""]
 
 
 BASELINES: dict[str, Baseline] = {
@@ -83,41 +69,3 @@ def _same_column(line: str, own: str, column: int) -> int:
 
 def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
-
-
-def _longest_repeated_tail(prefix: str, suffix: str) -> str:
-    """The longest end of `prefix` that occurs earlier in it or in `suffix`; may be empty."""
-    shortest, longest = 0, min(len(prefix), _LONGEST_MATCH)
-    while shortest < longest:  # if an end occurs elsewhere, so does every shorter one
-        middle = (shortest + longest + 1) // 2
-        tail = prefix[-middle:]
-        if tail in suffix or prefix.find(tail, 0, len(prefix) - 1) >= 0:
-            shortest = middle
-        else:
-            longest = middle - 1
-    return prefix[len(prefix) - shortest :]
-
-
-def _ends(text: str, tail: str) -> list[int]:
-    """Where each occurrence of `tail` ends, in order; overlapping ones count."""
-    ends, at = [], text.find(tail)
-    while at >= 0:
-        ends.append(at + len(tail))
-        at = text.find(tail, at + 1)
-    return ends
-
-
-def _continuation(text: str, start: int, hole: HeldoutHole) -> tuple[str, str]:
-    """The rest of the lines from `start`, and what comes behind it."""
-    end = start - 1
-    for _ in range(_lines(hole)):
-        end = text.find("\n", end + 1)
-        if end < 0:
-            return text[start:], ""
-    return text[start:end], text[end : end + _LONGEST_MATCH]
-
-
-def _common_length(one: str, other: str) -> int:
-    """How many characters two texts have in common at their start."""
-    most = min(len(one), len(other))
-    return next((place for place in range(most) if one[place] != other[place]), most)

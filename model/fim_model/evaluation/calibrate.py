@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,7 +23,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from fim_model.calibration import Calibration, features
+from fim_model.calibration import Calibration, CopyWeights, copy_features, features
+from fim_model.copying import Copied
 from fim_model.evaluation.heldout_holes import (
     ONE_LINE_KINDS,
     HeldoutHole,
@@ -42,11 +43,15 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One suggestion: its tokens' log-probabilities, whether it was cut, whether it was right."""
+    """One suggestion: its tokens' log-probabilities, whether it was cut, whether it was right.
+
+    copied: where it was copied from, None for what the model wrote.
+    """
 
     nats: tuple[float, ...]
     cut: bool
     accepted: bool
+    copied: Copied | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +63,73 @@ class CurvePoint:
     precision: float
 
 
-def outcome(infiller: Infiller, hole: HeldoutHole, mode: str) -> Outcome:
+def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
+    """What the model writes into a hole, and the copy if there is one."""
     shown = hole.hole(Window())
-    item = infiller.infill(
-        InfillRequest(
-            shown.prefix, shown.suffix, shown.path,
-            mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines,
+    request = InfillRequest(
+        shown.prefix, shown.suffix, shown.path,
+        mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, copied=shown.copied,
+    )  # fmt: skip
+    return [
+        Outcome(
+            item.nats,
+            item.finish == "length",
+            same_text(item.text, hole.answer),
+            shown.copied if item.finish == "copied" else None,
         )
-    ).items[0]  # fmt: skip
-    return Outcome(item.nats, item.finish == "length", same_text(item.text, hole.answer))
+        for item in infiller.infill(request).items
+    ]
 
 
-def fit(outcomes: Sequence[Outcome], precision: float = PRECISION) -> Calibration:
+def confidence(calibration: Calibration, one: Outcome) -> float:
+    """The probability that the suggestion is right, as the server would tell it."""
+    if one.copied is not None:
+        return calibration.of_copy(one.nats, one.copied)
+    return calibration(one.nats, one.cut)
+
+
+def likeliest(calibration: Calibration, each: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Of each hole's suggestions the one that would be shown."""
+    return [max(some, key=lambda one: confidence(calibration, one)) for some in each]
+
+
+def fit(
+    written: Sequence[Outcome], copies: Sequence[Outcome] = (), precision: float = PRECISION
+) -> Calibration:
     """The regression with the greatest likelihood, slightly drawn to zero, and its threshold.
 
-    Raises ValueError where all outcomes are alike: there is nothing to tell apart.
+    The threshold is for the written ones alone. Raises ValueError where all outcomes are alike:
+    there is nothing to tell apart.
     """
+    bias, weights = _fitted(written, [features(one.nats, one.cut) for one in written])
+    mean, total, least, cut = weights
+    blind = Calibration(bias, mean, total, least, cut, 0.0, _fit_copies(copies))
+    return replace(blind, show_above=threshold(blind, written, precision))
+
+
+def _fit_copies(copies: Sequence[Outcome]) -> CopyWeights | None:
+    if not copies:
+        return None
+    seen = [copy_features(one.nats, one.copied) for one in copies if one.copied is not None]
+    bias, weights = _fitted(copies, seen)
+    return CopyWeights(bias, *weights)
+
+
+def _fitted(
+    outcomes: Sequence[Outcome], seen: Sequence[Sequence[float]]
+) -> tuple[float, list[float]]:
+    """A bias and the weights of the features `seen` of each outcome."""
     accepted = torch.tensor([float(one.accepted) for one in outcomes])
     if not 0 < float(accepted.sum()) < len(outcomes):
         raise ValueError(
             f"{int(accepted.sum())} of {len(outcomes)} suggestions were right: a confidence needs "
             "some of both; ask for more holes, or train the model first"
         )
-    seen = torch.tensor([features(one.nats, one.cut) for one in outcomes])
-    centre, spread = seen.mean(0), seen.std(0).clamp_min(1e-3)
-    weights = _regress((seen - centre) / spread, accepted)
+    rows = torch.tensor(seen)
+    centre, spread = rows.mean(0), rows.std(0).clamp_min(1e-3)
+    weights = _regress((rows - centre) / spread, accepted)
     slopes = weights[1:] / spread
-    bias = float(weights[0] - (slopes * centre).sum())
-    mean, total, least, cut = slopes.tolist()
-    blind = Calibration(bias, mean, total, least, cut, show_above=0.0)
-    return Calibration(bias, mean, total, least, cut, threshold(blind, outcomes, precision))
+    return float(weights[0] - (slopes * centre).sum()), slopes.tolist()
 
 
 def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
@@ -110,13 +152,13 @@ def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
 def curve(calibration: Calibration, outcomes: Sequence[Outcome]) -> list[CurvePoint]:
     """Precision against coverage, from the surest suggestion to all of them."""
     ranked = sorted(
-        ((calibration(one.nats, one.cut), one.accepted) for one in outcomes), reverse=True
+        ((confidence(calibration, one), one.accepted) for one in outcomes), reverse=True
     )
     right, points = 0, []
-    for shown, (confidence, accepted) in enumerate(ranked, start=1):
+    for shown, (sure, accepted) in enumerate(ranked, start=1):
         right += accepted
         precision = percentage(right, shown)
-        points.append(CurvePoint(confidence, percentage(shown, len(ranked)), precision))
+        points.append(CurvePoint(sure, percentage(shown, len(ranked)), precision))
     return points
 
 
@@ -135,8 +177,8 @@ def calibration_error(calibration: Calibration, outcomes: Sequence[Outcome]) -> 
     """Expected calibration error (0..1) over ten bins of equal width (Guo et al. 2017)."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for one in outcomes:
-        confidence = calibration(one.nats, one.cut)
-        bins[min(int(confidence * BINS), BINS - 1)].append((confidence, one.accepted))
+        sure = confidence(calibration, one)
+        bins[min(int(sure * BINS), BINS - 1)].append((sure, one.accepted))
     gaps = (
         len(bin_) * abs(fmean(c for c, _ in bin_) - fmean(a for _, a in bin_))
         for bin_ in bins
@@ -151,25 +193,37 @@ def calibrate(
     mode: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration, fitted on every other project, and its figures on the others."""
+    """The calibration, fitted on every other project, and its figures on the others.
+
+    What counts is what would be shown: the likelier one of what the model writes and of the copy.
+    """
     projects = sorted({hole.document.project for hole in holes})
     fitting = set(projects[::2])
-    ours: list[Outcome] = []
-    others: list[Outcome] = []
+    ours: list[list[Outcome]] = []
+    others: list[list[Outcome]] = []
     for done, hole in enumerate(holes, start=1):
         side = ours if hole.document.project in fitting else others
-        side.append(outcome(infiller, hole, mode))
+        side.append(outcomes(infiller, hole, mode))
         progress(done, len(holes))
-    calibration = fit(ours)
-    points = curve(calibration, others)
+    whole = [one for some in ours for one in some]
+    calibration = fit(
+        [one for one in whole if one.copied is None], [one for one in whole if one.copied]
+    )
+    threshold_of_all = threshold(calibration, likeliest(calibration, ours))
+    calibration = replace(calibration, show_above=threshold_of_all)
+    written = [some[0] for some in others]
+    chosen = likeliest(calibration, others)
+    points = curve(calibration, chosen)
     shown = [point for point in points if point.confidence >= calibration.show_above]
     return calibration, {
         "fitted_on": sorted(fitting),
         "judged_on": [name for name in projects if name not in fitting],
         "n_fitted": len(ours),
         "n_judged": len(others),
-        "accepted": percentage(sum(one.accepted for one in others), len(others)),
-        "calibration_error": round(calibration_error(calibration, others), 4),
+        "accepted_written": percentage(sum(one.accepted for one in written), len(written)),
+        "accepted": percentage(sum(one.accepted for one in chosen), len(chosen)),
+        "copies": percentage(sum(one.copied is not None for one in chosen), len(chosen)),
+        "calibration_error": round(calibration_error(calibration, chosen), 4),
         "show_above": round(calibration.show_above, 4),
         "precision_shown": shown[-1].precision if shown else None,
         "coverage_shown": shown[-1].coverage if shown else 0.0,
@@ -196,6 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for hole in draw_holes(documents, kind, given.per_kind, given.seed)
         ]
         infiller = Infiller.load(given.model, threads=given.threads)
+        infiller.calibration = None  # an earlier one would leave out what the surest copies hide
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("holes", total=len(holes))
             calibration, figures = calibrate(

@@ -4,7 +4,8 @@
         --humaneval SINGLE_LINE.jsonl.gz --humaneval RANDOM_SPAN.jsonl.gz --write
 
 Without `--write` the Markdown goes to stdout; with it, it takes the place of what stands between
-the two marks in the folder's README.md.
+the two marks in the folder's README.md. `--beside NAME=FOLDER` scores another checkpoint on the
+same holes: one trained for next tokens alone, or an earlier one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fim_model.evaluation.heldout_holes import (
     KINDS,
     ONE_LINE_KINDS,
     Document,
+    HeldoutHole,
     Window,
     draw_holes,
     load_documents,
@@ -30,11 +32,13 @@ from fim_model.evaluation.humaneval_infilling import Report, load_tasks, spread_
 from fim_model.evaluation.humaneval_infilling import evaluate as run_tests
 from fim_model.evaluation.metrics import same_text
 from fim_model.infill import Infiller
+from fim_model.training.languages import LANGUAGES, PYTHON, language_of
 
 BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
+COPIES = "with copies from the file, as the server does in one line"
 
 
 def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
@@ -69,6 +73,58 @@ def heldout_table(scores: dict[str, Score]) -> list[str]:
     return rows
 
 
+def language_table(documents: Sequence[Document], fill: Filler, per_kind: int) -> list[str]:
+    """A row for each language but Python that has so many one-line holes, largest first."""
+    rows = [
+        "| language | projects | n | exact % | edit similarity | ended by itself % "
+        "| n-gram copy % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    found = {name: of_language(documents, name) for name in LANGUAGES if name != PYTHON.name}
+    for name, own in sorted(found.items(), key=lambda one: -len(one[1])):
+        try:
+            holes = one_line_holes(own, per_kind)
+        except ValueError:
+            continue  # too little of it is held out
+        one = evaluate(holes, fill)["one_line"]
+        figures = (one.exact_match, one.edit_similarity, one.ended,
+                   one.baselines["ngram_copy"].exact_match)  # fmt: skip
+        projects = len({document.project for document in own})
+        rows.append(_row([name, str(projects), str(one.n), *(f"{value:.1f}" for value in figures)]))
+    return rows
+
+
+def beside_table(
+    holes: Sequence[HeldoutHole], own: dict[str, Score], others: dict[str, Filler]
+) -> list[str]:
+    """This model's figures on the one-line holes and on all, and other checkpoints' on the same."""
+    rows = [
+        "| checkpoint | one line: exact % | edit similarity | ended by itself % | overall: exact % "
+        "| edit similarity | ended by itself % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    scored = {"this one": own} | {name: evaluate(holes, fill) for name, fill in others.items()}
+    for name, found in scored.items():
+        figures = [
+            figure
+            for one in (found["one_line"], found["overall"])
+            for figure in (one.exact_match, one.edit_similarity, one.ended)
+        ]
+        rows.append(_row([name, *(f"{value:.1f}" for value in figures)]))
+    return rows
+
+
+def of_language(documents: Sequence[Document], name: str) -> list[Document]:
+    """The files of one language, by the ends of their names."""
+    language = LANGUAGES[name]
+    return [document for document in documents if language_of(document.path) is language]
+
+
+def one_line_holes(documents: Sequence[Document], per_kind: int) -> list[HeldoutHole]:
+    """So many of each kind. Raises ValueError where the documents do not hold them."""
+    return [hole for kind in ONE_LINE_KINDS for hole in draw_holes(documents, kind, per_kind, 0)]
+
+
 def failures(documents: Sequence[Document], fill: Filler, seed: int) -> list[str]:
     """Ten one-line holes that went wrong, as they came: what was there, and what was written."""
     holes = [h for kind in ONE_LINE_KINDS for h in draw_holes(documents, kind, 2 * FAILURES, seed)]
@@ -90,6 +146,7 @@ def scores(
     *,
     limit: int,
     per_kind: int,
+    beside: dict[str, Filler],
     say: Console,
 ) -> str:
     """All tables, as Markdown. Raises ValueError (EvaluationDataError, too few documents)."""
@@ -105,18 +162,23 @@ def scores(
             reports.append((name, mode, run_tests(tasks, fill)))
     say.print("held-out projects")
     fill = model_filler(infiller, mode="ar")
-    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, 0)]
+    python = of_language(documents, PYTHON.name)
+    holes = [hole for kind in KINDS for hole in draw_holes(python, kind, per_kind, 0)]
     found = evaluate(holes, fill)
-    projects = ", ".join(sorted({document.project for document in documents}))
+    projects = ", ".join(sorted({document.project for document in python}))
     parts = [
         ["HumanEval-Infilling, greedy, the problems' own tests; the holes are spread evenly over "
          "each file."],
         humaneval_table(reports),
-        [f"Held-out projects ({projects}), each counting the same, `ar`:"],
+        [f"Held-out Python projects ({projects}), each counting the same, `ar`:"],
         heldout_table(found),
-        ["Ten one-line holes that went wrong, as they came:"],
-        failures(documents, fill, seed=2),
     ]  # fmt: skip
+    say.print("with copies, and other checkpoints")
+    others = {COPIES: model_filler(infiller, mode="ar", copies=True), **beside}
+    parts += [["The same holes, filled otherwise:"], beside_table(holes, found, others)]
+    if len(languages := language_table(documents, fill, max(per_kind // 2, 1))) > 2:
+        parts += [["One-line holes of held-out projects in other languages:"], languages]
+    parts += [["Ten one-line holes that went wrong, as they came:"], failures(python, fill, seed=2)]
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -128,6 +190,13 @@ def write_card(readme: Path, text: str) -> None:
     if not begin or not end:
         raise ValueError(f"{readme} needs a line {BEGIN} and one {END} for the scores between them")
     readme.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _other(spelled: str, threads: int | None) -> tuple[str, Filler]:
+    name, _, folder = spelled.partition("=")
+    if not folder:
+        raise ValueError(f"--beside needs NAME=FOLDER, not {spelled!r}")
+    return name, model_filler(Infiller.load(Path(folder), threads=threads), mode="ar")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -148,6 +217,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--humaneval", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--limit", type=int, default=100, help="holes of each HumanEval file")
     parser.add_argument("--per-kind", type=int, default=100, help="held-out holes of each kind")
+    parser.add_argument(
+        "--beside", action="append", default=[], metavar="NAME=FOLDER",
+        help="another checkpoint, scored on the same Python holes (may be repeated)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--write", action="store_true", help="into the folder's README.md")
     given = parser.parse_args(argv)
@@ -158,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.humaneval,
             limit=given.limit,
             per_kind=given.per_kind,
+            beside=dict(_other(one, given.threads) for one in given.beside),
             say=Console(stderr=True),
         )
         if given.write:

@@ -10,23 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fim_model.copying import Copied
+
 if TYPE_CHECKING:
     from fim_model.infill import Infiller
 
 Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
-Finish = Literal["eom", "lines", "length", "filled"]
-"""Why a fill ended: the model's end-of-middle token, the line limit, the token limit."""
+Finish = Literal["eom", "lines", "length", "filled", "copied"]
+"""Why a fill ended: the model's end-of-middle token, the line limit, the token limit, no mask left,
+or that it was copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """The text on both sides of a gap. `max_lines=None` leaves the end to the model."""
+    """The text on both sides of a gap. `max_lines=None` leaves the end to the model.
+
+    `copied` is what the whole file has in its place, as the server would look it up.
+    """
 
     prefix: str
     suffix: str
     path: str = ""
     max_tokens: int = 64
     max_lines: int | None = None
+    copied: Copied | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,12 @@ def model_filler(
     mode: str = "self_speculation",
     temperature: float = 0.0,
     seed: int = 0,
+    copies: bool = False,
 ) -> Filler:
-    """A Filler that asks a loaded model, always cold: no tokens are reused between holes."""
+    """A Filler that asks a loaded model, always cold: no tokens are reused between holes.
+
+    copies: what the file has in the hole's place is a candidate too, as in the server.
+    """
     from fim_model.infill import InfillRequest
 
     def fill(hole: Hole) -> Fill:
@@ -63,6 +74,7 @@ def model_filler(
             max_lines=hole.max_lines,
             temperature=temperature,
             seed=seed,
+            copied=hole.copied if copies else None,
         )
         result = infiller.infill(request)
         item = result.items[0]

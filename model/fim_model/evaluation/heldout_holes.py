@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from fim_model.copying import copied
 from fim_model.evaluation.filler import Hole
 from fim_model.evaluation.jsonl import read_text_fields
 
@@ -90,6 +91,7 @@ class HeldoutHole:
             path=self.document.path,
             max_tokens=KINDS[self.kind].most_tokens,
             max_lines=1 if self.kind in ONE_LINE_KINDS else None,
+            copied=copied(self.prefix, self.suffix) if self.kind in ONE_LINE_KINDS else None,
         )
 
 

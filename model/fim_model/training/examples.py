@@ -100,6 +100,9 @@ NAME = re.compile(r"[A-Za-z_]\w{2,}")
 SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
 """In tokens; where less is left in a row, plain text fills it up."""
 
+LONGEST_EDIT_PROMPT = 260
+"""What follows from an edit shows in the lines around it; short prompts make more cases a row."""
+
 
 class ExampleStream:
     """Draws rows of examples from files, each file as often as it is long."""
@@ -110,7 +113,7 @@ class ExampleStream:
         tokenizer: CodeTokenizer,
         *,
         plain_share: float = 0.08,
-        edit_share: float = 0.15,
+        edit_share: float = 0.3,
         snippet_share: float = 0.3,
         path_share: float = 0.5,
         most_middle_chars: int = 320,
@@ -159,7 +162,7 @@ class ExampleStream:
         """
         size = room - int((room - SHORTEST_PROMPT) * rng.random() ** 2)
         if rng.random() < self.edit_share:
-            edited = self._edited(file, rng, size, room, longest)
+            edited = self._edited(file, rng, min(size, LONGEST_EDIT_PROMPT), room, longest)
             if edited is not None:
                 return edited
         start, end, middle = self._middle(file.text, rng, longest)

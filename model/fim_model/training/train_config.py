@@ -18,10 +18,11 @@ class TrainConfig:
 
     The run ends after `steps`, or after `minutes` where that is not 0. `base` is a checkpoint to
     go on from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
-    of the run, and with a `lora_rank` only low-rank updates are trained. `workers` is the number
-    of processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is
-    the most megabytes that the saved state may take, 0 for no limit. `recompute` computes each
-    layer twice instead of keeping what it computed.
+    of the run, and with a `lora_rank` only low-rank updates are trained. Without `noisy_blocks` a
+    model learns next tokens alone, and has no other mode. `workers` is the number of processes that
+    draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the most megabytes
+    that the saved state may take, 0 for no limit. `recompute` computes each layer twice instead of
+    keeping what it computed.
     """
 
     corpus: str
@@ -61,7 +62,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         least = [
             ("rows", 1), ("length", 64), ("warmup", 1), ("save_every", 1), ("validate_every", 1),
-            ("lora_rank", 0), ("workers", -1), ("state_mb", 0),
+            ("lora_rank", 0), ("workers", -1), ("state_mb", 0), ("noisy_blocks", 0),
         ]  # fmt: skip
         if not self.minutes:
             least.append(("steps", 1))
@@ -105,7 +106,7 @@ class TrainConfig:
             num_key_value_heads=self.kv_heads,
             head_dim=self.head_dim,
             intermediate_size=self.intermediate_size,
-            mask_token_id=tokenizer.special.mask,
+            mask_token_id=tokenizer.special.mask if self.noisy_blocks else None,
             block_size=self.block_size,
             # What the model has seen: further positions cost it quality (no YaRN is trained).
             max_position_embeddings=self.length,

@@ -1,0 +1,82 @@
+"""Denoising a block: draft forwards and a commit rule, until it is full. All modes share this loop.
+
+Each forward's scores come to the host, which selects. Where the network can take the steps by
+itself, for greedy choice by a confidence threshold, the host starts a few and then asks what became
+of the block. Both reveal the same tokens in the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fim_model.decoding.canvas import Canvas
+from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.core import DecodingCore
+from fim_model.network import Drafts
+from fim_model.patterns import Attention
+from fim_model.side_by_side import Part
+
+POLL_EVERY = 2
+"""Steps that a network takes before it is asked: the most that a stop or a cancellation waits for,
+and one more than the forwards that may turn out not to have been needed. Not tuned on a GPU yet."""
+
+
+def denoise(
+    core: DecodingCore,
+    canvas: Canvas,
+    rule: CommitRule,
+    *,
+    positions: Tensor | None = None,
+    end: int | None = None,
+) -> Iterator[Tensor]:
+    """Fill a block; after each forward, yield the positions that it revealed, bool `[B]`.
+
+    positions: int64 `[B]`, None for one after the other behind the cache. `end` is a token behind
+    which nothing is wanted: the block is done when no mask is left before it.
+    """
+    drafts = _on_device(core, canvas, rule, positions)
+    if drafts is not None:
+        yield from _polled(core, canvas, drafts, end)
+        return
+    while not canvas.settled(end):
+        scores = canvas.spread(core.sampler.choose(core.draft(canvas, positions=positions)))
+        revealed = rule(scores, canvas.masked)
+        canvas.commit(revealed, scores.token, scores.confidence)
+        yield revealed
+
+
+def _on_device(
+    core: DecodingCore, canvas: Canvas, rule: CommitRule, positions: Tensor | None
+) -> Drafts | None:
+    if core.sampler.temperature or not isinstance(rule, ConfidenceThreshold):
+        return None
+    if positions is None:
+        positions = torch.arange(core.cache.length, core.cache.length + len(canvas.tokens))
+    block = Part(canvas.tokens[None], positions[None], Attention.BLOCK, core.cache)
+    return core.model.drafts(block, canvas.masked, rule.threshold)
+
+
+def _polled(
+    core: DecodingCore, canvas: Canvas, drafts: Drafts, end: int | None
+) -> Iterator[Tensor]:
+    """A forward counts also if it was taken after the last that was needed.
+
+    Raises RuntimeError if a step revealed nothing, for that would go on for ever.
+    """
+    while not canvas.settled(end):
+        masks = int(canvas.masked.sum())
+        steps = min(POLL_EVERY, masks)  # each step reveals at least one
+        block = drafts.run(steps)
+        core.forwards += steps
+        new = canvas.masked & ~block.masked
+        for age in reversed(range(steps)):
+            if canvas.settled(end):
+                break
+            revealed = new & (block.age == age)
+            canvas.commit(revealed, block.tokens, block.confidence)
+            yield revealed
+        if int(canvas.masked.sum()) == masks:
+            raise RuntimeError(f"{steps} draft steps on {core.model.device} revealed no token")
