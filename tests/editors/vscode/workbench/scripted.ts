@@ -94,14 +94,13 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
     await asks(window, "#say again", "again");
   });
 
-  await workbench.step(t, "the walkthrough is there, and knows that the server runs", async () => {
+  await workbench.step(t, "the walkthrough is there", async () => {
     await window.command("Welcome: Open Walkthrough...");
     await window.page.getByPlaceholder("Select a walkthrough").fill("Complete code with");
     await window.pick("Complete code with a model on your machine");
     const page = window.page.locator(".gettingStartedContainer");
     await page.getByText("Find or install the server").first().waitFor();
     await page.getByText("Accept a suggestion").first().waitFor();
-    await page.locator(".codicon.complete").first().waitFor();
   });
   await window.close();
 
