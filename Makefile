@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test fuzz test-editors test-neovim test-vscode lint env clean
+.PHONY: demo test fuzz test-editors test-neovim test-vscode latency-editors \
+        lint env clean
 
 env: $(VENV)/.ready
 
@@ -36,6 +37,14 @@ test-vscode: env ## the VS Code extension: schema, types, lint, VSIX, unit tests
 	$(BIN)/python editors/vscode/scripts/settings_schema.py --check
 	scripts/setup-vscode
 	cd editors/vscode && FIM_PYTHON="$(abspath $(BIN))/python" npm test --silent
+
+latency-editors: env ## from a key to visible ghost text in each editor, written to docs/benchmarks.md
+	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
+	scripts/setup-vscode
+	FIM_LATENCY_ROUNDS=20 $(BIN)/python -m pytest -q tests/editors/neovim -k keystroke_to_ghost_text
+	cd editors/vscode && npm run --silent package && \
+		FIM_LATENCY_ROUNDS=20 FIM_PYTHON="$(abspath $(BIN))/python" npm run --silent latency
+	$(BIN)/python scripts/editor-latency docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,6 +1,6 @@
 // Bundle the extension into one file; with --tests, also the tests and what they start.
 import { build } from "esbuild";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -24,6 +24,7 @@ if (process.argv.includes("--tests")) {
   const entryPoints = readdirSync(tests, { recursive: true })
     .filter((name) => name.endsWith(".test.ts") || path.basename(name) === "recorder.ts")
     .map((name) => path.join(tests, name));
+  rmSync(path.join(here, "dist/tests"), { recursive: true, force: true }); // tests that are no more
   await build({
     entryPoints,
     outdir: path.join(here, "dist/tests"),

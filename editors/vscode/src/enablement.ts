@@ -8,7 +8,13 @@ export function isEnabled(enable: Enable, language: string): boolean {
   return enable[language] ?? enable[ALL] ?? true;
 }
 
-/** The setting after switching one language, or all that are not named. */
-export function toggled(enable: Enable, language: string): Enable {
-  return { ...enable, [language]: !isEnabled(enable, language) };
+/**
+ * The setting after switching one language, or all that are not named. A language that is then as all
+ * others needs no entry any more, and follows them later, unless it has one by `defaults`.
+ */
+export function toggled(enable: Enable, language: string, defaults: Enable = {}): Enable {
+  const value = !isEnabled(enable, language);
+  const { [language]: _, ...others } = enable;
+  const isAsAllOthers = language !== ALL && !(language in defaults) && value === isEnabled(others, language);
+  return isAsAllOthers ? others : { ...others, [language]: value };
 }

@@ -2,7 +2,7 @@
 
 import { commands, ConfigurationTarget, QuickPickItemKind, type QuickPickItem, window, workspace } from "vscode";
 import { enable, SECTION } from "./config";
-import { ALL, isEnabled, toggled } from "./enablement";
+import { ALL, type Enable, isEnabled, toggled } from "./enablement";
 import { explain, statusText, type View } from "./state";
 
 interface Entry extends QuickPickItem {
@@ -48,9 +48,9 @@ function entries(view: View): Entry[] {
 
 /** Switch suggestions for a language, or for all that have no entry of their own. */
 export async function toggle(language: string): Promise<void> {
-  await workspace
-    .getConfiguration(SECTION)
-    .update("enable", toggled(enable(), language), ConfigurationTarget.Global);
+  const configuration = workspace.getConfiguration(SECTION);
+  const defaults = configuration.inspect<Enable>("enable")?.defaultValue;
+  await configuration.update("enable", toggled(enable(), language, defaults), ConfigurationTarget.Global);
 }
 
 /** Let the user pick a checkpoint folder, or go back to the model that ships with the server. */

@@ -69,8 +69,13 @@ export class Server implements Disposable {
     void this.stop();
   }
 
+  /** Let the server run one of its commands; that it failed is told in the log. */
   async execute(command: string, args: readonly unknown[]): Promise<void> {
-    await this.client?.sendRequest("workspace/executeCommand", { command, arguments: args });
+    try {
+      await this.client?.sendRequest("workspace/executeCommand", { command, arguments: args });
+    } catch (problem) {
+      this.log.warn(`${command}: ${String(problem)}`);
+    }
   }
 
   /** Tell the server something that needs no answer; nobody is told while there is no server. */

@@ -131,13 +131,25 @@ def test_an_edit_of_another_file_is_gone_to_first(editor):
     assert editor.line() == "import old"
 
 
-def test_other_plugins_take_the_client_for_theirs(start):
-    for option, part in (("sidekick", "copilot"), ("copilot-lsp", "copilot_ls")):
-        editor = start(fresh=True, next_edit=option)
-        editor.open("#say value")
-        editor.ready()
-        assert part in editor.lua("return require('fim.status').client().name")
-        propose(editor, (0, 0, 1, "x"))
-        assert editor.lua(MARKS) == [], "it is theirs to show"
-        editor.type("A")
-        editor.wait_for_ghost("value")
+@pytest.mark.parametrize(
+    ("option", "name"), [("sidekick", "fim_copilot"), ("copilot-lsp", "copilot_ls")]
+)
+def test_other_plugins_take_the_client_for_theirs(start, tmp_path, option, name):
+    # What copilot-lsp brings along: options for the server that it is made for.
+    theirs = tmp_path / "lsp" / "copilot_ls.lua"
+    theirs.parent.mkdir()
+    theirs.write_text("return { cmd = { 'other' }, init_options = { editorInfo = {} } }")
+    editor = start(fresh=True, setup=False)
+    editor.nvim.command(f"set runtimepath+={tmp_path}")
+    editor.setup(next_edit=option, server={"maxLines": 3})
+    editor.open("#say value")
+    editor.ready()
+    assert editor.lua("return require('fim.status').client().name") == name
+    params = editor.sent("initialize")[0]["params"]
+    assert params["initializationOptions"] == {"maxLines": 3}
+    if option == "copilot-lsp":  # it counts so, whatever was agreed on
+        assert params["capabilities"]["general"]["positionEncodings"] == ["utf-16"]
+    propose(editor, (0, 0, 1, "x"))
+    assert editor.lua(MARKS) == [], "it is theirs to show"
+    editor.type("A")
+    editor.wait_for_ghost("value")

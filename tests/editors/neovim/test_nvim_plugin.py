@@ -68,8 +68,8 @@ def test_the_menu_of_blink_hides_it(start):
 
 
 def test_the_menu_of_nvim_cmp_hides_it(start):
-    editor = start(fresh=True)
-    # nvim-cmp's public event object, as its users see it.
+    editor = showing(start, fresh=True)
+    # nvim-cmp's public event object, as its users see it; many load it only by typing.
     editor.lua("""
       local listeners = {}
       package.loaded['cmp'] = { event = {
@@ -77,13 +77,19 @@ def test_the_menu_of_nvim_cmp_hides_it(start):
         emit = function(_, name) listeners[name]() end,
       } }
     """)
-    editor.open("#say value")
-    editor.ready()
-    editor.type("A")
-    editor.wait_for_ghost("value")
+    editor.type("v")
+    editor.wait_for_ghost("alue")
     editor.lua("require('cmp').event:emit('menu_opened')")
     editor.wait_for_no_ghost()
     editor.lua("require('cmp').event:emit('menu_closed')")
+    editor.wait_for_ghost("alue")
+
+
+def test_no_menu_outlives_insert_mode(start):
+    editor = showing(start)
+    editor.nvim.command("doautocmd User BlinkCmpMenuOpen")
+    editor.wait_for_no_ghost()
+    editor.type("<Esc>A")  # and nobody has told that it was closed
     editor.wait_for_ghost("value")
 
 
@@ -236,6 +242,15 @@ def test_checkhealth_names_a_missing_server(start):
     editor.nvim.command("checkhealth fim")
     assert "ERROR fim-server-that-is-not-there was not found" in editor.text()
     assert "pip install 'fim-server[local]'" in editor.text()
+
+
+def test_checkhealth_names_a_missing_partner(start):
+    editor = start(fresh=True, next_edit="sidekick")
+    editor.nvim.command("checkhealth fim")
+    assert 'ERROR next_edit is "sidekick", which is not installed' in editor.text()
+    editor.lua("package.loaded['sidekick'] = {}")
+    editor.nvim.command("checkhealth fim")
+    assert "shown by sidekick, which takes our client fim_copilot for its own" in editor.text()
 
 
 def test_a_wrong_option_is_named(start):

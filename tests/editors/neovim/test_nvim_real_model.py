@@ -41,6 +41,9 @@ LINES = [
     "    for item in ",
 ]
 
+ROUNDS = int(os.environ.get("FIM_LATENCY_ROUNDS", "4"))
+"""How often each of them is measured: more for the figures in docs/benchmarks.md."""
+
 
 @pytest.fixture
 def editor(start, checkpoint):
@@ -171,7 +174,7 @@ def test_keystroke_to_ghost_text(editor, request):
       end))
       _G.fim_test_took = took
     """)
-    for _ in range(4):
+    for _ in range(ROUNDS):
         for line in LINES:
             count = len(editor.answers())
             editor.type("<Esc>S<C-u>" + line.rpartition("\n")[2])

@@ -2,11 +2,12 @@
 
 local M = {}
 
+local config = require('fim.config')
 local health = vim.health
 
 local function check_neovim()
   local version = tostring(vim.version())
-  if require('fim.config').has_native() then
+  if config.has_native() then
     health.ok(('Neovim %s has inline completion of its own'):format(version))
   elseif vim.lsp.config then
     health.ok(('Neovim %s; this plugin draws the ghost text'):format(version))
@@ -29,7 +30,7 @@ local function check_program(cmd)
 end
 
 local function check_server()
-  local clients = vim.lsp.get_clients({ name = require('fim.config').client_name() })
+  local clients = vim.lsp.get_clients({ name = config.client_name() })
   if #clients == 0 then
     return health.warn('the server does not run', {
       "Enable it: vim.lsp.enable('fim') or require('fim').setup({}), then open a file.",
@@ -43,12 +44,29 @@ local function check_server()
   local report = status.state == 'error' and health.error or health.ok
   report(('%s: %s'):format(status.state, status.message))
   health.info('model: ' .. status.model)
-  health.info('display: ' .. require('fim.config').display())
+  health.info('display: ' .. config.display())
+end
+
+-- Whose name `next_edit` may be, and its Lua module.
+local partners = { sidekick = 'sidekick', ['copilot-lsp'] = 'copilot-lsp' }
+
+local function check_next_edit()
+  local option = config.get().next_edit
+  local module = partners[option]
+  if not module then
+    health.info('next edits: ' .. (option and 'shown by this plugin' or 'off'))
+  elseif pcall(require, module) then
+    health.ok(('next edits: shown by %s, which takes our client %s for its own'):format(option, config.client_name()))
+  else
+    health.error(('next_edit is %s, which is not installed'):format(vim.inspect(option)), {
+      "Install it, or leave the option out: this plugin shows next edits itself.",
+    })
+  end
 end
 
 local function check_keys()
   local names = {}
-  for name, lhs in pairs(require('fim.config').get().keys) do
+  for name, lhs in pairs(config.get().keys) do
     table.insert(names, ('%s %s'):format(lhs, name))
   end
   table.sort(names)
@@ -63,9 +81,10 @@ function M.check()
   health.start('fim: editor')
   check_neovim()
   check_keys()
+  check_next_edit()
   health.start('fim: server')
-  local configured = vim.lsp.config and vim.lsp.config[require('fim.config').client_name()]
-  check_program(configured and configured.cmd or require('fim.config').get().cmd)
+  local configured = vim.lsp.config and vim.lsp.config[config.client_name()]
+  check_program(configured and configured.cmd or config.get().cmd)
   check_server()
 end
 

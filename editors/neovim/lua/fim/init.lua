@@ -7,6 +7,22 @@ local suggestions = require('fim.suggestion')
 
 local M = {}
 
+--- Our client under a name by which another plugin knows its own.
+---@return vim.lsp.Config
+local function borrowed_name()
+  local client = vim.deepcopy(vim.lsp.config.fim)
+  -- That plugin's own lsp/<name>.lua is merged in by Neovim, with options for another server.
+  client.before_init = function(params)
+    local server = config.get().server
+    params.initializationOptions = next(server) and server or nil
+  end
+  if config.get().next_edit == 'copilot-lsp' then
+    -- It counts in UTF-16, whatever was agreed on.
+    client.capabilities.general = { positionEncodings = { 'utf-16' } }
+  end
+  return client
+end
+
 --- Take over options, start the server in every file, set the keys that were asked for.
 ---@param options? table see fim.config
 function M.setup(options)
@@ -16,7 +32,7 @@ function M.setup(options)
   local chosen = config.get()
   local name = config.client_name()
   if name ~= 'fim' then
-    vim.lsp.config(name, vim.deepcopy(vim.lsp.config.fim))
+    vim.lsp.config(name, borrowed_name())
   end
   vim.lsp.config(name, {
     cmd = chosen.cmd,

@@ -5,15 +5,10 @@ local M = {}
 local blink_open = false
 local cmp_open = false
 local cmp_known = false
+local changed = function() end
 
----@return boolean
-function M.visible()
-  return blink_open or cmp_open or vim.fn.pumvisible() == 1
-end
-
---- nvim-cmp tells by its own event object, which exists once it is loaded.
----@param changed fun()
-local function watch_cmp(changed)
+--- nvim-cmp tells by its own event object, which exists once it is loaded: often late, by typing.
+local function watch_cmp()
   local cmp = package.loaded['cmp']
   if cmp_known or not cmp or not cmp.event then
     return
@@ -29,9 +24,16 @@ local function watch_cmp(changed)
   end)
 end
 
---- Call `changed` after every opening and closing.
----@param changed fun()
-function M.watch(changed)
+---@return boolean
+function M.visible()
+  watch_cmp()
+  return blink_open or cmp_open or vim.fn.pumvisible() == 1
+end
+
+--- Call `callback` after every opening and closing.
+---@param callback fun()
+function M.watch(callback)
+  changed = callback
   local group = vim.api.nvim_create_augroup('fim.menu', {})
   for pattern, open in pairs({ BlinkCmpMenuOpen = true, BlinkCmpMenuClose = false }) do
     vim.api.nvim_create_autocmd('User', {
@@ -47,13 +49,13 @@ function M.watch(changed)
     group = group,
     callback = vim.schedule_wrap(changed),
   })
-  vim.api.nvim_create_autocmd('InsertEnter', {
+  -- No menu outlives insert mode, even if its end was not told.
+  vim.api.nvim_create_autocmd('InsertLeave', {
     group = group,
     callback = function()
-      watch_cmp(changed)
+      blink_open, cmp_open = false, false
     end,
   })
-  watch_cmp(changed)
 end
 
 return M

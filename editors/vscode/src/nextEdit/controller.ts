@@ -30,6 +30,8 @@ export class NextEdits implements Disposable {
   private reached = false;
   /** What happens in the editor is our own doing. */
   private acting = false;
+  /** Keys are worked off one after the other: none is lost while an edit is being applied. */
+  private keys: Promise<void> = Promise.resolve();
   private readonly decorations = new EditDecorations();
   private readonly listeners: Disposable[];
 
@@ -60,17 +62,11 @@ export class NextEdits implements Disposable {
   }
 
   /** Tab. */
-  async accept(): Promise<void> {
-    const [edit] = this.edits;
-    const editor = window.activeTextEditor;
-    if (edit === undefined || editor === undefined || this.acting) return;
-    this.acting = true;
-    try {
-      if (isAt(editor, edit)) await this.apply(editor, edit);
-      else await this.jump(edit);
-    } finally {
-      this.acting = false;
-    }
+  accept(): Promise<void> {
+    const [seen] = this.edits;
+    const done = this.keys.then(() => this.goOrApply(seen));
+    this.keys = done.catch(() => undefined);
+    return done;
   }
 
   /** Escape: the server will not propose the shown edit in this place again. */
@@ -84,8 +80,7 @@ export class NextEdits implements Disposable {
     if (this.edits.length === 0) return;
     this.edits = [];
     this.reached = false;
-    this.decorations.clear();
-    void commands.executeCommand("setContext", VISIBLE, false);
+    this.hide();
   }
 
   dispose(): void {
@@ -110,16 +105,39 @@ export class NextEdits implements Disposable {
   private show(editor: TextEditor): void {
     const [edit] = this.edits;
     if (edit === undefined) {
-      this.decorations.clear();
-      void commands.executeCommand("setContext", VISIBLE, false);
+      this.hide();
       return;
     }
     const there = isAt(editor, edit);
     this.reached ||= there;
+    // Before the picture: who sees the edit can press its key.
+    void commands.executeCommand("setContext", VISIBLE, true);
     if (isIn(editor, edit)) this.decorations.show(editor, edit);
     if (there) this.decorations.hideWay(editor);
     else this.decorations.showWay(editor, edit);
-    void commands.executeCommand("setContext", VISIBLE, true);
+  }
+
+  private hide(): void {
+    void commands.executeCommand("setContext", VISIBLE, false);
+    this.decorations.clear();
+  }
+
+  /** `seen` was shown when the key was pressed; another one is gone to, not applied. */
+  private async goOrApply(seen: NextEdit | undefined): Promise<void> {
+    const [edit] = this.edits;
+    const editor = window.activeTextEditor;
+    if (edit === undefined || editor === undefined) {
+      // The key was pressed before VS Code knew that there is no edit any more: it is a Tab again.
+      await commands.executeCommand("tab");
+      return;
+    }
+    this.acting = true;
+    try {
+      if (edit === seen && isAt(editor, edit)) await this.apply(editor, edit);
+      else await this.jump(edit);
+    } finally {
+      this.acting = false;
+    }
   }
 
   private async jump(edit: NextEdit): Promise<void> {
@@ -143,6 +161,7 @@ export class NextEdits implements Disposable {
       return;
     }
     const later = this.edits.slice(1);
+    const { version } = editor.document;
     this.decorations.clear();
     const applied = await editor.edit((builder) => {
       builder.replace(rangeOf(edit), edit.text);
@@ -151,13 +170,18 @@ export class NextEdits implements Disposable {
       this.clear();
       return;
     }
+    // The server is told; the next key need not wait for its answer.
+    if (edit.command !== undefined) void this.execute(edit.command.command, edit.command.arguments ?? []);
+    if (editor.document.version !== version + 1) {
+      this.clear(); // something was typed meanwhile: the later edits are for another text
+      return;
+    }
     const end = endOf(edit);
     const cursor = new Position(end.line, end.character);
     editor.selection = new Selection(cursor, cursor);
     this.edits = afterwards(edit, later, editor.document.version);
     this.reached = false;
     this.show(editor);
-    if (edit.command !== undefined) await this.execute(edit.command.command, edit.command.arguments ?? []);
   }
 }
 

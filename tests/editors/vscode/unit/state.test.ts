@@ -102,4 +102,7 @@ void test("suggestions are switched by language, and for all others", () => {
   assert.equal(isEnabled({ "*": false }, "python"), false);
   assert.deepEqual(toggled({ "*": false }, "python"), { "*": false, python: true });
   assert.deepEqual(toggled({ "*": true }, "*"), { "*": false });
+  assert.deepEqual(toggled({ "*": true, python: false }, "python"), { "*": true }, "follows the others again");
+  const defaults = { "*": true, scminput: false };
+  assert.deepEqual(toggled(defaults, "scminput", defaults), { "*": true, scminput: true }, "its default is another");
 });

@@ -1,6 +1,6 @@
 /**
- * Edits that ghost text cannot show. The real server does not propose any yet: these come from a
- * scripted one (tests/editors/vscode/scripted_edits.py); everything on the editor's side is real.
+ * Edits that ghost text cannot show. They come from a scripted server, so that it is known which
+ * (tests/editors/vscode/scripted_edits.py); everything on the editor's side is real.
  */
 
 import assert from "node:assert/strict";
@@ -11,15 +11,19 @@ import { type EditorWindow, until } from "./window";
 import type { Workbench } from "./workbench";
 
 const CODE = "price = 3\nprint(price)\nother = price * 2\n";
+const ORDER = "# rename price cost!";
 
 export async function nextEditTests(t: TestContext, workbench: Workbench): Promise<void> {
-  const files = { "one.py": CODE, "two.py": CODE };
-  const folder = workbench.folder("rename", files, [python(), SCRIPTED], { "fim.automatic": false, "fim.backend": "in_process" });
+  const files = { "one.py": CODE, "two.py": CODE, "three.py": CODE };
+  const settings = { "fim.automatic": false, "fim.backend": "in_process" };
+  const folder = workbench.folder("rename", files, [python(), SCRIPTED], settings);
 
-  await t.test("Tab goes to a proposed edit, then accepts it, and so on to the last", async () => {
-    const window = await workbench.open(folder, "one.py");
-    await ready(window, "one.py");
-    await window.type("# rename price cost!");
+  const window = await workbench.open(folder, "one.py");
+  await until("the server to be ready", async () => (await window.icon()) === "sparkle");
+
+  await workbench.step(t, "Tab goes to a proposed edit, then accepts it, and so on to the last", async () => {
+    await window.focus("one.py");
+    await window.insert(ORDER);
     await proposed(window, 1);
     await window.page.screenshot({ path: path.join(OUTPUT, "next-edit.png") });
     for (let edit = 0; edit < 3; edit++) {
@@ -30,36 +34,39 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
       const accepted = (): number => folder.transcript.sent("workspace/executeCommand", "client").length;
       await until("the edit to be reported as accepted", () => accepted() === edit + 1);
     }
-    const renamed = `${CODE.replaceAll("price", "cost")}# rename price cost!`;
-    await window.saved("one.py", (text) => text === renamed);
+    const renamed = CODE.replaceAll("price", "cost") + ORDER;
+    await window.shows("the new names", (text) => text === renamed);
     await until("the decorations to go", async () => (await window.decorations()) === "");
 
     await window.press("Tab"); // is a Tab again
-    await window.saved("one.py", (text) => /^other = cost +\* 2$/m.test(text) && text.length > renamed.length);
+    await window.shows("a Tab", (text) => /^other = cost +\* 2$/m.test(text) && text.length > renamed.length);
     await window.press("Control+Z");
-    await window.saved("one.py", (text) => text === renamed);
+    await window.shows("no Tab", (text) => text === renamed);
     await window.press("Control+Z"); // one step takes one edit back
-    await window.saved("one.py", (text) => text === renamed.replace("other = cost", "other = price"));
-    await window.close();
+    const taken = renamed.replace("other = cost", "other = price");
+    await window.shows("the last edit taken back", (text) => text === taken);
+    await window.saved("one.py", (text) => text === taken);
   });
 
-  await t.test("typing takes a proposed edit away, and Tab is a Tab again", async () => {
-    const window = await workbench.open(folder, "two.py");
-    await ready(window, "two.py");
-    await window.type("# rename price cost!");
+  await workbench.step(t, "two Tabs, pressed quickly, go to an edit and accept it", async () => {
+    await window.openFile("three.py");
+    await window.insert(ORDER);
+    await proposed(window, 1);
+    await window.press("Tab", "Tab");
+    await window.shows("the first edit", (text) => text === CODE.replace("price", "cost") + ORDER);
+    await proposed(window, 2);
+  });
+
+  await workbench.step(t, "typing takes a proposed edit away, and Tab is a Tab again", async () => {
+    await window.openFile("two.py");
+    await window.insert(ORDER);
     await proposed(window, 1);
     await window.type("x");
     await until("the decorations to go", async () => (await window.decorations()) === "");
     await window.press("Tab");
     const text = await window.saved("two.py", (now) => /!x\s+$/.test(now));
     assert.ok(text.startsWith(CODE), "nothing was renamed");
-    await window.close();
   });
-}
-
-async function ready(window: EditorWindow, file: string): Promise<void> {
-  await until("the server to be ready", async () => (await window.icon()) === "sparkle");
-  await window.focus(file);
 }
 
 async function proposed(window: EditorWindow, line: number): Promise<void> {

@@ -20,6 +20,8 @@ export interface Asked {
   readonly line: number;
   readonly character: number;
   readonly triggerKind: number;
+  /** The text of the item selected in the editor's own list. */
+  readonly selected?: string;
   readonly answeredAt?: number;
   readonly texts?: readonly string[];
   readonly isCancelled: boolean;
@@ -53,7 +55,7 @@ export class Transcript {
       .map(({ at, message }) => {
         const params = message.params as unknown as {
           position: { line: number; character: number };
-          context: { triggerKind: number };
+          context: { triggerKind: number; selectedCompletionInfo?: { text: string } };
         };
         const answer = answers.get(message.id);
         const result = answer?.message.result as { items: { insertText: string }[] } | undefined;
@@ -62,6 +64,7 @@ export class Transcript {
           at,
           ...params.position,
           triggerKind: params.context.triggerKind,
+          ...(params.context.selectedCompletionInfo === undefined ? {} : { selected: params.context.selectedCompletionInfo.text }),
           isCancelled: cancelled.has(message.id),
           ...(answer === undefined ? {} : { answeredAt: answer.at }),
           ...(result === undefined ? {} : { texts: result.items.map((item) => item.insertText) }),

@@ -5,8 +5,8 @@ import path from "node:path";
 import type { Locator, Page } from "playwright-core";
 
 /** Long, because a busy machine is no failure; nothing waits longer than it must. */
-export const PATIENCE_MS = 180_000;
-const STEP_MS = 50;
+export const PATIENCE_MS = 420_000;
+const STEP_MS = 100;
 
 export class EditorWindow {
   readonly status: Locator;
@@ -21,7 +21,15 @@ export class EditorWindow {
   }
 
   async close(): Promise<void> {
-    await this.page.context().close();
+    await this.page.close();
+  }
+
+  /** Open another file of the folder. */
+  async openFile(name: string): Promise<void> {
+    await this.press("Control+P");
+    await this.page.locator(".quick-input-widget input").first().fill(name);
+    await this.pick(name);
+    await this.focus(name);
   }
 
   /** Into the editor of a file that is open, at its very end. The workbench moves the focus while it starts. */
@@ -38,16 +46,48 @@ export class EditorWindow {
   async command(title: string): Promise<void> {
     await this.page.keyboard.press("F1");
     await this.page.locator(".quick-input-widget input").first().fill(`>${title}`);
-    await this.page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first().waitFor();
+    await this.pick(title);
+  }
+
+  /** Take an entry of the list that is open, once it is the one that Enter takes; typing finds it. */
+  async pick(label: string): Promise<void> {
+    await this.page.locator(".quick-input-list .monaco-list-row.focused", { hasText: label }).waitFor();
     await this.page.keyboard.press("Enter");
+  }
+
+  /** The labels of the list that is open. */
+  async listed(): Promise<string[]> {
+    const labels = await this.page.locator(".quick-input-list .monaco-list-row .label-name").allTextContents();
+    return labels.map((label) => plain(label).trim());
   }
 
   async type(text: string): Promise<void> {
     await this.page.keyboard.type(text);
   }
 
+  /** All at once, where it is not about the keys. */
+  async insert(text: string): Promise<void> {
+    await this.page.keyboard.insertText(text);
+  }
+
   async press(...keys: string[]): Promise<void> {
     for (const key of keys) await this.page.keyboard.press(key);
+  }
+
+  /** The lines that the editor shows, ghost text within them included. */
+  async text(): Promise<string> {
+    const lines = await this.page.evaluate(() => {
+      const shown = [...document.querySelectorAll<HTMLElement>(".editor-instance .view-lines > .view-line")];
+      return shown.sort((a, b) => a.offsetTop - b.offsetTop).map((line) => line.textContent);
+    });
+    return plain(lines.join("\n"));
+  }
+
+  /** Wait until the editor shows what `isRight` wants. */
+  async shows(what: string, isRight: (text: string) => boolean): Promise<void> {
+    await until(what, async () => isRight(await this.text())).catch(async (problem: unknown) => {
+      throw new Error(`${String(problem)}; the editor shows ${JSON.stringify(await this.text())}`);
+    });
   }
 
   /** The ghost text as it is drawn, "" if there is none. */
@@ -87,8 +127,8 @@ export class EditorWindow {
     return watch.evaluate(({ painted }) => painted);
   }
 
-  async hasGhost(): Promise<boolean> {
-    return (await this.ghost()) !== "";
+  async showsGhost(text: string): Promise<void> {
+    await until(`the ghost text ${JSON.stringify(text)}`, async () => (await this.ghost()) === text);
   }
 
   /** The text of a file once it is as `isRight` wants it; the editor saves by itself after each change. */

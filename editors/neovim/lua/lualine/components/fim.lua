@@ -9,7 +9,8 @@ function component.update_status()
   if status.state == 'off' then
     return ''
   end
-  local latency = status.latency_ms and (' %.0f ms'):format(status.latency_ms) or ''
+  local at_work = status.state == 'ready' or status.state == 'busy'
+  local latency = at_work and status.latency_ms and (' %.0f ms'):format(status.latency_ms) or ''
   return ('fim%s%s'):format(signs[status.state] ~= '' and ' ' .. signs[status.state] or '', latency)
 end
 

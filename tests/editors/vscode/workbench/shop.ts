@@ -1,0 +1,88 @@
+/** A source file in which the real model is asked, and how long it takes from a key to its ghost text. */
+
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { model, OUTPUT } from "./places";
+import type { Transcript } from "./transcript";
+import { type EditorWindow, until } from "./window";
+import { type Folder, realServer, type Workbench } from "./workbench";
+
+export const FILE = "shop.py";
+const START = `import os
+import sys
+
+
+class Shop:
+    def __init__(self, name, prices):
+        self.name = name
+        self.prices = prices
+
+    def total(self, names):
+        result = 0
+        for name in names:
+            result += self.prices[name]
+        return result
+
+`;
+/** A small model may be silent after some of these; it need not be after all. */
+export const OPENINGS = ["    def __init__(self, name", "    def add(self, na", "        self.na", "import o", "for name in na"];
+
+/** A window on a folder with the file, and the server with the model that ships. */
+export async function openShop(workbench: Workbench, name: string): Promise<{ window: EditorWindow; folder: Folder }> {
+  const settings = { "fim.backend": "in_process", "fim.model": model(), "fim.threads": 1, "fim.maxTokens": 16, "fim.minConfidence": 0, "fim.prefixChars": 400 };
+  const folder = workbench.folder(name, { [FILE]: START }, realServer(), settings);
+  return { window: await workbench.open(folder, FILE), folder };
+}
+
+/** Wait for the answer to a later request in a column, and until exactly what it says is shown: "" is nothing. */
+export async function settled(window: EditorWindow, transcript: Transcript, later: number, column: number): Promise<string> {
+  let text = "";
+  await until(`an answer in column ${String(column)}, and its text on the screen`, async () => {
+    const last = transcript.asked().slice(later).at(-1);
+    if (last?.character !== column || last.answeredAt === undefined || last.isCancelled) return false;
+    text = last.texts?.[0] ?? "";
+    return (await window.ghost()) === text;
+  });
+  return text;
+}
+
+const ROUNDS = Number(process.env.FIM_LATENCY_ROUNDS ?? "2");
+
+/** Write p50 and p95 from key to picture, and of the server's part of it, as JSON. Asserts no time. */
+export async function measure(window: EditorWindow, transcript: Transcript): Promise<void> {
+  const total: number[] = [];
+  const server: number[] = [];
+  for (const opening of Array.from({ length: ROUNDS }, () => OPENINGS).flat()) {
+    await window.focus(FILE);
+    await window.press("Escape", "Enter", "Home");
+    let asked = transcript.asked().length;
+    await window.type(opening.slice(0, -1));
+    await settled(window, transcript, asked, opening.length - 1);
+    await window.press("Escape");
+    asked = transcript.asked().length;
+    const took = window.keyToGhost(opening.slice(-1));
+    took.catch(() => undefined); // nothing is painted for an empty answer; the page is closed at the end
+    if ((await settled(window, transcript, asked, opening.length)) === "") continue;
+    total.push(await took);
+    const answer = transcript.asked().slice(asked).find(({ answeredAt }) => answeredAt !== undefined);
+    server.push((answer?.answeredAt ?? NaN) - (answer?.at ?? NaN));
+  }
+  assert.ok(total.length > 0, "no suggestion was shown in any round");
+  const result = {
+    editor: "VS Code 1.100.3 (code-server 4.100.3, headless Chromium)",
+    model: path.basename(model()),
+    samples: total.length,
+    key_to_ghost_ms: percentiles(total),
+    server_ms: percentiles(server),
+    note: "key_to_ghost includes the editor's own debounce of inline completions (from 50 ms)",
+  };
+  mkdirSync(OUTPUT, { recursive: true });
+  writeFileSync(path.join(OUTPUT, "latency.json"), `${JSON.stringify(result, null, 2)}\n`);
+}
+
+function percentiles(values: readonly number[]): { p50: number; p95: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number): number => Math.round(sorted[Math.ceil(share * sorted.length) - 1] ?? NaN);
+  return { p50: at(0.5), p95: at(0.95) };
+}
