@@ -39,6 +39,8 @@ from fim_server.edits.sweep import Candidate, Judged
 
 Progress = Callable[[int, int], None]
 MOST_OPEN = 8
+RESTING = 10
+"""Regions at rest for each session of a kind: a share below 2 % shows only in many."""
 _URI = "file:///project/"
 
 
@@ -124,13 +126,13 @@ async def _evaluate(
         spoke += bool((await _outcome(session, documents, ask, gate)).found)
         done += 1
         progress(done, total)
-    resting = await _false_at_rest(documents, ask, gate, per_kind, seed)
+    resting = await _false_at_rest(documents, ask, gate, RESTING * per_kind, seed)
     count = sum(map(len, sessions.values()))
     return {
         **{kind: tally.figures() for kind, tally in tallies.items() if tally.n},
         "finished": percentage(finished, count),
         "lone": percentage(spoke, len(lone)),
-        "at_rest": percentage(resting, per_kind),
+        "at_rest": percentage(resting, RESTING * per_kind),
     }
 
 

@@ -59,7 +59,7 @@ class InfillRequest:
     `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
     first token (temperature 0) or in their seed. `copied` is what stands in the hole's place
-    elsewhere: an item more, first if it is the likeliest.
+    elsewhere: an item more if the model is calibrated for that, first if it is the likeliest.
     """
 
     prefix: str
@@ -368,8 +368,12 @@ class Infiller:
             yield core, _then_trim_echo(core, steps, suffix)
 
     def _copied_ids(self, request: InfillRequest) -> list[int]:
-        """The tokens of the copy, none where it is too long, or where the mode sees no suffix."""
-        if request.copied is None or request.mode == NATIVE:
+        """The tokens of the copy; none where it is too long, or where the mode sees no suffix.
+
+        None either where no calibration tells how far to trust it.
+        """
+        calibrated = self.calibration is not None and self.calibration.copies is not None
+        if request.copied is None or request.mode == NATIVE or not calibrated:
             return []
         ids = self.tokenizer.encode(request.copied.text)
         return ids if len(ids) < request.max_tokens else []
@@ -377,14 +381,11 @@ class Infiller:
     def _copy_item(
         self, request: InfillRequest, ids: Sequence[int], reading: Reading
     ) -> InfillItem | None:
-        """The copy, judged by the forward that read it; None without one.
-
-        Without a calibration for copies nothing tells how far to trust them: they come last.
-        """
-        if request.copied is None or not ids:
+        """The copy, judged by the forward that read it; None without one."""
+        if request.copied is None or self.calibration is None or not ids:
             return None
         nats = log_probabilities(reading.logits, [*ids, self.fim.eom])
-        confidence = self.calibration.of_copy(nats, request.copied) if self.calibration else 0.0
+        confidence = self.calibration.of_copy(nats, request.copied)
         return InfillItem(request.copied.text, confidence, "copied", tuple(nats))
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:

@@ -170,24 +170,41 @@ def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
 def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    infiller = Infiller(model, tiny_tokenizer)
-    item = infiller.infill(request(mode="ar", copied=COPY)).items[-1]
+    calibration = trusting(-3.0)
+    infiller = Infiller(model, tiny_tokenizer, calibration=calibration)
+    items = infiller.infill(request(mode="ar", copied=COPY)).items
+    [item] = [item for item in items if item.finish == "copied"]
     prompt, ids = infiller.prompt(request(mode="ar")), tiny_tokenizer.encode(COPY.text)
     target = [*ids, tiny_tokenizer.special.eom]
     nats = causal_logits(model, [*prompt, *ids]).log_softmax(-1)[len(prompt) - 1 :]
     expected = nats.gather(1, torch.tensor(target)[:, None]).squeeze(1).tolist()
     assert item.nats == pytest.approx(expected, abs=1e-4)
-    assert (item.confidence, item.finish) == (0.0, "copied"), "nothing told how far to trust it"
+    assert item.confidence == calibration.of_copy(item.nats, COPY)
 
 
-def test_a_copy_that_is_too_long_is_left_out(infiller: Infiller) -> None:
+@pytest.mark.parametrize("calibration", [None, replace(trusting(5.0), copies=None)])
+def test_without_a_calibration_for_them_no_copy_is_read(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, calibration: Calibration | None
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=calibration)
+    result = infiller.infill(request(mode="ar", copied=COPY))
+    assert COPY.text not in [item.text for item in result.items]
+
+
+def test_a_copy_that_is_too_long_is_left_out(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(5.0))
     long = replace(COPY, text="one two three four five six seven " * 4)
     result = infiller.infill(request(mode="ar", copied=long))
     assert [item.finish for item in result.items] != ["copied"]
     assert long.text not in [item.text for item in result.items]
 
 
-def test_keys_are_reused_behind_a_copy(infiller: Infiller) -> None:
+def test_keys_are_reused_behind_a_copy(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(0.0))
     infiller.infill(request(session="one", copied=COPY))
     again = infiller.infill(request(session="one"))
     fresh = infiller.infill(request())

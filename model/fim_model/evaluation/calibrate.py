@@ -40,6 +40,9 @@ PRECISION = 0.6
 
 BINS = 10
 
+UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0))
+"""While outcomes are collected: no copy is so sure that nothing is written beside it."""
+
 T = TypeVar("T")
 
 
@@ -272,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for hole in draw_holes(documents, kind, given.per_kind, given.seed)
         ]
         infiller = Infiller.load(given.model, threads=given.threads)
-        infiller.calibration = None  # an earlier one would leave out what the surest copies hide
+        infiller.calibration = UNDECIDED
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("holes", total=len(holes))
             found = outcomes_by_project(
