@@ -263,14 +263,15 @@ class Completer:
 
         if flight.silence is not None:
             return silent(flight.silence, completion.stats)
-        judgement = self._judged(completion, hole, invoked=invoked)
+        judgement = self._judged(completion, hole, alternatives, invoked=invoked)
         if completion.items and settings is self._settings:
             self._cache.remember(view.snapshot.uri, hole, judgement, alternatives)
         return self._shown(view, hole, target, judgement, completion.stats)
 
-    def _judged(self, completion: Completion, hole: Hole, *, invoked: bool) -> Judgement:
+    def _judged(self, completion: Completion, hole: Hole, most: int, *, invoked: bool) -> Judgement:
         asked, advised = self._settings.min_confidence, completion.show_above
-        return judge(completion.items, hole, least_confidence(asked, advised, invoked=invoked))
+        least = least_confidence(asked, advised, invoked=invoked)
+        return judge(completion.items, hole, least, most)
 
     def _shown(
         self,
@@ -376,7 +377,7 @@ class Completer:
             logger.error("nothing is prepared: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            judgement = self._judged(completion, hole, invoked=False)
+            judgement = self._judged(completion, hole, 1, invoked=False)
             self._cache.remember(question.snapshot.uri, hole, judgement, 1)
 
 

@@ -36,8 +36,13 @@ def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> f
     return 0.0 if invoked else advised
 
 
-def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) -> Judgement:
-    """The answers as they are shown, none twice. If none is, the reason is the best answer's."""
+def judge(
+    items: Iterable[CompletionItem], hole: Hole, min_confidence: float, most: int | None = None
+) -> Judgement:
+    """The answers as they are shown, none twice, so many at most (None: all).
+
+    If none is, the reason is the best answer's.
+    """
     shown: dict[str, CompletionItem] = {}
     silences: list[Silence] = []
     for item in items:
@@ -47,7 +52,7 @@ def judge(items: Iterable[CompletionItem], hole: Hole, min_confidence: float) ->
         else:
             shown.setdefault(verdict, replace(item, text=verdict))
     if shown:
-        return Judgement(list(shown), None, list(shown.values()))
+        return Judgement(list(shown)[:most], None, list(shown.values())[:most])
     return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
 
 

@@ -36,14 +36,15 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 class Hole:
     """The text on both sides of the cursor, and what is needed to put an answer in between.
 
-    `position` is the cursor as the client names it, moved to the nearest place that exists;
-    `line_end` is the document's own, which the answer must use.
+    `position` is the cursor as the client names it, moved to the nearest place that exists, and
+    `place` where that is in the document; `line_end` is its own, which the answer must use.
     """
 
     before: str
     after: str
     position: lsp.Position
     line_end: str
+    place: Place
 
     @property
     def inside_line(self) -> bool:
@@ -77,6 +78,7 @@ def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Ho
         after=after,
         position=snapshot.position(place),
         line_end=snapshot.line_end(place.line),
+        place=place,
     )
 
 
@@ -119,8 +121,8 @@ def _copied(snapshot: Snapshot, hole: Hole) -> Copied | None:
 
     None for what would not be shown since it stands right before or behind the hole.
     """
-    around = hole_at(snapshot, hole.position, _COPY_CHARS, _COPY_CHARS)
-    found = copied(around.before, around.after)
+    before = _plain(_text_before(snapshot, hole.place, _COPY_CHARS))
+    found = copied(before, _text_after(snapshot, hole.place, _COPY_CHARS))
     if found is None or not found.text.strip():
         return None
     head, _, line_before = hole.before.rpartition("\n")

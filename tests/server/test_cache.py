@@ -15,7 +15,7 @@ from fim_server.completion.debounce import LONGEST_WAIT_SECONDS, Debounce
 from fim_server.completion.gate import Judgement
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting
 from fim_server.completion.silence import Silence
-from fim_server.documents import DocumentStore
+from fim_server.documents import DocumentStore, Place
 from fim_server.settings import Settings
 
 WIDE = Settings(prefix_chars=1000, suffix_chars=1000)
@@ -25,7 +25,7 @@ INVOKED = lsp.InlineCompletionTriggerKind.Invoked
 
 
 def hole(before: str, after: str = "\n") -> Hole:
-    return Hole(before, after, lsp.Position(0, 0), "\n")
+    return Hole(before, after, lsp.Position(0, 0), "\n", Place(0, 0))
 
 
 def found(cache: SuggestionCache, before: str, after: str = "\n", asked: int = 1) -> object:

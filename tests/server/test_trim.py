@@ -13,10 +13,11 @@ from fim_server.completion.hole import Hole
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
 from fim_server.completion.trim import repeats_previous_lines, unmatched_brackets
+from fim_server.documents import Place
 
 
 def judged(text: str, before: str, after: str, confidence: float = 1.0) -> str | Silence:
-    hole = Hole(before, after, lsp.Position(0, 0), "\n")
+    hole = Hole(before, after, lsp.Position(0, 0), "\n", Place(0, 0))
     return judge_one(CompletionItem(text, confidence), hole, min_confidence=0.5)
 
 
