@@ -14,7 +14,7 @@ export function isEnabled(enable: Enable, language: string): boolean {
  */
 export function toggled(enable: Enable, language: string, defaults: Enable = {}): Enable {
   const value = !isEnabled(enable, language);
-  const { [language]: _, ...others } = enable;
+  const others = Object.fromEntries(Object.entries(enable).filter(([name]) => name !== language));
   const isAsAllOthers = language !== ALL && !(language in defaults) && value === isEnabled(others, language);
   return isAsAllOthers ? others : { ...others, [language]: value };
 }

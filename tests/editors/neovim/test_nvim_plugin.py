@@ -215,6 +215,19 @@ def test_why_names_an_empty_answer(start):
     editor.wait(lambda: "nothing to suggest" in editor.why(), "the reason")
 
 
+def test_ready_is_said_when_the_model_is_loaded(start, monkeypatch):
+    monkeypatch.setenv("SCRIPTED_LOADS_FOR", "1")
+    editor = start(fresh=True)
+    editor.open("#say value")
+    seen = []
+    editor.wait(lambda: seen.append(status(editor)["state"]) or seen[-1] == "ready", "ready")
+    assert set(seen) <= {"off", "starting", "loading", "ready"}
+    assert "loading" in seen
+    editor.type("A")
+    editor.wait_for_ghost("value")
+    assert editor.answers() == [["value"]]
+
+
 def test_why_names_a_missing_model(start, monkeypatch):
     monkeypatch.setenv("SCRIPTED_LOAD_PROBLEM", "no model in the folder; see the README")
     editor = start(fresh=True)

@@ -68,16 +68,18 @@ local function state_of(client, current)
     return 'off', "no server runs for this buffer; vim.lsp.enable('fim') starts it in files"
   elseif not current then
     return 'error', 'the server does not offer inline completion; is `cmd` the fim-server?'
-  elseif server.loading then
-    return 'loading', server.loading
+  elseif server.loading or (server.busy and server.message ~= '') then
+    return 'loading', server.loading or server.message
   elseif vim.g.fim_enabled == false or vim.b[current.bufnr].fim_enabled == false then
     return 'paused', current:held_back() or 'paused'
-  elseif server.kind and server.kind ~= 'Normal' then
+  elseif not server.kind then
+    return 'starting', 'the server starts'
+  elseif server.kind ~= 'Normal' then
     return server.kind == 'Inactive' and 'paused' or 'error', server.message or server.kind
   elseif server.busy or current.request_id then
     return 'busy', 'the server is writing'
   end
-  return 'ready', server.message or 'waiting for your keys'
+  return 'ready', 'waiting for your keys'
 end
 
 --- The state as a buffer sees it.

@@ -114,10 +114,11 @@ export class Workbench {
     return { path: folder, transcript: new Transcript(record) };
   }
 
-  /** A workspace of several folders; the first one's server and settings are the workspace's. */
+  /** A workspace of several folders, with settings of its own. */
   severalFolders(name: string, folders: readonly Folder[], settings: object): string {
     const file = path.join(this.home, `${name}.code-workspace`);
-    writeFileSync(file, JSON.stringify({ folders: folders.map((folder) => ({ path: folder.path })), settings }));
+    const relative = folders.map((folder) => ({ path: path.relative(this.home, folder.path) }));
+    writeFileSync(file, JSON.stringify({ folders: relative, settings }));
     return file;
   }
 
