@@ -60,21 +60,6 @@ export async function missingTests(t: TestContext, workbench: Workbench): Promis
   });
 }
 
-/** A folder is not trusted until the user says so. */
-export async function trustTests(t: TestContext, workbench: Workbench): Promise<void> {
-  await workbench.step(t, "a restricted workspace cannot bring its own server; a trusted one can", async () => {
-    const folder = workbench.folder("stranger", { "a.py": "x\n" }, scriptedServer(), {});
-    const window = await workbench.open(folder, "a.py");
-    await window.notifications.filter({ hasText: "fim-server was not found" }).waitFor();
-    assert.equal(folder.transcript.entries().length, 0, "its program has run");
-    await window.command("Workspaces: Manage Workspace Trust");
-    await window.page.locator(".workspace-trust-editor").getByRole("button", { name: "Trust" }).first().click();
-    await until("the server to be ready", async () => (await window.icon()) === "sparkle");
-    assert.ok(folder.transcript.entries().length > 0);
-    await window.close();
-  });
-}
-
 /**
  * A wheel whose only program is a `fim-server` that runs the scripted server: pip installs it without a
  * network, and everything else of the installation is as with the real one.

@@ -7,6 +7,7 @@ import type { Locator, Page } from "playwright-core";
 /** Long, because a busy machine is no failure; nothing waits longer than it must. */
 export const PATIENCE_MS = 420_000;
 const STEP_MS = 100;
+const SAVES_WITHIN_MS = 3000;
 
 export class EditorWindow {
   readonly status: Locator;
@@ -24,10 +25,10 @@ export class EditorWindow {
     await this.page.close();
   }
 
-  /** Open another file of the folder. */
+  /** Open another file of the folder, by its whole path: this workbench has no search for names. */
   async openFile(name: string): Promise<void> {
     await this.press("Control+P");
-    await this.page.locator(".quick-input-widget input").first().fill(name);
+    await this.page.locator(".quick-input-widget input").first().fill(path.join(this.folder, name));
     await this.pick(name);
     await this.focus(name);
   }
@@ -131,10 +132,18 @@ export class EditorWindow {
     await until(`the ghost text ${JSON.stringify(text)}`, async () => (await this.ghost()) === text);
   }
 
-  /** The text of a file once it is as `isRight` wants it; the editor saves by itself after each change. */
+  /**
+   * The text of a file once it is as `isRight` wants it. The editor saves by itself after each change, but
+   * forgets to where changes follow each other closely while it saves: hence the key.
+   */
   async saved(name: string, isRight: (text: string) => boolean): Promise<string> {
     const read = (): string => readFileSync(path.join(this.folder, name), "utf8");
-    return until(`the right text in ${name}`, () => isRight(read()) && read()).catch((problem: unknown) => {
+    const patience = Date.now() + SAVES_WITHIN_MS;
+    return until(`the right text in ${name}`, async () => {
+      if (isRight(read())) return read();
+      if (Date.now() > patience) await this.press("Control+S");
+      return false;
+    }).catch((problem: unknown) => {
       throw new Error(`${String(problem)}; it is ${JSON.stringify(read())}`);
     });
   }

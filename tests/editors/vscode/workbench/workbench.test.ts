@@ -5,37 +5,32 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { ghostTests } from "./ghost";
-import { missingTests, trustTests, wheel } from "./missing";
+import { missingTests, wheel } from "./missing";
 import { nextEditTests } from "./nextEdit";
 import { OUTPUT } from "./places";
 import { scriptedTests } from "./scripted";
-import { type Options, Workbench } from "./workbench";
+import { Workbench } from "./workbench";
 
-type Group = (t: TestContext, workbench: Workbench) => Promise<void>;
-
-async function inWorkbench(t: TestContext, options: Options, groups: Readonly<Record<string, Group>>): Promise<void> {
-  const workbench = await Workbench.start(options);
-  try {
-    for (const [name, group] of Object.entries(groups)) {
-      await t.test(name, (t) => group(t, workbench));
-      await workbench.closeWindows();
-    }
-  } finally {
-    await workbench.stop();
-  }
-}
+const GROUPS: Readonly<Record<string, (t: TestContext, workbench: Workbench) => Promise<void>>> = {
+  "ghost text, key by key": scriptedTests,
+  "proposed edits": nextEditTests,
+  "when something is missing": missingTests,
+  "ghost text of the model that ships": ghostTests,
+};
 
 void test("VS Code", async (t) => {
   mkdirSync(OUTPUT, { recursive: true });
   const folder = mkdtempSync(path.join(tmpdir(), "fim-wheel-"));
   try {
-    await inWorkbench(t, { machine: { "fim.server.package": wheel(folder) } }, {
-      "ghost text, key by key": scriptedTests,
-      "proposed edits": nextEditTests,
-      "when something is missing": missingTests,
-      "ghost text of the model that ships": ghostTests,
-    });
-    await inWorkbench(t, { trust: true }, { "workspace trust": trustTests });
+    const workbench = await Workbench.start({ "fim.server.package": wheel(folder) });
+    try {
+      for (const [name, group] of Object.entries(GROUPS)) {
+        await t.test(name, (t) => group(t, workbench));
+        await workbench.closeWindows();
+      }
+    } finally {
+      await workbench.stop();
+    }
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -41,13 +41,6 @@ export interface Folder {
   readonly transcript: Transcript;
 }
 
-export interface Options {
-  /** VS Code asks whether a folder is trusted; without this every folder is. */
-  readonly trust?: boolean;
-  /** Settings of the machine: those that no workspace may set. */
-  readonly machine?: Readonly<Record<string, unknown>>;
-}
-
 /** code-server gives its own start a few seconds, which a busy machine may not have. */
 const STARTS = 4;
 
@@ -63,10 +56,10 @@ export class Workbench {
     private readonly url: string,
   ) {}
 
-  static async start({ trust = false, machine = {} }: Options = {}): Promise<Workbench> {
+  /** `machine` are settings of the machine: those that no workspace may set. */
+  static async start(machine: Readonly<Record<string, unknown>> = {}): Promise<Workbench> {
     const home = mkdtempSync(path.join(tmpdir(), "fim-vscode-"));
-    const trusting = trust ? { "security.workspace.trust.startupPrompt": "never" } : { "security.workspace.trust.enabled": false };
-    for (const [kind, settings] of Object.entries({ User: { ...QUIET, ...trusting }, Machine: machine })) {
+    for (const [kind, settings] of Object.entries({ User: QUIET, Machine: machine })) {
       mkdirSync(path.join(home, "data", kind), { recursive: true });
       writeFileSync(path.join(home, "data", kind, "settings.json"), JSON.stringify(settings));
     }
@@ -74,8 +67,8 @@ export class Workbench {
     const env = { ...process.env, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home, HOME: home, PATH: cleanPath(home) };
     const installed = spawnSync(process.execPath, [...common, "--install-extension", VSIX], { env, encoding: "utf8" });
     if (installed.status !== 0) throw new Error(`the VSIX could not be installed: ${installed.stderr}`);
-    const quiet = ["--auth", "none", "--disable-telemetry", "--disable-update-check"];
-    const args = [...common, ...quiet, ...(trust ? [] : ["--disable-workspace-trust"])];
+    const quiet = ["--auth", "none", "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust"];
+    const args = [...common, ...quiet];
     const { server, port } = await started(args, env);
     const flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"];
     const browser = await driver.launch({ executablePath: chromium(), args: flags });
