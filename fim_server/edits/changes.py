@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from fim_server.edits.clues import CALL, NAME
 from fim_server.edits.history import Hunk
 
 _STRING = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`\n]*`"
 _PIECE = re.compile(rf"[^\W\d]\w*|\d[\w.]*|{_STRING}|\s+|.")
-_CALL = re.compile(r"([^\W\d]\w*)\s*\(")
-_NAME = re.compile(r"[^\W\d]\w*\Z")
 _LITERAL = re.compile(rf"\d[\w.]*\Z|(?:{_STRING})\Z")
 _DEFINES = re.compile(r"\b(?:def|function|func|fn)\s+\w+\s*\(\Z")
 _OPEN, _CLOSE = "([{", ")]}"
@@ -33,7 +32,7 @@ class Swap:
 
     @property
     def is_name(self) -> bool:
-        return bool(_NAME.match(self.old) and _NAME.match(self.new))
+        return bool(NAME.fullmatch(self.old) and NAME.fullmatch(self.new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def swaps(line: Line) -> list[Swap]:
             continue
         for a, b in zip(range(low, high), range(from_, to), strict=True):
             both = old[a], new[b]
-            if old[a] == new[b] or not all(_NAME.match(one) or is_literal(one) for one in both):
+            if old[a] == new[b] or not all(NAME.fullmatch(one) or is_literal(one) for one in both):
                 continue
             found.setdefault((old[a], new[b]), Swap(number, starts[b], old[a], new[b]))
     return list(found.values())
@@ -99,7 +98,7 @@ def only_swaps(line: Line) -> bool:
     """Whether names becoming other names is all that changed."""
     old, new = pieces(line[1]), pieces(line[2])
     return len(old) == len(new) and all(
-        a == b or (_NAME.match(a) and _NAME.match(b)) for a, b in zip(old, new, strict=True)
+        a == b or (NAME.fullmatch(a) and NAME.fullmatch(b)) for a, b in zip(old, new, strict=True)
     )
 
 
@@ -137,7 +136,7 @@ def argument_changes(line: Line) -> list[ArgumentChange]:
 
 def calls(line: str) -> Iterator[Call]:
     """All calls and definitions with brackets that open in a line."""
-    for match in _CALL.finditer(line):
+    for match in CALL.finditer(line):
         arguments, depth, at = [], 0, match.end()
         start = at
         end = None
@@ -163,7 +162,7 @@ def same_shape(one: str, other: str) -> bool:
 
 
 def _kind(token: str) -> str:
-    return "name" if _NAME.match(token) else "literal" if is_literal(token) else token
+    return "name" if NAME.fullmatch(token) else "literal" if is_literal(token) else token
 
 
 def merged(base: str, theirs: str, ours: str) -> str | None:
@@ -180,7 +179,7 @@ def merged(base: str, theirs: str, ours: str) -> str | None:
             place |= dict(zip(range(low, high), range(from_, to), strict=True))
         elif high - low == to - from_:
             place_of = zip(old[low:high], target[from_:to], strict=True)
-            other |= {a: b for a, b in place_of if _NAME.match(a) or is_literal(a)}
+            other |= {a: b for a, b in place_of if NAME.fullmatch(a) or is_literal(a)}
     edits: list[tuple[int, int, list[str]]] = []
     for tag, low, high, from_, to in _opcodes(old, new):
         if tag == "equal":

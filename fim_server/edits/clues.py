@@ -10,7 +10,7 @@ from fim_server.edits.history import Hunk
 
 TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|\"[^\"\n]*\"|'[^'\n]*'|[^\w\s]")
 NAME = re.compile(r"[^\W\d]\w*")
-_CALL = re.compile(r"([^\W\d]\w*)\s*\(")
+CALL = re.compile(r"([^\W\d]\w*)\s*\(")
 _NO_ARGUMENTS = re.compile(r"\(\s*\)")
 _MEANS_NOTHING = re.compile(r"[^\w\"']")
 
@@ -44,7 +44,7 @@ def clues_of(hunks: Sequence[Hunk]) -> list[Clue]:
 def _clue(hunk: Hunk, weight: float) -> Clue:
     old, new = tokens(hunk.old), tokens(hunk.new)
     before, after = "\n".join(hunk.old), "\n".join(hunk.new)
-    called = frozenset(_CALL.findall(before)) & frozenset(_CALL.findall(after))
+    called = frozenset(CALL.findall(before)) & frozenset(CALL.findall(after))
     return Clue(
         hunk,
         weight,

@@ -27,13 +27,17 @@ def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
 
     nats: the log-probability of each token when it was committed, the end's included.
     """
-    return sum(nats) / len(nats), sum(nats), min(nats), float(cut)
+    return *_of_tokens(nats), float(cut)
 
 
 def copy_features(nats: Sequence[float], copied: Copied) -> tuple[float, ...]:
     """Of a copy: what the model says of its tokens, and how alike the two places are."""
     lengths = (copied.matched, copied.behind, copied.distance)
-    return sum(nats) / len(nats), sum(nats), min(nats), *map(math.log1p, lengths)
+    return *_of_tokens(nats), *map(math.log1p, lengths)
+
+
+def _of_tokens(nats: Sequence[float]) -> tuple[float, float, float]:
+    return sum(nats) / len(nats), sum(nats), min(nats)
 
 
 @dataclass(frozen=True, slots=True)

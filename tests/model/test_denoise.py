@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from devices import CPU_AND_GPU
 from fim_kernels.dispatch import interpreted
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold, Leftmost
@@ -35,16 +36,9 @@ from fim_model.transformer import TriModeTransformer
 from torch import Tensor
 
 NO_EOM = -1
-GPU = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    ],
-)
 
 
-@pytest.fixture(params=["cpu", GPU])
+@pytest.fixture(params=CPU_AND_GPU)
 def on_device(request: pytest.FixtureRequest) -> Callable[[TriModeTransformer], Network]:
     """A model's `DeviceTransformer`; the model itself stays as it is."""
     device = str(request.param)

@@ -5,6 +5,7 @@ On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels.
 
 import pytest
 import torch
+from devices import CPU_AND_GPU
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig, RopeConfig
 from fim_model.fused import DeviceCache, FusedTransformer
@@ -22,16 +23,8 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 WIDTH = CONFIG.block_size
 
-GPU = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    ],
-)
 
-
-@pytest.fixture(params=["cpu", GPU])
+@pytest.fixture(params=CPU_AND_GPU)
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

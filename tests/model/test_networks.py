@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from devices import ON_GPU
 from fim_model.cache import KVCache
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
@@ -47,14 +48,7 @@ def on(device: torch.device, lora: DraftLora | None) -> DraftLora | None:
 KINDS = [
     pytest.param(PackedTransformer.of, id="packed"),
     pytest.param(DeviceTransformer.of, id="device"),
-    pytest.param(
-        on_cuda,
-        id="cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
+    pytest.param(on_cuda, id="cuda", marks=ON_GPU),
 ]
 BIASES = {"query_bias": True, "output_bias": True, "mlp_bias": True}
 NO_EOM = -1

@@ -29,7 +29,7 @@ from fim_model.evaluation.heldout_holes import (
     ONE_LINE_KINDS,
     HeldoutHole,
     Window,
-    draw_holes,
+    draw_each,
     load_documents,
 )
 from fim_model.evaluation.metrics import percentage, same_text
@@ -269,11 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         documents = load_documents(given.data)
-        holes = [
-            hole
-            for kind in ONE_LINE_KINDS
-            for hole in draw_holes(documents, kind, given.per_kind, given.seed)
-        ]
+        holes = draw_each(documents, ONE_LINE_KINDS, given.per_kind, given.seed)
         infiller = Infiller.load(given.model, threads=given.threads)
         infiller.calibration = UNDECIDED
         with Progress(console=Console(stderr=True), transient=True) as bar:

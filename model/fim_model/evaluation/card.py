@@ -25,7 +25,7 @@ from fim_model.evaluation.heldout_holes import (
     Document,
     HeldoutHole,
     Window,
-    draw_holes,
+    draw_each,
     load_documents,
 )
 from fim_model.evaluation.humaneval_infilling import Report, load_tasks, spread_sample
@@ -83,7 +83,7 @@ def language_table(documents: Sequence[Document], fill: Filler, per_kind: int) -
     found = {name: of_language(documents, name) for name in LANGUAGES if name != PYTHON.name}
     for name, own in sorted(found.items(), key=lambda one: -len(one[1])):
         try:
-            holes = one_line_holes(own, per_kind)
+            holes = draw_each(own, ONE_LINE_KINDS, per_kind, 0)
         except ValueError:
             continue  # too little of it is held out
         one = evaluate(holes, fill)["one_line"]
@@ -120,14 +120,9 @@ def of_language(documents: Sequence[Document], name: str) -> list[Document]:
     return [document for document in documents if language_of(document.path) is language]
 
 
-def one_line_holes(documents: Sequence[Document], per_kind: int) -> list[HeldoutHole]:
-    """So many of each kind. Raises ValueError where the documents do not hold them."""
-    return [hole for kind in ONE_LINE_KINDS for hole in draw_holes(documents, kind, per_kind, 0)]
-
-
 def failures(documents: Sequence[Document], fill: Filler, seed: int) -> list[str]:
     """Ten one-line holes that went wrong, as they came: what was there, and what was written."""
-    holes = [h for kind in ONE_LINE_KINDS for h in draw_holes(documents, kind, 2 * FAILURES, seed)]
+    holes = draw_each(documents, ONE_LINE_KINDS, 2 * FAILURES, seed)
     rows = ["| before the cursor | what was there | what the model wrote |", "|---|---|---|"]
     for hole in holes[:: len(ONE_LINE_KINDS)]:
         text = fill(hole.hole(Window())).text
@@ -163,7 +158,7 @@ def scores(
     say.print("held-out projects")
     fill = model_filler(infiller, mode="ar")
     python = of_language(documents, PYTHON.name)
-    holes = [hole for kind in KINDS for hole in draw_holes(python, kind, per_kind, 0)]
+    holes = draw_each(python, KINDS, per_kind, 0)
     found = evaluate(holes, fill)
     projects = ", ".join(sorted({document.project for document in python}))
     parts = [

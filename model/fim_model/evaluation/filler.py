@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from fim_model.copying import Copied
 
 if TYPE_CHECKING:
+    from fim_model.decoding.core import Finish
     from fim_model.infill import Infiller
 
 Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
-Finish = Literal["eom", "lines", "length", "filled", "copied"]
-"""Why a fill ended: the model's end-of-middle token, the line limit, the token limit, no mask left,
-or that it was copied."""
 
 
 @dataclass(frozen=True, slots=True)

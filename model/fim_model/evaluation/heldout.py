@@ -29,7 +29,7 @@ from fim_model.evaluation.heldout_holes import (
     ONE_LINE_KINDS,
     HeldoutHole,
     Window,
-    draw_holes,
+    draw_each,
     load_documents,
 )
 from fim_model.evaluation.metrics import Cost, cost_of, edit_similarity, percentage, same_text
@@ -143,7 +143,7 @@ def evaluate_model(
     from fim_model.infill import Infiller
 
     documents = load_documents(data)
-    holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, per_kind, seed)]
+    holes = draw_each(documents, KINDS, per_kind, seed)
     infiller = Infiller.load(model, threads=threads)
     scores = evaluate(holes, model_filler(infiller, mode=mode, seed=seed), window, progress)
     setting = {

@@ -8,7 +8,7 @@ other kinds does not change the holes of this one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -126,6 +126,13 @@ def draw_holes(
     if len(holes) < count:
         raise ValueError(f"only {len(holes)} of {count} {kind} holes found; use more documents")
     return list(holes)
+
+
+def draw_each(
+    documents: Sequence[Document], kinds: Iterable[HoleKind], count: int, seed: int
+) -> list[HeldoutHole]:
+    """`count` holes of every kind, kind by kind, as `draw_holes` draws them."""
+    return [hole for kind in kinds for hole in draw_holes(documents, kind, count, seed)]
 
 
 def _is_worth_asking(answer: str, kind: HoleKind) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fim_model.checkpoint import TOKENIZER, load_model, save_checkpoint
 from fim_model.errors import CheckpointError
-from fim_model.training.train_tokenizer import corpus_texts
+from fim_model.training.train_tokenizer import training_texts
 from fim_model.transformer import TriModeTransformer
 
 Pieces = tuple[int, ...]
@@ -127,17 +127,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, help="learn from one file in so many")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     arguments = parser.parse_args(argv)
-    split = arguments.corpus / "train.jsonl.gz"
-    if not split.is_file():
-        sys.stderr.write(f"error: no {split}; build it with python -m fim_model.training.corpus\n")
-        return 2
     try:
+        texts = training_texts(arguments.corpus)
         model = load_model(arguments.base)
         old = Tokenizer.from_file(str(arguments.base / TOKENIZER))
         if model.config.vocab_size != old.get_vocab_size(with_added_tokens=True):
             raise ValueError(f"{arguments.base}: the model has other ids than its tokenizer")
-        texts = islice(corpus_texts(split), 0, None, max(arguments.every, 1))
-        tokenizer, grown = grow(old, texts, arguments.vocab_size)
+        sample = islice(texts, 0, None, max(arguments.every, 1))
+        tokenizer, grown = grow(old, sample, arguments.vocab_size)
     except (CheckpointError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -59,8 +59,15 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def corpus_texts(split: Path) -> Iterator[str]:
-    """The texts of one corpus file (gzipped JSON lines)."""
+def training_texts(corpus: Path) -> Iterator[str]:
+    """The texts of a built corpus' train split. Raises ValueError where there is none."""
+    split = corpus / "train.jsonl.gz"
+    if not split.is_file():
+        raise ValueError(f"no {split}; build it with python -m fim_model.training.corpus")
+    return _texts(split)
+
+
+def _texts(split: Path) -> Iterator[str]:
     with gzip.open(split, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)["text"]
@@ -75,12 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--vocab-size", type=int, default=4096, help="number of ids")
     parser.add_argument("--out", type=Path, required=True, help="the tokenizer.json to write")
     arguments = parser.parse_args(argv)
-    split = arguments.corpus / "train.jsonl.gz"
-    if not split.is_file():
-        sys.stderr.write(f"error: no {split}; build it with python -m fim_model.training.corpus\n")
-        return 2
     try:
-        tokenizer = train(corpus_texts(split), arguments.vocab_size)
+        tokenizer = train(training_texts(arguments.corpus), arguments.vocab_size)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
