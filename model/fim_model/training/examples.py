@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -19,6 +19,7 @@ from fim_model.prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
 from fim_model.tokenizer import CodeTokenizer
 from fim_model.training.edits import draw_edit
 from fim_model.training.grammars import grammar_of
+from fim_model.training.languages import language_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ LONGEST_EDIT_PROMPT = 260
 
 
 class ExampleStream:
-    """Draws rows of examples from files, each file as often as it is long."""
+    """Draws rows of examples from files, each file as often as it is long and its language asks."""
 
     def __init__(
         self,
@@ -117,10 +118,13 @@ class ExampleStream:
         snippet_share: float = 0.3,
         path_share: float = 0.5,
         most_middle_chars: int = 320,
+        languages: Mapping[str, float] | None = None,
         fim: FimPrompt | None = None,
     ) -> None:
         """The shares are of examples; `path_share` and `snippet_share` of those with a hole.
 
+        languages: how often text of a language is drawn, where that is not just as often as there
+        is text of it (1.0).
         fim: how holes are asked for, this project's own layout if None. A layout of another family
         has no place for edits: none are drawn.
         """
@@ -133,7 +137,8 @@ class ExampleStream:
         self._fim = FimPrompt.own(tokenizer) if fim is None else fim
         if self._fim.layout is not OWN:
             self.edit_share = 0.0
-        self._cumulative = list(accumulate(len(file.text) for file in files))
+        weights = {} if languages is None else languages
+        self._cumulative = list(accumulate(_weight(file, weights) for file in files))
         self._projects: dict[str, list[SourceFile]] = defaultdict(list)
         for file in files:
             self._projects[file.project].append(file)
@@ -234,6 +239,11 @@ class ExampleStream:
         start = rng.randrange(len(file.text))
         start = file.text.rfind("\n", 0, start) + 1
         return self.tokenizer.encode(file.text[start : start + 5 * room])[:room]
+
+
+def _weight(file: SourceFile, languages: Mapping[str, float]) -> float:
+    language = language_of(file.path)
+    return len(file.text) * (1.0 if language is None else languages.get(language.name, 1.0))
 
 
 def _line(text: str, at: int) -> Hole:

@@ -166,8 +166,16 @@ class Run:
 
     def _batches(self, split: str, seed: int) -> Batches:
         files = read_split(Path(self.config.corpus), split)
-        stream = ExampleStream(files, self.tokenizer, fim=self.trainee.fim)
         config = self.config
+        stream = ExampleStream(files, self.tokenizer, fim=self.trainee.fim)
+        if split == "train":  # what is held out is drawn alike in every run, to be compared
+            stream = ExampleStream(
+                files,
+                self.tokenizer,
+                edit_share=config.edit_share,
+                languages=config.languages,
+                fim=self.trainee.fim,
+            )
         return Batches(
             stream, self.trainee.control, config.noise(), config.rows, config.length, seed
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fim_model.config import ConfigError, ModelConfig, RopeConfig
 from fim_model.tokenizer import CodeTokenizer
+from fim_model.training.languages import LANGUAGES
 from fim_model.training.objective import NoiseSettings
 
 
@@ -19,10 +20,12 @@ class TrainConfig:
     The run ends after `steps`, or after `minutes` where that is not 0. `base` is a checkpoint to
     go on from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
     of the run, and with a `lora_rank` only low-rank updates are trained. Without `noisy_blocks` a
-    model learns next tokens alone, and has no other mode. `workers` is the number of processes that
-    draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the most megabytes
-    that the saved state may take, 0 for no limit. `recompute` computes each layer twice instead of
-    keeping what it computed.
+    model learns next tokens alone, and has no other mode. `edit_share` of the examples are regions
+    to rewrite after edits. `languages` says how often text of a language is drawn, against as often
+    as the corpus has it: `{javascript = 0.5}` is half as often. `workers` is the number of
+    processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the
+    most megabytes that the saved state may take, 0 for no limit. `recompute` computes each layer
+    twice instead of keeping what it computed.
     """
 
     corpus: str
@@ -49,6 +52,8 @@ class TrainConfig:
     warmup: int = 100
     cooldown: float = 0.4
     diffusion_weight: float = 0.3
+    edit_share: float = 0.3
+    languages: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"
     threads: int = 2
@@ -73,6 +78,13 @@ class TrainConfig:
             raise ConfigError(f"minutes must not be negative, as {self.minutes} is")
         if not 0 < self.cooldown <= 1:
             raise ConfigError(f"cooldown must be a share of the run, not {self.cooldown}")
+        if not 0 <= self.edit_share <= 1:
+            raise ConfigError(f"edit_share must be a share of the examples, not {self.edit_share}")
+        for name, weight in self.languages.items():
+            if name not in LANGUAGES:
+                raise ConfigError(f"language {name!r} is not known; known are {sorted(LANGUAGES)}")
+            if weight < 0:
+                raise ConfigError(f"the weight of {name} must not be negative, as {weight} is")
         if bool(self.base) == bool(self.tokenizer):
             raise ConfigError("give a tokenizer, to train from nothing, or else a base checkpoint")
         if self.lora_rank and not self.base:
