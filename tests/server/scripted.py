@@ -24,6 +24,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from fim_server.backends.base import (
     BackendError,
@@ -41,9 +42,12 @@ NAME = re.compile(r"[^\W\d]\w*")
 class ScriptedBackend:
     """Implements Backend, and keeps what it was asked and what was stopped."""
 
-    def __init__(self, load_problem: str = "", loads_for_s: float = 0) -> None:
+    def __init__(
+        self, load_problem: str = "", loads_for_s: float = 0, loads_until: Path | None = None
+    ) -> None:
         self.load_problem = load_problem
         self.loads_for_s = loads_for_s
+        self.loads_until = loads_until
         self.asked: list[CompletionRequest] = []
         self.arrivals: asyncio.Queue[CompletionRequest] = asyncio.Queue()
         self.stopped: list[CompletionRequest] = []
@@ -56,6 +60,8 @@ class ScriptedBackend:
         await asyncio.sleep(self.loads_for_s / 2)
         progress("Loading", 0.5)
         await asyncio.sleep(self.loads_for_s / 2)
+        while self.loads_until and not self.loads_until.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.05)
         if self.load_problem:
             raise BackendError(self.load_problem)
 
@@ -120,9 +126,11 @@ def main() -> int:
         sys.stdout.write("noise that a library prints\n")
         sys.stdout.flush()
         os.write(1, b"noise that C code prints\n")
+        until = os.environ.get("SCRIPTED_LOADS_UNTIL")
         return ScriptedBackend(
             os.environ.get("SCRIPTED_LOAD_PROBLEM", ""),
             float(os.environ.get("SCRIPTED_LOADS_FOR", "0")),
+            Path(until) if until else None,
         )
 
     return run_stdio(Settings(), factory)

@@ -19,6 +19,7 @@ import { privateEnvironment } from "./program";
 import { offer, Server } from "./server";
 import { explain, type ServerState, type View } from "./state";
 import { StatusBar } from "./statusBar";
+import { Walkthrough } from "./walkthrough";
 
 /** Settings come in groups (a profile, a sync); one restart is enough for all of them. */
 const SETTLE_MS = 300;
@@ -33,6 +34,8 @@ export async function activate(context: ExtensionContext): Promise<void> {
     (edit) => server.notify("textDocument/didRejectInlineEdit", { item: edit }),
   );
 
+  const walkthrough = new Walkthrough(() => isRunning(server.state));
+
   const refresh = (): void => {
     bar.show(viewOf(server.state, asking));
   };
@@ -41,8 +44,10 @@ export async function activate(context: ExtensionContext): Promise<void> {
     bar,
     nextEdits,
     server,
+    walkthrough,
     server.onDidChange((state) => {
       void commands.executeCommand("setContext", "fim.running", isRunning(state));
+      walkthrough.look();
       refresh();
     }),
     server.onDidLog((line) => {
@@ -51,10 +56,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
     server.onDidProposeEdits((params) => {
       nextEdits.propose(params);
     }),
-    asking.onDidChange(() => {
-      if (asking.latency !== undefined) void commands.executeCommand("setContext", "fim.shown", true);
-      refresh();
-    }),
+    asking.onDidChange(refresh),
     window.onDidChangeActiveTextEditor(refresh),
     workspace.onDidGrantWorkspaceTrust(() => server.restart()),
     restartOnChange(context, server, refresh),

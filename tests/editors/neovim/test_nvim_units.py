@@ -15,5 +15,5 @@ UNITS = sorted((Path(__file__).parent / "unit").glob("*.lua"))
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_unit(unit: Path, version: str) -> None:
     command = [nvim_of(version), "--clean", "--cmd", f"set runtimepath^={PLUGIN}", "-l", unit]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr

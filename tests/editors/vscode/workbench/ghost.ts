@@ -52,12 +52,6 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
     await settled(window, transcript, asked, opening.length + 1);
   });
 
-  await workbench.step(t, "asking by key sends an explicit request", async () => {
-    await window.press("Escape", "Enter");
-    await window.command("fim: Suggest at the Cursor");
-    await until("an explicit request", () => transcript.asked().some(({ triggerKind }) => triggerKind === 1));
-  });
-
   await workbench.step(t, "switched off for the language, nothing is asked, and the reason is told", async () => {
     await window.command("fim: Turn Suggestions On or Off for This Language");
     await until("the icon for off", async () => (await window.icon()) === "circle-slash");
@@ -78,11 +72,18 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
     await measure(window, transcript);
   });
 
-  await workbench.step(t, "the log never carries the text of a document", async () => {
-    await window.command("fim: Open the Log");
-    await until("the log", async () => (await window.page.locator(".output-view .view-line").count()) > 0);
-    const shown = (await window.page.locator(".output-view .view-line").allTextContents()).join("\n");
-    assert.ok(!shown.includes("prices"), shown);
+  await workbench.step(t, "the log says what became of a request, and never carries the text of a document", async () => {
+    await window.command("Developer: Set Log Level...");
+    await window.choose("fim-server");
+    await window.choose("Debug");
+    await suggestion(window, transcript);
+    await window.menu("Open the log");
+    const lines = window.page.locator(".output-view .view-line");
+    const shown = async (): Promise<string> => (await lines.allTextContents()).join("\n");
+    await until("what became of the request", async () => /inline.completion:/.test(await shown()));
+    const logs = workbench.logs("fim-server.log").join("\n");
+    assert.match(logs, /inline completion: /);
+    assert.ok(!logs.includes("prices"), logs);
   });
   await window.close();
 }

@@ -51,8 +51,10 @@ export async function missingTests(t: TestContext, workbench: Workbench): Promis
     const folder = workbench.folder("nothing", { "a.py": "x\n" }, [], { "fim.server.path": "" });
     const window = await workbench.open(folder, "a.py");
     const notification = window.notifications.filter({ hasText: "install fim-server, or set fim.server.path" });
+    const told = await window.watchNotifications();
     await notification.getByRole("button", { name: "Install It" }).click();
     await until("the server to be ready", async () => (await window.icon()) === "sparkle");
+    assert.match(await told(), /making a virtual environment/);
     await window.focus("a.py");
     await window.type("#say hello");
     await window.showsGhost("hello");

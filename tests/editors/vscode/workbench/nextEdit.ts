@@ -12,9 +12,10 @@ import type { Workbench } from "./workbench";
 
 const CODE = "price = 3\nprint(price)\nother = price * 2\n";
 const ORDER = "# rename price cost!";
+const SNIPPET = JSON.stringify({ "two places": { prefix: "twoplaces", body: `${ORDER} $1 and $2 end` } });
 
 export async function nextEditTests(t: TestContext, workbench: Workbench): Promise<void> {
-  const files = { "one.py": CODE, "two.py": CODE, "three.py": CODE };
+  const files = { "one.py": CODE, "two.py": CODE, "three.py": CODE, "four.py": CODE, ".vscode/two.code-snippets": SNIPPET };
   const settings = { "fim.automatic": false, "fim.backend": "in_process" };
   const folder = workbench.folder("rename", files, [python(), SCRIPTED], settings);
 
@@ -66,6 +67,16 @@ export async function nextEditTests(t: TestContext, workbench: Workbench): Promi
     await window.press("Tab");
     const text = await window.saved("two.py", (now) => /!x\s+$/.test(now));
     assert.ok(text.startsWith(CODE), "nothing was renamed");
+  });
+
+  await workbench.step(t, "while a snippet has places to fill, Tab goes to the next of them", async () => {
+    await window.openFile("four.py");
+    await window.command("Snippets: Insert Snippet");
+    await window.choose("twoplaces");
+    await proposed(window, 1);
+    await window.press("Tab");
+    await window.type("here");
+    await window.saved("four.py", (text) => text === `${CODE}${ORDER}  and here end`);
   });
 }
 

@@ -1,13 +1,17 @@
 /** Ghost text, key by key: the real server, with a backend whose words a test can choose (tests/server/scripted.py). */
 
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { python, ROOT } from "./places";
+import type { Transcript } from "./transcript";
 import { type EditorWindow, until } from "./window";
 import type { Workbench } from "./workbench";
 
 const SETTINGS = { "fim.nextEdits": false };
+/** A workspace of several folders is opened so often at most: see `hasFolder`. */
+const WINDOWS = 4;
 
 export function scriptedServer(): string[] {
   return [python(), path.join(ROOT, "tests/server/scripted.py")];
@@ -15,10 +19,19 @@ export function scriptedServer(): string[] {
 
 export async function scriptedTests(t: TestContext, workbench: Workbench): Promise<void> {
   const files = { "a.py": "x = 1\n", "words.py": "value_one = 1\n" };
-  const folder = workbench.folder("scripted", files, scriptedServer(), SETTINGS);
+  const loaded = path.join(workbench.home, "scripted-loaded");
+  const command = ["env", `SCRIPTED_LOADS_UNTIL=${loaded}`, ...scriptedServer()];
+  const folder = workbench.folder("scripted", files, command, SETTINGS);
   const { transcript } = folder;
   const window = await workbench.open(folder, "a.py");
-  await ready(window);
+
+  await workbench.step(t, "the status bar shows how far the model is loaded, and that it is ready", async () => {
+    await until("the share", async () => (await window.statusText()) === "fim 50 %");
+    assert.equal(await window.icon(), "sync");
+    writeFileSync(loaded, "");
+    await ready(window);
+    assert.equal(await window.statusText(), "fim");
+  });
 
   await workbench.step(t, "Ctrl+Alt+Right takes the next line and leaves the rest", async () => {
     const before = await asks(window, "#say one two\\n  three\\nfour", "one two\n  three\nfour");
@@ -51,12 +64,44 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
 
   await workbench.step(t, "a request that typing overtakes is cancelled", async () => {
     await window.press("Escape", "Enter");
+    const asked = transcript.asked().length;
     await window.type("#wait");
     const column = "#wait".length;
-    const waiting = await until("a request", () => transcript.asked().findLast(({ character }) => character === column));
+    const waiting = await until("a request", () => transcript.asked().slice(asked).find(({ character }) => character === column));
     assert.equal(waiting.answeredAt, undefined);
     await window.type("x");
     await until("its end", () => transcript.asked().find(({ id }) => id === waiting.id)?.isCancelled);
+  });
+
+  await workbench.step(t, "asking by key sends an explicit request", async () => {
+    await window.press("Escape", "Enter");
+    await window.insert("#say here");
+    await window.showsGhost("here");
+    await window.press("Escape");
+    await until("the ghost text to go", async () => (await window.ghost()) === "");
+    const asked = transcript.asked().length;
+    await window.press("Alt+\\");
+    await window.showsGhost("here");
+    assert.ok(transcript.asked().slice(asked).some(({ triggerKind }) => triggerKind === 1), "asked for explicitly");
+  });
+
+  await workbench.step(t, "with editor.inlineSuggest.enabled off, nothing is asked", async () => {
+    const lineNumbers = window.page.locator(".editor-instance .margin .line-numbers");
+    const setting = async (enabled: boolean): Promise<void> => {
+      // The line numbers tell that the editor has read its settings.
+      folder.set({ "editor.inlineSuggest.enabled": enabled, "editor.lineNumbers": enabled ? "on" : "off" });
+      await until("the settings to be read", async () => (await lineNumbers.count()) > 0 === enabled);
+    };
+    await setting(false);
+    await window.focus("a.py");
+    await window.press("Escape", "Enter", "Home");
+    const asked = transcript.asked().length;
+    await window.type("#say nothing");
+    await window.saved("a.py", (text) => text.endsWith("\n#say nothing"));
+    await setting(true);
+    await asks(window, "#say something", "something");
+    const columns = transcript.asked().slice(asked).map(({ character }) => character);
+    assert.ok(columns.every((column) => column === 0 || column === "#say something".length), columns.join(", "));
   });
 
   await workbench.step(t, "the item that is selected in IntelliSense's list is told", async () => {
@@ -68,39 +113,60 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
     await window.press("Escape", "Escape");
   });
 
+  await workbench.step(t, "a request that fails is in the status bar, and the menu says why nothing was shown", async () => {
+    await window.focus("a.py");
+    await window.press("Escape", "Enter", "Home");
+    await window.insert("#fail no memory");
+    await until("the icon for trouble", async () => (await window.icon()) === "warning");
+    await window.menu("Why was nothing shown?");
+    await window.notifications.filter({ hasText: "the model failed on this request" }).waitFor();
+    await window.dismissNotifications();
+    await asks(window, "#say again", "again");
+    await until("the icon for well", async () => (await window.icon()) === "sparkle");
+  });
+
   await workbench.step(t, "the menu says what is going on, switches off and on, and restarts", async () => {
-    const menu = async (): Promise<void> => {
-      await window.status.locator("a").first().click();
-      await window.page.locator(".quick-input-list .monaco-list-row").first().waitFor();
-    };
-    await menu();
+    await window.openMenu();
     const labels = await window.listed();
     for (const part of ["Turn suggestions off", "Turn off for python", "Why was nothing shown?", "Choose a model…", "Restart the server", "Open the log"]) {
       assert.ok(labels.some((label) => label.includes(part)), `${part} is not in ${labels.join(", ")}`);
     }
-    await window.page.keyboard.type("Turn suggestions off");
-    await window.pick("Turn suggestions off");
+    await window.choose("Turn suggestions off");
     await until("the icon for off", async () => (await window.icon()) === "circle-slash");
-    await menu();
-    await window.page.keyboard.type("Turn suggestions on");
-    await window.pick("Turn suggestions on");
+    await window.menu("Turn suggestions on");
     await until("the icon for on", async () => (await window.icon()) === "sparkle");
     const starts = transcript.sent("initialize", "client").length;
-    await menu();
-    await window.page.keyboard.type("Restart");
-    await window.pick("Restart the server");
+    await window.menu("Restart the server");
     await until("a new start", () => transcript.sent("initialize", "client").length === starts + 1);
     await ready(window);
     await asks(window, "#say again", "again");
   });
 
-  await workbench.step(t, "the walkthrough is there", async () => {
-    await window.command("Welcome: Open Walkthrough...");
-    await window.page.getByPlaceholder("Select a walkthrough").fill("Complete code with");
-    await window.pick("Complete code with a model on your machine");
-    const page = window.page.locator(".gettingStartedContainer");
-    await page.getByText("Find or install the server").first().waitFor();
-    await page.getByText("Accept a suggestion").first().waitFor();
+  await workbench.step(t, "the menu changes the model, and goes back to the one that ships", async () => {
+    const model = path.join(workbench.home, "model");
+    mkdirSync(model);
+    await window.menu("Choose a model…");
+    await window.choose("A folder with a checkpoint…");
+    await until("the folders", async () => (await window.input.inputValue()).startsWith("/"));
+    await window.input.fill(model);
+    await window.press("Enter");
+    await until("a start with the model", () => lastOptions(transcript)?.model === model);
+    await ready(window);
+    await window.menu("Choose a model…");
+    await window.choose("The model that ships with the server");
+    await until("a start without it", () => lastOptions(transcript)?.model === undefined);
+    await ready(window);
+  });
+
+  await workbench.step(t, "the walkthrough knows that there is a server, and that a suggestion was accepted", async () => {
+    await openWalkthrough(window);
+    await isTicked(window, "server");
+    await window.openFile("a.py");
+    await asks(window, "#say accepted", "accepted");
+    await window.press("Tab");
+    await window.saved("a.py", (text) => text.endsWith("#say acceptedaccepted"));
+    await openWalkthrough(window);
+    await isTicked(window, "ghost");
   });
   await window.close();
 
@@ -108,29 +174,53 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
     const one = workbench.folder("one", { "a.py": "" }, scriptedServer(), {});
     const two = workbench.folder("two", { "b.py": "" }, [], { "fim.server.path": undefined });
     const workspace = workbench.severalFolders("both", [one, two], { ...SETTINGS, "fim.server.path": `${one.path}-server` });
-    let windows = 1;
     let window = await workbench.open(two, "b.py", workspace);
-    while (!(await hasFolder(window, "two"))) {
+    for (let windows = 1; !(await hasFolder(window, "two")); windows++) {
       await window.close();
-      assert.ok(++windows <= 4, "VS Code opens the workspace without its folders");
+      assert.ok(windows < WINDOWS, "VS Code opens the workspace without its folders");
       window = await workbench.open(two, "b.py", workspace);
     }
     await ready(window, "b.py");
     await window.type("#say value");
     await window.showsGhost("value");
-    const starts = one.transcript.sent("initialize", "client");
-    assert.equal(starts.length, windows, "one server a window");
-    const { workspaceFolders } = starts.at(-1)?.message.params as { workspaceFolders: { name: string }[] };
-    assert.deepEqual(workspaceFolders.map(({ name }) => name), ["one", "two"]);
+    const starts = one.transcript.sent("initialize", "client").map(({ message }) => message.params as unknown as Start);
+    const here = starts.at(-1);
+    assert.deepEqual(here?.workspaceFolders.map(({ name }) => name), ["one", "two"]);
+    // Windows that came without folders have their own extension host, and perhaps a server.
+    assert.equal(starts.filter(({ processId }) => processId === here.processId).length, 1, "one server a window");
     await window.close();
   });
+}
+
+interface Start {
+  readonly processId: number;
+  readonly workspaceFolders: readonly { readonly name: string }[];
+}
+
+/** What the server that was started last was told. */
+export function lastOptions(transcript: Transcript): Readonly<Record<string, unknown>> | undefined {
+  const params = transcript.sent("initialize", "client").at(-1)?.message.params;
+  return params?.initializationOptions as Readonly<Record<string, unknown>> | undefined;
+}
+
+async function openWalkthrough(window: EditorWindow): Promise<void> {
+  await window.command("Welcome: Open Walkthrough...");
+  await window.page.getByPlaceholder("Select a walkthrough").fill("Complete code with");
+  await window.pick("Complete code with a model on your machine");
+  await window.page.locator(".gettingStartedContainer").getByText("Find or install the server").first().waitFor();
+}
+
+/** A step of the walkthrough, by its name in package.json. */
+async function isTicked(window: EditorWindow, step: string): Promise<void> {
+  const box = window.page.locator(`.gettingStartedContainer [data-done-step-id$='#${step}']`).first();
+  await until(`the step “${step}” to be ticked`, async () => (await box.getAttribute("aria-checked")) === "true");
 }
 
 /** A workspace that is opened before its connection stands has no folders in a browser, until it is opened again. */
 async function hasFolder(window: EditorWindow, name: string): Promise<boolean> {
   const tree = window.page.locator(".explorer-folders-view .monaco-list-row", { hasText: name }).first();
   const none = window.page.locator(".explorer-viewlet", { hasText: "You have not yet added a folder" }).first();
-  await tree.or(none).waitFor();
+  await tree.or(none).first().waitFor();
   return tree.isVisible();
 }
 

@@ -5,13 +5,23 @@ import path from "node:path";
 import type { Locator, Page } from "playwright-core";
 
 /** Long, because a busy machine is no failure; nothing waits longer than it must. */
-export const PATIENCE_MS = 420_000;
+export const PATIENCE_MS = 180_000;
 const STEP_MS = 100;
 const SAVES_WITHIN_MS = 3000;
+/** After which a key is pressed, or a list searched, once more. */
+const TAKES_KEY_WITHIN_MS = 10_000;
+const LISTS_WITHIN_MS = 5_000;
+
+export interface GhostWatch {
+  /** Milliseconds from the last key to ghost text; undefined if it found some already, or got none. */
+  lastKey(): Promise<number | undefined>;
+}
 
 export class EditorWindow {
   readonly status: Locator;
   readonly notifications: Locator;
+  /** Where the list that is open is searched, or a path is asked for. */
+  readonly input: Locator;
 
   constructor(
     readonly page: Page,
@@ -19,6 +29,7 @@ export class EditorWindow {
   ) {
     this.status = page.locator("[id='fim-server.fim-server.fim.status'], [id='fim.status']").first();
     this.notifications = page.locator(".notification-toast");
+    this.input = page.locator(".quick-input-widget .quick-input-box input").first();
   }
 
   async close(): Promise<void> {
@@ -27,8 +38,8 @@ export class EditorWindow {
 
   /** Open another file of the folder, by its whole path: this workbench has no search for names. */
   async openFile(name: string): Promise<void> {
-    await this.press("Control+P");
-    await this.page.locator(".quick-input-widget input").first().fill(path.join(this.folder, name));
+    await this.openList("Control+P");
+    await this.input.fill(path.join(this.folder, name));
     await this.pick(name);
     await this.focus(name);
   }
@@ -45,15 +56,47 @@ export class EditorWindow {
   }
 
   async command(title: string): Promise<void> {
-    await this.page.keyboard.press("F1");
-    await this.page.locator(".quick-input-widget input").first().fill(`>${title}`);
+    await this.openList("F1");
+    await this.input.fill(`>${title}`);
     await this.pick(title);
   }
 
-  /** Take an entry of the list that is open, once it is the one that Enter takes; typing finds it. */
-  async pick(label: string): Promise<void> {
-    await this.page.locator(".quick-input-list .monaco-list-row.focused", { hasText: label }).waitFor();
+  /** Press a key that opens a list; once more if the workbench has lost it, as it does while it starts. */
+  private async openList(key: string): Promise<void> {
+    await until("the list to open", async () => {
+      await this.press(key);
+      return this.input.waitFor({ timeout: TAKES_KEY_WITHIN_MS }).then(() => true, () => false);
+    });
+  }
+
+  /** Open the extension's menu, and take an entry. */
+  async menu(label: string): Promise<void> {
+    await this.openMenu();
+    await this.choose(label);
+  }
+
+  async openMenu(): Promise<void> {
+    await this.status.locator("a").first().click();
+    await this.page.locator(".quick-input-list .monaco-list-row").first().waitFor();
+  }
+
+  /** Search a list for an entry, and take it. The list may be one that is just about to replace another. */
+  async choose(label: string): Promise<void> {
+    await until(`“${label}” in the list`, async () => {
+      await this.input.fill(label);
+      return this.focused(label).waitFor({ timeout: LISTS_WITHIN_MS }).then(() => true, () => false);
+    });
     await this.page.keyboard.press("Enter");
+  }
+
+  /** Take an entry of the list that is open, once it is the one that Enter takes. */
+  async pick(label: string): Promise<void> {
+    await this.focused(label).waitFor();
+    await this.page.keyboard.press("Enter");
+  }
+
+  private focused(label: string): Locator {
+    return this.page.locator(".quick-input-list .monaco-list-row.focused", { hasText: label });
   }
 
   /** The labels of the list that is open. */
@@ -110,22 +153,47 @@ export class EditorWindow {
     });
   }
 
-  /** Press a key and return the milliseconds until ghost text is painted, by the page's own clock. */
-  async keyToGhost(key: string): Promise<number> {
-    const watch = await this.page.evaluateHandle(() => ({
-      painted: new Promise<number>((resolve) => {
-        let began = 0;
-        window.addEventListener("keydown", () => (began = performance.now()), { capture: true, once: true });
-        const look = (): void => {
-          const isThere = document.querySelector(".ghost-text-decoration, .suggest-preview-text") !== null;
-          if (began > 0 && isThere) resolve(performance.now() - began);
-          else requestAnimationFrame(look);
-        };
-        look();
-      }),
-    }));
-    await this.type(key);
-    return watch.evaluate(({ painted }) => painted);
+  /**
+   * From now on, note for each key that finds no ghost text how many milliseconds pass until some is
+   * painted, by the page's own clock, if no other key comes before.
+   */
+  async watchGhost(): Promise<GhostWatch> {
+    const watch = await this.page.evaluateHandle(() => {
+      const seen: { keys: number; took: number }[] = [];
+      const notes = { keys: 0, seen };
+      let pressed: number | undefined;
+      const isThere = (): boolean => document.querySelector(".ghost-text-decoration, .suggest-preview-text") !== null;
+      const down = (): void => {
+        notes.keys++;
+        pressed = isThere() ? undefined : performance.now();
+      };
+      const look = (): void => {
+        if (pressed !== undefined && isThere()) {
+          seen.push({ keys: notes.keys, took: performance.now() - pressed });
+          pressed = undefined;
+        }
+        requestAnimationFrame(look);
+      };
+      window.addEventListener("keydown", down, { capture: true });
+      look();
+      return notes;
+    });
+    return {
+      lastKey: () =>
+        watch.evaluate(({ keys, seen }) => seen.find((one) => one.keys === keys)?.took),
+    };
+  }
+
+  /** Everything that notifications say from now on, for those that are gone again soon. */
+  async watchNotifications(): Promise<() => Promise<string>> {
+    const told = await this.page.evaluateHandle(() => {
+      const texts: string[] = [];
+      new MutationObserver(() => {
+        for (const toast of document.querySelectorAll(".notification-toast")) texts.push(toast.textContent);
+      }).observe(document.body, { subtree: true, childList: true, characterData: true });
+      return texts;
+    });
+    return async () => plain(await told.evaluate((texts) => [...new Set(texts)].join("\n")));
   }
 
   async showsGhost(text: string): Promise<void> {

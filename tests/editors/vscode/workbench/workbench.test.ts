@@ -1,6 +1,6 @@
 /** The extension in a real VS Code workbench, packaged and installed as a user would. */
 
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
@@ -9,23 +9,26 @@ import { missingTests, wheel } from "./missing";
 import { nextEditTests } from "./nextEdit";
 import { OUTPUT } from "./places";
 import { scriptedTests } from "./scripted";
+import { trustTests } from "./trust";
 import { Workbench } from "./workbench";
 
 const GROUPS: Readonly<Record<string, (t: TestContext, workbench: Workbench) => Promise<void>>> = {
   "ghost text, key by key": scriptedTests,
   "proposed edits": nextEditTests,
   "when something is missing": missingTests,
+  "a folder that is not trusted": trustTests,
   "ghost text of the model that ships": ghostTests,
 };
 
 void test("VS Code", async (t) => {
   mkdirSync(OUTPUT, { recursive: true });
+  for (const file of readdirSync(OUTPUT).filter((name) => name.startsWith("failed-"))) rmSync(path.join(OUTPUT, file));
   const folder = mkdtempSync(path.join(tmpdir(), "fim-wheel-"));
   try {
     const workbench = await Workbench.start({ "fim.server.package": wheel(folder) });
     try {
       for (const [name, group] of Object.entries(GROUPS)) {
-        await t.test(name, (t) => group(t, workbench));
+        await t.test(name, (t) => workbench.watched(name, () => group(t, workbench)));
         await workbench.closeWindows();
       }
     } finally {

@@ -1,19 +1,19 @@
 /** A real VS Code: code-server with the packaged extension, and headless Chromium to look at it. */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
-import { type Browser, type BrowserContext, chromium as driver } from "playwright-core";
+import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
 import { chromium, codeServer, OUTPUT, python, RECORDER, ROOT, VSIX } from "./places";
 import { Transcript } from "./transcript";
 import { EditorWindow, PATIENCE_MS } from "./window";
 
 /** Everything that could move in front of what a test looks at is off. */
 const QUIET = {
-  "security.workspace.trust.enabled": false,
+  "security.workspace.trust.enabled": false, // another group's test turns it on
   "workbench.startupEditor": "none",
   "workbench.tips.enabled": false,
   "telemetry.telemetryLevel": "off",
@@ -36,16 +36,33 @@ const QUIET = {
   "chat.commandCenter.enabled": false,
 };
 
+type Settings = Readonly<Record<string, unknown>>;
+
 export interface Folder {
   readonly path: string;
+  readonly transcript: Transcript;
+  /** Settings of the folder beside those that it was made with. */
+  set(more: Settings): void;
+}
+
+/** A server program with a recorder in front of it. */
+export interface Program {
+  readonly file: string;
   readonly transcript: Transcript;
 }
 
 /** code-server gives its own start a few seconds, which a busy machine may not have. */
 const STARTS = 4;
+/** The workbench, its connection, its extension host, our extension: the slowest of all. */
+const OPENS_WITHIN_MS = PATIENCE_MS;
+const WINDOWS = 3;
 
 export class Workbench {
   private readonly records: string[] = [];
+  /** What the windows have complained about in the browser's console. */
+  private readonly consoleLines: string[] = [];
+  /** Groups of which a step has failed: the steps after it would begin in the wrong place. */
+  private readonly failed = new WeakSet<TestContext>();
 
   private constructor(
     readonly home: string,
@@ -54,39 +71,53 @@ export class Workbench {
     /** One for all windows: the second one finds the workbench's code in the browser's cache. */
     private readonly context: BrowserContext,
     private readonly url: string,
+    private readonly machine: Settings,
   ) {}
 
   /** `machine` are settings of the machine: those that no workspace may set. */
-  static async start(machine: Readonly<Record<string, unknown>> = {}): Promise<Workbench> {
+  static async start(machine: Settings = {}): Promise<Workbench> {
     const home = mkdtempSync(path.join(tmpdir(), "fim-vscode-"));
-    for (const [kind, settings] of Object.entries({ User: QUIET, Machine: machine })) {
-      mkdirSync(path.join(home, "data", kind), { recursive: true });
-      writeFileSync(path.join(home, "data", kind, "settings.json"), JSON.stringify(settings));
-    }
+    writeSettings(home, QUIET, machine);
     const common = [codeServer(), "--user-data-dir", path.join(home, "data"), "--extensions-dir", path.join(home, "ext")];
     const env = { ...process.env, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home, HOME: home, PATH: cleanPath(home) };
     const installed = spawnSync(process.execPath, [...common, "--install-extension", VSIX], { env, encoding: "utf8" });
     if (installed.status !== 0) throw new Error(`the VSIX could not be installed: ${installed.stderr}`);
-    const quiet = ["--auth", "none", "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust"];
+    const quiet = ["--auth", "none", "--disable-telemetry", "--disable-update-check"];
     const args = [...common, ...quiet];
     const { server, port } = await started(args, env);
     const flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"];
     const browser = await driver.launch({ executablePath: chromium(), args: flags });
     const context = await browser.newContext({ viewport: { width: 1100, height: 700 } });
     context.setDefaultTimeout(PATIENCE_MS);
-    return new Workbench(home, server, browser, context, `http://127.0.0.1:${String(port)}/`);
+    return new Workbench(home, server, browser, context, `http://127.0.0.1:${String(port)}/`, machine);
   }
 
-  /** A test of this workbench: if it fails, pictures of all windows and what was said are kept. */
+  /** Settings beside the usual ones, for the windows that are opened from now on. */
+  configure(user: Settings, machine: Settings): void {
+    writeSettings(this.home, { ...QUIET, ...user }, { ...this.machine, ...machine });
+  }
+
+  /** A test of a group; those that follow one that failed are left out, and say so. */
   step(t: TestContext, name: string, run: () => Promise<void>): Promise<void> {
+    if (this.failed.has(t)) return t.test(name, { skip: "a step before it has failed" });
     return t.test(name, async () => {
       try {
-        await run();
+        await this.watched(name, run);
       } catch (problem) {
-        await this.keepEvidence(name.replaceAll(/\W+/g, "-"));
+        this.failed.add(t);
         throw problem;
       }
     });
+  }
+
+  /** If it fails, pictures of all windows and what was said are kept. */
+  async watched(name: string, run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (problem) {
+      await this.keepEvidence(name.replaceAll(/\W+/g, "-"));
+      throw problem;
+    }
   }
 
   async closeWindows(): Promise<void> {
@@ -96,15 +127,24 @@ export class Workbench {
   /** A workspace whose server is `command`, with a recorder in front of it. */
   folder(name: string, files: Readonly<Record<string, string>>, command: readonly string[], settings: object): Folder {
     const folder = path.join(this.home, name);
-    const record = path.join(this.home, `${name}.jsonl`);
-    const program = path.join(this.home, `${name}-server`);
-    if (command.length > 0) writeProgram(program, [process.execPath, RECORDER, record, ...command]);
-    this.records.push(record);
+    const { file: program, transcript } = this.program(name, command);
     mkdirSync(path.join(folder, ".vscode"), { recursive: true });
-    const all = { "fim.server.path": program, ...settings };
-    writeFileSync(path.join(folder, ".vscode/settings.json"), JSON.stringify(all));
+    const set = (more: Settings): void => {
+      const all = { "fim.server.path": program, ...settings, ...more };
+      writeFileSync(path.join(folder, ".vscode/settings.json"), JSON.stringify(all));
+    };
+    set({});
     for (const [file, text] of Object.entries(files)) writeFileSync(path.join(folder, file), text);
-    return { path: folder, transcript: new Transcript(record) };
+    return { path: folder, transcript, set };
+  }
+
+  /** Without a command there is a name, but no program. */
+  program(name: string, command: readonly string[]): Program {
+    const record = path.join(this.home, `${name}.jsonl`);
+    const file = path.join(this.home, `${name}-server`);
+    if (command.length > 0) writeProgram(file, [process.execPath, RECORDER, record, ...command]);
+    this.records.push(record);
+    return { file, transcript: new Transcript(record) };
   }
 
   /** A workspace of several folders, with settings of its own. */
@@ -115,16 +155,51 @@ export class Workbench {
     return file;
   }
 
-  /** A window on a folder, or on a workspace that has it, with one of its files open. */
+  /**
+   * A window on a folder, or on a workspace that has it, with one of its files open.
+   *
+   * On a machine without a free core, VS Code may draw a window and then start no extension in it, its own
+   * neither, for good. Such a window is opened anew; not one that has started ours and then shows nothing.
+   */
   async open(folder: Folder, file: string, workspace?: string): Promise<EditorWindow> {
-    const page = await this.context.newPage();
     const uri = `vscode-remote://${new URL(this.url).host}${path.join(folder.path, file)}`;
     const payload = JSON.stringify([["openFile", uri]]);
     const query = new URLSearchParams(workspace === undefined ? { folder: folder.path, payload } : { workspace, payload });
-    await page.goto(`${this.url}?${query.toString()}`, { waitUntil: "commit" });
-    const window = new EditorWindow(page, folder.path);
-    await window.status.waitFor();
-    return window;
+    for (let tries = 1; ; tries++) {
+      const started = this.startsOfOurs();
+      const page = await this.context.newPage();
+      this.listenTo(page);
+      await page.goto(`${this.url}?${query.toString()}`, { waitUntil: "commit" });
+      const window = new EditorWindow(page, folder.path);
+      const isThere = (): Promise<boolean> => window.status.waitFor({ timeout: OPENS_WITHIN_MS }).then(() => true, () => false);
+      if (await isThere()) return window;
+      const isOurs = this.startsOfOurs() > started;
+      if (isOurs && (await isThere())) return window;
+      if (isOurs || tries === WINDOWS) throw new Error("the status bar item is missing");
+      console.error(`workbench: VS Code has started no extension for ${String(OPENS_WITHIN_MS / 1000)} s; the window is opened anew`);
+      await this.keepEvidence(`no-extensions-${String(tries)}`);
+      await page.close();
+    }
+  }
+
+  /** How often an extension host was told to start our extension. */
+  private startsOfOurs(): number {
+    return this.logs("remoteexthost.log").join("\n").split("_doActivateExtension fim-server.").length;
+  }
+
+  private listenTo(page: Page): void {
+    page.on("console", (message) => {
+      if (message.type() !== "error" && message.type() !== "warning") return;
+      this.consoleLines.push(`${new Date().toISOString()} ${message.type()}: ${message.text()}`);
+    });
+  }
+
+  /** What the log files of a name say, of all windows so far. */
+  logs(name: string): string[] {
+    const folder = path.join(this.home, "data/logs");
+    if (!existsSync(folder)) return [];
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => path.basename(file) === name);
+    return files.map((file) => readFileSync(path.join(folder, file), "utf8"));
   }
 
   private async keepEvidence(name: string): Promise<void> {
@@ -132,6 +207,7 @@ export class Workbench {
     for (const [number, page] of this.context.pages().entries()) {
       await page.screenshot({ path: path.join(OUTPUT, `failed-${name}-${String(number)}.png`) }).catch(() => undefined);
     }
+    writeFileSync(path.join(OUTPUT, `failed-${name}-console.txt`), this.consoleLines.join("\n"));
     for (const record of this.records.filter((file) => existsSync(file))) {
       copyFileSync(record, path.join(OUTPUT, `failed-${name}-${path.basename(record)}`));
     }
@@ -143,6 +219,13 @@ export class Workbench {
     this.server.kill("SIGTERM");
     await gone;
     rmSync(this.home, { recursive: true, force: true });
+  }
+}
+
+function writeSettings(home: string, user: Settings, machine: Settings): void {
+  for (const [kind, settings] of Object.entries({ User: user, Machine: machine })) {
+    mkdirSync(path.join(home, "data", kind), { recursive: true });
+    writeFileSync(path.join(home, "data", kind, "settings.json"), JSON.stringify(settings));
   }
 }
 
