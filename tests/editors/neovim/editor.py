@@ -18,7 +18,7 @@ import pynvim
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
 HERE = Path(__file__).parent
-PATIENCE_S = 120
+PATIENCE_S = 300
 T = TypeVar("T")
 
 REAL = [sys.executable, "-m", "fim_server", "lsp"]
