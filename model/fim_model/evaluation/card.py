@@ -151,10 +151,12 @@ def scores(
     for data in humaneval:
         tasks = spread_sample(load_tasks(data), limit)
         name = data.name.removesuffix(".jsonl.gz")
-        for mode in modes:
-            say.print(f"{name}, {mode}")
-            fill = model_filler(infiller, mode=mode)
-            reports.append((name, mode, run_tests(tasks, fill)))
+        fillers = {mode: model_filler(infiller, mode=mode) for mode in modes}
+        if any(task.one_line for task in tasks):
+            fillers["ar, with copies"] = model_filler(infiller, mode="ar", copies=True)
+        for way, fill in fillers.items():
+            say.print(f"{name}, {way}")
+            reports.append((name, way, run_tests(tasks, fill)))
     say.print("held-out projects")
     fill = model_filler(infiller, mode="ar")
     python = of_language(documents, PYTHON.name)
