@@ -24,8 +24,9 @@ const TRUST = {
 };
 
 export async function trustTests(t: TestContext, workbench: Workbench): Promise<void> {
-  const brought = Object.entries({ ...RESTRICTED, ...HARMLESS }).map(([key, value]) => [`fim.${key}`, value]);
-  const folder = workbench.folder("restricted", { "a.py": "x\n" }, scriptedServer(), Object.fromEntries(brought));
+  const brought: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries({ ...RESTRICTED, ...HARMLESS })) brought[`fim.${key}`] = value;
+  const folder = workbench.folder("restricted", { "a.py": "x\n" }, scriptedServer(), brought);
   const bin = path.join(folder.path, ".venv/bin");
   mkdirSync(bin, { recursive: true });
   const inFolder = workbench.program("restricted-venv", scriptedServer());

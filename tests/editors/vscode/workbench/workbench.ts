@@ -176,7 +176,7 @@ export class Workbench {
       const isOurs = this.startsOfOurs() > started;
       if (isOurs && (await isThere())) return window;
       if (isOurs || tries === WINDOWS) throw new Error("the status bar item is missing");
-      console.error(`workbench: VS Code has started no extension for ${String(OPENS_WITHIN_MS / 1000)} s; the window is opened anew`);
+      process.stderr.write(`workbench: VS Code has started no extension for ${String(OPENS_WITHIN_MS / 1000)} s; the window is opened anew\n`);
       await this.keepEvidence(`no-extensions-${String(tries)}`);
       await page.close();
     }
