@@ -158,8 +158,9 @@ export class Workbench {
   /**
    * A window on a folder, or on a workspace that has it, with one of its files open.
    *
-   * On a machine without a free core, VS Code may draw a window and then start no extension in it, its own
-   * neither, for good. Such a window is opened anew; not one that has started ours and then shows nothing.
+   * VS Code gives its extension host 60 s to start, and then does without it for good: the window is drawn,
+   * but no extension is started in it, its own neither. On a machine without a free core that happens. Such
+   * a window is opened anew; not one that has started our extension and then shows nothing.
    */
   async open(folder: Folder, file: string, workspace?: string): Promise<EditorWindow> {
     const uri = `vscode-remote://${new URL(this.url).host}${path.join(folder.path, file)}`;
