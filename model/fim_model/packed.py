@@ -4,8 +4,8 @@ A narrow forward of a small model spends as much time in starting operations as 
 query, key and value are one product and so are gate and up; queries and keys are rotated together,
 by tables computed once; residuals are added by the products that follow; masks are made once a
 forward, not once a layer; and query heads that share keys become rows of one matrix, so that no key
-is ever copied. Weights lie in memory in oneDNN's blocks (`fim_kernels.matmul_packed`), which are quick
-at every width. Keys and values in the cache are those of the plain forward.
+is ever copied. Weights lie in oneDNN's blocks (`fim_kernels.matmul_packed`), quick at every width.
+Keys and values in the cache are those of the plain forward.
 """
 
 from __future__ import annotations
@@ -166,9 +166,9 @@ class Angles:
 def _pack(weights: FusedTransformer) -> None:
     """Pack the weights one by one, so that they are in memory only once.
 
-    An embedding that is the head as well is looked up by rows, which packed weights do not have: it
-    is there twice if it is small. A larger one lies in columns, which a narrow product reads quicker
-    than rows.
+    An embedding that is the head as well is looked up by rows, which packed weights do not have:
+    it is there twice if it is small. A larger one lies in columns, which a narrow product reads
+    quicker than rows.
     """
     for number, layer in enumerate(weights.layers):
         weights.layers[number] = replace(

@@ -48,7 +48,9 @@ def test_a_row_knows_no_neighbours(channels: int, depth: int, dtype: torch.dtype
         ]
         for width in WIDTHS:
             part = None if more is None else more[:width]
-            assert torch.equal(matmul_packed(x[:width], weight, None, part), torch.cat(alone)[:width])
+            assert torch.equal(
+                matmul_packed(x[:width], weight, None, part), torch.cat(alone)[:width]
+            )
 
 
 def test_leading_dimensions_stay() -> None:
