@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from fim_model.evaluation.filler import Fill, Hole
 from fim_model.evaluation.heldout_holes import KINDS, Document, draw_holes
 from fim_model.evaluation.humaneval_infilling import Task
 from fim_model.evaluation.weights import (
+    ENOUGH,
     TOLERATED,
     Comparison,
     compare_heldout,
@@ -66,7 +67,7 @@ def test_held_out_holes_are_the_same_for_both() -> None:
 
 
 def compared(passed: tuple[float, float] | None, exact: tuple[float, float]) -> Comparison:
-    return Comparison("lines", 10, passed, exact, (50.0, 50.0), 90.0, (2.0, 1.0))
+    return Comparison("lines", ENOUGH, passed, exact, (50.0, 50.0), 90.0, (2.0, 1.0))
 
 
 def test_the_verdict_is_of_the_worst_figure() -> None:
@@ -75,12 +76,14 @@ def test_the_verdict_is_of_the_worst_figure() -> None:
     assert "loses 1.0 points at most (pass@1, lines)" in verdict([fine])
     assert verdict([fine, worse]).startswith("int8 loses 1.5 points (exact, lines)")
     assert "full weights stay the default" in verdict([fine, worse])
+    few = replace(fine, holes="some", n=ENOUGH - 1)
+    assert verdict([fine, few]).startswith("Too few holes to decide anything (some: 99;")
 
 
 def test_the_table_has_each_figure_twice() -> None:
     rows = comparison_table([compared((30, 29), (10, 8.5)), compared(None, (1, 1))])
-    assert rows[2] == "| lines (10) | 30.0 / 29.0 | 10.0 / 8.5 | 50.0 / 50.0 | 90.0 | 2.0 / 1.0 |"
-    assert rows[3].startswith("| lines (10) |  | 1.0 / 1.0 |")
+    assert rows[2] == "| lines (100) | 30.0 / 29.0 | 10.0 / 8.5 | 50.0 / 50.0 | 90.0 | 2.0 / 1.0 |"
+    assert rows[3].startswith("| lines (100) |  | 1.0 / 1.0 |")
 
 
 def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
@@ -98,7 +101,7 @@ def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
     said = capsys.readouterr().out
     assert "| t (1) |" in said
     assert "| held-out projects (5) |" in said
-    assert "Mode `ar`. int8 loses" in said
+    assert "Mode `ar`. Too few holes" in said
     card = (model / "README.md").read_text()
     assert said.strip() in card
     assert "old" not in card

@@ -33,6 +33,9 @@ MARK = "weights"
 TOLERATED = 1.0
 """Points that int8 may lose in any figure and still be what is taken unasked."""
 
+ENOUGH = 100
+"""Holes of a set from which on one hole is a point at most."""
+
 Both = tuple[float, float]
 """A figure with full weights, and with int8."""
 
@@ -115,6 +118,9 @@ def comparison_table(found: Sequence[Comparison]) -> list[str]:
 
 def verdict(found: Sequence[Comparison]) -> str:
     """What the figures say of int8 as the default. At least one comparison."""
+    few = [f"{one.holes}: {one.n}" for one in found if one.n < ENOUGH]
+    if few:
+        return f"Too few holes to decide anything ({', '.join(few)}; {ENOUGH} each are needed)."
     loss, figure, holes = max(
         (lost, figure, one.holes) for one in found for figure, lost in one.losses().items()
     )
