@@ -39,7 +39,7 @@ MARK = "scores"
 
 MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
-COPIES = "with copies from the file, as the server does in one line"
+COPIES = "with copies from the file and its folder, as the server does in one line"
 
 
 def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
