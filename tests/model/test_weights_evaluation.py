@@ -12,7 +12,6 @@ import pytest
 from fim_model.checkpoint import default_checkpoint
 from fim_model.evaluation.filler import Fill, Hole
 from fim_model.evaluation.heldout_holes import KINDS, Document, draw_holes
-from fim_model.evaluation.humaneval_infilling import Task
 from fim_model.evaluation.weights import (
     ENOUGH,
     TOLERATED,
@@ -23,27 +22,20 @@ from fim_model.evaluation.weights import (
     main,
     verdict,
 )
+from small_tasks import DOUBLE
 
-TASK = Task(
-    task_id="SingleLineInfilling/Test/0/L0",
-    entry_point="double",
-    prompt="def double(x):\n",
-    suffix="",
-    canonical_solution="    return 2 * x\n",
-    test="def check(candidate):\n    assert candidate(3) == 6\n",
-)
 RIGHT, OTHERWISE, WRONG = "    return 2 * x", "    return x + x", "    return x"
 SOURCE = "".join(f"value_{i} = compute({i}, 'text')\n" for i in range(60))
 
 
 def test_holes_with_tests_are_graded_by_them() -> None:
     found = compare_tasks(
-        "lines", [TASK], lambda hole: Fill(OTHERWISE, ms=4), lambda hole: Fill(WRONG, ms=3)
+        "lines", [DOUBLE], lambda hole: Fill(OTHERWISE, ms=4), lambda hole: Fill(WRONG, ms=3)
     )
     assert (found.n, found.passed, found.exact, found.same) == (1, (100, 0), (0, 0), 0)
     assert found.ms == (4, 3)
     assert 0 < found.similarity[1] < 100
-    alike = compare_tasks("lines", [TASK], lambda hole: Fill(RIGHT), lambda hole: Fill(RIGHT))
+    alike = compare_tasks("lines", [DOUBLE], lambda hole: Fill(RIGHT), lambda hole: Fill(RIGHT))
     assert (alike.exact, alike.similarity, alike.same) == ((100, 100), (100, 100), 100)
 
 
@@ -93,7 +85,7 @@ def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
     shutil.copytree(default_checkpoint(), model)
     (model / "README.md").write_text("# Card\n<!-- weights -->\nold\n<!-- /weights -->\nend\n")
     document = {"project": "one", "path": "one/a.py", "text": SOURCE}
-    for path, record in ((heldout, document), (tasks, asdict(TASK))):
+    for path, record in ((heldout, document), (tasks, asdict(DOUBLE))):
         with gzip.open(path, "wt", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
     options = ["--heldout", str(heldout), "--humaneval", str(tasks), "--per-kind", "1", "--write"]
