@@ -25,7 +25,8 @@ def pack(weight: Tensor) -> Tensor:
     """`[N, K]` in oneDNN's own layout, which nothing but `matmul_packed` reads; or as it was."""
     if weight.device.type != "cpu" or forced_reference() or not _takes(weight.dtype):
         return weight
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    return packed
 
 
 def matmul_packed(
@@ -34,7 +35,8 @@ def matmul_packed(
     """x: `[..., K]`; weight: `[N, K]`, packed or not; added: `[..., N]`. All of one dtype."""
     if not weight.is_mkldnn:
         return matmul_packed_reference(x, weight, bias, added)
-    product = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+    operation = torch.ops.mkldnn._linear_pointwise.default
+    product: Tensor = operation(x, weight, bias, "none", [], "")
     # oneDNN would add as well, but takes longer to be asked to than the addition takes.
     return product if added is None else product.add_(added)
 
