@@ -31,7 +31,9 @@ from fim_server.edits.changes import (
 )
 from fim_server.edits.clues import FADING, NAME, similarity, tokens
 from fim_server.edits.history import Hunk
+from fim_server.edits.mirror import mirrored
 from fim_server.edits.page import Page
+from fim_server.edits.signatures import following_signature, signature_changes
 from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
 
 _NAME, _CALL, _LITERAL, _LINE, _TEXT = 3.0, 2.6, 2.6, 1.6, 1.2
@@ -42,6 +44,8 @@ _LEAST_TOKENS = 4
 _SELF = ("self", "this", "cls")
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
+_GIVEN = re.compile(r"(?:([^\W\d]\w*)\s*=(?!=).*|(?:(?:self|this)\.)?([^\W\d]\w*))\Z")
+"""An argument that tells what its parameter is called: `name=…`, `name`, `self.name`."""
 _PARAMETER = re.compile(r"\s*([^\W\d]\w*)\s*(?::[^=]*)?\Z")
 
 
@@ -51,13 +55,11 @@ def replayed(page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> list
     found: dict[tuple[LineEdit, ...], Suggestion] = {}
     before = _Before.of(page, hunks, edited)
     for age, hunk in enumerate(reversed(hunks)):
-        own = hunk.uri == page.snapshot.uri
-        for line in changed_pairs(hunk):
-            for suggestion in _following(page, line, before, own=own):
-                edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
-                if edits and edits not in found:
-                    weight = suggestion.weight * FADING**age
-                    found[edits] = replace(suggestion, edits=edits, weight=weight)
+        for suggestion in _following(page, hunk, before):
+            edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
+            if edits and edits not in found:
+                weight = suggestion.weight * FADING**age
+                found[edits] = replace(suggestion, edits=edits, weight=weight)
     return list(found.values())
 
 
@@ -84,7 +86,17 @@ class _Before:
         return swap.new not in self.names or self.swapped[swap.old, swap.new] > 1
 
 
-def _following(page: Page, line: Line, before: _Before, *, own: bool) -> Iterator[Suggestion]:
+def _following(page: Page, hunk: Hunk, before: _Before) -> Iterator[Suggestion]:
+    own = hunk.uri == page.snapshot.uri
+    for line in changed_pairs(hunk):
+        yield from _following_line(page, line, before, own=own)
+    if own:
+        for change in signature_changes(page, hunk):
+            yield from following_signature(page, change)
+        yield from mirrored(page, hunk)
+
+
+def _following_line(page: Page, line: Line, before: _Before, *, own: bool) -> Iterator[Suggestion]:
     for swap in swaps(line):
         if swap.is_name and before.makes_sense(swap):
             yield from _renamed(page, swap, own=own, exported=_is_exported(line))
@@ -93,8 +105,10 @@ def _following(page: Page, line: Line, before: _Before, *, own: bool) -> Iterato
     for old, new in passages(line):
         yield from _replaced(page, old, new)
     for change in argument_changes(line):
-        yield from _called(page, change)
-    if own and not only_swaps(line):
+        signature = page.signature_at(line[0]) if own else None
+        if signature is None or signature.name != change.function:  # else see `signatures.py`
+            yield from _called(page, change)
+    if own and not only_swaps(line) and page.signature_at(line[0]) is None:
         yield from _done_alike(page, line)
 
 
@@ -218,7 +232,7 @@ def _called(page: Page, change: ArgumentChange) -> Iterator[Suggestion]:
         line = page.lines[place.line]
         for call in calls(line):
             if call.start > place.end == call.name_end:
-                edit = _with(place.line, line, call, change)
+                edit = _with(page, place, call, change)
                 edits += [] if edit is None else [edit]
     yield Suggestion(tuple(edits), f"uses {change.function}", _CALL)
 
@@ -232,12 +246,15 @@ def _is_same_function(here: Occurrence, there: Occurrence) -> bool:
     return here.role is there.role or here.defines
 
 
-def _with(number: int, line: str, call: Call, change: ArgumentChange) -> LineEdit | None:
+def _with(page: Page, at: Occurrence, call: Call, change: ArgumentChange) -> LineEdit | None:
+    number, line = at.line, page.lines[at.line]
     there = call.arguments
     defines = _DEFINITION.search(line[: call.start]) is not None
     place, count, text = change.place, change.count, change.text
-    method = 1 if change.defined and not defines and place and _has_self(change, line) else 0
-    place, count = place - method, count - method
+    if change.defined and not defines and place and _has_self(change, line):
+        place, count = place - 1, count - 1
+    elif defines and not change.defined and there and line[slice(*there[0])] in _SELF:
+        place, count = place + 1, count + 1
     if text is None:
         return _without(number, call, place) if len(there) == count and place < count else None
     if change.defined and not defines:
@@ -245,6 +262,13 @@ def _with(number: int, line: str, call: Call, change: ArgumentChange) -> LineEdi
         if match is None:  # it has a value unless a call gives one
             return None
         text = match[1]
+        if page.has_syntax and not page.visible(text, at):
+            return None
+    elif defines and not change.defined:
+        match = _GIVEN.match(text)
+        if match is None:  # a parameter has no name yet
+            return None
+        text = match[1] or match[2]
     if any(line[start:end] == text for start, end in there):
         return None
     if not there:
