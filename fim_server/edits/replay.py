@@ -85,6 +85,11 @@ class _Before:
         it is done again."""
         return swap.new not in self.names or self.swapped[swap.old, swap.new] > 1
 
+    def is_new_literal(self, swap: Swap) -> bool:
+        """Likewise for a string that is a name: a key, say, that stands elsewhere already."""
+        known = swap.new.strip("\"'`") in self.names
+        return not swap.is_name and (not known or self.swapped[swap.old, swap.new] > 1)
+
 
 def _following(page: Page, hunk: Hunk, before: _Before) -> Iterator[Suggestion]:
     own = hunk.uri == page.snapshot.uri
@@ -100,7 +105,7 @@ def _following_line(page: Page, line: Line, before: _Before, *, own: bool) -> It
     for swap in swaps(line):
         if swap.is_name and before.makes_sense(swap):
             yield from _renamed(page, swap, own=own, exported=_is_exported(line))
-        elif not swap.is_name and is_literal(swap.old) and len(swap.old) > 1:
+        elif before.is_new_literal(swap) and is_literal(swap.old) and len(swap.old) > 1:
             yield from _replaced(page, swap.old, swap.new)
     for old, new in passages(line):
         yield from _replaced(page, old, new)

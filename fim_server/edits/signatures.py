@@ -110,8 +110,8 @@ def _of_call(
 ) -> Iterator[LineEdit]:
     given = call.arguments
     required = [one for one in change.now.parameters if not one.optional]
-    for keyword in given:
-        for old, new in change.renamed:
+    for keyword in given if change.now.called != change.now.name else ():
+        for old, new in change.renamed:  # those of other functions are replaced with the name
             if keyword.keyword == old:
                 row, start = keyword.start
                 yield LineEdit(row + page.first, start, start + len(old), new)

@@ -179,12 +179,14 @@ def test_an_import_goes_where_it_sorts() -> None:
 
 
 def test_what_neighbours_import_is_known() -> None:
-    text = f"{TOP}y = Path(c)\n"
+    text = f"{TOP}y = Way(c)\n"
     assert expected(text, (4, "")) == {}
-    found = expected(text, (4, ""), neighbours=("from pathlib import Path, PurePath",))
-    assert found[1][0] == "from a import b\nfrom pathlib import Path"
-    joined = expected(text, (4, ""), neighbours=("from a import c",))
-    assert joined[1][0] == "from a import b, c"
+    found = expected(text, (4, ""), neighbours=("from ways import Way, Street",))
+    assert found[1][0] == "from a import b\nfrom ways import Way"
+    standard = expected(f"{TOP}y = Path(c)\n", (4, ""))
+    assert standard[1][0] == "from a import b\nfrom pathlib import Path"
+    joined = expected(text, (4, ""), neighbours=("from a import Way",))
+    assert joined[1][0] == "from a import b, Way"
     script = "import a from 'a';\n\nuse(b);\n"
     neighbour = ("import { b, c } from './b';",)
     found = expected(script, (2, ""), neighbours=neighbour, language="javascript")
