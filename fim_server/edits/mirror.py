@@ -92,7 +92,7 @@ def mirrored(page: Page, hunk: Hunk) -> Iterator[Suggestion]:
     places = _added(around, lines) if hunk.new else _removed(around, lines)
     best = sorted(places, key=lambda one: (-one[0], one[1]))
     for score, _, edits, changed in best[:_MOST_PLACES]:
-        doubt = 0.0 if changed and score >= _SURE else DOUBT
+        doubt = DOUBT * (1 + _LEAST - score + (not changed))  # each line alike speaks for it
         yield Suggestion(edits, "looks like the place that changed", _WEIGHT, doubt=doubt)
 
 

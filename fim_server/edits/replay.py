@@ -34,7 +34,7 @@ from fim_server.edits.history import Hunk
 from fim_server.edits.mirror import mirrored
 from fim_server.edits.page import Page
 from fim_server.edits.signatures import following_signature, signature_changes
-from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
+from fim_server.edits.suggestions import DOUBT, SURE, LineEdit, Suggestion
 
 _NAME, _CALL, _LITERAL, _LINE, _TEXT = 3.0, 2.6, 2.6, 1.6, 1.2
 """How promising each is, beside the clues of `candidates.py`."""
@@ -136,7 +136,8 @@ def _renamed(page: Page, swap: Swap, *, own: bool, exported: bool) -> Iterator[S
     if here is None or here.role in (Role.TEXT, Role.OTHER):
         return
     home = _home(here, [*left, *come])
-    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason)
+    doubt = -SURE if home is not None else 0.0  # a local name: syntax knows all its places
+    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason, doubt=doubt)
     texts = [one for one in left if one.role is Role.TEXT and (not home or home in one.functions)]
     marked = (one for one in texts if _is_code(page.lines[one.line], one, swap.old))
     yield _swapped(marked, swap.new, f"tells of {swap.old}", _TEXT, DOUBT)

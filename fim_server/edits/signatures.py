@@ -16,7 +16,7 @@ from fim_server.context.signatures import Argument, CallSite, Parameter, Signatu
 from fim_server.edits.documented import entries_of, without_entry
 from fim_server.edits.history import Hunk
 from fim_server.edits.page import Page
-from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
+from fim_server.edits.suggestions import DOUBT, SURE, LineEdit, Suggestion
 
 _CALL, _TEXT = 2.7, 1.2
 """How promising each is, beside the clues of `candidates.py`."""
@@ -83,7 +83,7 @@ def following_signature(page: Page, change: SignatureChange) -> Iterator[Suggest
         call = None if certain is None else page.call_of(place)
         if call is not None and not call.spreads:
             (sure if certain else doubtful).extend(_of_call(page, change, place, call))
-    yield Suggestion(tuple(sure), reason, _CALL)
+    yield Suggestion(tuple(sure), reason, _CALL, doubt=-SURE)
     yield Suggestion(tuple(doubtful), reason, _CALL, doubt=DOUBT)
     yield from _documentation(page, change)
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 MOST_DRAFTS = 6
 """Of one region."""
 
+SURE = 8.0
+"""Nats by which something is more expected that the syntax asks for: another place of the same
+local name, a call that gives too few arguments or too many."""
+
 DOUBT = 3.0
 """Nats by which something is less expected that only looks right; and of several ways to do the
 same thing each less than the one before."""
@@ -31,7 +35,7 @@ class LineEdit:
 class Suggestion:
     """Edits of several lines that belong together; `weight` is how promising they are, `reason`
     what a person is told. Of those with the same `about` one excludes the other. `doubt` is by how
-    many nats less than others it is expected (`fim_model.edit_priors`)."""
+    many nats less than others it is expected (`fim_model.edit_priors`), below 0 more."""
 
     edits: tuple[LineEdit, ...]
     reason: str

@@ -39,8 +39,8 @@ def _correspond(some: Sequence[str], others: Sequence[str]) -> bool:
     for at in (0, 2):
         if not _is_alike(some[at], others[at], stands_for, _indent(others[1]) - _indent(some[1])):
             return False
-    names = {name for line in (some[0], some[2]) for name in NAME.findall(line)}
-    telling = {name for name in names if name not in PYTHON.keywords}
+    names = {token for token in stands_for if NAME.fullmatch(token)}
+    telling = names - PYTHON.keywords
     if len(telling) < _LEAST_NAMES or not any(stands_for[name] == name for name in telling):
         return False
     made = "".join(stands_for.get(token, token) for token in _TOKEN.findall(some[1].strip()))

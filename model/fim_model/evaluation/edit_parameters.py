@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from fim_model.training.edits import REPEATED
@@ -36,11 +37,7 @@ class ParameterCase:
 
 def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
     """A case in a text; None where what was drawn gives none."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    found = [one for one in _functions(tree) if one[1]] if text.isascii() else []
+    found = _called_functions(text)
     if not found:
         return None
     function, calls = rng.choice(found)
@@ -50,6 +47,16 @@ def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
     at, parameter = rng.choice(parameters)
     draw = rng.choice((_added, _removed, _renamed))
     return draw(text.split("\n"), function, calls, at, parameter, rng)
+
+
+@lru_cache(maxsize=64)
+def _called_functions(text: str) -> tuple[tuple[_Function, list[ast.Call]], ...]:
+    """Kept, since many cases are drawn from a file until one fits."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    return tuple(one for one in _functions(tree) if one[1]) if text.isascii() else ()
 
 
 def _added(

@@ -41,6 +41,18 @@ def total(orders, rate):
         record(order, amount, "total")
     record(None, amount, "total")
     return round(amount, 50)
+
+
+def start(reader, path):
+    reader.open(path, 1)
+    reader.check(path)
+    return reader.state
+
+
+def stop(writer, path):
+    writer.open(path, 1)
+    writer.check(path)
+    return writer.state
 """
 DOCUMENTS = [Document("orders", "src/orders.py", CODE)]
 
