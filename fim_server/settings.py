@@ -24,6 +24,9 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 Multiline = Literal["auto", "always", "never"]
 MULTILINE: tuple[Multiline, ...] = ("auto", "always", "never")
 
+CopiesFrom = Literal["project", "file"]
+COPIES_FROM: tuple[CopiesFrom, ...] = ("project", "file")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -40,6 +43,7 @@ class Settings:
     suffix_chars: int = 500
     next_edits: bool = True
     min_edit_gain: float = 8.0
+    copies_from: CopiesFrom = "project"
     snippets: int = 0
     snippet_chars: int = 600
     disabled_languages: tuple[str, ...] = ()
@@ -195,6 +199,12 @@ RULES: dict[str, Rule] = {
         "the new text likelier than the old, and some more where it does again what you just did. "
         "More is quieter.",
         {"type": "number", "minimum": 0, "maximum": 100},
+    ),
+    "copiesFrom": _one_of(
+        "copies_from",
+        COPIES_FROM,
+        "Where the rest of a line may be copied from, if the model finds it likely: the `file` "
+        "alone, or open documents, imported files and the same folder as well (`project`).",
     ),
     "snippets": _count(
         "snippets",

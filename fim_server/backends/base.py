@@ -51,7 +51,7 @@ class CompletionRequest:
     it names a part of one, such as its second prompt.
     `max_lines` bounds the answer's lines; None leaves the end to the model's end-of-middle token.
     `snippets` are shown before everything else, in their order: keeping it keeps the cached tokens.
-    `copied` is what the document has in the hole's place elsewhere, for the model to judge.
+    `copies` are what the document and other files have in the hole's place, for the model to judge.
     `speculative` asks for what may be wanted next: it gives way to everything a person waits for.
     `trace` asks for what each forward did; remote servers cannot tell.
     """
@@ -69,7 +69,7 @@ class CompletionRequest:
     session: str = ""
     snippets: tuple[Snippet, ...] = ()
     speculative: bool = False
-    copied: Copied | None = None
+    copies: tuple[Copied, ...] = ()
     trace: bool = False
 
 

@@ -16,6 +16,7 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import CompletionRequest
 from fim_server.completion.hole import hole_at, request_for
+from fim_server.completion.in_context import in_context
 from fim_server.documents import DocumentStore
 from fim_server.settings import Settings
 
@@ -91,7 +92,7 @@ def _request(
     assert snapshot is not None  # opened by the caller
     hole = hole_at(snapshot, cursor, settings.prefix_chars, settings.suffix_chars)
     request = request_for(hole, snapshot, settings, alternatives=1)
-    return replace(request, max_lines=1, session=session)
+    return in_context(replace(request, max_lines=1, session=session), hole, snapshot)
 
 
 def _sample(path: str, lines: Sequence[str], number: int, typed: int) -> Keystrokes:

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Group
@@ -58,7 +59,8 @@ class MemoryFigures:
 
     `caches` are the kept keys at those two moments (part of the memory, as far as they were ever
     written), `most_documents` the largest number they were of. Largest, because documents are
-    closed and opened all the time: what counts is how high the peaks get.
+    closed and opened all the time: what counts is how high the peaks get. `course_mib` has the
+    largest of each tenth of the time: what grows without end keeps growing there.
     """
 
     warm_mib: float
@@ -67,6 +69,7 @@ class MemoryFigures:
     warm_caches_mib: float
     end_caches_mib: float
     most_documents: int
+    course_mib: tuple[float, ...]
 
     @classmethod
     def of(cls, samples: Sequence[EngineSample]) -> MemoryFigures:
@@ -83,7 +86,15 @@ class MemoryFigures:
             warm.caches_mib,
             end.caches_mib,
             max(one.documents for one in samples),
+            tuple(max(one.memory_mib for one in part) for part in _tenths(samples)),
         )
+
+
+def _tenths(samples: Sequence[EngineSample]) -> list[Sequence[EngineSample]]:
+    """The samples in ten parts of one size, or as many as there are samples."""
+    parts = min(10, len(samples))
+    edges = [place * len(samples) // parts for place in range(parts + 1)]
+    return [samples[start:end] for start, end in pairwise(edges)]
 
 
 @dataclass(slots=True)
@@ -127,7 +138,10 @@ class SoakReport:
         for name in ("longest_queue", "refused", "forwards_per_pass"):
             table.add_row(name, f"{getattr(self, name):g}")
         for name in MemoryFigures.__slots__:
-            table.add_row(f"memory {name}", f"{getattr(self.memory, name):g}")
+            if name != "course_mib":
+                table.add_row(f"memory {name}", f"{getattr(self.memory, name):g}")
+        course = " ".join(f"{peak:.0f}" for peak in self.memory.course_mib)
+        table.add_row("memory peaks of each tenth, MiB", course)
         if self.recovery is not None:
             for name in Recovery.__slots__:
                 table.add_row(f"recovery {name}", f"{getattr(self.recovery, name):g}")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest, Snippet
+from fim_server.backends.base import CompletionRequest
 from fim_server.commands.errors import UsageError
 from fim_server.completion.hole import Hole, budgeted_hole, request_for
+from fim_server.completion.in_context import in_context
 from fim_server.completion.silence import Silence
 from fim_server.context.candidates import Candidate
 from fim_server.context.exclusions import repository_of
@@ -67,12 +68,14 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
         workspace=workspace,
         most=settings.snippets,
         most_chars=settings.snippet_chars,
+        copies=settings.copies_from == "project",
     )
-    choice = Gatherer().choice(scene)
-    snippets = tuple(Snippet(one.path, one.text) for one in choice)
+    gatherer = Gatherer()
+    choice, context = gatherer.choice(scene), gatherer.context(scene)
     hole = budgeted_hole(snapshot, position, settings)
     alternatives = getattr(arguments, "alternatives", 1)
-    request = request_for(hole, snapshot, settings, alternatives, snippets)
+    request = request_for(hole, snapshot, settings, alternatives)
+    request = in_context(request, hole, snapshot, context)
     return Question(settings, snapshot, hole, request, choice)
 
 

@@ -21,12 +21,12 @@ from fim_server.backends.base import (
     CompletionRequest,
     CompletionStats,
     Progress,
-    Snippet,
 )
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
 from fim_server.completion.gate import Judgement, judge, least_confidence
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
+from fim_server.completion.in_context import in_context
 from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
 from fim_server.context.gather import Gatherer, Scene
@@ -60,7 +60,7 @@ def silent(reason: Silence, stats: CompletionStats | None = None, detail: str = 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request without its snippets, and the hole that it is about, in a document (a notebook's
+    """A request without its context, and the hole that it is about, in a document (a notebook's
     cells are one)."""
 
     snapshot: Snapshot
@@ -314,17 +314,16 @@ class Completer:
         if wait:
             await asyncio.sleep(wait)
         began = time.monotonic()
-        completion = await self._backend.complete(await self._with_snippets(question))
+        completion = await self._backend.complete(await self._in_context(question))
         if completion.items:
             self._debounce.answered(time.monotonic() - began)
             self._recovered()
         return completion
 
-    async def _with_snippets(self, question: _Question) -> CompletionRequest:
-        """The request with pieces of other files; chosen in a thread, since files may be read."""
+    async def _in_context(self, question: _Question) -> CompletionRequest:
+        """The request with what this file and others add to it; looked up in a thread, since files
+        may be read."""
         settings, snapshot = self._settings, question.snapshot
-        if not settings.snippets or not self._workspace.trusted:
-            return question.request
         cells = self._notebooks.cells(snapshot.uri)
         others = self._documents.others(snapshot.uri)
         scene = Scene(
@@ -334,12 +333,14 @@ class Completer:
             workspace=self._workspace,
             most=settings.snippets,
             most_chars=settings.snippet_chars,
+            copies=settings.copies_from == "project",
         )
-        loop = asyncio.get_running_loop()
-        snippets: tuple[Snippet, ...] = await loop.run_in_executor(
-            self._reader, self._gatherer.snippets, scene
-        )
-        return replace(question.request, snippets=snippets)
+
+        def look() -> CompletionRequest:
+            context = self._gatherer.context(scene)
+            return in_context(question.request, question.hole, snapshot, context)
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, look)
 
     def _failed(self, error: BackendError) -> None:
         logger.info("%s", error)
@@ -369,7 +370,7 @@ class Completer:
     async def _prepare(self, question: _Question) -> None:
         settings, hole = self._settings, question.hole
         try:
-            completion = await self._backend.complete(await self._with_snippets(question))
+            completion = await self._backend.complete(await self._in_context(question))
         except BackendError as error:
             logger.info("nothing is prepared: %s", error)
             return

@@ -10,21 +10,16 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from fim_model.copying import Copied, copied
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest, Snippet
-from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
+from fim_server.backends.base import CompletionRequest
 from fim_server.context.languages import language_of
 from fim_server.context.syntax import Spot, spot_at
 from fim_server.documents import Place, Snapshot, without_end
 from fim_server.settings import Settings
 
 WINDOW_STRIDE = 8
-"""The window begins at a line number that divides by this (see `_text_before`)."""
-
-_COPY_CHARS = 100_000
-"""How much text on each side of the cursor is searched for what stood there before."""
+"""The window begins at a line number that divides by this (see `text_before`)."""
 
 _SYNTAX_CHARS = 4000
 """How much text on each side of the cursor its syntax is judged by."""
@@ -57,7 +52,7 @@ def hole_at(
 ) -> Hole:
     """The hole at a position, seen through a window of so many characters on each side."""
     place = snapshot.place(position)
-    return _hole(snapshot, place, prefix_chars, _text_after(snapshot, place, suffix_chars))
+    return _hole(snapshot, place, prefix_chars, text_after(snapshot, place, suffix_chars))
 
 
 def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings) -> Hole:
@@ -67,14 +62,14 @@ def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings
     first, so its length must not change with what is typed. In tokens, snippets share as well.
     """
     place = snapshot.place(position)
-    after = _text_after(snapshot, place, settings.suffix_chars)
+    after = text_after(snapshot, place, settings.suffix_chars)
     free = settings.suffix_chars - len(after)
     return _hole(snapshot, place, settings.prefix_chars + free, after)
 
 
 def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Hole:
     return Hole(
-        before=_plain(_text_before(snapshot, place, prefix_chars)),
+        before=text_before(snapshot, place, prefix_chars),
         after=after,
         position=snapshot.position(place),
         line_end=snapshot.line_end(place.line),
@@ -97,10 +92,8 @@ def request_for(
     snapshot: Snapshot,
     settings: Settings,
     alternatives: int,
-    snippets: tuple[Snippet, ...] = (),
 ) -> CompletionRequest:
-    """What the backend is asked."""
-    most_lines = lines_to_ask_for(hole, snapshot.language, settings)
+    """What the backend is asked, without what the context adds (`in_context`)."""
     return CompletionRequest(
         prefix=hole.before,
         suffix=hole.after,
@@ -109,27 +102,9 @@ def request_for(
         mode=settings.mode,
         alternatives=alternatives,
         max_tokens=settings.max_tokens,
-        max_lines=most_lines,
+        max_lines=lines_to_ask_for(hole, snapshot.language, settings),
         session=snapshot.uri,
-        snippets=snippets,
-        copied=_copied(snapshot, hole) if most_lines == 1 else None,
     )
-
-
-def _copied(snapshot: Snapshot, hole: Hole) -> Copied | None:
-    """What the document has in the hole's place elsewhere, far beyond what the model is shown.
-
-    None for what would not be shown since it stands right before or behind the hole.
-    """
-    before = _plain(_text_before(snapshot, hole.place, _COPY_CHARS))
-    found = copied(before, _text_after(snapshot, hole.place, _COPY_CHARS))
-    if found is None or not found.text.strip():
-        return None
-    head, _, line_before = hole.before.rpartition("\n")
-    line_after, _, following = hole.after.partition("\n")
-    completed = line_before + found.text + line_after
-    seen = repeats_next_lines(completed, following) or repeats_previous_lines(completed, head)
-    return None if seen else found
 
 
 def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
@@ -145,8 +120,8 @@ def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
     return 1 if spot in (Spot.STATEMENT, Spot.TEXT) else settings.max_lines
 
 
-def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
-    """At most `limit` characters left of the cursor, from a line start.
+def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
+    """At most `limit` characters left of the cursor, plain, from a line start.
 
     The start is rounded up to a multiple of WINDOW_STRIDE lines (in a very long line: of a quarter
     of the limit), so that it stays put while the user types: a start that moved with every
@@ -155,7 +130,7 @@ def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
     lines = snapshot.lines
     if place.index > limit:
         start = _round_up(place.index - limit, max(limit // 4, 1))
-        return lines[place.line][start : place.index]
+        return _plain(lines[place.line][start : place.index])
     head = lines[place.line][: place.index]
     first, room = place.line, limit - len(head)
     while first and len(lines[first - 1]) <= room:
@@ -164,10 +139,10 @@ def _text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
     rounded = min(_round_up(first, WINDOW_STRIDE), place.line)
     if sum(map(len, lines[first:rounded])) <= limit // 2:
         first = rounded
-    return "".join(lines[first : place.line]) + head
+    return _plain("".join(lines[first : place.line]) + head)
 
 
-def _text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
+def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
     """At most `limit` characters right of the cursor, plain: whole lines where they fit."""
     lines = snapshot.lines
     line, end = lines[place.line], place.index + limit

@@ -1,4 +1,4 @@
-"""Gathers what the model is shown of other files, for a cursor.
+"""Gathers what other files have for a cursor: pieces that the model is shown, texts to copy from.
 
 Nothing of an excluded document gets further than `sources_for`, and files that are not open are
 read by `files.read_allowed` only.
@@ -11,9 +11,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fim_model.copying import within_reach
+
 from fim_server.backends.base import Snippet
 from fim_server.context.candidates import Candidate, CandidateFinder, Source, focus_at
-from fim_server.context.files import read_allowed
+from fim_server.context.files import files_beside, read_allowed
 from fim_server.context.imports import MOST_IMPORTS, imported_files
 from fim_server.context.languages import language_of
 from fim_server.context.selection import choose
@@ -33,7 +35,10 @@ _HEAD_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A cursor among open documents: all that a choice of snippets depends on."""
+    """A cursor among open documents: all that a choice of snippets depends on.
+
+    copies: whether texts of other files are wanted as well, to copy from.
+    """
 
     document: Snapshot
     place: Place
@@ -41,18 +46,40 @@ class Scene:
     workspace: Workspace
     most: int
     most_chars: int
+    copies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What other files have: snippets in the order to show them in, and texts to copy from."""
+
+    snippets: tuple[Snippet, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 class Gatherer:
-    """Chooses snippets. Belongs to one thread; a scene is a snapshot, so the loop may go on."""
+    """Looks into other files. Belongs to one thread; a scene is a snapshot: the loop may go on."""
 
     def __init__(self) -> None:
         self._finder = CandidateFinder()
         self._choices: OrderedDict[str, tuple[Hashable, list[Candidate]]] = OrderedDict()
+        self._texts: tuple[Hashable, tuple[str, ...]] = (None, ())
 
-    def snippets(self, scene: Scene) -> tuple[Snippet, ...]:
-        """What to show, in the order to show it in."""
-        return tuple(Snippet(one.path, one.text) for one in self.choice(scene))
+    def context(self, scene: Scene) -> Context:
+        """All that other files have for a cursor."""
+        snippets = tuple(Snippet(one.path, one.text) for one in self.choice(scene))
+        return Context(snippets, self.texts(scene))
+
+    def texts(self, scene: Scene) -> tuple[str, ...]:
+        """What may be copied from: open documents, imported files, files in the same folder."""
+        if not scene.copies or not scene.workspace.trusted:
+            return ()
+        occasion = (scene.document.uri, _occasion(scene))
+        if self._texts[0] != occasion:
+            sources = [*sources_for(scene), *_sources_beside(scene)]
+            texts = dict.fromkeys(one.text for one in sources)
+            self._texts = occasion, within_reach(texts)
+        return self._texts[1]
 
     def choice(self, scene: Scene) -> list[Candidate]:
         """The same with reasons and places."""
@@ -104,6 +131,26 @@ def _open_sources(scene: Scene) -> Iterator[Source]:
         yield Source(path, _plain(one.text), language, one.revision, one.edited_line)
 
 
+def _sources_beside(scene: Scene) -> Iterator[Source]:
+    """Files of the same kind in the document's folder."""
+    file = file_of(scene.document.uri)
+    if file is None:
+        return
+    known = {file.resolve(), *_open_files(scene)}
+    for place in files_beside(file):
+        resolved = _existing(place, scene.workspace)
+        if resolved is not None and resolved not in known:
+            known.add(resolved)
+            yield from _source_of(resolved, scene.workspace)
+
+
+def _source_of(file: Path, workspace: Workspace, *, imported: bool = False) -> Iterator[Source]:
+    """A file that is not open; nothing where it may not be read."""
+    if (text := read_allowed(file, workspace.exclusions)) is not None:
+        path = workspace.shown_path(file.as_uri())
+        yield Source(path, _plain(text), language_of("", path), hash(text), imported=imported)
+
+
 def _imported_sources(scene: Scene) -> Iterator[Source]:
     file = file_of(scene.document.uri)
     if file is None:
@@ -121,10 +168,8 @@ def _imported_sources(scene: Scene) -> Iterator[Source]:
             if resolved is None or resolved in known:
                 continue
             known.add(resolved)
-            if (text := read_allowed(resolved, workspace.exclusions)) is not None:
-                path = workspace.shown_path(resolved.as_uri())
-                stamp = hash(text)
-                yield Source(path, _plain(text), language_of("", path), stamp, imported=True)
+            for source in _source_of(resolved, workspace, imported=True):
+                yield source
                 found += 1
             break
 

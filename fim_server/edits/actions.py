@@ -16,6 +16,7 @@ from lsprotocol import types as lsp
 from fim_server.backends.base import Backend
 from fim_server.completion.gate import judge
 from fim_server.completion.hole import budgeted_hole, request_for
+from fim_server.completion.in_context import in_context
 from fim_server.documents import DocumentStore, Snapshot
 from fim_server.edits.candidates import Problem, Region
 from fim_server.edits.history import past_edits
@@ -212,7 +213,7 @@ class Resolver:
         """What the model writes at the place, as for an inline completion that is asked for."""
         hole = budgeted_hole(snapshot, ticket.range.start, self.settings)
         request = request_for(hole, snapshot, self.settings, 1)
-        completion = await self.backend.complete(request)
+        completion = await self.backend.complete(in_context(request, hole, snapshot))
         texts = judge(completion.items, hole, self.settings.min_confidence or 0.0).texts
         span = lsp.Range(hole.position, hole.position)
         return [lsp.TextEdit(span, text.replace("\n", hole.line_end)) for text in texts[:1]]

@@ -25,7 +25,7 @@ from fim_server.backends.base import (
     TraceStep,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
@@ -50,13 +50,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "speculative": (bool,),
     "trace": (bool,),
     "snippets": (list,),
-    "copied": (dict, type(None)),
+    "copies": (list,),
 }
 _COPIED_TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
     "matched": (int,),
     "behind": (int,),
     "distance": (int,),
+    "places": (int,),
+    "elsewhere": (bool,),
 }
 _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "prefix": (str,),
@@ -91,7 +93,7 @@ def request_from_json(body: object) -> CompletionRequest:
         **{
             **values,
             "snippets": tuple(Snippet(**one) for one in snippets),
-            "copied": _copied(values.get("copied")),
+            "copies": tuple(_copied(one) for one in values.get("copies", ())),
         }
     )
     if request.mode not in MODES:
@@ -126,11 +128,10 @@ def _checked(
     return body
 
 
-def _copied(body: object) -> Copied | None:
-    if body is None:
-        return None
+def _copied(body: object) -> Copied:
+    check_type("copies", body, dict)
     values = _checked(body, _COPIED_TYPES, tuple(_COPIED_TYPES))
-    for name in ("matched", "behind", "distance"):
+    for name in ("matched", "behind", "distance", "places"):
         check_range(name, values[name], 0, math.inf)
     return Copied(**values)
 

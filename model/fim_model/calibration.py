@@ -32,8 +32,8 @@ def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
 
 def copy_features(nats: Sequence[float], copied: Copied) -> tuple[float, ...]:
     """Of a copy: what the model says of its tokens, and how alike the two places are."""
-    lengths = (copied.matched, copied.behind, copied.distance)
-    return *_of_tokens(nats), *map(math.log1p, lengths)
+    counts = (copied.matched, copied.behind, copied.distance, copied.places)
+    return *_of_tokens(nats), *map(math.log1p, counts), float(copied.elsewhere)
 
 
 def _of_tokens(nats: Sequence[float]) -> tuple[float, float, float]:
@@ -42,7 +42,7 @@ def _of_tokens(nats: Sequence[float]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class CopyWeights:
-    """The weights of `copy_features`."""
+    """The weights of `copy_features`; a file of before there were some leaves those out."""
 
     bias: float
     mean: float
@@ -51,6 +51,8 @@ class CopyWeights:
     matched: float
     behind: float
     distance: float
+    places: float = 0.0
+    elsewhere: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Calibration:
 
 
 def _copy_weights(raw: dict[str, Any]) -> CopyWeights:
-    return CopyWeights(**{field.name: float(raw[field.name]) for field in fields(CopyWeights)})
+    names = [field.name for field in fields(CopyWeights) if field.name in raw]
+    return CopyWeights(**{name: float(raw[name]) for name in names})
 
 
 def _probability(bias: float, weights: Sequence[float], seen: Sequence[float]) -> float:

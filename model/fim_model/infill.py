@@ -32,6 +32,7 @@ from fim_model.decoding.native import (
 )
 from fim_model.decoding.rewriting import log_probabilities
 from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.edit_priors import EditPriors
 from fim_model.errors import Cancelled
 from fim_model.hub import local_folder, resolve
@@ -59,8 +60,8 @@ class InfillRequest:
     `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
     `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
     middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
-    first token (temperature 0) or in their seed. `copied` is what stands in the hole's place
-    elsewhere: an item more if the model is calibrated for that, first if it is the likeliest.
+    first token (temperature 0) or in their seed. `copies` are what stands in the hole's place
+    elsewhere: items more if the model is calibrated for that, the likeliest of all first.
     """
 
     prefix: str
@@ -74,7 +75,7 @@ class InfillRequest:
     seed: int = 0
     session: str = ""
     snippets: Sequence[tuple[str, str]] = ()
-    copied: Copied | None = None
+    copies: Sequence[Copied] = ()
 
     def __post_init__(self) -> None:
         if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
@@ -233,11 +234,9 @@ class Infiller:
         prompt = self.prompt(request)
         if should_stop():
             raise Cancelled
-        ahead = self._copied_ids(request)
-        reading = cache.read(prompt, ahead)
-        copy = self._copy_item(request, ahead, reading)
-        if copy is not None and copy.confidence >= SURE and request.alternatives == 1:
-            return self._result([copy], mode, 1, len(ahead) + 1, reading, began)
+        reading, copied = self._read(cache, prompt, request)
+        if copied and copied[0].confidence >= SURE and request.alternatives == 1:
+            return self._result(copied, mode, 1, len(copied[0].nats), reading, began)
         items: list[InfillItem] = []
         tokens, forwards = 0, 1
         for core, steps in self._attempts(cache, request, mode, reading, options):
@@ -248,8 +247,8 @@ class Infiller:
             tokens, forwards = tokens + len(core.tokens), forwards + core.forwards
             items.append(self._item(core, request))
             cache.rewind(len(prompt))
-        if copy is not None:
-            items.insert(0 if copy.confidence > items[0].confidence else len(items), copy)
+        if copied:
+            items = sorted([*items, *copied], key=_sureness, reverse=True)
         return self._result(items, mode, forwards, tokens, reading, began)
 
     def _result(
@@ -271,6 +270,13 @@ class Infiller:
             ms=(time.perf_counter() - began) * 1000,
             show_above=self.calibration.show_above if self.calibration else 0.0,
         )
+
+    def judge_copies(self, request: InfillRequest) -> list[InfillItem]:
+        """What the model says of the request's copies, the surest first, writing nothing."""
+        mode, _ = self._mode(request.mode)
+        request = replace(request, mode=mode)
+        _, copied = self._read(self.sessions.take(request.session), self.prompt(request), request)
+        return copied
 
     def rewrite(
         self,
@@ -377,26 +383,35 @@ class Infiller:
             steps = native_infill(core, right, one.length, options.rule)
             yield core, _then_trim_echo(core, steps, suffix)
 
-    def _copied_ids(self, request: InfillRequest) -> list[int]:
-        """The tokens of the copy; none where it is too long, or where the mode sees no suffix.
+    def _copies(self, request: InfillRequest) -> list[tuple[Copied, list[int]]]:
+        """The copies to ask the model about, with their tokens: as many as a hole has room for.
 
-        None either where no calibration tells how far to trust it.
+        None where the mode sees no suffix, or where no calibration tells how far to trust one.
         """
         calibrated = self.calibration is not None and self.calibration.copies is not None
-        if request.copied is None or request.mode == NATIVE or not calibrated:
+        if request.mode == NATIVE or not calibrated:
             return []
-        ids = self.tokenizer.encode(request.copied.text)
-        return ids if len(ids) < request.max_tokens else []
+        room, chosen = request.max_tokens - 1, []
+        for one in request.copies:
+            ids = self.tokenizer.encode(one.text)
+            if len(ids) <= room:
+                chosen.append((one, ids))
+                room -= len(ids)
+        return chosen
 
-    def _copy_item(
-        self, request: InfillRequest, ids: Sequence[int], reading: Reading
-    ) -> InfillItem | None:
-        """The copy, judged by the forward that read it; None without one."""
-        if request.copied is None or self.calibration is None or not ids:
-            return None
-        nats = log_probabilities(reading.logits, [*ids, self.fim.eom])
-        confidence = self.calibration.of_copy(nats, request.copied)
-        return InfillItem(request.copied.text, confidence, "copied", tuple(nats))
+    def _read(
+        self, cache: PromptCache, prompt: Sequence[int], request: InfillRequest
+    ) -> tuple[Reading, list[InfillItem]]:
+        """Read the prompt, and judge the copies in the same forward, the surest first."""
+        candidates, items = self._copies(request), []
+        tree = TokenTree.of([ids for _, ids in candidates])
+        reading = cache.read(prompt, tree)
+        for place, (one, ids) in enumerate(candidates):
+            assert self.calibration is not None
+            nats = log_probabilities(reading.logits[tree.rows(place)], [*ids, self.fim.eom])
+            confidence = self.calibration.of_copy(nats, one)
+            items.append(InfillItem(one.text, confidence, "copied", tuple(nats)))
+        return reading, sorted(items, key=_sureness, reverse=True)
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -407,6 +422,10 @@ class Infiller:
         if self.calibration is not None:
             confidence = self.calibration(core.nats, core.finish == "length")
         return InfillItem(text, confidence, core.finish, core.nats)
+
+
+def _sureness(item: InfillItem) -> float:
+    return item.confidence
 
 
 def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:

@@ -158,6 +158,8 @@ def test_growth_is_from_the_peak_of_the_first_third_to_that_of_the_last() -> Non
     assert (figures.warm_mib, figures.end_mib, figures.growth_mib) == (300, 320, 20)
     assert (figures.warm_caches_mib, figures.end_caches_mib) == (80, 70)
     assert figures.most_documents == 9
+    assert figures.course_mib == (100, 300, 310, 305, 320, 200)
+    assert MemoryFigures.of(samples * 5).course_mib == (310, 320) * 5
     assert MemoryFigures.of(samples[:1]).growth_mib == 0
 
 

@@ -11,7 +11,7 @@ from fim_model.copying import Copied
 from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.engine.wire import WireError, request_from_json, request_to_json
 
-COPY = {"text": "x", "matched": 1, "behind": 2, "distance": 3}
+COPY = {"text": "x", "matched": 1, "behind": 2, "distance": 3, "places": 1, "elsewhere": False}
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ COPY = {"text": "x", "matched": 1, "behind": 2, "distance": 3}
     [
         CompletionRequest("a", "b"),
         CompletionRequest("a", "b", max_lines=1, snippets=(Snippet("p", "t"),)),
-        CompletionRequest("a", "b", copied=Copied("x", 1, 2, 3)),
+        CompletionRequest(
+            "a", "b", copies=(Copied("x", 1, 2, 3), Copied("y", 1, 2, 0, 5, elsewhere=True))
+        ),
     ],
 )
 def test_a_request_survives_the_wire(request_: CompletionRequest) -> None:
@@ -29,13 +31,14 @@ def test_a_request_survives_the_wire(request_: CompletionRequest) -> None:
 @pytest.mark.parametrize(
     ("copied", "says"),
     [
-        ("x", "'copied' must be an object or null"),
+        ("x", "'copies' must be an object"),
         ({"text": "x"}, "'matched' is missing"),
         (COPY | {"distance": "far"}, "'distance' must be a whole number"),
         (COPY | {"matched": -1}, "'matched' must be 0 to"),
+        (COPY | {"elsewhere": 1}, "'elsewhere' must be true or false"),
         (COPY | {"more": 1}, "'more' is unknown"),
     ],
 )
 def test_a_copy_that_is_none_is_named(copied: Any, says: str) -> None:
     with pytest.raises(WireError, match=says):
-        request_from_json({"prefix": "a", "suffix": "b", "copied": copied})
+        request_from_json({"prefix": "a", "suffix": "b", "copies": [copied]})

@@ -119,7 +119,8 @@ def copies(count: int, seed: int) -> list[Outcome]:
     """Copies that are right with probability `sigmoid(-4 + 2 * log(1 + matched))`."""
     rng, drawn = Random(seed), []
     for _ in range(count):
-        found = Copied("x", rng.randrange(40), rng.randrange(9), rng.randrange(500))
+        alike = rng.randrange(40), rng.randrange(9), rng.randrange(500), rng.randrange(1, 4)
+        found = Copied("x", *alike, elsewhere=rng.random() < 0.3)
         right = rng.random() < 1 / (1 + math.exp(4 - 2 * math.log1p(found.matched)))
         drawn.append(Outcome((-1.0, -rng.random()), False, right, found))
     return drawn
@@ -150,7 +151,24 @@ def test_what_is_shown_of_a_hole_is_the_likeliest() -> None:
     assert shown[0].confidence == calibration.of_copy(good.nats, good.copied)
 
 
-@pytest.mark.parametrize("kept", [PLAIN, replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7))])
+def test_weights_that_an_older_file_lacks_count_nothing(tmp_path: Path) -> None:
+    replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9)).write(tmp_path)
+    file = tmp_path / CALIBRATION
+    raw = json.loads(file.read_text())
+    del raw["copies"]["places"], raw["copies"]["elsewhere"]
+    file.write_text(json.dumps(raw))
+    kept = Calibration.read(tmp_path)
+    assert kept is not None
+    assert kept.copies == CopyWeights(1, 2, 3, 4, 5, 6, 7)
+    del raw["copies"]["matched"]
+    file.write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match="is no calibration"):
+        Calibration.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kept", [PLAIN, replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9))]
+)
 def test_a_calibration_comes_back_from_its_file(tmp_path: Path, kept: Calibration) -> None:
     assert Calibration.read(tmp_path) is None
     kept.write(tmp_path)

@@ -136,7 +136,7 @@ COPY = Copied("th * height", matched=14, behind=3, distance=50)
 
 def trusting(bias: float) -> Calibration:
     """Believes a copy with the odds exp(bias), whatever the model says of it."""
-    weights = CopyWeights(bias, 0, 0, 0, 0, 0, 0)
+    weights = CopyWeights(bias, 0, 0, 0, 0, 0, 0, 0, 0)
     return Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4, copies=weights)
 
 
@@ -144,7 +144,7 @@ def test_a_copy_that_is_sure_costs_one_forward(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(5.0))
-    result = infiller.infill(request(mode="ar", copied=COPY))
+    result = infiller.infill(request(mode="ar", copies=[COPY]))
     assert [(item.text, item.finish) for item in result.items] == [(COPY.text, "copied")]
     assert result.items[0].confidence == pytest.approx(1 / (1 + math.exp(-5)))
     assert result.forwards == 1
@@ -158,7 +158,7 @@ def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(odds))
     alone = infiller.infill(request(mode=mode))
-    both = infiller.infill(request(mode=mode, copied=COPY))
+    both = infiller.infill(request(mode=mode, copies=[COPY]))
     assert {item.text for item in both.items} == {alone.items[0].text, COPY.text}
     confidences = [item.confidence for item in both.items]
     assert confidences == sorted(confidences, reverse=True)
@@ -172,7 +172,7 @@ def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
 ) -> None:
     calibration = trusting(-3.0)
     infiller = Infiller(model, tiny_tokenizer, calibration=calibration)
-    items = infiller.infill(request(mode="ar", copied=COPY)).items
+    items = infiller.infill(request(mode="ar", copies=[COPY])).items
     [item] = [item for item in items if item.finish == "copied"]
     prompt, ids = infiller.prompt(request(mode="ar")), tiny_tokenizer.encode(COPY.text)
     target = [*ids, tiny_tokenizer.special.eom]
@@ -182,12 +182,40 @@ def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
     assert item.confidence == calibration.of_copy(item.nats, COPY)
 
 
+def test_several_copies_are_judged_as_if_each_were_alone(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """In the one forward that reads the prompt; they share their beginnings there."""
+    others = [replace(COPY, text="th * width", matched=9), replace(COPY, text="xyz")]
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(-3.0))
+    asked = request(mode="ar", max_tokens=64)
+    together = infiller.judge_copies(replace(asked, copies=[COPY, *others]))
+    assert {item.text for item in together} == {COPY.text, "th * width", "xyz"}
+    for item in together:
+        [copy] = [one for one in (COPY, *others) if one.text == item.text]
+        [alone] = infiller.judge_copies(replace(asked, copies=[copy]))
+        assert item.nats == pytest.approx(alone.nats, abs=1e-4)
+    forwards = infiller.infill(replace(asked, copies=[COPY, *others])).forwards
+    assert forwards == infiller.infill(asked).forwards
+
+
+def test_copies_beyond_the_room_of_a_hole_are_left_out(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
+) -> None:
+    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(-3.0))
+    size = len(tiny_tokenizer.encode(COPY.text))
+    short = replace(COPY, text="a")
+    asked = request(mode="ar", copies=[COPY, replace(COPY, text=COPY.text + "s"), short])
+    judged = infiller.judge_copies(replace(asked, max_tokens=size + 2))
+    assert {item.text for item in judged} == {COPY.text, "a"}
+
+
 @pytest.mark.parametrize("calibration", [None, replace(trusting(5.0), copies=None)])
 def test_without_a_calibration_for_them_no_copy_is_read(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, calibration: Calibration | None
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=calibration)
-    result = infiller.infill(request(mode="ar", copied=COPY))
+    result = infiller.infill(request(mode="ar", copies=[COPY]))
     assert COPY.text not in [item.text for item in result.items]
 
 
@@ -196,7 +224,7 @@ def test_a_copy_that_is_too_long_is_left_out(
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(5.0))
     long = replace(COPY, text="one two three four five six seven " * 4)
-    result = infiller.infill(request(mode="ar", copied=long))
+    result = infiller.infill(request(mode="ar", copies=[long]))
     assert [item.finish for item in result.items] != ["copied"]
     assert long.text not in [item.text for item in result.items]
 
@@ -205,7 +233,7 @@ def test_keys_are_reused_behind_a_copy(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(0.0))
-    infiller.infill(request(session="one", copied=COPY))
+    infiller.infill(request(session="one", copies=[COPY]))
     again = infiller.infill(request(session="one"))
     fresh = infiller.infill(request())
     assert again.prefill_tokens == 1

@@ -272,6 +272,22 @@ async def test_who_asks_explicitly_sees_what_the_model_is_unsure_of(alternatives
     assert texts(await desk.ask(trigger=INVOKED))[0] == "x"
 
 
+async def test_the_backend_is_told_what_the_project_has_in_the_holes_place(tmp_path: Path) -> None:
+    desk = await Desk("").started()
+    desk.write("def area(radius): ...\n", (tmp_path / "shapes.py").as_uri())
+    main = (tmp_path / "main.py").as_uri()
+    desk.write("x = area(", main)
+    project = Settings(multiline="never")
+    desk.completer.configure(project, Workspace([tmp_path], project))
+    await desk.ask(uri=main)
+    [copied] = desk.backend.asked[-1].copies
+    assert (copied.text, copied.matched, copied.elsewhere) == ("radius): ...", len(" area("), True)
+    alone = Settings(multiline="never", copies_from="file")
+    desk.completer.configure(alone, Workspace([tmp_path], alone))
+    await desk.ask(uri=main)
+    assert desk.backend.asked[-1].copies == ()
+
+
 async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: Path) -> None:
     desk = await Desk("").started()
     desk.write("def area(radius): ...\n", (tmp_path / "shapes.py").as_uri())

@@ -148,33 +148,6 @@ def test_the_request_carries_the_settings_and_the_document() -> None:
     assert request.path == "/home/me/my project/pkg/mod.py"
 
 
-def test_one_line_is_looked_up_in_the_whole_document() -> None:
-    """Far beyond the window that the model is shown."""
-    far = "found = lookup(table, key)\n" + "pass\n" * 1000
-    request = ask(f"{far}other = lookup()", lsp.Position(1001, 15))
-    assert request.max_lines == 1
-    assert "table" not in request.prefix
-    assert request.copied is not None
-    assert request.copied.text == "table, key"
-    assert request.copied.matched == len(" = lookup(")
-
-
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [
-        ("a = f(1)\n\n\nb = f(", lsp.Position(3, 6)),  # several lines may be missing
-        ("import os\nimport os.path\nimport ", lsp.Position(2, 7)),  # the line above once more
-    ],
-)
-def test_what_would_not_be_shown_is_not_looked_up(text: str, position: lsp.Position) -> None:
-    snapshot = snapshot_of(text)
-    hole = hole_at(snapshot, position, 100, 100)
-    many = request_for(hole, snapshot, Settings(multiline="always"), 1)
-    assert many.copied is None
-    one = request_for(hole, snapshot, Settings(multiline="never"), 1)
-    assert (one.copied is None) == text.startswith("import")
-
-
 @pytest.mark.parametrize("uri", ["untitled:Untitled-1", "", "file://[", "%%%"])
 def test_a_document_that_is_no_file_has_no_path(uri: str) -> None:
     assert ask("", lsp.Position(0, 0), uri).path == ""

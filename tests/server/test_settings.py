@@ -19,6 +19,7 @@ SET = {
     "maxTokens": 32,
     "maxLines": 4,
     "multiline": "never",
+    "copiesFrom": "file",
     "alternatives": 2,
     "minConfidence": 0.25,
     "prefixChars": 4000,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fim_model.copying import copied
+from fim_model.copying import copies
 from fim_model.evaluation.heldout_holes import HeldoutHole
 
 Baseline = Callable[[HeldoutHole], Sequence[str]]
@@ -31,8 +31,8 @@ def neighbouring_lines(hole: HeldoutHole) -> Sequence[str]:
 
 def ngram_copy(hole: HeldoutHole) -> Sequence[str]:
     """What followed the longest other occurrence of the text before the cursor (`copying`)."""
-    found = copied(hole.prefix, hole.suffix, _lines(hole))
-    return [found.text if found else ""]
+    found = copies(hole.prefix, hole.suffix, lines=_lines(hole), most=1)
+    return [found[0].text if found else ""]
 
 
 BASELINES: dict[str, Baseline] = {

@@ -33,15 +33,18 @@ from fim_model.evaluation.heldout_holes import (
     load_documents,
 )
 from fim_model.evaluation.metrics import percentage, same_text
-from fim_model.infill import Infiller, InfillRequest
+from fim_model.infill import Infiller, InfillItem, InfillRequest
 
 PRECISION = 0.6
 """Of what is shown unasked, so much is to be right."""
 
 BINS = 10
 
-UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0))
-"""While outcomes are collected: no copy is so sure that nothing is written beside it."""
+UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0, 0, 0))
+"""While outcomes are collected: copies are judged, and nothing is decided by it."""
+
+_SESSION = "calibrate"
+"""In which a hole's prompt is read once, for what is written and for what is copied."""
 
 T = TypeVar("T")
 
@@ -69,20 +72,22 @@ class CurvePoint:
 
 
 def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
-    """What the model writes into a hole, and the copy if there is one."""
+    """What the model writes into a hole, and the copies that are found; also those that are the
+    same text, since the server may show a copy before anything is written."""
     shown = hole.hole(Window())
     request = InfillRequest(
         shown.prefix, shown.suffix, shown.path,
-        mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, copied=shown.copied,
+        mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, session=_SESSION,
     )  # fmt: skip
+    found: list[tuple[InfillItem, Copied | None]] = [
+        (item, None) for item in infiller.infill(request).items
+    ]
+    by_text = {one.text: one for one in shown.copies}
+    judged = infiller.judge_copies(replace(request, copies=shown.copies))
+    found += [(item, by_text[item.text]) for item in judged]
     return [
-        Outcome(
-            item.nats,
-            item.finish == "length",
-            same_text(item.text, hole.answer),
-            shown.copied if item.finish == "copied" else None,
-        )
-        for item in infiller.infill(request).items
+        Outcome(item.nats, item.finish == "length", same_text(item.text, hole.answer), copied)
+        for item, copied in found
     ]
 
 

@@ -38,7 +38,7 @@ BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
-COPIES = "with copies from the file, as the server does in one line"
+COPIES = "with copies from the file and its folder, as the server does in one line"
 
 
 def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
@@ -151,10 +151,12 @@ def scores(
     for data in humaneval:
         tasks = spread_sample(load_tasks(data), limit)
         name = data.name.removesuffix(".jsonl.gz")
-        for mode in modes:
-            say.print(f"{name}, {mode}")
-            fill = model_filler(infiller, mode=mode)
-            reports.append((name, mode, run_tests(tasks, fill)))
+        fillers = {mode: model_filler(infiller, mode=mode) for mode in modes}
+        if any(task.one_line for task in tasks):
+            fillers["ar, with copies"] = model_filler(infiller, mode="ar", copies=True)
+        for way, fill in fillers.items():
+            say.print(f"{name}, {way}")
+            reports.append((name, way, run_tests(tasks, fill)))
     say.print("held-out projects")
     fill = model_filler(infiller, mode="ar")
     python = of_language(documents, PYTHON.name)

@@ -23,7 +23,7 @@ Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "
 class Hole:
     """The text on both sides of a gap. `max_lines=None` leaves the end to the model.
 
-    `copied` is what the whole file has in its place, as the server would look it up.
+    `copies` is what its project has in its place elsewhere, as the server would look it up.
     """
 
     prefix: str
@@ -31,7 +31,7 @@ class Hole:
     path: str = ""
     max_tokens: int = 64
     max_lines: int | None = None
-    copied: Copied | None = None
+    copies: tuple[Copied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def model_filler(
 ) -> Filler:
     """A Filler that asks a loaded model, always cold: no tokens are reused between holes.
 
-    copies: what the file has in the hole's place is a candidate too, as in the server.
+    copies: what the project has in the hole's place is a candidate too, as in the server.
     """
     from fim_model.infill import InfillRequest
 
@@ -72,7 +72,7 @@ def model_filler(
             max_lines=hole.max_lines,
             temperature=temperature,
             seed=seed,
-            copied=hole.copied if copies else None,
+            copies=hole.copies if copies else (),
         )
         result = infiller.infill(request)
         item = result.items[0]

@@ -8,13 +8,14 @@ other kinds does not change the holes of this one.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Literal
 
-from fim_model.copying import copied
+from fim_model.copying import Copied, copies, nearest_names, within_reach
 from fim_model.evaluation.filler import Hole
 from fim_model.evaluation.jsonl import read_text_fields
 
@@ -64,12 +65,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class HeldoutHole:
-    """Characters `[start, end)` of a document, taken out."""
+    """Characters `[start, end)` of a document, taken out. others: the texts of files beside it."""
 
     kind: HoleKind
     document: Document
     start: int
     end: int
+    others: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def prefix(self) -> str:
@@ -91,13 +93,35 @@ class HeldoutHole:
             path=self.document.path,
             max_tokens=KINDS[self.kind].most_tokens,
             max_lines=1 if self.kind in ONE_LINE_KINDS else None,
-            copied=copied(self.prefix, self.suffix) if self.kind in ONE_LINE_KINDS else None,
+            copies=self._copies() if self.kind in ONE_LINE_KINDS else (),
         )
+
+    def _copies(self) -> tuple[Copied, ...]:
+        return tuple(copies(self.prefix, self.suffix, self.others))
 
 
 def load_documents(path: Path) -> list[Document]:
     """The files of a held-out corpus. Raises EvaluationDataError."""
     return [Document(**fields) for fields in read_text_fields(path, ("project", "path", "text"))]
+
+
+class Neighbours:
+    """The files that stand in the same folder, as far as the server reads them."""
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._folders: dict[tuple[str, str], list[Document]] = defaultdict(list)
+        for one in documents:
+            self._folders[_folder(one)].append(one)
+
+    def of(self, document: Document) -> tuple[str, ...]:
+        """Their texts, those first whose names are most like the document's."""
+        texts = {one.path: one.text for one in self._folders[_folder(document)]}
+        texts.pop(document.path)
+        return within_reach(texts[path] for path in nearest_names(document.path, texts))
+
+
+def _folder(document: Document) -> tuple[str, str]:
+    return document.project, document.path.rpartition("/")[0]
 
 
 def draw_holes(
@@ -114,7 +138,7 @@ def draw_holes(
     for document in documents:
         if document.text:
             projects.setdefault(document.project, []).append(document)
-    names = sorted(projects)
+    names, beside = sorted(projects), Neighbours(documents)
     holes: dict[HeldoutHole, None] = {}
     for _ in range(_TRIES_PER_HOLE * count if names else 0):
         if len(holes) == count:
@@ -122,7 +146,7 @@ def draw_holes(
         document = rng.choice(projects[rng.choice(names)])
         span = KINDS[kind].span_at(document.text, rng.randrange(len(document.text)), rng)
         if span and _is_worth_asking(document.text[slice(*span)], kind):
-            holes[HeldoutHole(kind, document, *span)] = None
+            holes[HeldoutHole(kind, document, *span, beside.of(document))] = None
     if len(holes) < count:
         raise ValueError(f"only {len(holes)} of {count} {kind} holes found; use more documents")
     return list(holes)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fim_model.copying import copies
 from fim_model.evaluation.filler import Fill, Filler, Hole, Mode, model_filler
 from fim_model.evaluation.jsonl import read_text_fields
 from fim_model.evaluation.metrics import Cost, cost_of, percentage, same_text
@@ -60,6 +61,7 @@ class Task:
             path=f"{self.entry_point}.py",
             max_tokens=_ONE_LINE_TOKENS if self.one_line else _MANY_LINES_TOKENS,
             max_lines=1 if self.one_line else None,
+            copies=tuple(copies(self.prompt, self.suffix)) if self.one_line else (),
         )
 
     def completed(self, text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from fim_server.backends.base import Snippet
 from fim_server.context.candidates import Candidate, CandidateFinder, Source, focus_at
+from fim_server.context.exclusions import Exclusions
 from fim_server.context.gather import Gatherer, Scene
 from fim_server.context.languages import LANGUAGES, language_of, parser_for
 from fim_server.context.selection import choose
@@ -72,7 +73,10 @@ class Desk:
         last = len(document.lines) - 1
         others = self.store.others(document.uri)
         place = Place(last, len(document.lines[last]))
-        return Scene(document, place, others, self.workspace, most, chars)
+        return Scene(document, place, others, self.workspace, most, chars, copies=True)
+
+    def texts(self, document: Snapshot) -> tuple[str, ...]:
+        return self.gatherer.texts(self.scene(document))
 
     def choice(self, document: Snapshot, most: int = 4, chars: int = 2000) -> list[Candidate]:
         return self.gatherer.choice(self.scene(document, most, chars))
@@ -134,6 +138,62 @@ def test_an_untrusted_workspace_has_no_neighbours(tmp_path: Path) -> None:
     assert desk.choice(desk.open("main.py", MAIN)) == []
 
 
+def test_copies_come_from_open_documents_imported_files_and_the_same_folder(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("app/shapes.py", SHAPES)
+    desk.write("app/main_too.py", "beside = 1\n")
+    desk.write("app/notes.txt", "no code\n")
+    desk.write("lib/far.py", "far = 1\n")
+    desk.open("lib/open.py", "opened = 1\n")
+    main = desk.open("app/main.py", "from .shapes import Circle\nCircle(")
+    assert desk.texts(main) == ("opened = 1\n", SHAPES, "beside = 1\n")
+
+
+def test_of_an_open_file_the_open_text_is_copied_and_its_own_document_not(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("shapes.py", "old = 1\n")
+    desk.write("main.py", "saved = 1\n")
+    desk.open("shapes.py", "new = 1\r\n")
+    assert desk.texts(desk.open("main.py", MAIN)) == ("new = 1\n",)
+
+
+def test_nothing_is_copied_from_excluded_files_or_in_a_folder_that_is_not_trusted(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    desk.write(".gitignore", "generated.py")
+    desk.write("generated.py", SHAPES)
+    desk.open(".env", "KEY=1")
+    main = desk.open("main.py", MAIN)
+    assert desk.texts(main) == ()
+    desk.write("shapes.py", SHAPES)
+    assert desk.gatherer.texts(desk.scene(desk.open("main.py", MAIN + "\n"))) == (SHAPES,)
+    desk.workspace = Workspace([tmp_path], Settings(workspace_trusted=False))
+    assert desk.texts(main) == ()
+
+
+def test_texts_are_read_once_while_a_line_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fim_server.context import gather
+
+    read: list[Path] = []
+    read_allowed = gather.read_allowed
+
+    def counted(path: Path, exclusions: Exclusions) -> str | None:
+        read.append(path)
+        return read_allowed(path, exclusions)
+
+    monkeypatch.setattr(gather, "read_allowed", counted)
+    desk = Desk(tmp_path)
+    desk.write("shapes.py", SHAPES)
+    for typed in ("a", "ab", "abc"):
+        assert desk.texts(desk.open("main.py", typed)) == (SHAPES,)
+    assert len(read) == 1
+    desk.texts(desk.open("main.py", "abc\n"))
+    assert len(read) == 2, "on another line they may have changed"
+
+
 def test_no_excluded_file_is_ever_opened(tmp_path: Path) -> None:
     """In a process of its own, with every `open` that Python does under observation."""
     desk = Desk(tmp_path / "root")
@@ -162,17 +222,22 @@ document = store.snapshot((root / "main.py").as_uri())
 opened = []
 sys.addaudithook(lambda name, args: opened.append(os.fsdecode(args[0]))
                  if name == "open" and isinstance(args[0], (str, bytes, os.PathLike)) else None)
-scene = Scene(document, Place(3, 12), [], Workspace([root]), 8, 4000)
-chosen = Gatherer().choice(scene)
+scene = Scene(document, Place(3, 12), [], Workspace([root]), 8, 4000, copies=True)
+gatherer = Gatherer()
+chosen = gatherer.choice(scene)
 print(sorted({{one.path for one in chosen}}))
+print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
+print(len(gatherer.texts(scene)))
 print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    shown, opened = done.stdout.splitlines()
+    shown, opened, copied, opened_to_copy = done.stdout.splitlines()
     assert shown == "['shapes.py']"
     assert opened == "['.fimignore', '.gitignore', 'shapes.py']"
+    assert copied == "1", "two files with the same text"
+    assert opened_to_copy == "['.fimignore', '.gitignore', 'big.py', 'shapes.py']"
 
 
 def test_where_one_edits_is_shown_and_the_last_edit_first(tmp_path: Path) -> None:
@@ -210,10 +275,10 @@ def test_the_choice_stays_while_one_types_on_a_line(tmp_path: Path) -> None:
     shown: set[tuple[Snippet, ...]] = set()
     for end in range(len(line) + 1):
         document = desk.open("main.py", "import shapes\n" + line[:end], version=end + 1)
-        shown.add(desk.gatherer.snippets(desk.scene(document)))
+        shown.add(desk.gatherer.context(desk.scene(document)).snippets)
     assert len(shown) == 1
     after = desk.open("main.py", f"import shapes\n{line}\n", version=99)
-    assert "def helper(value, other): ..." in str(desk.gatherer.snippets(desk.scene(after)))
+    assert "def helper(value, other): ..." in str(desk.gatherer.context(desk.scene(after)).snippets)
 
 
 def candidate(first: int, score: float, path: str = "a.py", text: str = "x" * 10) -> Candidate:

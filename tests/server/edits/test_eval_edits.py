@@ -43,6 +43,11 @@ def total(orders, rate):
     return round(amount, 50)
 
 
+def main(source, limit, rate):
+    orders = load(source, limit)
+    return total(orders, rate)
+
+
 def start(reader, path):
     reader.open(path, 1)
     reader.check(path)
