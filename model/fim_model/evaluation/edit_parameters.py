@@ -116,7 +116,8 @@ def _renamed(
         return None
     keywords = [word for call in calls for word in call.keywords if word.arg == name]
     uses = [one for one in ast.walk(function) if isinstance(one, ast.Name) and one.id == name]
-    spans = [_name_at(one.lineno, one.col_offset, name) for one in (*keywords, *uses)]
+    spans = [_name_at(one.lineno, one.col_offset, name) for one in keywords]
+    spans += [_name_at(one.lineno, one.col_offset, name) for one in uses]
     own = _name_at(parameter.lineno, parameter.col_offset, name)
     now = _edited(lines, [(own, new)])
     done = _edited(now, [(span, new) for span in spans if span[0] != own[0]])
@@ -128,7 +129,9 @@ def _functions(tree: ast.Module) -> Iterator[tuple[_Function, list[ast.Call]]]:
     themselves, with the calls of them."""
     names = [one.name for one in ast.walk(tree) if isinstance(one, _Function | ast.ClassDef)]
     bound = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and not _is_read(one)}
-    for outer in (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef))):
+    classes = [one for one in tree.body if isinstance(one, ast.ClassDef)]
+    scopes: list[ast.Module | ast.ClassDef] = [tree, *classes]
+    for outer in scopes:
         calls = [one for one in ast.walk(outer) if isinstance(one, ast.Call)]
         for function in outer.body:
             if not isinstance(function, _Function) or function.decorator_list:

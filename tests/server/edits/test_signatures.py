@@ -32,6 +32,7 @@ def test_a_default_value_asks_nothing_of_the_calls() -> None:
         ("f(1)", "a", "a, *, limit", "f(1, limit=limit)"),
         ("f()", "", "limit", "f(limit)"),
         ("f([1, 2])", "a", "a, limit", "f([1, 2], limit)"),
+        ("x('😀é'); f('é')", "a", "a, limit", "x('😀é'); f('é', limit)"),
         ("f(1, limit=3)", "a, limit", "a, maximum", "f(1, maximum=3)"),
         ("f(1, 2)", "a, b", "a", "f(1)"),
         ("f(1, 2)", "a, b", "b", "f(2)"),
