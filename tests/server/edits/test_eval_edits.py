@@ -118,7 +118,9 @@ def test_the_sweep_finds_the_gate_that_tells_right_from_wrong() -> None:
     found = judged(DOCUMENTS, Oracle().ask, per_kind=3)
     curve = found.curve(2.0)
     assert len(curve) == len(DRAFT_PRIORS) * len(OWN_PRIORS)
-    assert found.separation(drafted=True) == 1.0
+    separation = found.separation(drafted=True)
+    assert separation is not None
+    assert separation > 0.9, "a draft of a part of what is wanted is right, and loses"
     top = best(curve, 50.0, 2.0)
     assert top is not None
     assert (top["precision"], top["lone"], top["at_rest"]) == (100.0, 0.0, 0.0)
@@ -130,7 +132,7 @@ def test_the_sweep_finds_the_gate_that_tells_right_from_wrong() -> None:
     assert quiet is not None
     assert quiet["own"] <= -10, "what it writes by itself at 9 nats is wrong"
     assert best(eager.curve(-99.0), 50.0, 2.0) is None, "none is quiet enough"
-    assert eager.separation(drafted=False) is None, "nothing it wrote was right"
+    assert eager.separation(drafted=False) == 0.5, "it gains as much where it is wrong"
 
 
 def test_what_the_sweep_finds_is_kept_and_used(
