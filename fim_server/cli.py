@@ -175,7 +175,12 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
     edits.add_argument("--seed", type=int, default=0)
     edits.add_argument(
-        "--sweep", action="store_true", help="calibrate the gate, with the other half of projects"
+        "--sweep",
+        action="store_true",
+        help="find the priors of edits, with the other half of projects",
+    )
+    edits.add_argument(
+        "--write", action="store_true", help="keep what --sweep finds in the checkpoint folder"
     )
     _add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")

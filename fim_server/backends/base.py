@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from fim_model.copying import Copied
+from fim_model.edit_priors import DRAFT_PRIOR, OWN_PRIOR
 
 Mode = Literal[
     "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
@@ -163,7 +164,9 @@ class Rewrite:
     `gain` is log P(new) - log P(old) in nats, 0 for what is left alone. `confidence` (0..1) is the
     geometric mean probability of the new tokens. `way` is "rewrite" for a model trained on edits
     and "refill" for one that masks and fills again what it doubts. `draft_gains` are the gains of
-    the request's drafts, None for one that is too long to be judged.
+    the request's drafts, None for one that is too long to be judged. `draft_prior` and `own_prior`
+    are nats that speak for a draft, and for what the model wrote by itself, beside their gain: the
+    checkpoint's own, where they were measured.
     """
 
     new: str
@@ -175,6 +178,8 @@ class Rewrite:
     reused_tokens: int
     ms: float
     draft_gains: tuple[float | None, ...] = ()
+    draft_prior: float = DRAFT_PRIOR
+    own_prior: float = OWN_PRIOR
 
 
 class Backend(Protocol):

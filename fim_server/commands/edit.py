@@ -186,7 +186,7 @@ def _watch(
 def _as_json(proposal: Proposal) -> dict[str, Any]:
     """`line` counts from 1; `old` and `new` are whole lines."""
     cost = asdict(proposal.rewrite)
-    for name in ("new", "draft_gains"):
+    for name in ("new", "draft_gains", "draft_prior", "own_prior"):
         del cost[name]
     return cost | {
         "line": proposal.first + 1,
@@ -207,6 +207,6 @@ def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
     for line in unified_diff(lines, after, path, path, n=CONTEXT_LINES, lineterm=""):
         style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
         console.print(Text(line, style))
-    expected = f" · expected by {proposal.expected:.0f}" if proposal.expected else ""
+    expected = f" · expected by {proposal.expected:.0f}" if proposal.expected > 0 else ""
     note = f"{proposal.reason} · gain {proposal.gain:.1f} nats{expected}\n"
     console.print(Text(note, "dim"))

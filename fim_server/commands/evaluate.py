@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fim_server.backends.base import Unfit
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 BASELINE_SESSIONS = 40
 """Of each kind; search and replace costs nothing."""
 
-MOST_AT_REST = 2.0
-"""Percent of regions of correct code for which something may be proposed."""
+LEAST_PRECISION = 95.0
+MOST_UNASKED = 2.0
+"""Percent of places where nothing is to be done for which something may be proposed."""
 
 
 def humaneval_infilling(arguments: argparse.Namespace) -> int:
@@ -69,6 +71,7 @@ def edits(arguments: argparse.Namespace) -> int:
         documents = load_documents(arguments.data)
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit
+    folder = _folder_to_write(arguments)
     infiller = load_infiller(arguments.model, arguments.threads)
     if infiller.rewriter.way is None:
         raise UsageError("this model cannot rewrite; choose another one with --model")
@@ -88,7 +91,7 @@ def edits(arguments: argparse.Namespace) -> int:
             bar.update(task, completed=done, total=total)
 
         if arguments.sweep:
-            figures = _sweep(calibration, ask, progress, **drawn)
+            figures = _sweep(calibration, ask, progress, arguments.min_gain, **drawn)
         else:
             least = arguments.min_gain
             figures = evaluate_edits(report, ask, least_gain=least, progress=progress, **drawn)
@@ -97,9 +100,11 @@ def edits(arguments: argparse.Namespace) -> int:
         "projects": sorted({one.project for one in (calibration if arguments.sweep else report)}),
         "model": arguments.model or "default",
         "way": infiller.rewriter.way,
-        **({} if arguments.sweep else {"min_gain": arguments.min_gain}),
+        "min_gain": arguments.min_gain,
         **drawn,
     }
+    if folder is not None:
+        _write(folder, figures["best"])
     if arguments.json:
         sys.stdout.write(json.dumps(setting | figures) + "\n")
         return 0
@@ -111,20 +116,51 @@ def edits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _folder_to_write(arguments: argparse.Namespace) -> Path | None:
+    """The checkpoint folder that keeps the priors, if that is asked for. Raises UsageError."""
+    if not arguments.write:
+        return None
+    from fim_model.checkpoint import default_checkpoint
+
+    if not arguments.sweep:
+        raise UsageError("--write keeps what --sweep finds; give both")
+    folder = Path(arguments.model) if arguments.model else default_checkpoint()
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: --write needs a checkpoint folder, not the name of a model")
+    return folder
+
+
+def _write(folder: Path, best: dict[str, Any] | None) -> None:
+    """Keep the best priors in a checkpoint folder. Raises UsageError."""
+    from fim_model.edit_priors import EditPriors
+
+    if best is None:
+        raise UsageError(
+            f"no priors give {LEAST_PRECISION:.0f} % precision and less than {MOST_UNASKED:.0f} % "
+            "where nothing is to be done, so nothing is written; try more sessions with --per-kind"
+        )
+    EditPriors(best["draft"], best["own"]).write(folder)
+
+
 def _sweep(
-    documents: Sequence[Document], ask: Ask, progress: Callable[[int, int], None], **drawn: int
+    documents: Sequence[Document],
+    ask: Ask,
+    progress: Callable[[int, int], None],
+    least_gain: float,
+    **drawn: int,
 ) -> dict[str, Any]:
-    """Figures of many gates, and the best: more precise than search and replace, quiet at rest."""
+    """Figures of many priors, and the best: more precise than search and replace, and quiet where
+    nothing is to be done."""
     from fim_server.edits.evaluation import baseline_precision, judged
     from fim_server.edits.sweep import best
 
     found = judged(documents, ask, progress=progress, **drawn)
     least = baseline_precision(documents, per_kind=BASELINE_SESSIONS, seed=drawn["seed"])
-    curve = found.curve()
+    curve = found.curve(least_gain)
     return {
         "auc_drafts": found.separation(drafted=True),
         "auc_own": found.separation(drafted=False),
         "search_and_replace_precision": least,
         "curve": curve,
-        "best": best(curve, least, MOST_AT_REST),
+        "best": best(curve, max(least, LEAST_PRECISION), MOST_UNASKED),
     }

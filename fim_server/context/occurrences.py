@@ -102,13 +102,13 @@ def _read(place: Occurrence, line: str, root: Node, language: Language) -> Occur
         return place
     if "identifier" not in leaf.type:
         return Occurrence(*where, Role.OTHER, functions=tuple(_functions(leaf)))
-    if _is_field(leaf, "name") and (parent.type in language.definitions or _is_function(parent)):
+    if _is_field(leaf, "name") and (parent.type in language.definitions or is_function(parent)):
         outside = tuple(_functions(parent.parent))
         if outside and parent.type.endswith("declarator"):
             return Occurrence(*where, Role.NAME, binds=True, functions=outside)
         in_class = _is_in_class(parent, language)
         role = Role.ATTRIBUTE if in_class and not outside else Role.NAME
-        binds = not _is_function(parent)
+        binds = not is_function(parent)
         return Occurrence(*where, role, binds, defines=True, functions=outside)
     functions = tuple(_functions(leaf))
     if parent.type == "keyword_argument" and _is_field(leaf, "name"):
@@ -133,7 +133,7 @@ def _is_field(node: Node, field: str) -> bool:
     return node.parent is not None and node.parent.child_by_field_name(field) == node
 
 
-def _is_function(node: Node) -> bool:
+def is_function(node: Node) -> bool:
     kind = node.type
     named = any(part in kind for part in ("function", "method", "constructor", "lambda", "closure"))
     return named and node.child_by_field_name("body") is not None
@@ -141,16 +141,16 @@ def _is_function(node: Node) -> bool:
 
 def _functions(node: Node | None) -> Iterator[Function]:
     while node is not None:
-        if _is_function(node):
+        if is_function(node):
             name = node.child_by_field_name("name") or node.child_by_field_name("declarator")
-            yield Function(node.start_byte, node.end_byte, _name_in(name))
+            yield Function(node.start_byte, node.end_byte, last_name(name))
         node = node.parent
 
 
 def _is_in_class(node: Node, language: Language) -> bool:
     """Whether a definition is directly one of a class."""
     outer = node.parent
-    while outer is not None and not _is_function(outer):
+    while outer is not None and not is_function(outer):
         if outer.type in language.definitions:
             return True
         outer = outer.parent
@@ -160,7 +160,7 @@ def _is_in_class(node: Node, language: Language) -> bool:
 def _is_imported(leaf: Node) -> bool:
     """Whether a name comes from elsewhere: not the module that it comes from."""
     node = leaf
-    while (parent := node.parent) is not None and not _is_function(parent):
+    while (parent := node.parent) is not None and not is_function(parent):
         if _is_field(node, "module_name") or _is_field(node, "source"):
             return False
         if parent.type.startswith(("import", "use_declaration", "using_declaration")):
@@ -184,12 +184,12 @@ def _object(leaf: Node) -> str | None:
     if not is_member:
         return None
     owner = next(iter(parent.named_children), None)
-    return "" if owner is None or owner == leaf else _text(owner)
+    return "" if owner is None or owner == leaf else text_of(owner)
 
 
 def _callee(argument: Node) -> str:
     call = argument.parent.parent if argument.parent is not None else None
-    return "" if call is None else _name_in(call.child_by_field_name("function"))
+    return "" if call is None else last_name(call.child_by_field_name("function"))
 
 
 def _binding(leaf: Node) -> tuple[bool, bool]:
@@ -214,11 +214,11 @@ def _binding(leaf: Node) -> tuple[bool, bool]:
     return False, False
 
 
-def _name_in(node: Node | None) -> str:
+def last_name(node: Node | None) -> str:
     """The last name in a node's text."""
-    match = None if node is None else _LAST_NAME.search(_text(node).partition("(")[0])
+    match = None if node is None else _LAST_NAME.search(text_of(node).partition("(")[0])
     return match[1] if match else ""
 
 
-def _text(node: Node) -> str:
+def text_of(node: Node) -> str:
     return (node.text or b"").decode("utf-8", "replace")

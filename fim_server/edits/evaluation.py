@@ -41,6 +41,8 @@ Progress = Callable[[int, int], None]
 MOST_OPEN = 8
 RESTING = 10
 """Regions at rest for each session of a kind: a share below 2 % shows only in many."""
+LONE = 4
+"""Edits that lead nowhere, likewise."""
 _URI = "file:///project/"
 
 
@@ -108,7 +110,8 @@ async def _evaluate(
     progress: Progress,
 ) -> dict[str, Any]:
     sessions = {kind: draw_sessions(documents, kind, per_kind, seed) for kind in KINDS}
-    total = 2 * sum(map(len, sessions.values())) + 2 * per_kind
+    lone = draw_sessions(documents, "lone", LONE * per_kind, seed)
+    total = 2 * sum(map(len, sessions.values())) + len(lone)
     tallies = {kind: _Tally() for kind in (*KINDS, "overall")}
     finished = done = 0
     for kind, drawn in sessions.items():
@@ -120,7 +123,6 @@ async def _evaluate(
             finished += bool(ended.found)
             done += 2
             progress(done, total)
-    lone = draw_sessions(documents, "lone", per_kind, seed)
     spoke = 0
     for session in lone:
         spoke += bool((await _outcome(session, documents, ask, gate)).found)
@@ -271,8 +273,9 @@ async def _judged(
     documents: Sequence[Document], ask: Ask, per_kind: int, seed: int, progress: Progress
 ) -> Judged:
     drawn = [one for kind in KINDS for one in draw_sessions(documents, kind, per_kind, seed)]
-    alone = draw_sessions(documents, "lone", per_kind, seed)
-    total = 2 * len(drawn) + len(alone) + per_kind
+    alone = draw_sessions(documents, "lone", LONE * per_kind, seed)
+    resting = RESTING * per_kind
+    total = 2 * len(drawn) + len(alone) + resting
     sessions, finished, lone, at_rest = [], [], [], []
     for session in drawn:
         regions = await _candidates(scene_of(session, documents), ask, session.wanted)
@@ -283,10 +286,10 @@ async def _judged(
     for session in alone:
         lone.append(await _candidates(scene_of(session, documents), ask, set()))
         progress(2 * len(drawn) + len(lone), total)
-    for scene, region in _resting(documents, per_kind, seed):
+    for scene, region in _resting(documents, resting, seed):
         found = await considered(scene, region, (), ask)
         at_rest.append([[Candidate.of(one, _changes(one), set()) for one in found]])
-        progress(total - per_kind + len(at_rest), total)
+        progress(total - resting + len(at_rest), total)
     return Judged(sessions, finished, lone, at_rest)
 
 

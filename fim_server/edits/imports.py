@@ -7,9 +7,18 @@ known from neighbouring documents, and for Python's own modules from Python.
 from __future__ import annotations
 
 import builtins
+import collections
+import collections.abc
+import contextlib
+import dataclasses
+import enum
+import functools
+import itertools
 import keyword
+import pathlib
 import re
 import sys
+import typing
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +41,14 @@ _SCRIPT = re.compile(
     r"^(\s*)(?:import\s+(?:type\s+)?(?:(?:\*\s+as\s+)?(\w+)|\{([\w\s,]+)\})\s+from\s+(['\"][^'\"]+['\"])"
     r"|(?:const|let|var)\s+(?:(\w+)|\{([\w\s,]+)\})\s*=\s*require\((['\"][^'\"]+['\"])\))\s*;?\s*$"
 )
+_STANDARD = {
+    one.__name__: frozenset(getattr(one, "__all__", None) or dir(one))
+    for one in (
+        collections.abc, collections, contextlib, dataclasses, enum, functools, itertools, pathlib,
+        typing,
+    )
+}  # fmt: skip
+"""Modules whose names are imported one by one, by custom; of equals the first."""
 _KNOWN = frozenset({*dir(builtins), *keyword.kwlist, *keyword.softkwlist, "self", "cls"})
 
 
@@ -143,6 +160,9 @@ def _sources(
     for name in names:
         if python and name in sys.stdlib_module_names:
             counts[name].setdefault(f"import {name}", 0)
+        elif python and not counts[name]:
+            home = next((one for one, names in _STANDARD.items() if name in names), None)
+            counts[name] |= {f"from {home} import {name}": 0} if home else {}
     return {
         name: sorted(lines, key=lambda line: (-lines[line], line)) for name, lines in counts.items()
     }

@@ -18,7 +18,6 @@ from fim_server.edits.candidates import Problem, Region, regions
 from fim_server.edits.diff import Change, minimal_changes, one_change
 from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.imports import import_lines
-from fim_server.edits.suggestions import Draft
 
 MOST_TRIES = 6
 """Regions that the model is asked about for one proposal: each costs it a few forwards."""
@@ -45,8 +44,9 @@ class Proposal:
     """Lines `[first, first + len(old))` of a document, as it is in `snapshot`, become `new`.
 
     Lines have no line ends. `gain` is the model's: by how many nats it finds the new lines likelier
-    than the old ones. `expected` are those by which they were expected before it was asked, 0 for
-    what it wrote by itself. `reason` says why the region was looked at, `rewrite` what it cost.
+    than the old ones. `doubt` is by how many nats less than other drafts they were expected before
+    it was asked, None for what it wrote by itself. `reason` says why the region was looked at,
+    `rewrite` what it cost.
     """
 
     snapshot: Snapshot
@@ -57,7 +57,13 @@ class Proposal:
     reason: str
     rewrite: Rewrite
     gain: float
-    expected: float = 0.0
+    doubt: float | None = None
+
+    @property
+    def expected(self) -> float:
+        """Nats that spoke for the new lines before the model was asked, below 0 against them."""
+        rewrite = self.rewrite
+        return rewrite.own_prior if self.doubt is None else rewrite.draft_prior - self.doubt
 
     @property
     def evidence(self) -> float:
@@ -171,22 +177,23 @@ async def considered(
     if rewrite is None:
         return []
     gains = zip(region.drafts, rewrite.draft_gains, strict=False)
-    candidates = [(gain, draft) for draft, gain in gains if gain is not None]
-    if rewrite.new not in texts:
-        candidates.append((rewrite.gain, Draft(rewrite.new, region.reason, 0.0)))
+    candidates = [
+        (draft.text, draft.reason, gain, draft.doubt) for draft, gain in gains if gain is not None
+    ]
+    own = [] if rewrite.new in texts else [(rewrite.new, region.reason, rewrite.gain, None)]
     found = [
         Proposal(
             scene.snapshot,
             region.first,
             standing,
-            _lines(draft.text),
+            _lines(text),
             region.score,
-            draft.reason,
+            reason,
             rewrite,
             gain,
-            draft.expected,
+            doubt,
         )
-        for gain, draft in candidates
+        for text, reason, gain, doubt in [*candidates, *own]
     ]
     return [one for one in found if one.new != standing]
 

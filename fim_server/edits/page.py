@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fim_server.context.languages import Language
-from fim_server.context.occurrences import Occurrence, occurrences
+from fim_server.context.occurrences import Occurrence, Role, occurrences
+from fim_server.context.signatures import CallSite, Signature, Source
 from fim_server.context.syntax import Definition, definitions, parsed, scope_around
 from fim_server.documents import Snapshot, without_end
+from fim_server.edits.history import Hunk
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -51,6 +53,37 @@ class Page:
         """Lines count from the first one of the page."""
         return [] if self.language is None else definitions(self._text, self.language)
 
+    @property
+    def has_syntax(self) -> bool:
+        return self._root is not None
+
+    def signature_at(self, line: int) -> Signature | None:
+        """That of the function in whose signature a line is; its rows count from the page's first
+        line."""
+        return None if self._source is None else self._source.signature_at(line - self.first)
+
+    def call_of(self, name: Occurrence) -> CallSite | None:
+        """The call of a name; its rows count from the page's first line."""
+        if self._source is None:
+            return None
+        return self._source.call_of(name.line - self.first, name.start, name.end)
+
+    def before(self, hunk: Hunk) -> Source | None:
+        """The page as it was before one of its hunks; None without syntax."""
+        low, high = (max(at - self.first, 0) for at in (hunk.first, hunk.end))
+        lines = [*self._all[:low], *hunk.old, *self._all[high:]]
+        root = None if self.language is None else parsed("\n".join(lines), self.language)
+        return None if root is None else Source(lines, root)
+
+    def visible(self, name: str, place: Occurrence) -> bool:
+        """Whether a name has a value where another one stands, as far as can be told."""
+        for one in self.occurrences(name):
+            has_value = one.role is Role.NAME and (one.binds or one.defines)
+            around = one.function is None or one.function in place.functions
+            if has_value and around and (one.line < place.line or one.function is None):
+                return True
+        return False
+
     def scope_around(self, line: int) -> tuple[int, int] | None:
         """The lines `[first, end)` of the definition that a line is in."""
         if self.language is None:
@@ -61,6 +94,10 @@ class Page:
     @cached_property
     def _text(self) -> str:
         return "\n".join(self._all)
+
+    @cached_property
+    def _source(self) -> Source | None:
+        return None if self._root is None else Source(self._all, self._root)
 
     @cached_property
     def _root(self) -> Node | None:

@@ -31,8 +31,10 @@ from fim_server.edits.changes import (
 )
 from fim_server.edits.clues import FADING, NAME, similarity, tokens
 from fim_server.edits.history import Hunk
+from fim_server.edits.mirror import mirrored
 from fim_server.edits.page import Page
-from fim_server.edits.suggestions import DOUBT, LineEdit, Suggestion
+from fim_server.edits.signatures import following_signature, signature_changes
+from fim_server.edits.suggestions import DOUBT, SURE, LineEdit, Suggestion
 
 _NAME, _CALL, _LITERAL, _LINE, _TEXT = 3.0, 2.6, 2.6, 1.6, 1.2
 """How promising each is, beside the clues of `candidates.py`."""
@@ -42,6 +44,8 @@ _LEAST_TOKENS = 4
 _SELF = ("self", "this", "cls")
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
+_GIVEN = re.compile(r"(?:([^\W\d]\w*)\s*=(?!=).*|(?:(?:self|this)\.)?([^\W\d]\w*))\Z")
+"""An argument that tells what its parameter is called: `name=…`, `name`, `self.name`."""
 _PARAMETER = re.compile(r"\s*([^\W\d]\w*)\s*(?::[^=]*)?\Z")
 
 
@@ -51,13 +55,11 @@ def replayed(page: Page, hunks: Sequence[Hunk], edited: Collection[int]) -> list
     found: dict[tuple[LineEdit, ...], Suggestion] = {}
     before = _Before.of(page, hunks, edited)
     for age, hunk in enumerate(reversed(hunks)):
-        own = hunk.uri == page.snapshot.uri
-        for line in changed_pairs(hunk):
-            for suggestion in _following(page, line, before, own=own):
-                edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
-                if edits and edits not in found:
-                    weight = suggestion.weight * FADING**age
-                    found[edits] = replace(suggestion, edits=edits, weight=weight)
+        for suggestion in _following(page, hunk, before):
+            edits = tuple(sorted(one for one in suggestion.edits if one.line not in edited))
+            if edits and edits not in found:
+                weight = suggestion.weight * FADING**age
+                found[edits] = replace(suggestion, edits=edits, weight=weight)
     return list(found.values())
 
 
@@ -83,18 +85,35 @@ class _Before:
         it is done again."""
         return swap.new not in self.names or self.swapped[swap.old, swap.new] > 1
 
+    def is_new_literal(self, swap: Swap) -> bool:
+        """Likewise for a string that is a name: a key, say, that stands elsewhere already."""
+        known = swap.new.strip("\"'`") in self.names
+        return not swap.is_name and (not known or self.swapped[swap.old, swap.new] > 1)
 
-def _following(page: Page, line: Line, before: _Before, *, own: bool) -> Iterator[Suggestion]:
+
+def _following(page: Page, hunk: Hunk, before: _Before) -> Iterator[Suggestion]:
+    own = hunk.uri == page.snapshot.uri
+    for line in changed_pairs(hunk):
+        yield from _following_line(page, line, before, own=own)
+    if own:
+        for change in signature_changes(page, hunk):
+            yield from following_signature(page, change)
+        yield from mirrored(page, hunk)
+
+
+def _following_line(page: Page, line: Line, before: _Before, *, own: bool) -> Iterator[Suggestion]:
     for swap in swaps(line):
         if swap.is_name and before.makes_sense(swap):
             yield from _renamed(page, swap, own=own, exported=_is_exported(line))
-        elif not swap.is_name and is_literal(swap.old) and len(swap.old) > 1:
+        elif before.is_new_literal(swap) and is_literal(swap.old) and len(swap.old) > 1:
             yield from _replaced(page, swap.old, swap.new)
     for old, new in passages(line):
         yield from _replaced(page, old, new)
     for change in argument_changes(line):
-        yield from _called(page, change)
-    if own and not only_swaps(line):
+        signature = page.signature_at(line[0]) if own else None
+        if signature is None or signature.name != change.function:  # else see `signatures.py`
+            yield from _called(page, change)
+    if own and not only_swaps(line) and page.signature_at(line[0]) is None:
         yield from _done_alike(page, line)
 
 
@@ -117,7 +136,8 @@ def _renamed(page: Page, swap: Swap, *, own: bool, exported: bool) -> Iterator[S
     if here is None or here.role in (Role.TEXT, Role.OTHER):
         return
     home = _home(here, [*left, *come])
-    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason)
+    doubt = -SURE if home is not None else 0.0  # a local name: syntax knows all its places
+    yield _swapped(_same(here, home, left, [*left, *come]), swap.new, reason, doubt=doubt)
     texts = [one for one in left if one.role is Role.TEXT and (not home or home in one.functions)]
     marked = (one for one in texts if _is_code(page.lines[one.line], one, swap.old))
     yield _swapped(marked, swap.new, f"tells of {swap.old}", _TEXT, DOUBT)
@@ -218,7 +238,7 @@ def _called(page: Page, change: ArgumentChange) -> Iterator[Suggestion]:
         line = page.lines[place.line]
         for call in calls(line):
             if call.start > place.end == call.name_end:
-                edit = _with(place.line, line, call, change)
+                edit = _with(page, place, call, change)
                 edits += [] if edit is None else [edit]
     yield Suggestion(tuple(edits), f"uses {change.function}", _CALL)
 
@@ -232,12 +252,15 @@ def _is_same_function(here: Occurrence, there: Occurrence) -> bool:
     return here.role is there.role or here.defines
 
 
-def _with(number: int, line: str, call: Call, change: ArgumentChange) -> LineEdit | None:
+def _with(page: Page, at: Occurrence, call: Call, change: ArgumentChange) -> LineEdit | None:
+    number, line = at.line, page.lines[at.line]
     there = call.arguments
     defines = _DEFINITION.search(line[: call.start]) is not None
     place, count, text = change.place, change.count, change.text
-    method = 1 if change.defined and not defines and place and _has_self(change, line) else 0
-    place, count = place - method, count - method
+    if change.defined and not defines and place and _has_self(change, line):
+        place, count = place - 1, count - 1
+    elif defines and not change.defined and there and line[slice(*there[0])] in _SELF:
+        place, count = place + 1, count + 1
     if text is None:
         return _without(number, call, place) if len(there) == count and place < count else None
     if change.defined and not defines:
@@ -245,6 +268,13 @@ def _with(number: int, line: str, call: Call, change: ArgumentChange) -> LineEdi
         if match is None:  # it has a value unless a call gives one
             return None
         text = match[1]
+        if page.has_syntax and not page.visible(text, at):
+            return None
+    elif defines and not change.defined:
+        match = _GIVEN.match(text)
+        if match is None:  # a parameter has no name yet
+            return None
+        text = match[1] or match[2]
     if any(line[start:end] == text for start, end in there):
         return None
     if not there:

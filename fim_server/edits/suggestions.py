@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 MOST_DRAFTS = 6
 """Of one region."""
 
-EXPECTED = 15.0
-"""Nats by which what was replayed is likelier than the model's gain alone says, before it is asked:
-it is right nine times of ten, and a small model copies what it cannot judge. Calibrated by
-`fim-server eval edits --sweep`."""
-
+SURE = 8.0
+"""Nats by which something is more expected that the syntax asks for: another place of the same
+local name, a call that gives too few arguments or too many."""
 
 DOUBT = 3.0
 """Nats by which something is less expected that only looks right; and of several ways to do the
@@ -37,7 +35,7 @@ class LineEdit:
 class Suggestion:
     """Edits of several lines that belong together; `weight` is how promising they are, `reason`
     what a person is told. Of those with the same `about` one excludes the other. `doubt` is by how
-    many nats less than others it is expected."""
+    many nats less than others it is expected (`fim_model.edit_priors`), below 0 more."""
 
     edits: tuple[LineEdit, ...]
     reason: str
@@ -49,11 +47,11 @@ class Suggestion:
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What the lines of a region may become, without line ends but between them, why, and by how
-    many nats that is expected."""
+    many nats less than others that is expected."""
 
     text: str
     reason: str
-    expected: float = EXPECTED
+    doubt: float = 0.0
 
 
 def drafts(lines: Sequence[str], first: int, suggestions: Iterable[Suggestion]) -> list[Draft]:
@@ -80,7 +78,7 @@ def drafts(lines: Sequence[str], first: int, suggestions: Iterable[Suggestion]) 
     for edits, one in near:
         text = applied(lines, first, edits)
         if text != old:
-            found.setdefault(text, Draft(text, one.reason, EXPECTED - one.doubt))
+            found.setdefault(text, Draft(text, one.reason, one.doubt))
     return list(found.values())[:MOST_DRAFTS]
 
 

@@ -1,5 +1,5 @@
-"""What the gate is calibrated with: all that was considered in many sessions, judged once, and the
-figures that each gate would give."""
+"""What the priors of edits are fitted with: all that was considered in many sessions, judged once,
+and the figures that other priors would give."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fim_model.edit_priors import EditPriors
 from fim_model.evaluation.edit_sessions import LineChange
 from fim_model.evaluation.metrics import percentage
 
 from fim_server.edits.next_edit import Gate, Proposal
-from fim_server.edits.suggestions import EXPECTED
 
-EXPECTATIONS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)
-LEAST_GAINS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+DRAFT_PRIORS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 22.0, 26.0, 30.0)
+OWN_PRIORS = (0.0, -3.0, -6.0, -10.0, -15.0, -25.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One text for a region. right: all that it changes had to change so; found: how much that is.
 
-    shown: whether a gate lets it through as far as that does not depend on its evidence.
+    doubt: as of a proposal. shown: whether a gate lets it through as far as that does not depend on
+    its evidence.
     """
 
     gain: float
-    expected: float
+    doubt: float | None
     right: bool
     found: frozenset[LineChange]
     shown: bool
@@ -34,11 +35,11 @@ class Candidate:
     def of(cls, proposal: Proposal, changes: set[LineChange], wanted: set[LineChange]) -> Candidate:
         shown = Gate(-float("inf")).passes(proposal)
         found = frozenset(changes & wanted)
-        return cls(proposal.gain, proposal.expected, changes <= wanted, found, shown)
+        return cls(proposal.gain, proposal.doubt, changes <= wanted, found, shown)
 
-    def evidence(self, expected: float) -> float:
-        """Nats, if drafts were expected by so many."""
-        return self.gain + (self.expected + expected - EXPECTED if self.expected else 0.0)
+    def evidence(self, priors: EditPriors) -> float:
+        """Nats that speak for it."""
+        return self.gain + (priors.own if self.doubt is None else priors.draft - self.doubt)
 
 
 Regions = Sequence[Sequence[Candidate]]
@@ -55,22 +56,22 @@ class Judged:
     lone: Sequence[Regions]
     at_rest: Sequence[Regions]
 
-    def figures(self, expected: float, least_gain: float) -> dict[str, Any]:
-        """Percentages that this gate gives."""
+    def figures(self, priors: EditPriors, least_gain: float) -> dict[str, Any]:
+        """Percentages that these priors give."""
         proposals = right = found = wanted = 0
         for regions, count in self.sessions:
-            shown = _shown(regions, expected, least_gain)
+            shown = _shown(regions, priors, least_gain)
             proposals += len(shown)
             right += sum(one.right for one in shown)
             found += len(frozenset[LineChange]().union(*(one.found for one in shown)))
             wanted += count
         spoke = {
-            name: sum(bool(_shown(one, expected, least_gain)) for one in drawn)
+            name: sum(bool(_shown(one, priors, least_gain)) for one in drawn)
             for name, drawn in self._silent
         }
         return {
-            "expected": expected,
-            "min_gain": least_gain,
+            "draft": priors.draft,
+            "own": priors.own,
             "precision": percentage(right, proposals),
             "recall": percentage(found, wanted),
             **{name: percentage(spoke[name], len(drawn)) for name, drawn in self._silent},
@@ -80,9 +81,10 @@ class Judged:
     def _silent(self) -> Sequence[tuple[str, Sequence[Regions]]]:
         return ("finished", self.finished), ("lone", self.lone), ("at_rest", self.at_rest)
 
-    def curve(self) -> list[dict[str, Any]]:
-        """The figures of many gates."""
-        return [self.figures(one, gain) for one in EXPECTATIONS for gain in LEAST_GAINS]
+    def curve(self, least_gain: float) -> list[dict[str, Any]]:
+        """The figures of many priors."""
+        priors = [EditPriors(draft, own) for draft in DRAFT_PRIORS for own in OWN_PRIORS]
+        return [self.figures(one, least_gain) for one in priors]
 
     def separation(self, *, drafted: bool) -> float | None:
         """How often the gain of a right candidate is above that of a wrong one (area under the ROC
@@ -92,7 +94,7 @@ class Judged:
             for regions in (*(regions for regions, _ in self.sessions), *self.finished, *self.lone)
             for region in regions
             for one in region
-            if one.shown and bool(one.expected) is drafted
+            if one.shown and (one.doubt is not None) is drafted
         ]
         good = [one.gain for one in kept if one.right]
         bad = [one.gain for one in kept if not one.right]
@@ -103,21 +105,28 @@ class Judged:
 
 
 def best(
-    curve: Sequence[dict[str, Any]], least_precision: float, most_at_rest: float
+    curve: Sequence[dict[str, Any]], least_precision: float, most_unasked: float
 ) -> dict[str, Any] | None:
-    """The gate with the most recall of those that are precise and quiet enough; of equals the most
-    precise, then the strictest."""
+    """The priors with the most recall of those that are precise enough, and quiet where nothing is
+    to be done; of equals the most precise, then the lowest."""
     good = [
-        one for one in curve if one["precision"] > least_precision and one["at_rest"] < most_at_rest
+        one
+        for one in curve
+        if one["precision"] >= least_precision
+        and max(one[name] for name in ("finished", "lone", "at_rest")) < most_unasked
     ]
-    order = ("recall", "precision", "min_gain")
-    return max(good, key=lambda one: tuple(one[name] for name in order), default=None)
+    order = ("recall", "precision")
+    return max(
+        good,
+        key=lambda one: (*(one[name] for name in order), -one["draft"], -one["own"]),
+        default=None,
+    )
 
 
-def _shown(regions: Regions, expected: float, least_gain: float) -> list[Candidate]:
+def _shown(regions: Regions, priors: EditPriors, least_gain: float) -> list[Candidate]:
     found = []
     for region in regions:
-        top = max(region, key=lambda one: one.evidence(expected), default=None)
-        if top is not None and top.shown and top.evidence(expected) >= least_gain:
+        top = max(region, key=lambda one: one.evidence(priors), default=None)
+        if top is not None and top.shown and top.evidence(priors) >= least_gain:
             found.append(top)
     return found

@@ -25,7 +25,7 @@ from fim_server.backends.base import (
     TraceStep,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10

@@ -47,7 +47,8 @@ def score_tokens(logits: Tensor) -> TokenScores:
     wide = logits.float()
     logs = wide.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
-    return TokenScores(wide.argmax(-1), logs.amax(-1).exp(), entropy)
+    token = wide.argmax(-1)
+    return TokenScores(token, logs.gather(-1, token[..., None])[..., 0].exp(), entropy)
 
 
 def score_all(logits: Tensor) -> FullScores:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fim_kernels.attention import attend
 from fim_kernels.lm_head import score_head
 from fim_kernels.matmul_8bit import Weight8Bit, matmul_8bit, quantise
+from fim_kernels.matmul_packed import matmul_packed
 from fim_kernels.rms_norm import add_rms_norm, rms_norm
 from fim_kernels.rotary import rotate_into_cache
 from fim_kernels.swiglu import swiglu
@@ -173,9 +174,10 @@ def over_span(pattern: Tensor, length: Tensor, keys: int) -> Tensor:
 
 
 def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight^T (+ bias)`. Full weights go to cuBLAS; 8-bit ones need a kernel of ours."""
+    """`x @ weight^T (+ bias)`. Full weights go to cuBLAS, packed ones (on a CPU) to oneDNN; 8-bit
+    ones need a kernel of ours."""
     if isinstance(weight, Tensor):
-        return F.linear(x, weight, bias)
+        return matmul_packed(x, weight, bias)
     if x.is_cuda and x.numel() // x.shape[-1] > NARROW:
         return F.linear(x, weight.dequantise(x.dtype), bias)
     product = matmul_8bit(x, weight)

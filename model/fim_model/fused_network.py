@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fim_model.fused import FusedTransformer
+from fim_model.fused import FusedTransformer, project
 from fim_model.lora import DraftLora
 from fim_model.transformer import TriModeTransformer
 
@@ -40,4 +39,4 @@ class FusedNetwork:
         return self._weights.head.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self._weights.head)
+        return project(hidden, self._weights.head)

@@ -33,6 +33,7 @@ from fim_model.decoding.native import (
 from fim_model.decoding.rewriting import log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
+from fim_model.edit_priors import EditPriors
 from fim_model.errors import Cancelled
 from fim_model.hub import local_folder, resolve
 from fim_model.loading import (
@@ -149,6 +150,7 @@ class Infiller:
         *,
         window: int = WINDOW,
         calibration: Calibration | None = None,
+        edit_priors: EditPriors | None = None,
     ) -> None:
         """`window` is the most tokens of a prompt; the model's own window bounds it too.
 
@@ -162,7 +164,7 @@ class Infiller:
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         self.sessions = SessionStore(self._new_cache)
-        self.rewriter = Rewriter(model, tokenizer, self.sessions, self.window)
+        self.rewriter = Rewriter(model, tokenizer, self.sessions, self.window, edit_priors)
 
     @classmethod
     def load(
@@ -195,14 +197,22 @@ class Infiller:
         fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
         folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
-        calibration = Calibration.read(folder)
+        calibration, priors = Calibration.read(folder), EditPriors.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
         model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
         network = fast_network(model, weights)
-        return cls(network, tokenizer, options, auto, window=window, calibration=calibration)
+        return cls(
+            network,
+            tokenizer,
+            options,
+            auto,
+            window=window,
+            calibration=calibration,
+            edit_priors=priors,
+        )
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ A narrow forward of a small model spends as much time in starting operations as 
 query, key and value are one product and so are gate and up; queries and keys are rotated together,
 by tables computed once; residuals are added by the products that follow; masks are made once a
 forward, not once a layer; and query heads that share keys become rows of one matrix, so that no key
-is ever copied. Weights lie in memory column by column, in which order a narrow product reads them
-quicker. Keys and values in the cache are those of the plain forward.
+is ever copied. Weights lie in oneDNN's blocks (`fim_kernels.matmul_packed`), quick at every width.
+Keys and values in the cache are those of the plain forward.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from fim_kernels.attention import attend
+from fim_kernels.matmul_packed import matmul_packed, pack
 from fim_kernels.token_scores import TokenScores, score_tokens
 from torch import Tensor
 
@@ -32,13 +33,16 @@ from fim_model.transformer import RotaryEmbedding
 LARGEST_MASK = 2**22
 """Values of a mask over stacked heads; a wider causal forward copies keys instead."""
 
+LARGEST_COPY = 64 * 2**20
+"""Bytes of an embedding that a tied head may take a second time, to be packed as well."""
+
 
 class PackedTransformer(FusedNetwork):
     """A `Network` over a model's rearranged weights."""
 
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
         super().__init__(weights, draft_lora)
-        _lay_in_columns(weights)
+        _pack(weights)
         self._angles = Angles(weights.config, weights.rotary, weights.head.dtype)
         whole = isinstance(weights.layers[0].qkv, Tensor)
         self._product_dtype = weights.head.dtype if whole else torch.bfloat16
@@ -159,28 +163,30 @@ class Angles:
         self._scale = None if where.query_scale is None else where.query_scale.view(-1, 1, 1)
 
 
-def _lay_in_columns(weights: FusedTransformer) -> None:
-    """Lay the same weights out anew, one by one, so that they are in memory only once.
+def _pack(weights: FusedTransformer) -> None:
+    """Pack the weights one by one, so that they are in memory only once.
 
-    The product of a row with weights `[out, in]` then adds up columns instead of taking a scalar
-    product for each output. An embedding that is the head as well stays it.
+    An embedding that is the head as well is looked up by rows, which packed weights do not have:
+    it is there twice if it is small. A larger one lies in columns, which a narrow product reads
+    quicker than rows.
     """
     for number, layer in enumerate(weights.layers):
         weights.layers[number] = replace(
             layer,
-            qkv=_turned(layer.qkv),
-            output=_turned(layer.output),
-            gate_up=_turned(layer.gate_up),
-            down=_turned(layer.down),
+            qkv=_packed(layer.qkv),
+            output=_packed(layer.output),
+            gate_up=_packed(layer.gate_up),
+            down=_packed(layer.down),
         )
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
-    weights.head = weights.head.t().contiguous().t()
-    if tied:
-        weights.embedding = weights.head
+    if tied and weights.head.nbytes > LARGEST_COPY:
+        weights.embedding = weights.head = weights.head.t().contiguous().t()
+    else:
+        weights.head = pack(weights.head)
 
 
-def _turned(weight: Weight) -> Weight:
-    return weight.t().contiguous().t() if isinstance(weight, Tensor) else weight
+def _packed(weight: Weight) -> Weight:
+    return pack(weight) if isinstance(weight, Tensor) else weight
 
 
 def joined(rows: list[Tensor]) -> Tensor:
@@ -197,8 +203,7 @@ def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
 
 
 def add_product(x: Tensor, y: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
-    """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation where there is no bias."""
-    if not isinstance(weight, Tensor):
-        return x + project(y.bfloat16(), weight, bias)
-    added = torch.addmm(x, y, weight.t())
-    return added if bias is None else added + bias
+    """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation where weights are full."""
+    if isinstance(weight, Tensor):
+        return matmul_packed(y, weight, bias, x)
+    return x + project(y.bfloat16(), weight, bias)

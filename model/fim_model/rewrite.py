@@ -18,6 +18,7 @@ from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.rewriting import rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
+from fim_model.edit_priors import DRAFT_PRIOR, OWN_PRIOR, EditPriors
 from fim_model.errors import Cancelled
 from fim_model.families.layouts import OWN
 from fim_model.loading import MOST_TOKENS, fim_prompt
@@ -75,7 +76,8 @@ class RewriteResult:
     with both sides in view and from left to right). confidence: geometric mean of the probabilities
     of the new tokens, the end included. forwards: every pass through the network. tokens: those of
     the new region. reused_tokens: of the prompt, from the session. draft_gains: of each draft as
-    it is; None for one that is too long to be judged.
+    it is; None for one that is too long to be judged. draft_prior, own_prior: nats that speak for a
+    draft, and for what the model wrote by itself, beside their gain.
     """
 
     new: str
@@ -87,6 +89,8 @@ class RewriteResult:
     reused_tokens: int
     ms: float
     draft_gains: tuple[float | None, ...] = ()
+    draft_prior: float = DRAFT_PRIOR
+    own_prior: float = OWN_PRIOR
 
 
 StepListener = Callable[[Step], None]
@@ -109,10 +113,12 @@ class Rewriter:
         tokenizer: CodeTokenizer,
         sessions: SessionStore,
         window: int,
+        priors: EditPriors | None = None,
     ) -> None:
         """`window` is the most tokens of a prompt and what is written behind it."""
         self.model, self.tokenizer = model, tokenizer
         self.sessions, self.window = sessions, window
+        self.priors = priors or EditPriors()
         self.fim = fim_prompt(model.config, tokenizer)
         self.longest_region = min(window // 4, MOST_TOKENS // 2)
         """Most tokens of a region."""
@@ -219,6 +225,8 @@ class Rewriter:
             reused_tokens=reading.reused,
             ms=_ms_since(began),
             draft_gains=tuple(gains.get(draft) for draft in request.drafts),
+            draft_prior=self.priors.draft,
+            own_prior=self.priors.own,
         )
 
     def _judged(self, request: RewriteRequest, most: int, room: int) -> dict[str, list[int]]:
@@ -264,6 +272,8 @@ class Rewriter:
             reused_tokens=0,
             ms=_ms_since(began),
             draft_gains=tuple(gains),
+            draft_prior=self.priors.draft,
+            own_prior=self.priors.own,
         )
 
 

@@ -12,6 +12,7 @@ from fim_model.evaluation.edit_sessions import (
     EditSession,
     draw_sessions,
     line_changes,
+    parameter,
     scoped_rename,
 )
 from fim_model.evaluation.heldout_holes import Document
@@ -47,6 +48,18 @@ def show(orders):
     amount = total(orders, rate=1.5)
     record(None, amount, "total")
     print("amount", amount)
+
+
+def start(reader, path):
+    reader.open(path, 1)
+    reader.check(path)
+    return reader.state
+
+
+def stop(writer, path):
+    writer.open(path, 1)
+    writer.check(path)
+    return writer.state
 '''
 DOCUMENTS = [Document("orders", "src/orders.py", CODE)]
 
@@ -71,6 +84,33 @@ def test_what_is_wanted_finishes_a_session(kind: str) -> None:
             assert lines[line] == now
     assert sessions == draw_sessions(DOCUMENTS, kind, 8, seed=1)
     assert sessions != draw_sessions(DOCUMENTS, kind, 8, seed=2)
+
+
+def test_calls_follow_a_parameter() -> None:
+    """All three: it came, it went, it got another name; the calls have what the body needs."""
+    seen = set()
+    drawn = [parameter(DOCUMENTS[0], Random(seed)) for seed in range(60)]
+    for session in (one for one in drawn if one is not None and one.wanted):
+        [(_, before, now)] = session.edits
+        counts = before.count(","), now.count(",")
+        seen.add("came" if counts[1] > counts[0] else "went" if counts[1] < counts[0] else "name")
+        tree = ast.parse(session.done)
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        given = {one.name: len(one.args.args) for one in functions}
+        for call in (one for one in ast.walk(tree) if isinstance(one, ast.Call)):
+            if isinstance(call.func, ast.Name) and call.func.id == "total":
+                assert len(call.args) + len(call.keywords) == given["total"]
+    assert seen == {"came", "went", "name"}
+
+
+def test_a_mirrored_line_follows_from_what_stands_around_it() -> None:
+    for session in draw_sessions(DOCUMENTS, "mirrored", 2, seed=3):
+        [(_, before, now)] = session.edits
+        [(_, _, [wanted])] = session.wanted
+        assert not before
+        swapped = {"reader": "writer", "writer": "reader"}
+        [name] = [one for one in swapped if one in now]
+        assert wanted == now.replace(name, swapped[name])
 
 
 def test_a_rename_follows_pythons_scopes() -> None:

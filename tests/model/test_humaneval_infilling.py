@@ -26,19 +26,12 @@ from fim_model.evaluation.metrics import cost_of, edit_similarity, percentile
 from fim_model.evaluation.sandbox import Limits, run_program
 from fim_model.infill import Infiller, InfillResult
 from fim_model.tokenizer import CodeTokenizer
+from small_tasks import DOUBLE
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "humaneval-infilling"
 SINGLE_LINE = DATA / "HumanEval-SingleLineInfilling.jsonl.gz"
 RANDOM_SPAN = DATA / "HumanEval-RandomSpanInfillingLight.jsonl.gz"
 
-DOUBLE = Task(
-    task_id="SingleLineInfilling/Test/0/L0",
-    entry_point="double",
-    prompt="def double(x):\n",
-    suffix="",
-    canonical_solution="    return 2 * x\n",
-    test="def check(candidate):\n    assert candidate(3) == 6\n",
-)
 SPAN = Task(
     task_id="RandomSpanInfillingLight/Test/0/1",
     entry_point="double",

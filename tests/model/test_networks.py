@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from devices import ON_GPU
+from fim_kernels.matmul_packed import pack
 from fim_model.cache import KVCache
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
@@ -350,17 +351,39 @@ def test_the_fast_network_of_a_cpu_is_the_packed_one_and_empties_the_model(tiny:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_packed_weights_lie_by_columns_and_once(tiny: Any, tied: bool) -> None:
-    """The quick order for a narrow product; two copies of a large head would cost gigabytes."""
-    model = tiny.model(1, tie_word_embeddings=tied)
-    weights, plain = FusedTransformer.of(model), FusedTransformer.of(model)
-    PackedTransformer(weights)
-    pairs = [(weights.head, plain.head)]
-    for one, other in zip(weights.layers, plain.layers, strict=True):
-        for name in ("qkv", "output", "gate_up", "down"):
-            pairs.append((getattr(one, name), getattr(other, name)))
-    for laid, wanted in pairs:
-        assert laid.stride() == (1, laid.shape[0])
-        assert torch.equal(laid, wanted)
-    assert torch.equal(weights.embedding, plain.embedding)
-    assert (weights.embedding.data_ptr() == weights.head.data_ptr()) == tied
+@pytest.mark.parametrize("large", [True, False])
+def test_weights_are_packed_and_a_large_shared_head_is_not_copied(
+    tiny: Any, tied: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers' always; of a tied head there is a second copy only if it is small."""
+    if large:
+        monkeypatch.setattr("fim_model.packed.LARGEST_COPY", 0)
+    weights = FusedTransformer.of(tiny.model(1, tie_word_embeddings=tied))
+    embedding, head = weights.embedding.clone(), weights.head.clone()
+    network = PackedTransformer(weights)
+    here = pack(torch.ones(2, 2)).is_mkldnn  # else plain products run, wherever that is
+    for layer in weights.layers:
+        for one in (layer.qkv, layer.output, layer.gate_up, layer.down):
+            assert isinstance(one, Tensor)
+            assert one.is_mkldnn == here
+    assert torch.equal(weights.embedding, embedding)
+    assert weights.head.is_mkldnn == (here and not (tied and large))
+    if tied and large:
+        assert weights.head is weights.embedding
+        assert weights.head.stride() == (1, len(head)), "by columns, quicker for one token"
+    assert (network.device, network.dtype) == (torch.device("cpu"), torch.float32)
+    torch.testing.assert_close(network.logits(torch.eye(head.shape[1])), head.T)
+
+
+def test_a_forced_reference_packs_nothing(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.model(1)
+    fast = PackedTransformer.of(model)
+    monkeypatch.setenv("FIM_KERNELS", "reference")
+    plain = PackedTransformer.of(model)
+    found = []
+    for network in (fast, plain):
+        cache = KVCache(model.config, capacity=9)
+        hidden = network(torch.arange(2, 11)[None], torch.arange(9)[None], Attention.BLOCK, cache)
+        found.append(network.logits(hidden[0]))
+    assert not plain._weights.head.is_mkldnn
+    torch.testing.assert_close(found[0], found[1], rtol=2e-5, atol=2e-5)

@@ -5,7 +5,8 @@
 
 Without `--write` the Markdown goes to stdout; with it, it takes the place of what stands between
 the two marks in the folder's README.md. `--beside NAME=FOLDER` scores another checkpoint on the
-same holes: one trained for next tokens alone, or an earlier one.
+same holes: one trained for next tokens alone, or an earlier one. What 8-bit weights cost is
+`fim_model.evaluation.weights`' to say.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from fim_model.evaluation.metrics import same_text
 from fim_model.infill import Infiller
 from fim_model.training.languages import LANGUAGES, PYTHON, language_of
 
-BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
+MARK = "scores"
 
 MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
@@ -51,7 +52,7 @@ def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
         figures = (one.pass_at_1, one.exact_match)
         cells = [f"{data} ({one.n})", mode, *(f"{value:.1f}" for value in figures)]
         cells += [f"{one.cost.tokens_per_forward:.2f}", f"{one.cost.forwards_per_task:.1f}"]
-        rows.append(_row(cells))
+        rows.append(table_row(cells))
     return rows
 
 
@@ -69,7 +70,7 @@ def heldout_table(scores: dict[str, Score]) -> list[str]:
         figures = [one.exact_match, one.edit_similarity, one.ended]
         figures += [copy.exact_match for copy in (*copies, ngram)] + [ngram.only_model]
         label = f"**{name.replace('_', ' ')}**" if name in GROUPS else name.replace("_", " ")
-        rows.append(_row([label, str(one.n), *(f"{value:.1f}" for value in figures)]))
+        rows.append(table_row([label, str(one.n), *(f"{value:.1f}" for value in figures)]))
     return rows
 
 
@@ -90,7 +91,9 @@ def language_table(documents: Sequence[Document], fill: Filler, per_kind: int) -
         figures = (one.exact_match, one.edit_similarity, one.ended,
                    one.baselines["ngram_copy"].exact_match)  # fmt: skip
         projects = len({document.project for document in own})
-        rows.append(_row([name, str(projects), str(one.n), *(f"{value:.1f}" for value in figures)]))
+        rows.append(
+            table_row([name, str(projects), str(one.n), *(f"{value:.1f}" for value in figures)])
+        )
     return rows
 
 
@@ -110,7 +113,7 @@ def beside_table(
             for one in (found["one_line"], found["overall"])
             for figure in (one.exact_match, one.edit_similarity, one.ended)
         ]
-        rows.append(_row([name, *(f"{value:.1f}" for value in figures)]))
+        rows.append(table_row([name, *(f"{value:.1f}" for value in figures)]))
     return rows
 
 
@@ -128,7 +131,7 @@ def failures(documents: Sequence[Document], fill: Filler, seed: int) -> list[str
         text = fill(hole.hole(Window())).text
         if not same_text(text, hole.answer):
             before = hole.prefix.rpartition("\n")[2]
-            rows.append(_row([_code(before[-40:]), _code(hole.answer), _code(text)]))
+            rows.append(table_row([_code(before[-40:]), _code(hole.answer), _code(text)]))
         if len(rows) == FAILURES + 2:
             break
     return rows
@@ -179,14 +182,15 @@ def scores(
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def write_card(readme: Path, text: str) -> None:
-    """Put `text` between the marks. Raises ValueError where the file has none."""
+def write_card(readme: Path, text: str, mark: str = MARK) -> None:
+    """Put `text` between `<!-- mark -->` and `<!-- /mark -->`. Raises ValueError without them."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     card = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    head, begin, rest = card.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme} needs a line {BEGIN} and one {END} for the scores between them")
-    readme.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+    head, found, rest = card.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{readme} needs a line {begin} and one {end} for the {mark} between them")
+    readme.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")
 
 
 def _other(spelled: str, threads: int | None) -> tuple[str, Filler]:
@@ -196,7 +200,8 @@ def _other(spelled: str, threads: int | None) -> tuple[str, Filler]:
     return name, model_filler(Infiller.load(Path(folder), threads=threads), mode="ar")
 
 
-def _row(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -2,7 +2,8 @@
 
 A session is a file in which a person has just changed something, and the same file when all is
 done. A local name is renamed by Python's own scoping, so that what only looks alike (attributes,
-keyword arguments, other functions' names, strings) is known not to follow. The other kinds are
+keyword arguments, other functions' names, strings) is known not to follow. So are parameters
+(`edit_parameters.py`); mirrored lines stand in the code (`edit_mirrors.py`). The other kinds are
 those the model was trained on (`training/edits.py`), in projects it never saw.
 """
 
@@ -16,6 +17,8 @@ from difflib import SequenceMatcher
 from random import Random
 from typing import TypeGuard
 
+from fim_model.evaluation.edit_mirrors import draw_mirror
+from fim_model.evaluation.edit_parameters import draw_parameter
 from fim_model.evaluation.heldout_holes import Document
 from fim_model.training.edits import (
     NAME,
@@ -173,6 +176,42 @@ def lacking_import(document: Document, rng: Random) -> EditSession | None:
     return _of_case(missing_import, document, rng)
 
 
+def parameter(document: Document, rng: Random) -> EditSession | None:
+    """A parameter came, went or got another name in a definition; the calls are to follow."""
+    case = draw_parameter(document.text, rng)
+    if case is None:
+        return None
+    text, done = "\n".join(case.now), "\n".join(case.done)
+    edits = ((case.at, case.before[case.at], case.now[case.at]),)
+    return EditSession("parameter", document.path, text, done, edits, document.project)
+
+
+def mirrored(document: Document, rng: Random) -> EditSession | None:
+    """A line was just written whose mirrored line is missing elsewhere."""
+    lines = document.text.split("\n")
+    at = rng.randrange(len(lines))
+    other = draw_mirror(lines, at)
+    if other is None:
+        return None
+    now = [*lines[:other], *lines[other + 1 :]]
+    place = at - (other < at)
+    text = "\n".join(now)
+    edits = ((place, "", lines[at]),)
+    return EditSession("mirrored", document.path, text, document.text, edits, document.project)
+
+
+def literal(document: Document, rng: Random) -> EditSession | None:
+    """A literal was changed in some places; the others are to follow."""
+    session = repeated(document, rng)
+    return session if session is not None and session.kind == "literal" else None
+
+
+def call(document: Document, rng: Random) -> EditSession | None:
+    """Some calls got an argument; the others are to follow."""
+    session = repeated(document, rng)
+    return session if session is not None and session.kind == "argument" else None
+
+
 def leading_nowhere(document: Document, rng: Random) -> EditSession | None:
     """A line was just written, or one name put in the place of another that is there too."""
     lines = document.text.split("\n")
@@ -195,7 +234,10 @@ def leading_nowhere(document: Document, rng: Random) -> EditSession | None:
 
 KINDS: dict[str, Callable[[Document, Random], EditSession | None]] = {
     "rename": scoped_rename,
-    "repeated": repeated,
+    "parameter": parameter,
+    "literal": literal,
+    "call": call,
+    "mirrored": mirrored,
     "typo": typo,
     "import": lacking_import,
 }

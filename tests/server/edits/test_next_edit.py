@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from fim_model.edit_priors import DRAFT_PRIOR
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
@@ -16,7 +17,6 @@ from fim_server.documents import DocumentStore, without_end
 from fim_server.edits.candidates import Problem
 from fim_server.edits.next_edit import MOST_TRIES, Proposal
 from fim_server.edits.service import EditService
-from fim_server.edits.suggestions import EXPECTED
 from fim_server.settings import Settings
 
 pytestmark = pytest.mark.timeout(60)
@@ -132,11 +132,13 @@ async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
 
 async def test_the_gate_asks_for_a_gain() -> None:
     for evidence, expected in ((7, 0), (9, 1)):
-        desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - EXPECTED:.0f}\n")
+        desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - DRAFT_PRIOR:.0f}\n")
         desk.edit(0, "old", "new")
         found = await desk.found()
         assert [one.evidence for one in found] == [evidence] * expected
-    strict = Desk(f"old = 1\n\nprint(old)  #gain {9 - EXPECTED:.0f}\n", Settings(min_edit_gain=10))
+    strict = Desk(
+        f"old = 1\n\nprint(old)  #gain {9 - DRAFT_PRIOR:.0f}\n", Settings(min_edit_gain=10)
+    )
     strict.edit(0, "old", "new")
     assert await strict.found() == []
 

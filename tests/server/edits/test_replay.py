@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from edit_pages import URI, expected
 
 from fim_server.context.languages import language_of
-from fim_server.documents import Encoding, Snapshot, split_lines, without_end
+from fim_server.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.candidates import regions
 from fim_server.edits.changes import merged
 from fim_server.edits.history import Hunk
 from fim_server.edits.imports import read_import
 from fim_server.edits.suggestions import MOST_DRAFTS, LineEdit, Suggestion, applied, drafts
 from fim_server.edits.typos import is_slip
-
-URI = "file:///project/a.py"
-
-
-def expected(
-    text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
-    neighbours: tuple[str, ...] = (),
-) -> dict[int, list[str]]:  # fmt: skip
-    """What lines may become after edits (line now, text before): by the first line of each region,
-    its drafts, those of one line in full and of several as a diff of changed lines."""
-    lines = split_lines(text)
-    snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
-    hunks = [
-        Hunk(URI, line, (old,) if old else (), (without_end(lines[line]),), 0.0)
-        for line, old in edits
-    ]
-    at = hunks[-1].first if cursor is None else cursor
-    found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
-    return {one.first: [draft.text for draft in one.drafts] for one in found if one.drafts}
-
 
 LOCAL = """\
 total = 0
@@ -101,7 +82,7 @@ def test_a_name_that_was_there_before_is_no_new_one_for_another() -> None:
         ("f(x, 1)\n\ny = f(2) + 1\n", "f(1)", "y = f(x, 2) + 1"),
         ("f(1)\n\nf(2, y)\n", "f(1, x)", "f(2)"),
         ("f(x)\n\nf()\n", "f()", "f(x)"),
-        ("def f(a, b): pass\n\nf(1)\n", "def f(a): pass", "f(1, b)"),
+        ("def f(a, b): pass\n\nf(1)\nb = 2\n", "def f(a): pass", "f(1, b)"),
         ("a.f(x, 1)\n\na.f(2,\n    3)\n", "a.f(1)", "a.f(x, 2,"),
         ("f(g(1, 2), x)\n\nf([1, 2])\n", "f(g(1, 2))", "f([1, 2], x)"),
     ],
@@ -198,12 +179,14 @@ def test_an_import_goes_where_it_sorts() -> None:
 
 
 def test_what_neighbours_import_is_known() -> None:
-    text = f"{TOP}y = Path(c)\n"
+    text = f"{TOP}y = Way(c)\n"
     assert expected(text, (4, "")) == {}
-    found = expected(text, (4, ""), neighbours=("from pathlib import Path, PurePath",))
-    assert found[1][0] == "from a import b\nfrom pathlib import Path"
-    joined = expected(text, (4, ""), neighbours=("from a import c",))
-    assert joined[1][0] == "from a import b, c"
+    found = expected(text, (4, ""), neighbours=("from ways import Way, Street",))
+    assert found[1][0] == "from a import b\nfrom ways import Way"
+    standard = expected(f"{TOP}y = Path(c)\n", (4, ""))
+    assert standard[1][0] == "from a import b\nfrom pathlib import Path"
+    joined = expected(text, (4, ""), neighbours=("from a import Way",))
+    assert joined[1][0] == "from a import b, Way"
     script = "import a from 'a';\n\nuse(b);\n"
     neighbour = ("import { b, c } from './b';",)
     found = expected(script, (2, ""), neighbours=neighbour, language="javascript")
