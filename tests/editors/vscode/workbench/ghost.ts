@@ -80,8 +80,8 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
     await window.menu("Open the log");
     const lines = window.page.locator(".output-view .view-line");
     const shown = async (): Promise<string> => (await lines.allTextContents()).join("\n");
-    await until("what became of the request", async () => /inline.completion:/.test(await shown()));
-    const logs = workbench.logs("fim-server.log").join("\n");
+    await until("what became of the request", async () => /inline\s+completion:/.test(await shown()));
+    const logs = workbench.logs("fim-server").join("\n");
     assert.match(logs, /inline completion: /);
     assert.ok(!logs.includes("prices"), logs);
   });

@@ -195,11 +195,11 @@ export class Workbench {
     });
   }
 
-  /** What the log files of a name say, of all windows so far. */
+  /** What the log files with this in their name say, of all windows so far. */
   logs(name: string): string[] {
     const folder = path.join(this.home, "data/logs");
     if (!existsSync(folder)) return [];
-    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => path.basename(file) === name);
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => path.basename(file).includes(name) && file.endsWith(".log"));
     return files.map((file) => readFileSync(path.join(folder, file), "utf8"));
   }
 
@@ -219,7 +219,8 @@ export class Workbench {
     const gone = new Promise((resolve) => this.server.once("exit", resolve));
     this.server.kill("SIGTERM");
     await gone;
-    rmSync(this.home, { recursive: true, force: true });
+    // Its extension hosts may write their last lines still.
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 50, retryDelay: 200 });
   }
 }
 
