@@ -36,9 +36,27 @@ def matmul_packed(
     if not weight.is_mkldnn:
         return matmul_packed_reference(x, weight, bias, added)
     operation = torch.ops.mkldnn._linear_pointwise.default
-    product: Tensor = operation(x, weight, bias, "none", [], "")
+    count = x.numel() // x.shape[-1]
+    product: Tensor
+    if missing := prepared_rows(count) - count:
+        rows = F.pad(x.flatten(0, -2), (0, 0, 0, missing))
+        product = operation(rows, weight, bias, "none", [], "")[:count].view(*x.shape[:-1], -1)
+    else:
+        product = operation(x, weight, bias, "none", [], "")
     # oneDNN would add as well, but takes longer to be asked to than the addition takes.
     return product if added is None else product.add_(added)
+
+
+def prepared_rows(count: int) -> int:
+    """How many rows are computed where `count` are wanted, the further ones being zeros.
+
+    oneDNN makes code for every number of rows that it meets, and keeps it: half a megabyte each,
+    and as long to make as to run. A prompt that is read anew has any number.
+    """
+    if count <= 8:
+        return 1 << (count - 1).bit_length() if count else 0
+    step = 8 if count <= 64 else 16 if count <= 128 else 64
+    return -(-count // step) * step
 
 
 def matmul_packed_reference(

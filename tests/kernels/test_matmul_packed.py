@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from fim_kernels.matmul_packed import matmul_packed, matmul_packed_reference, pack
+from fim_kernels.matmul_packed import (
+    matmul_packed,
+    matmul_packed_reference,
+    pack,
+    prepared_rows,
+)
 from kernel_checks import assert_close, normal, rows_padded
 
 CPU = torch.device("cpu")
@@ -70,3 +75,13 @@ def test_what_cannot_be_packed_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
     assert pack(weight) is weight
     assert torch.equal(matmul_packed(torch.eye(4), weight), weight)
+
+
+def test_few_numbers_of_rows_are_ever_computed() -> None:
+    """oneDNN keeps half a megabyte of code for each."""
+    prepared = {prepared_rows(count) for count in range(1, 513)}
+    assert len(prepared) <= 22
+    for count in range(1, 513):
+        assert count <= prepared_rows(count) <= max(2 * count - 1, 1)
+        assert prepared_rows(count) - count < 64
+    assert [prepared_rows(count) for count in (0, 1, 2, 4)] == [0, 1, 2, 4]
