@@ -328,7 +328,7 @@ class Completer:
         others = self._documents.others(snapshot.uri)
         scene = Scene(
             document=snapshot,
-            place=snapshot.place(question.hole.position),
+            place=question.hole.place,
             others=[one for one in others if one.uri not in cells],
             workspace=self._workspace,
             most=settings.snippets,
