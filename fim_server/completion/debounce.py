@@ -14,6 +14,9 @@ LONGEST_WAIT_SECONDS = 0.3
 _SLOWER_THAN_USUAL = 1.25
 _WEIGHT = 0.25
 """Of the newest observation in the running means."""
+_FADES = 0.95
+"""What is left, at each wait, of the latency that is waited for: while nothing is asked nothing is
+learned, and a model that was slow when it had just been loaded would be waited for ever after."""
 
 
 class Debounce:
@@ -35,11 +38,12 @@ class Debounce:
         self._latency = _mean(self._latency, seconds)
 
     def wait(self, now: float) -> float:
-        """How long to wait from now on; 0 as long as too little is known."""
+        """How long to wait from now on, asked once a request; 0 while too little is known."""
         if self._last_key is None or self._interval is None or self._latency is None:
             return 0.0
         if self._latency <= self._interval / 2:
             return 0.0
+        self._latency *= _FADES
         pause = min(self._interval * _SLOWER_THAN_USUAL, LONGEST_WAIT_SECONDS)
         return max(0.0, self._last_key + pause - now)
 

@@ -255,6 +255,20 @@ def test_a_slow_model_is_asked_when_the_typing_pauses() -> None:
     assert debounce.wait(5.0) == 0
 
 
+def test_a_model_that_was_slow_once_is_tried_again() -> None:
+    """Its first answer takes long. While everyone waits nothing would be learned of it."""
+    debounce = Debounce()
+    debounce.answered(0.25)
+    waits = []
+    for key in range(40):
+        debounce.typed(0.1 * key)
+        waits.append(debounce.wait(0.1 * key))
+    assert waits[2] > 0
+    assert waits[-1] == 0
+    debounce.answered(0.5)
+    assert debounce.wait(3.9) > 0, "and waited for again, if it still is"
+
+
 def test_pauses_are_no_typing_and_the_wait_is_bounded() -> None:
     debounce = Debounce()
     debounce.answered(9.0)
