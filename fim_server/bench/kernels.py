@@ -6,8 +6,8 @@ arithmetic, whichever is longer, on this device in this run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from fim_kernels.swiglu import swiglu, swiglu_reference
 from fim_kernels.token_scores import TokenScores, score_all, score_all_reference
 from fim_model.config import ModelConfig
 from rich.table import Table
+from torch.nn.attention.flex_attention import flex_attention
 
 from fim_server.bench.device_timing import Roof, Stopwatch, measure_roof
 from fim_server.bench.machine import Machine, machine_description
@@ -35,24 +36,25 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """moved: bytes that must be read or written; library: a maintained path, where there is one."""
+    """moved: bytes that must be read or written; libraries: maintained paths, by name."""
 
     name: str
     run: Run
     reference: Run
     moved: float
     flops: float
-    library: Run | None = None
+    libraries: Mapping[str, Run] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class KernelFigures:
-    """Milliseconds are medians; `share` is floor / ms: 1 is the roof."""
+    """Milliseconds are medians, None where a library cannot run here; `share` is floor / ms: 1 is
+    the roof."""
 
     name: str
     ms: float
     reference_ms: float
-    library_ms: float | None
+    libraries_ms: dict[str, float | None]
     moved: float
     flops: float
     floor_ms: float
@@ -85,13 +87,16 @@ class KernelReport:
             f"{self.context}; copy {self.roof.bytes_per_s / 1e9:.0f} GB/s, product "
             f"{self.roof.flop_per_s / 1e12:.1f} TFLOP/s"
         )
-        for column in ("operation", "ms", "floor ms", "share", "reference ms", "library ms"):
+        for column in ("operation", "ms", "floor ms", "share", "reference ms", "libraries, ms"):
             table.add_column(column, justify="left" if column == "operation" else "right")
         for one in self.kernels:
-            library = "-" if one.library_ms is None else f"{one.library_ms:.4f}"
+            libraries = ", ".join(
+                f"{name} {'cannot' if ms is None else f'{ms:.4f}'}"
+                for name, ms in one.libraries_ms.items()
+            )
             table.add_row(
                 one.name, f"{one.ms:.4f}", f"{one.floor_ms:.4f}", f"{one.share:.0%}",
-                f"{one.reference_ms:.4f}", library,
+                f"{one.reference_ms:.4f}", libraries or "-",
             )  # fmt: skip
         return table
 
@@ -113,11 +118,11 @@ def bench_kernels(
     for case in cases(config, width, context, device):
         progress(case.name)
         ms, reference_ms = watch.median_ms(case.run), watch.median_ms(case.reference)
-        library_ms = None if case.library is None else watch.median_ms(case.library)
+        libraries_ms = {name: if_it_can(watch, run) for name, run in case.libraries.items()}
         floor = roof.floor_ms(case.moved, case.flops)
         figures.append(
             KernelFigures(
-                case.name, ms, reference_ms, library_ms, case.moved, case.flops, floor, floor / ms
+                case.name, ms, reference_ms, libraries_ms, case.moved, case.flops, floor, floor / ms
             )
         )
     triton = use_triton(torch.zeros(1, device=device))
@@ -132,6 +137,14 @@ def bench_kernels(
         roof=roof,
         kernels=figures,
     )
+
+
+def if_it_can(watch: Stopwatch, run: Run) -> float | None:
+    """A library's time; None where it does not take this device or shape, and says so."""
+    try:
+        return watch.median_ms(run)
+    except (RuntimeError, NotImplementedError):
+        return None
 
 
 def device_name(device: torch.device) -> str:
@@ -172,7 +185,8 @@ def _products(
     yield Case(
         "vocabulary head + scores", lambda: score_head(states, head),
         lambda: score_head_reference(states, head), 2 * vocabulary * hidden,
-        2 * width * vocabulary * hidden, lambda: score_all(F.linear(states, head)),
+        2 * width * vocabulary * hidden,
+        {"F.linear, then scores": lambda: score_all(F.linear(states, head))},
     )  # fmt: skip
     logits = F.linear(states, head)
     yield Case(
@@ -180,11 +194,27 @@ def _products(
         2 * width * vocabulary, 0,
     )  # fmt: skip
     wide, full = x(width, inner), x(hidden, inner)
+    moved, flops = inner * hidden, 2 * width * inner * hidden
+    full_product = {"F.linear, bf16": lambda: F.linear(wide, full)}
     small = quantise(full)
+    scale = small.scale.bfloat16()
     yield Case(
         "int8 product", lambda: matmul_8bit(wide, small),
-        lambda: matmul_8bit_reference(wide, small), inner * hidden, 2 * width * inner * hidden,
-        lambda: F.linear(wide, full),
+        lambda: matmul_8bit_reference(wide, small), moved, flops,
+        {**full_product,
+         "_weight_int8pack_mm": lambda: torch._weight_int8pack_mm(wide, small.values, scale)},
+    )  # fmt: skip
+    if full.is_cuda and torch.cuda.get_device_capability(full.device) < (8, 9):
+        return
+    float8 = quantise(full, torch.float8_e4m3fn)
+    narrow, one = wide.to(torch.float8_e4m3fn), torch.ones((), device=full.device)
+    yield Case(
+        "fp8 product", lambda: matmul_8bit(wide, float8),
+        lambda: matmul_8bit_reference(wide, float8), moved, flops,
+        # It takes 8-bit inputs too, which here were made outside of the time that is taken.
+        {**full_product,
+         "_scaled_mm": lambda: torch._scaled_mm(
+             narrow, float8.values.t(), one, one, out_dtype=torch.bfloat16)},
     )  # fmt: skip
 
 
@@ -203,9 +233,14 @@ def _attention(
             partial(attend_reference, query, keys, values, causal=causal),
             moved,
             flops,
-            None if causal else partial(
-                F.scaled_dot_product_attention, query, keys, values, enable_gqa=True
-            ),
+            {} if causal else {
+                "SDPA": partial(
+                    F.scaled_dot_product_attention, query, keys, values, enable_gqa=True
+                ),
+                "FlexAttention": partial(
+                    torch.compile(flex_attention), query, keys, values, enable_gqa=True
+                ),
+            },
         )  # fmt: skip
     new_keys, new_values = x(1, groups, width, dim), x(1, groups, width, dim)
     cos, sin = x(1, width, dim), x(1, width, dim)

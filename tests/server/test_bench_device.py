@@ -9,9 +9,9 @@ import torch
 from fim_model.config import ModelConfig
 from fim_model.decoding.modes import MODES
 
-from fim_server.bench import completion, shapes
+from fim_server.bench import completion, kernels, shapes
 from fim_server.bench.completion import bench_completion
-from fim_server.bench.device_timing import Roof
+from fim_server.bench.device_timing import Roof, Stopwatch
 from fim_server.bench.forward import bench_forward, random_model, work
 from fim_server.bench.kernels import bench_kernels
 from fim_server.bench.roofline import Work, roofline
@@ -30,7 +30,7 @@ def test_every_operation_is_measured() -> None:
     seen: list[str] = []
     report = bench_kernels(TINY, "tiny", width=4, context=16, device=CPU, progress=seen.append)
     names = [one.name for one in report.kernels]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
     assert seen == ["roof", *names]
     assert report.path == "reference"
     for one in report.kernels:
@@ -38,7 +38,18 @@ def test_every_operation_is_measured() -> None:
         assert one.reference_ms > 0
         assert one.share == pytest.approx(one.floor_ms / one.ms)
         assert one.floor_ms == pytest.approx(report.roof.floor_ms(one.moved, one.flops))
+    libraries = {name: ms for one in report.kernels for name, ms in one.libraries_ms.items()}
+    assert libraries["SDPA"] is not None
+    assert libraries["SDPA"] > 0
+    assert {"FlexAttention", "_scaled_mm", "_weight_int8pack_mm"} <= libraries.keys()
     assert json.loads(json.dumps(report.as_json()))["width"] == 4
+
+
+def test_a_library_that_refuses_a_device_or_a_shape_is_no_figure() -> None:
+    def refuses() -> None:
+        raise RuntimeError("not on this device")
+
+    assert kernels.if_it_can(Stopwatch(CPU), refuses) is None
 
 
 def test_every_path_of_a_forward_is_measured() -> None:
