@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,15 +91,15 @@ class EngineHome:
                 pass
 
     def kill_engine(self) -> None:
-        """Kill the engine that a front-end started, if there is one; nobody listens afterwards."""
+        """Kill the engine that a front-end started, if there is one; nobody listens afterwards.
+
+        Of several front-ends another may have started one as well, which takes over only now.
+        """
         with self.client() as client:
-            try:
-                while True:
+            while self._listens():
+                with suppress(httpx2.TransportError, ProcessLookupError):
                     pid = client.get("/health", headers={"Connection": "close"}).json()["pid"]
                     os.kill(pid, signal.SIGKILL)
-            except (httpx2.TransportError, ProcessLookupError):
-                pass
-            while self._listens():
                 time.sleep(0.01)
 
     def _listens(self) -> bool:
