@@ -138,10 +138,9 @@ class SoakReport:
         for name in ("longest_queue", "refused", "forwards_per_pass"):
             table.add_row(name, f"{getattr(self, name):g}")
         for name in MemoryFigures.__slots__:
-            if name != "course_mib":
-                table.add_row(f"memory {name}", f"{getattr(self.memory, name):g}")
-        course = " ".join(f"{peak:.0f}" for peak in self.memory.course_mib)
-        table.add_row("memory peaks of each tenth, MiB", course)
+            figure = getattr(self.memory, name)
+            several = figure if isinstance(figure, tuple) else (figure,)
+            table.add_row(f"memory {name}", " ".join(f"{one:g}" for one in several))
         if self.recovery is not None:
             for name in Recovery.__slots__:
                 table.add_row(f"recovery {name}", f"{getattr(self.recovery, name):g}")

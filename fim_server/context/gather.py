@@ -7,7 +7,7 @@ read by `files.read_allowed` only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,8 @@ class Gatherer:
             return ()
         occasion = (scene.document.uri, _occasion(scene))
         if self._texts[0] != occasion:
-            sources = [*sources_for(scene), *_sources_beside(scene)]
+            sources = sources_for(scene)
+            sources += _sources_beside(scene, {one.path for one in sources})
             texts = dict.fromkeys(one.text for one in sources)
             self._texts = occasion, within_reach(texts)
         return self._texts[1]
@@ -131,16 +132,18 @@ def _open_sources(scene: Scene) -> Iterator[Source]:
         yield Source(path, _plain(one.text), language, one.revision, one.edited_line)
 
 
-def _sources_beside(scene: Scene) -> Iterator[Source]:
-    """Files of the same kind in the document's folder."""
+def _sources_beside(scene: Scene, read: Collection[str]) -> Iterator[Source]:
+    """Files of the same kind in the document's folder, but those whose paths are `read` already."""
     file = file_of(scene.document.uri)
     if file is None:
         return
     known = {file.resolve(), *_open_files(scene)}
     for place in files_beside(file):
         resolved = _existing(place, scene.workspace)
-        if resolved is not None and resolved not in known:
-            known.add(resolved)
+        if resolved is None or resolved in known:
+            continue
+        known.add(resolved)
+        if scene.workspace.shown_path(resolved.as_uri()) not in read:
             yield from _source_of(resolved, scene.workspace)
 
 

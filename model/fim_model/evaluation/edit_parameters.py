@@ -35,6 +35,26 @@ class ParameterCase:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A parameter, the one `at` of its function, whose calls are known, in a file's lines."""
+
+    lines: list[str]
+    function: _Function
+    calls: Sequence[ast.Call]
+    at: int
+    parameter: ast.arg
+
+    def signature(self) -> Span | None:
+        """What goes with the parameter; None where that takes more than a line."""
+        return _gone(_spans(self.function.args.args), self.at)
+
+    def given(self) -> list[tuple[Span | None, str]]:
+        """What each call gives for it, as `_given` tells."""
+        at = self.at - _has_self(self.function)
+        return [_given(call, at, self.parameter.arg) for call in self.calls]
+
+
 def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
     """A case in a text; None where what was drawn gives none."""
     found = _called_functions(text)
@@ -46,7 +66,7 @@ def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
         return None
     at, parameter = rng.choice(parameters)
     draw = rng.choice((_added, _removed, _renamed))
-    return draw(text.split("\n"), function, calls, at, parameter, rng)
+    return draw(_Chosen(text.split("\n"), function, calls, at, parameter), rng)
 
 
 @lru_cache(maxsize=64)
@@ -59,18 +79,11 @@ def _called_functions(text: str) -> tuple[tuple[_Function, list[ast.Call]], ...]
     return tuple(one for one in _functions(tree) if one[1]) if text.isascii() else ()
 
 
-def _added(
-    lines: list[str],
-    function: _Function,
-    calls: Sequence[ast.Call],
-    at: int,
-    parameter: ast.arg,
-    rng: Random,
-) -> ParameterCase | None:
+def _added(chosen: _Chosen, rng: Random) -> ParameterCase | None:
     """The file as it is, is what is wanted; before, neither definition nor calls had it."""
-    signature = _gone(_spans(function.args.args), at)
-    given = [_given(call, at - _has_self(function), parameter.arg) for call in calls]
-    same = (parameter.arg, f"self.{parameter.arg}")
+    lines, name = chosen.lines, chosen.parameter.arg
+    signature, given = chosen.signature(), chosen.given()
+    same = (name, f"self.{name}")
     if signature is None or any(span is None or text not in same for span, text in given):
         return None
     without = [(span, "") for span, _ in given if span is not None]
@@ -79,32 +92,20 @@ def _added(
     return ParameterCase(before, now, lines, signature[0])
 
 
-def _removed(
-    lines: list[str],
-    function: _Function,
-    calls: Sequence[ast.Call],
-    at: int,
-    parameter: ast.arg,
-    rng: Random,
-) -> ParameterCase | None:
-    signature = _gone(_spans(function.args.args), at)
-    given = [_given(call, at - _has_self(function), parameter.arg)[0] for call in calls]
-    spans = [span for span in given if span is not None]
-    if signature is None or len(spans) < len(calls) or _is_documented(function, parameter.arg):
+def _removed(chosen: _Chosen, rng: Random) -> ParameterCase | None:
+    lines, signature = chosen.lines, chosen.signature()
+    spans = [span for span, _ in chosen.given() if span is not None]
+    if signature is None or len(spans) < len(chosen.calls):
+        return None
+    if _is_documented(chosen.function, chosen.parameter.arg):
         return None
     now = _edited(lines, [(signature, "")])
     done = _edited(lines, [(signature, ""), *((span, "") for span in spans)])
     return ParameterCase(lines, now, done, signature[0])
 
 
-def _renamed(
-    lines: list[str],
-    function: _Function,
-    calls: Sequence[ast.Call],
-    at: int,
-    parameter: ast.arg,
-    rng: Random,
-) -> ParameterCase | None:
+def _renamed(chosen: _Chosen, rng: Random) -> ParameterCase | None:
+    lines, function, parameter = chosen.lines, chosen.function, chosen.parameter
     name = parameter.arg
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.JoinedStr)
     if any(isinstance(one, inner) for one in ast.walk(function) if one is not function):
@@ -114,7 +115,7 @@ def _renamed(
     new = REPEATED[0][2](name, lines, rng, PYTHON)
     if not new.isidentifier() or re.search(rf"\b{new}\b", "\n".join(lines)):
         return None
-    keywords = [word for call in calls for word in call.keywords if word.arg == name]
+    keywords = [word for call in chosen.calls for word in call.keywords if word.arg == name]
     uses = [one for one in ast.walk(function) if isinstance(one, ast.Name) and one.id == name]
     spans = [_name_at(one.lineno, one.col_offset, name) for one in keywords]
     spans += [_name_at(one.lineno, one.col_offset, name) for one in uses]
