@@ -17,6 +17,9 @@ from fim_server.context.languages import Language
 if TYPE_CHECKING:
     from tree_sitter import Node
 
+RECEIVERS = ("self", "this", "cls")
+"""What a method calls the object, or the class, that it is of."""
+
 _INTERPOLATES = ("interpolation", "template_substitution")
 _MEMBERS = ("field_identifier", "property_identifier", "shorthand_property_identifier")
 _ASSIGNS = ("assign", "for", "range", "declaration")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fim_server.context.occurrences import Function, Occurrence, Role
+from fim_server.context.occurrences import RECEIVERS, Function, Occurrence, Role
 from fim_server.edits.changes import (
     ArgumentChange,
     Call,
@@ -41,7 +41,6 @@ _NAME, _CALL, _LITERAL, _LINE, _TEXT = 3.0, 2.6, 2.6, 1.6, 1.2
 
 _ALIKE, _NEARLY = 0.5, 0.8
 _LEAST_TOKENS = 4
-_SELF = ("self", "this", "cls")
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
 _GIVEN = re.compile(r"(?:([^\W\d]\w*)\s*=(?!=).*|(?:(?:self|this)\.)?([^\W\d]\w*))\Z")
@@ -155,7 +154,7 @@ def _same(
     if here.defines:
         return [*(one for one in names if not local & {*one.functions}), *attributes]
     if here.role is Role.ATTRIBUTE:
-        own = here.of in _SELF
+        own = here.of in RECEIVERS
         return [one for one in attributes if one.of == here.of or (own and one.defines)]
     if home is None:
         return [one for one in names if not local & {*one.functions}]
@@ -247,7 +246,7 @@ def _is_same_function(here: Occurrence, there: Occurrence) -> bool:
     if there.role not in (Role.NAME, Role.ATTRIBUTE):
         return False
     if here.role is Role.ATTRIBUTE and there.role is Role.ATTRIBUTE:
-        own = here.of in _SELF or there.of in _SELF
+        own = here.of in RECEIVERS or there.of in RECEIVERS
         return here.defines or there.of == here.of or (own and there.defines)
     return here.role is there.role or here.defines
 
@@ -259,7 +258,7 @@ def _with(page: Page, at: Occurrence, call: Call, change: ArgumentChange) -> Lin
     place, count, text = change.place, change.count, change.text
     if change.defined and not defines and place and _has_self(change, line):
         place, count = place - 1, count - 1
-    elif defines and not change.defined and there and line[slice(*there[0])] in _SELF:
+    elif defines and not change.defined and there and line[slice(*there[0])] in RECEIVERS:
         place, count = place + 1, count + 1
     if text is None:
         return _without(number, call, place) if len(there) == count and place < count else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from fim_server.context.occurrences import Occurrence, Role
+from fim_server.context.occurrences import RECEIVERS, Occurrence, Role
 from fim_server.context.signatures import Argument, CallSite, Parameter, Signature
 from fim_server.edits.documented import entries_of, without_entry
 from fim_server.edits.history import Hunk
@@ -21,7 +21,6 @@ from fim_server.edits.suggestions import DOUBT, SURE, LineEdit, Suggestion
 _CALL, _TEXT = 2.7, 1.2
 """How promising each is, beside the clues of `candidates.py`."""
 
-_SELF = ("self", "this", "cls")
 _BARE = ("java", "cpp")
 """Languages whose methods call each other without `this`."""
 
@@ -100,9 +99,9 @@ def _is_call_of(page: Page, function: Signature, place: Occurrence) -> bool | No
     if place.role is Role.NAME:
         bare = page.language is not None and page.language.names[0] in _BARE
         return True if bare and row in function.within else None
-    if place.of in _SELF and row not in function.within:
+    if place.of in RECEIVERS and row not in function.within:
         return None
-    return place.of in (*_SELF, function.owner)
+    return place.of in (*RECEIVERS, function.owner)
 
 
 def _of_call(
@@ -158,7 +157,7 @@ def _value(page: Page, name: str, place: Occurrence) -> str | None:
     """What stands for a parameter at a call: the same name, or the same attribute of `self`."""
     if page.visible(name, place):
         return name
-    owner = next((one for one in _SELF if page.visible(one, place)), None)
+    owner = next((one for one in RECEIVERS if page.visible(one, place)), None)
     kept = (one for one in page.occurrences(name) if one.role is Role.ATTRIBUTE)
     return f"{owner}.{name}" if owner and any(one.of == owner for one in kept) else None
 

@@ -64,8 +64,9 @@ def _cut(lines: Sequence[str], hole: HeldoutHole) -> str:
 
 def _same_column(line: str, own: str, column: int) -> int:
     """`column` of the line `own`, counted from the indentation, as a column of `line`."""
-    return max(0, _indentation(line) + column - _indentation(own))
+    return max(0, indentation(line) + column - indentation(own))
 
 
-def _indentation(line: str) -> int:
+def indentation(line: str) -> int:
+    """How many characters stand before a line's content."""
     return len(line) - len(line.lstrip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from fim_model.evaluation.baselines import indentation
 from fim_model.evaluation.edit_sessions import EditSession, LineChange
 
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -45,16 +46,15 @@ def _scope(lines: Sequence[str], at: int) -> tuple[int, int]:
     first = next((n for n in range(at, -1, -1) if _encloses(lines, n, at)), None)
     if first is None:
         return 0, len(lines)
-    inner = range(first + 1, len(lines))
-    end = next((n for n in inner if lines[n].strip() and _indent(lines[n]) <= _indent(lines[first])
-                and not lines[n].lstrip().startswith((")", "]"))), len(lines))  # fmt: skip
-    return first, end
+    outer = indentation(lines[first])
+    for end in range(first + 1, len(lines)):
+        line = lines[end]
+        closes = line.lstrip().startswith((")", "]"))  # of the definition's own brackets
+        if line.strip() and indentation(line) <= outer and not closes:
+            return first, end
+    return first, len(lines)
 
 
 def _encloses(lines: Sequence[str], candidate: int, at: int) -> bool:
-    deeper = _indent(lines[candidate]) < _indent(lines[at]) or candidate == at
+    deeper = indentation(lines[candidate]) < indentation(lines[at]) or candidate == at
     return deeper and _DEFINITION.match(lines[candidate]) is not None
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())

@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Sequence
 
+from fim_model.evaluation.baselines import indentation
 from fim_model.training.edits import NAME, REACH
 from fim_model.training.grammars import PYTHON
 
@@ -37,7 +38,9 @@ def _correspond(some: Sequence[str], others: Sequence[str]) -> bool:
     standing for one of the others."""
     stands_for: dict[str, str] = {}
     for at in (0, 2):
-        if not _is_alike(some[at], others[at], stands_for, _indent(others[1]) - _indent(some[1])):
+        if not _is_alike(
+            some[at], others[at], stands_for, indentation(others[1]) - indentation(some[1])
+        ):
             return False
     names = {token for token in stands_for if NAME.fullmatch(token)}
     telling = names - PYTHON.keywords
@@ -49,7 +52,7 @@ def _correspond(some: Sequence[str], others: Sequence[str]) -> bool:
 
 def _is_alike(one: str, other: str, stands_for: dict[str, str], deeper: int) -> bool:
     a, b = _TOKEN.findall(one.strip()), _TOKEN.findall(other.strip())
-    if len(a) != len(b) or (one.strip() and _indent(other) - _indent(one) != deeper):
+    if len(a) != len(b) or (one.strip() and indentation(other) - indentation(one) != deeper):
         return False
     for x, y in zip(a, b, strict=True):
         is_fixed = x in PYTHON.keywords or y in PYTHON.keywords or not _is_word(x, y)
@@ -81,7 +84,3 @@ def _is_listing(lines: Sequence[str], at: int) -> bool:
 
 def _shape(line: str) -> list[str]:
     return ["x" if one[0].isalnum() or one[0] in "_\"'" else one for one in _TOKEN.findall(line)]
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
