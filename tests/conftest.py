@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# What several rooms' tests use. At the end, for the rooms' folders have names that modules have.
+sys.path.append(str(Path(__file__).parent))
 
 # Triton decides at import whether it compiles or interprets, and transformers imports it. Without
 # a GPU the kernels are interpreted; with one, and TRITON_INTERPRET unset, they run natively.

@@ -8,7 +8,9 @@ weights, the vocabulary head, and the keys and values of the context.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -130,7 +132,8 @@ def bench_forward(
             for context in contexts:
                 for width in widths:
                     progress(f"{path}, {width} x {context}")
-                    ms = watch.median_ms(prepare(width, context))
+                    with _pytorch_alone() if path in RIVALS else nullcontext():
+                        ms = watch.median_ms(prepare(width, context))
                     moved, flops = work(config, width, context, weights, tensors)
                     floor = roof.floor_ms(moved, flops)
                     figures.append(
@@ -140,6 +143,19 @@ def bench_forward(
                     )
     date = datetime.now(UTC).date().isoformat()
     return ForwardReport(device_name(device), machine_description(), date, name, roof, figures)
+
+
+@contextmanager
+def _pytorch_alone() -> Iterator[None]:
+    """While inside, no operation takes a kernel of ours: what we compare with has none."""
+    before = os.environ.get("FIM_KERNELS")
+    os.environ["FIM_KERNELS"] = "reference"
+    try:
+        yield
+    finally:
+        os.environ.pop("FIM_KERNELS")
+        if before is not None:
+            os.environ["FIM_KERNELS"] = before
 
 
 def work(
@@ -202,7 +218,7 @@ def _paths(
     fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)
     yield "fused", dtype, lambda width, context: _fused(fused, width, context)
     if model.lm_head.weight.is_cuda:
-        yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context), [])
+        yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context))
 
 
 def _plain(model: Network, call: Any, width: int, context: int) -> Step:

@@ -140,10 +140,11 @@ def bench_kernels(
 
 
 def if_it_can(watch: Stopwatch, run: Run) -> float | None:
-    """A library's time; None where it does not take this device or shape, and says so."""
+    """A library's time; None where it does not take this device or shape, and says so, or where
+    this version of it has no such thing."""
     try:
         return watch.median_ms(run)
-    except RuntimeError:
+    except (RuntimeError, ImportError, TypeError):
         return None
 
 
@@ -240,6 +241,7 @@ def _attention(
                 "FlexAttention": partial(
                     torch.compile(flex_attention), query, keys, values, enable_gqa=True
                 ),
+                "varlen_attn": _varlen_attention(query, keys, values),
             },
         )  # fmt: skip
     new_keys, new_values = x(1, groups, width, dim), x(1, groups, width, dim)
@@ -251,3 +253,19 @@ def _attention(
         lambda: rotate_into_cache_reference(*arguments),
         (4 * heads + 8 * groups) * width * dim, 0,
     )  # fmt: skip
+
+
+def _varlen_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Run:
+    """torch's flash attention over rows of several lengths, CUDA's alone. It takes tensors by
+    token, `[T, heads, dim]`, which were copied for it before the time is taken."""
+    q, k, v = (one[0].transpose(0, 1).contiguous() for one in (query, keys, values))
+    ends_q, ends_k = (
+        torch.tensor([0, len(one)], dtype=torch.int32, device=query.device) for one in (q, k)
+    )
+
+    def run() -> object:
+        from torch.nn.attention.varlen import varlen_attn
+
+        return varlen_attn(q, k, v, ends_q, ends_k, len(q), len(k), enable_gqa=True)
+
+    return run

@@ -4,8 +4,8 @@ A graph keeps what it was recorded with: the addresses of one cache's buffers, a
 the length, who sees whom, and whether the draft LoRA takes part. Those are its key; the tokens,
 positions, pattern and length are copied into its buffers before each replay.
 
-On a CPU nothing is recorded and the same steps run through the same buffers, which is how they are
-tested. No GPU has run this yet: `pytest -m gpu` does.
+On a CPU nothing is recorded and the same steps run through the same buffers. Tests record and
+replay them under a GPU's rules (`tests/stand_in_gpu.py`); no GPU has run this yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fim_model.cache import KVCache
 from fim_model.device_drafts import DraftKey, RecordedDrafts
 from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.fused_network import FusedNetwork
-from fim_model.graphs import Record, Recording, as_it_is, capture, span_bucket
+from fim_model.graphs import Record, Recording, as_it_is, capturing, span_bucket
 from fim_model.lora import DraftLora
 from fim_model.noisy_blocks import NoisyBlocks
 from fim_model.patterns import Attention, AttentionPattern
@@ -97,7 +97,7 @@ class DeviceTransformer(FusedNetwork):
     ) -> None:
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
         super().__init__(weights, draft_lora)
-        self._record = record or (capture if weights.head.is_cuda else as_it_is)
+        self._record = record or (capturing() if weights.head.is_cuda else as_it_is)
         # With a cache its graphs go: they hold its addresses.
         self._recorded: WeakKeyDictionary[KVCache, _OfCache] = WeakKeyDictionary()
 

@@ -1,13 +1,14 @@
 """Recording: a step over buffers that never move, as one CUDA graph that is replayed.
 
 Below a billion parameters a forward is bound by its hundred or so launches; a graph makes them one.
-Without CUDA the same steps run unrecorded, which is how they are tested. Capture and replay
-themselves need a GPU; until a machine with one has run `pytest -m gpu`, they have not been run.
+Without CUDA the same steps run unrecorded. The tests record them on a stand-in that has a GPU's
+rules (`tests/stand_in_gpu.py`); on a GPU itself nothing has been captured or replayed yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,8 +62,21 @@ def as_it_is(step: Step, state: Sequence[Tensor]) -> Step:
     return step
 
 
-def capture(step: Callable[[], object], state: Sequence[Tensor]) -> Callable[[], object]:
-    """The `Record` of CUDA: `step` as a graph, and its replay.
+def capturing() -> Record:
+    """The `Record` of CUDA: graphs that share the memory that they need only while they run.
+
+    One of its own for each would be tens of megabytes, for every width and document. Sharing is
+    safe because a step leaves its results in buffers that were there before, and graphs are
+    replayed one after the other.
+    """
+    pool = torch.cuda.graph_pool_handle()
+    return lambda step, state: capture(step, state, pool)
+
+
+def capture(
+    step: Callable[[], object], state: Sequence[Tensor] = (), pool: Any = None
+) -> Callable[[], object]:
+    """`step` as a CUDA graph, in a pool of its own or a shared one (torch's handle): its replay.
 
     Compiling kernels and filling cuBLAS's workspaces must happen before recording, so the step is
     run for that first. `state` is put back after each of these runs, which are nobody's steps.
@@ -78,6 +92,6 @@ def capture(step: Callable[[], object], state: Sequence[Tensor]) -> Callable[[],
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # Other threads may read their own results meanwhile; that must not spoil the recording.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         step()  # recorded, not run
     return graph.replay

@@ -1,6 +1,7 @@
 """Draft steps that the network takes by itself, against the loop whose every step the host takes.
 
-Without a GPU the steps run unrecorded through the buffers of the graph; with one, as graphs.
+On a CPU the steps run unrecorded through the buffers of the graph; on a GPU, and on the stand-in
+for one, as graphs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from devices import CPU_AND_GPU
+from devices import DEVICES, usable
 from fim_kernels.dispatch import interpreted
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit import CommitRule, ConfidenceThreshold, Leftmost
@@ -38,11 +39,13 @@ from torch import Tensor
 NO_EOM = -1
 
 
-@pytest.fixture(params=CPU_AND_GPU)
-def on_device(request: pytest.FixtureRequest) -> Callable[[TriModeTransformer], Network]:
+@pytest.fixture(params=DEVICES)
+def on_device(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[TriModeTransformer], Network]]:
     """A model's `DeviceTransformer`; the model itself stays as it is."""
-    device = str(request.param)
-    return lambda model: DeviceTransformer.of(copy.deepcopy(model).to(device))
+    with usable(request.param, monkeypatch) as device:
+        yield lambda model: DeviceTransformer.of(copy.deepcopy(model).to(device))
 
 
 @pytest.fixture

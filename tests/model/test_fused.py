@@ -3,9 +3,11 @@
 On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels.
 """
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from devices import CPU_AND_GPU
+from devices import DEVICES, usable
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig, RopeConfig
 from fim_model.fused import DeviceCache, FusedTransformer
@@ -24,9 +26,10 @@ CONFIG = ModelConfig(
 WIDTH = CONFIG.block_size
 
 
-@pytest.fixture(params=CPU_AND_GPU)
-def device(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with usable(request.param, monkeypatch) as found:
+        yield found
 
 
 @pytest.fixture

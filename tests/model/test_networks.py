@@ -1,18 +1,19 @@
 """The fast networks against the plain one: the same hidden states, and the same tokens by any mode.
 
-Without a GPU the steps that become graphs run through the same buffers, unrecorded.
+On a CPU the steps that become graphs run through the same buffers, unrecorded; on the stand-in for
+a GPU they are recorded and replayed.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
 import pytest
 import torch
-from devices import ON_GPU
+from devices import ON_GPU, STAND_IN, usable
 from fim_kernels.matmul_packed import pack
 from fim_model.cache import KVCache
 from fim_model.decoding.core import DecodingCore, StopRule
@@ -46,19 +47,22 @@ def on(device: torch.device, lora: DraftLora | None) -> DraftLora | None:
     return DraftLora(down, up, lora.scale)
 
 
+Make = Callable[[TriModeTransformer], Network]
 KINDS = [
-    pytest.param(PackedTransformer.of, id="packed"),
-    pytest.param(DeviceTransformer.of, id="device"),
-    pytest.param(on_cuda, id="cuda", marks=ON_GPU),
+    pytest.param((PackedTransformer.of, "cpu"), id="packed"),
+    pytest.param((DeviceTransformer.of, "cpu"), id="device"),
+    pytest.param((on_cuda, STAND_IN), id=STAND_IN),
+    pytest.param((on_cuda, "cuda"), id="cuda", marks=ON_GPU),
 ]
 BIASES = {"query_bias": True, "output_bias": True, "mlp_bias": True}
 NO_EOM = -1
 
 
 @pytest.fixture(params=KINDS)
-def fast(request: pytest.FixtureRequest) -> Callable[[TriModeTransformer], Network]:
-    found: Callable[[TriModeTransformer], Network] = request.param
-    return found
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    make, device = request.param
+    with usable(device, monkeypatch):
+        yield make
 
 
 def models(tiny: Any) -> list[TriModeTransformer]:
@@ -110,9 +114,7 @@ def forwards(start: int, lora: DraftLora) -> list[tuple[int, AttentionPattern, T
     ]
 
 
-def test_every_kind_of_forward_is_the_plain_one(
-    tiny: Any, fast: Callable[[TriModeTransformer], Network]
-) -> None:
+def test_every_kind_of_forward_is_the_plain_one(tiny: Any, fast: Make) -> None:
     """Each three times: a recorded step must serve other tokens at another length too."""
     rng = Random(0)
     for model in models(tiny):
@@ -149,9 +151,7 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int, heat: 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_writes_the_same_tokens(
-    tiny: Any, fast: Callable[[TriModeTransformer], Network], mode: str
-) -> None:
+def test_every_mode_writes_the_same_tokens(tiny: Any, fast: Make, mode: str) -> None:
     """Every step of it, greedy and sampled, with a draft LoRA where the model has one."""
     rng = Random(1)
     for seed, model in enumerate(models(tiny)):
@@ -168,9 +168,7 @@ def test_every_mode_writes_the_same_tokens(
             assert found[1] == wanted[1] or (mode, heat) == ("diffusion", 0.0)
 
 
-def test_native_infilling_finds_the_same_lengths_and_tokens(
-    tiny: Any, fast: Callable[[TriModeTransformer], Network]
-) -> None:
+def test_native_infilling_finds_the_same_lengths_and_tokens(tiny: Any, fast: Make) -> None:
     model = tiny.model(4)
     seen = []
     for network in (model, fast(model)):
@@ -185,9 +183,7 @@ def test_native_infilling_finds_the_same_lengths_and_tokens(
     assert len(seen[0][1]) == 9
 
 
-def test_parts_over_several_caches_are_read_as_if_alone(
-    tiny: Any, fast: Callable[[TriModeTransformer], Network]
-) -> None:
+def test_parts_over_several_caches_are_read_as_if_alone(tiny: Any, fast: Make) -> None:
     rng = Random(2)
     for model in models(tiny):
         network = fast(model)
@@ -216,15 +212,13 @@ def test_parts_over_several_caches_are_read_as_if_alone(
                     )
 
 
-def test_a_full_cache_is_refused(tiny: Any, fast: Callable[[TriModeTransformer], Network]) -> None:
+def test_a_full_cache_is_refused(tiny: Any, fast: Make) -> None:
     cache = PromptCache(fast(tiny.model()), capacity=3)
     with pytest.raises(ValueError, match="holds 3 tokens, 4 were asked for"):
         cache.read([1, 2, 3, 4])
 
 
-def test_a_cache_may_be_full_to_its_last_place(
-    tiny: Any, fast: Callable[[TriModeTransformer], Network]
-) -> None:
+def test_a_cache_may_be_full_to_its_last_place(tiny: Any, fast: Make) -> None:
     """A step that is padded would not fit behind 60 of 63 tokens; its own three do."""
     model = tiny.model(1)
     seen = []
@@ -235,7 +229,7 @@ def test_a_cache_may_be_full_to_its_last_place(
     torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-4)
 
 
-def test_several_rows_are_refused(tiny: Any, fast: Callable[[TriModeTransformer], Network]) -> None:
+def test_several_rows_are_refused(tiny: Any, fast: Make) -> None:
     model = tiny.model()
     cache = KVCache(model.config, capacity=8)
     with pytest.raises(ValueError, match="takes one row of tokens"):

@@ -41,7 +41,7 @@ def test_every_operation_is_measured() -> None:
     libraries = {name: ms for one in report.kernels for name, ms in one.libraries_ms.items()}
     assert libraries["SDPA"] is not None
     assert libraries["SDPA"] > 0
-    assert {"FlexAttention", "_scaled_mm", "_weight_int8pack_mm"} <= libraries.keys()
+    assert {"FlexAttention", "varlen_attn", "_scaled_mm", "_weight_int8pack_mm"} <= libraries.keys()
     assert json.loads(json.dumps(report.as_json()))["width"] == 4
 
 
