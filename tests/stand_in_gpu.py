@@ -69,7 +69,10 @@ class OnDevice(Tensor):
     def __torch_dispatch__(
         cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        return _gpu.run(operation, args, kwargs or {})
+        kwargs = kwargs or {}
+        # Without autograd operations arrive whole that are made of others, which may wait.
+        decomposed = operation.decompose(*args, **kwargs)
+        return _gpu.run(operation, args, kwargs) if decomposed is NotImplemented else decomposed
 
 
 class StandInGpu:

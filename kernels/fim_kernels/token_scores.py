@@ -44,6 +44,11 @@ def score_tokens(logits: Tensor) -> TokenScores:
         from fim_kernels.token_scores_triton import score_all_triton
 
         return score_all_triton(logits)
+    return score_tokens_reference(logits)
+
+
+def score_tokens_reference(logits: Tensor) -> TokenScores:
+    """Also for logits that are on the host although the model is not, where no kernel can run."""
     wide = logits.float()
     logs = wide.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)

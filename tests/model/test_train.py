@@ -34,6 +34,7 @@ from fim_model.training.saved_state import (
 from fim_model.training.throughput import measured_matrix_rate, step_flops
 from fim_model.training.train import Run, main, pick_device
 from fim_model.training.train_config import TrainConfig
+from stand_in_gpu import stand_in_gpu
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -473,3 +474,24 @@ def test_recomputing_changes_nothing(config: TrainConfig, tmp_path: Path) -> Non
     again.train()
     ours, theirs = kept.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_on_a_gpu_learns_what_it_does_on_a_cpu(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the stand-in, which has no autocast: losses differ by bfloat16's rounding. It goes on from
+    its own state, too."""
+    monkeypatch.setattr(train_module, "measured_matrix_rate", lambda device: 1e12)
+    found = []
+    with stand_in_gpu(monkeypatch):
+        for device in ("cpu", "cuda"):
+            out = tmp_path / device
+            for steps in (2, 4):
+                run = Run(replace(config, device=device, out=str(out), steps=steps))
+                run.train()
+            assert run.model.device.type == device
+            log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+            found.append(log[-1])
+    for loss in ("held_out_ar", "held_out_diffusion"):
+        assert found[1][loss] == pytest.approx(found[0][loss], rel=5e-3)
+    assert found[0]["step"] == found[1]["step"] == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fim_kernels.token_scores import TokenScores, score_tokens
+from fim_kernels.token_scores import TokenScores, score_tokens_reference
 from torch import Tensor
 
 from fim_model.network import Network
@@ -35,11 +35,11 @@ class Predictions:
 
 
 Said = Predictions | Tensor
-"""Predictions, or logits `[N, vocab_size]` that somebody has already."""
+"""Predictions, or logits `[N, vocab_size]` that somebody has already, on the CPU."""
 
 
 def scores_of(said: Said) -> TokenScores:
-    return said.scores() if isinstance(said, Predictions) else score_tokens(said)
+    return said.scores() if isinstance(said, Predictions) else score_tokens_reference(said)
 
 
 def logits_of(said: Said) -> Tensor:

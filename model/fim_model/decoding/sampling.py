@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from fim_kernels.token_scores import TokenScores, score_tokens
+from fim_kernels.token_scores import TokenScores, score_tokens_reference
 from torch import Tensor
 
 from fim_model.decoding.predictions import Said, logits_of, scores_of
@@ -30,7 +30,7 @@ class Sampler:
         if not self.temperature:
             return Draft(scores_of(said), None)
         logits = logits_of(said)
-        scores = score_tokens(logits)
+        scores = score_tokens_reference(logits)
         probabilities = self.distribution(logits)
         token = self.draw(probabilities)
         chosen = probabilities.gather(-1, token[..., None]).squeeze(-1)
