@@ -3,17 +3,20 @@
 On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels.
 """
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
 from devices import DEVICES, usable
+from fim_kernels.dispatch import interpreted
 from fim_model.cache import KVCache
 from fim_model.config import ModelConfig, RopeConfig
 from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.graphs import span_bucket
 from fim_model.transformer import Attention, TriModeTransformer
 from torch import Tensor
+from triton_interpreter import convert_as_hardware
 
 CONFIG = ModelConfig(
     vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -90,6 +93,32 @@ def test_fused_forward_is_the_plain_one(
     torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
     scores = fused.scores(found[0], torch.tensor([3, -1, 0], device=device))
     assert scores.token[[0, 2]].tolist() == model.logits(wanted[0, [3, 0]]).argmax(-1).tolist()
+
+
+@torch.no_grad()
+def test_kernels_round_no_worse_than_their_references_in_bfloat16(
+    model: TriModeTransformer, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a prompt and a block behind it, the distance to float32."""
+    pytest.importorskip("triton", reason="Triton has no wheel for this system")
+    if interpreted():
+        monkeypatch.setattr("triton.runtime.interpreter._convert_float", convert_as_hardware)
+    elif device == "cpu":
+        pytest.skip("a GPU is there: the kernels run on it instead of being interpreted")
+
+    def hidden(dtype: torch.dtype, kernels: str) -> Tensor:
+        monkeypatch.setenv("FIM_KERNELS", kernels)
+        fused = FusedTransformer.of(copy.deepcopy(model).to(dtype))
+        cache = DeviceCache(KVCache(CONFIG, capacity=32, dtype=dtype, device=device))
+        fused.forward(prompt(9, device), Attention.CAUSAL, cache)
+        cache.length += 9
+        return fused.forward(prompt(WIDTH, device), Attention.BLOCK, cache).float()
+
+    exact = hidden(torch.float32, "reference")
+    plain, fast = (hidden(torch.bfloat16, kernels) for kernels in ("reference", "triton"))
+    rounding = (plain - exact).norm()
+    assert 0 < rounding < 0.05 * exact.norm()
+    assert (fast - exact).norm() <= 1.25 * rounding
 
 
 @pytest.mark.parametrize("storage", [torch.int8, torch.float8_e4m3fn])
