@@ -34,7 +34,8 @@ def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
 
     def fill(hole: Hole) -> Fill:
         from fim_model.evaluation.filler import Fill
-        from fim_model.infill import InfillRequest, first_lines, line_limit
+        from fim_model.infill import InfillRequest
+        from fim_model.lines import first_lines, line_limit
 
         request = InfillRequest(
             hole.prefix,

@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fim_model.calibration import Calibration
 from fim_model.checkpoint import check_weights, default_checkpoint, load_model
@@ -28,14 +27,14 @@ from fim_model.decoding.native import (
     RightContext,
     native_infill,
     probe_lengths,
-    without_echo,
+    then_trim_echo,
 )
-from fim_model.decoding.rewriting import log_probabilities
-from fim_model.decoding.sampling import Sampler
-from fim_model.decoding.token_tree import TokenTree
+from fim_model.decoding.sampling import Sampler, openings
 from fim_model.edit_priors import EditPriors
 from fim_model.errors import Cancelled
 from fim_model.hub import local_folder, resolve
+from fim_model.judging import CopyJudge
+from fim_model.lines import first_lines, line_limit
 from fim_model.loading import (
     MOST_TOKENS,
     WINDOW,
@@ -362,7 +361,10 @@ class Infiller:
         reading: Reading,
         options: ModeOptions,
     ) -> Iterator[Attempt]:
-        for token, confidence, sampler in _openings(reading.logits[:1], request):
+        first = reading.logits[:1]
+        for token, confidence, sampler in openings(
+            first, request.alternatives, request.temperature, request.seed
+        ):
             core = self._core(cache, request, sampler, options)
             core.commit([token], [confidence])
             prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
@@ -381,37 +383,20 @@ class Infiller:
             core = self._core(cache, request, sampler, options)
             core.forwards = probe.forwards if rank == 0 else 0
             steps = native_infill(core, right, one.length, options.rule)
-            yield core, _then_trim_echo(core, steps, suffix)
-
-    def _copies(self, request: InfillRequest) -> list[tuple[Copied, list[int]]]:
-        """The copies to ask the model about, with their tokens: as many as a hole has room for.
-
-        None where the mode sees no suffix, or where no calibration tells how far to trust one.
-        """
-        calibrated = self.calibration is not None and self.calibration.copies is not None
-        if request.mode == NATIVE or not calibrated:
-            return []
-        room, chosen = request.max_tokens - 1, []
-        for one in request.copies:
-            ids = self.tokenizer.encode(one.text)
-            if len(ids) <= room:
-                chosen.append((one, ids))
-                room -= len(ids)
-        return chosen
+            yield core, then_trim_echo(core, steps, suffix)
 
     def _read(
         self, cache: PromptCache, prompt: Sequence[int], request: InfillRequest
     ) -> tuple[Reading, list[InfillItem]]:
-        """Read the prompt, and judge the copies in the same forward, the surest first."""
-        candidates, items = self._copies(request), []
-        tree = TokenTree.of([ids for _, ids in candidates])
-        reading = cache.read(prompt, tree)
-        for place, (one, ids) in enumerate(candidates):
-            assert self.calibration is not None
-            nats = log_probabilities(reading.logits[tree.rows(place)], [*ids, self.fim.eom])
-            confidence = self.calibration.of_copy(nats, one)
-            items.append(InfillItem(one.text, confidence, "copied", tuple(nats)))
-        return reading, sorted(items, key=_sureness, reverse=True)
+        """Read the prompt, and judge the copies in the same forward, the surest first.
+
+        None is judged where the mode sees no suffix.
+        """
+        copies = () if request.mode == NATIVE else request.copies
+        judge = CopyJudge(self.tokenizer, self.fim.eom, self.calibration)
+        reading, judged = judge.read(cache, prompt, copies, request.max_tokens - 1)
+        items = [InfillItem(one.text, one.confidence, "copied", one.nats) for one in judged]
+        return reading, items
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
         text = self.tokenizer.decode(core.tokens)
@@ -426,49 +411,6 @@ class Infiller:
 
 def _sureness(item: InfillItem) -> float:
     return item.confidence
-
-
-def _openings(logits: Tensor, request: InfillRequest) -> Iterator[tuple[int, float, Sampler]]:
-    """Each alternative's first token, its probability, and the sampler that goes on with it.
-
-    An alternative that is sampled is one stream of random numbers from its first token on.
-    """
-    if request.temperature:
-        for index in range(request.alternatives):
-            sampler = Sampler(request.temperature, request.seed + index)
-            chosen = sampler.choose(logits)
-            yield int(chosen.token), float(chosen.confidence), sampler
-        return
-    best = logits[0].float().softmax(-1).topk(min(request.alternatives, logits.shape[-1]))
-    for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-        yield token, confidence, Sampler()
-
-
-def _then_trim_echo(
-    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
-) -> Iterator[Step]:
-    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
-    yield from steps
-    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
-    core.confidences = core.confidences[: len(core.tokens)]
-
-
-def first_lines(text: str, count: int) -> str:
-    """The first `count` lines from the first one with ink on, with the blank ones before them."""
-    ink = text.lstrip()
-    return text[: len(text) - len(ink)] + "\n".join(ink.split("\n")[:count])
-
-
-def line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
-    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule."""
-    if lines is None:
-        return lambda ids: False
-    newlines = frozenset(tokenizer.newline_ids)
-
-    def done(ids: Sequence[int]) -> bool:
-        return ids[-1] in newlines and tokenizer.decode(ids).lstrip().count("\n") >= lines
-
-    return done
 
 
 def _without_repeats(items: list[InfillItem]) -> list[InfillItem]:

@@ -25,8 +25,8 @@ from fim_model.infill import (
     Infiller,
     InfillRequest,
     InfillResult,
-    first_lines,
 )
+from fim_model.lines import first_lines
 from fim_model.progress import STEPS, in_steps, part
 from fim_model.prompt import PROMPT_OVERHEAD
 from fim_model.tokenizer import CodeTokenizer
@@ -197,6 +197,14 @@ def test_several_copies_are_judged_as_if_each_were_alone(
         assert item.nats == pytest.approx(alone.nats, abs=1e-4)
     forwards = infiller.infill(replace(asked, copies=[COPY, *others])).forwards
     assert forwards == infiller.infill(asked).forwards
+
+
+def test_a_calibration_that_comes_later_is_the_one_that_judges(infiller: Infiller) -> None:
+    """As when one is fitted: what the model had before must not speak for it."""
+    asked = request(mode="ar", copies=[COPY])
+    assert infiller.judge_copies(asked) == []
+    infiller.calibration = trusting(-3.0)
+    assert [item.text for item in infiller.judge_copies(asked)] == [COPY.text]
 
 
 def test_copies_beyond_the_room_of_a_hole_are_left_out(

@@ -13,7 +13,7 @@ model's Phi(L) is on average; all lengths are probed as rows of one forward.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,6 +144,15 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
             core.forward(filled, Attention.CAUSAL)
             core.keep(size)
             yield core.step(ForwardKind.VERIFY, size, before)
+
+
+def then_trim_echo(
+    core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
+) -> Iterator[Step]:
+    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    yield from steps
+    core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
+    core.confidences = core.confidences[: len(core.tokens)]
 
 
 def without_echo(hole: Sequence[int], suffix: Sequence[int], shortest: int = 2) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,25 @@ class Sampler:
             bonus = int(self.draw((left if left.any() else p)[None]))
             return _accepted(target, kept, bonus)
         return _accepted(target, draft.tokens, int(self.draw(target[-1:])))
+
+
+def openings(
+    logits: Tensor, alternatives: int, temperature: float = 0.0, seed: int = 0
+) -> Iterator[tuple[int, float, Sampler]]:
+    """Each alternative's first token, its probability, and the sampler that goes on with it.
+
+    logits: `[1, V]`. Greedy: the likeliest first tokens. An alternative that is sampled is one
+    stream of random numbers from its first token on.
+    """
+    if temperature:
+        for index in range(alternatives):
+            sampler = Sampler(temperature, seed + index)
+            chosen = sampler.choose(logits)
+            yield int(chosen.token), float(chosen.confidence), sampler
+        return
+    best = logits[0].float().softmax(-1).topk(min(alternatives, logits.shape[-1]))
+    for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        yield token, confidence, Sampler()
 
 
 @dataclass(frozen=True, slots=True)
