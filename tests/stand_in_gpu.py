@@ -9,6 +9,7 @@ no autocast.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -82,17 +83,22 @@ class StandInGpu:
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
         self.waits = self.launches = 0
-        self._recording: Graph | None = None
+        self._of_thread = threading.local()
+
+    @property
+    def _recording(self) -> Graph | None:
+        """The graph that this thread records; others may go on with their own work meanwhile."""
+        return getattr(self._of_thread, "recording", None)
 
     @contextmanager
     def graph(self, graph: Graph, pool: object = None, **_: Any) -> Iterator[None]:
         """`torch.cuda.graph`."""
-        self._recording = graph
+        self._of_thread.recording = graph
         try:
             with graph.recording(pool):
                 yield
         finally:
-            self._recording = None
+            self._of_thread.recording = None
         self.graphs.append(graph)
 
     def wait(self, what: object) -> None:
@@ -275,7 +281,10 @@ def _save(tensors: dict[str, Tensor], *about: Any, **metadata: Any) -> None:
 
 @contextmanager
 def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
-    """While inside, `cuda` is the stand-in, for this thread. Skips where there is a real one."""
+    """While inside, `cuda` is the stand-in, for this thread and those that are started meanwhile.
+
+    Skips where there is a real one.
+    """
     pytest.importorskip("triton", reason="Triton has no wheel for this system")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU, which needs no stand-in")
@@ -287,6 +296,13 @@ def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
         GridExecutor, "__call__",
         lambda kernel, *args, **kwargs: _gpu.launch(interpret, (kernel, *args), kwargs),
     )  # fmt: skip
+    run = threading.Thread.run
+
+    def run_there(thread: threading.Thread) -> None:
+        with _Factories():
+            run(thread)
+
+    patch.setattr(threading.Thread, "run", run_there)
     patch.setattr("fim_model.headers.safe_open", _open)
     patch.setattr("fim_model.checkpoint.save_file", _save)
     for name, replacement in {

@@ -226,13 +226,15 @@ def test_a_full_cache_is_refused(tiny: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_holes_side_by_side_take_their_own_steps(tiny: Any, taken: Counter[str]) -> None:
+def test_holes_side_by_side_take_their_own_steps(
+    tiny: Any, on_device: Callable[[TriModeTransformer], Network], taken: Counter[str]
+) -> None:
     """Beside each other and beside a mode whose forwards the host takes."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
 
     model = tiny.model(2)
-    joint, rng = JointModel(DeviceTransformer.of(model)), Random(3)
+    joint, rng = JointModel(on_device(model)), Random(3)
     start = Barrier(4)
     asked = [(random_prompt(rng, 32), 6 + 3 * n) for n in range(4)]
 
