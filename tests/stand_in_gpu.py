@@ -309,6 +309,7 @@ def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
         "is_available": lambda: True,
         "is_bf16_supported": lambda: True,
         "current_device": lambda: 0,
+        "is_current_stream_capturing": lambda: _gpu._recording is not None,
         "get_device_properties": lambda device=None: properties,
         "get_device_capability": lambda device=None: (9, 0),
         "get_device_name": lambda device=None: "a stand-in",
