@@ -482,6 +482,7 @@ def test_a_run_on_a_gpu_learns_what_it_does_on_a_cpu(
     """On the stand-in, which has no autocast: losses differ by bfloat16's rounding. It goes on from
     its own state, too."""
     monkeypatch.setattr(train_module, "measured_matrix_rate", lambda device: 1e12)
+    monkeypatch.setenv("FIM_KERNELS", "reference")  # a run on CUDA sets it, for its whole process
     found = []
     with stand_in_gpu(monkeypatch):
         for device in ("cpu", "cuda"):
