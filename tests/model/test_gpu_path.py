@@ -18,6 +18,7 @@ from fim_model.checkpoint import save_checkpoint
 from fim_model.copying import Copied
 from fim_model.device import DeviceTransformer
 from fim_model.device_drafts import DraftKey, RecordedDrafts
+from fim_model.evaluation.calibrate import UNDECIDED
 from fim_model.fused import DeviceCache, FusedTransformer
 from fim_model.graphs import capturing
 from fim_model.infill import Infiller, InfillRequest
@@ -146,17 +147,20 @@ REQUEST = InfillRequest(PREFIX, SUFFIX, max_tokens=10, session="a")
 
 def answers(infiller: Infiller) -> list[Any]:
     """Every mode twice, the second time from the document's cache; copies, draws, a rewrite."""
+    infiller.calibration = UNDECIDED  # without one no copy is judged
     requests = [replace(REQUEST, mode=mode) for mode in infiller.modes for _ in range(2)]
     copies = [Copied(text, 3, 2, 4, 1, False) for text in ("th * height", "th + height", "th * 2")]
     requests += [
-        replace(REQUEST, copies=copies),
+        replace(REQUEST, copies=copies, max_tokens=40),
         replace(REQUEST, mode="ar", temperature=0.8, alternatives=2),
         replace(REQUEST, mode="self_speculation", temperature=0.8),
     ]
     found: list[Any] = []
     for one in requests:
         result = infiller.infill(one)
-        found.append(([item.text for item in result.items], result.tokens, result.reused_tokens))
+        texts = [(item.text, item.finish) for item in result.items]
+        found.append((texts, result.tokens, result.reused_tokens))
+        assert sum(finish == "copied" for _, finish in texts) == len(one.copies)
     old, drafts = "    return width\n", ("    return height\n", "    return 2\n")
     for by_edit_training in (False, True):
         infiller.model.config = replace(infiller.model.config, fim_edits=by_edit_training)
