@@ -12,8 +12,8 @@ from fim_server.backends.base import MODES
 from fim_server.backends.templates import TEMPLATES
 from fim_server.commands.bench_options import add_device_benches
 from fim_server.commands.bench_options import positive as _positive
-from fim_server.commands.errors import UsageError
-from fim_server.settings import Settings
+from fim_server.commands.usage_error import UsageError
+from fim_server.settings.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -313,7 +313,7 @@ def _lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _lsp(arguments: argparse.Namespace) -> int:
-    from fim_server.lsp import run_stdio
+    from fim_server.lsp.app import run_stdio
 
     options = {"backend": "in_process"} if arguments.in_process else {}
     return run_stdio(Settings(), command_line=options)

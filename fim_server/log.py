@@ -17,9 +17,9 @@ from pathlib import Path
 
 from platformdirs import user_log_path
 
-from fim_server.settings import LogLevel
+from fim_server.settings.settings import LogLevel
 
-_OURS = ("fim_server", "fim_model", "fim_kernels")
+_OURS = ("fim_server", "fim_model", "fim_training", "fim_kernels")
 
 
 # From here on, a record that a library has formatted itself may show values (asyncio: results).

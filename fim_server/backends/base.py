@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-from fim_model.copying import Copied
-from fim_model.edit_priors import DRAFT_PRIOR, OWN_PRIOR
+from fim_model.calibration.edit_priors import DRAFT_PRIOR, OWN_PRIOR
+from fim_model.copies import Copied
 
 Mode = Literal[
     "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"

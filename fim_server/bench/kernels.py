@@ -23,7 +23,7 @@ from fim_kernels.rms_norm import add_rms_norm, add_rms_norm_reference
 from fim_kernels.rotary import rotate_into_cache, rotate_into_cache_reference
 from fim_kernels.swiglu import swiglu, swiglu_reference
 from fim_kernels.token_scores import TokenScores, score_all, score_all_reference
-from fim_model.config import ModelConfig
+from fim_model.network.config import ModelConfig
 from rich.table import Table
 from torch.nn.attention.flex_attention import flex_attention
 

@@ -20,7 +20,7 @@ from fim_server.backends.base import MODES, Backend, CompletionRequest, Completi
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.bench.samples import Keystrokes, bundled_samples, requests_while_typing
 from fim_server.bench.server_probe import SERVER, ServerFigures, probe_server
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)`."""

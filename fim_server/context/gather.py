@@ -11,17 +11,17 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fim_model.copying import within_reach
+from fim_model.copies import within_reach
 
+from fim_server.access.files import files_beside, read_allowed
+from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Snippet
-from fim_server.context.candidates import Candidate, CandidateFinder, Source, focus_at
-from fim_server.context.files import files_beside, read_allowed
-from fim_server.context.imports import MOST_IMPORTS, imported_files
-from fim_server.context.languages import language_of
-from fim_server.context.selection import choose
-from fim_server.context.syntax import MOST_CHARS
-from fim_server.context.workspace import Workspace, file_of
-from fim_server.documents import Place, Snapshot
+from fim_server.context.imported_files import MOST_IMPORTS, imported_files
+from fim_server.context.snippet_selection import choose
+from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
+from fim_server.documents.documents import Place, Snapshot
+from fim_server.syntax.definitions import MOST_CHARS
+from fim_server.syntax.languages import language_of
 
 MOST_DOCUMENTS = 24
 """Open documents that are looked at, the latest first."""

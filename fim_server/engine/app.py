@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.engine import llama_cpp_api, native, openai_api
+from fim_server.engine import llama_cpp_api, openai_api
+from fim_server.engine import native_api as native
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL

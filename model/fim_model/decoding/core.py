@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fim_model.cache import KVCache
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.predictions import Predictions, Said
 from fim_model.decoding.sampling import Sampler
-from fim_model.lora import DraftLora
-from fim_model.network import Network
-from fim_model.transformer import Attention, AttentionPattern
+from fim_model.network.contract import Network
+from fim_model.network.kv_cache import KVCache
+from fim_model.network.lora import DraftLora
+from fim_model.network.transformer import Attention, AttentionPattern
 
 
 class ForwardKind(Enum):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fim_model.decoding.ar import autoregressive
-from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
 from fim_model.decoding.lookup import lookup

@@ -6,7 +6,7 @@ import torch
 from fim_kernels.token_scores import TokenScores, score_tokens_reference
 from torch import Tensor
 
-from fim_model.network import Network
+from fim_model.network.contract import Network
 
 
 class Predictions:

@@ -1,0 +1,1 @@
+"""Which files may be read, and by what rules. The only room that opens a user's files."""
