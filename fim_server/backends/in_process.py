@@ -177,8 +177,8 @@ class InProcessBackend:
         # spin: beside a running build one forward then takes seconds instead of milliseconds.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
+            from fim_model.errors import CheckpointError
             from fim_model.infiller import Infiller
-            from fim_model.loading.checkpoint import CheckpointError
             from fim_model.network.batching import JointModel
         except ImportError as missing:
             raise BackendError(
@@ -209,7 +209,7 @@ class InProcessBackend:
         should_stop: ShouldStop,
         on_text: TextListener | None,
     ) -> Completion:
-        from fim_model.infiller import Cancelled
+        from fim_model.errors import Cancelled
 
         def stopped() -> bool:
             return should_stop() or self._closed.is_set()
@@ -239,7 +239,7 @@ class InProcessBackend:
     def _rewrite(
         self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
     ) -> Rewrite | None:
-        from fim_model.infiller import Cancelled
+        from fim_model.errors import Cancelled
 
         def stopped() -> bool:
             return should_stop() or self._closed.is_set()

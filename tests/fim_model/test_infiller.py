@@ -18,15 +18,11 @@ from fim_model.decoding.core import ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
 from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.reference import autoregressive, causal_logits
-from fim_model.infiller import (
-    MOST_TOKENS,
-    Cancelled,
-    Infiller,
-    InfillRequest,
-    InfillResult,
-)
-from fim_model.loading.checkpoint import CheckpointError, save_checkpoint
+from fim_model.errors import Cancelled, CheckpointError
+from fim_model.infiller import Infiller, InfillRequest, InfillResult
+from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.loading.progress import STEPS, in_steps, part
+from fim_model.loading.stored_tokenizer import MOST_TOKENS
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines

@@ -28,11 +28,13 @@ from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.reference import block_logits, causal_logits
 from fim_model.decoding.sampling import Sampler
+from fim_model.errors import CheckpointError
 from fim_model.infiller import Infiller, InfillRequest
-from fim_model.loading.checkpoint import CheckpointError, load_model
+from fim_model.loading.checkpoint import load_model
 from fim_model.loading.stored_tokenizer import WINDOW
+from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.network.transformer import TriModeTransformer
 from torch import Tensor
 
 
@@ -315,7 +317,7 @@ def test_what_is_wrong_is_named_before_a_weight_is_read(
     nld_checkpoint(tmp_path)
     spoil(tmp_path)
     monkeypatch.setattr(
-        "fim_model.infiller.load_model", lambda *a, **k: pytest.fail("read weights")
+        "fim_model.loading.checkpoint.load_model", lambda *a, **k: pytest.fail("read weights")
     )
     with pytest.raises(CheckpointError, match=says) as caught:
         Infiller.load(tmp_path)

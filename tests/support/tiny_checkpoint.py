@@ -8,7 +8,8 @@ from pathlib import Path
 def write_tiny_checkpoint(folder: Path) -> Path:
     """Write a two-layer model with a tokenizer of this very file, and return the folder."""
     import torch
-    from fim_model.loading.checkpoint import TOKENIZER, save_checkpoint
+    from fim_model.loading.checkpoint import save_checkpoint
+    from fim_model.loading.headers import TOKENIZER
     from fim_model.network.config import ModelConfig
     from fim_model.network.transformer import TriModeTransformer
     from fim_model.prompt.tokenizer import CodeTokenizer

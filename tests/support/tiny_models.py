@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pytest
 import torch
-from fim_model.network.config import ModelConfig, RopeConfig
+from fim_model.network.config import ModelConfig
+from fim_model.network.rope import RopeConfig
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_training.base.train_tokenizer import train

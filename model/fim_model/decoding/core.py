@@ -19,10 +19,10 @@ from torch import Tensor
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.predictions import Predictions, Said
 from fim_model.decoding.sampling import Sampler
+from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.contract import Network
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.transformer import Attention, AttentionPattern
 
 
 class ForwardKind(Enum):

@@ -25,7 +25,7 @@ from fim_model.decoding.commit_rules import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
 from fim_model.decoding.denoise import denoise
 from fim_model.errors import CheckpointError
-from fim_model.network.transformer import Attention
+from fim_model.network.attention_mask import Attention
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
 """Hole lengths that are tried; 139 positions in one forward with a block of 16."""

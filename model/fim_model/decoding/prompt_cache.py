@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.token_tree import TokenTree
+from fim_model.network.attention_mask import Attention
 from fim_model.network.contract import Network
 from fim_model.network.kv_cache import KVCache
-from fim_model.network.transformer import Attention
 
 
 class PromptCache:

@@ -1,8 +1,8 @@
 """Revise a region of a text in place: text in, the same text or a likelier one out.
 
 The decoding core revises one window at a time (`decoding/revise_window.py`). Here a region of any
-length is covered window by window, left to right; each window sees the revised text before it through
-the cache, and the tokens behind it as context it may not change.
+length is covered window by window, left to right; each window sees the revised text before it
+through the cache, and the tokens behind it as context it may not change.
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ from fim_kernels.swiglu import swiglu
 from fim_kernels.token_scores import FullScores
 from torch import Tensor, nn
 
+from fim_model.network.attention_mask import Attention
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.transformer import Attention, Layer, RotaryEmbedding, TriModeTransformer
+from fim_model.network.transformer import Layer, RotaryEmbedding, TriModeTransformer
 
 Weight = Tensor | Weight8Bit
 

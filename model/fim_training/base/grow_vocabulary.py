@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 from fim_model.errors import CheckpointError
-from fim_model.loading.checkpoint import TOKENIZER, load_model, save_checkpoint
+from fim_model.loading.checkpoint import load_model, save_checkpoint
+from fim_model.loading.headers import TOKENIZER
 from fim_model.network.transformer import TriModeTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor

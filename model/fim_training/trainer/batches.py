@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from fim_model.network.config import ConfigError
+from fim_model.errors import ConfigError
 from torch.utils.data import DataLoader, Dataset
 
 from fim_training.examples.examples import ExampleStream, SourceFile

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from fim_model.errors import ConfigError
 from fim_model.loading.headers import TIED_HEAD
-from fim_model.network.config import ConfigError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor

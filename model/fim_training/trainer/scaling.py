@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from fim_model.errors import CheckpointError
+from fim_model.errors import CheckpointError, ConfigError
 from fim_model.loading.headers import parameter_count
-from fim_model.network.config import ConfigError, ModelConfig
+from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
 
 from fim_training.trainer.throughput import step_flops

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fim_model.errors import CheckpointError
-from fim_model.network.config import ConfigError
+from fim_model.errors import CheckpointError, ConfigError
 from torch import nn
 
 from fim_training.examples.examples import ExampleStream

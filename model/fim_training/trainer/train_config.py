@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fim_model.network.config import ConfigError, ModelConfig, RopeConfig
+from fim_model.errors import ConfigError
+from fim_model.network.config import ModelConfig
+from fim_model.network.rope import RopeConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
 
 from fim_training.corpus.corpus_languages import LANGUAGES

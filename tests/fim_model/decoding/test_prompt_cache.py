@@ -9,7 +9,7 @@ import pytest
 import torch
 from fim_model.decoding.prompt_cache import PromptCache, SessionStore, common_prefix
 from fim_model.decoding.reference import causal_logits
-from fim_model.network.transformer import Attention
+from fim_model.network.attention_mask import Attention
 
 
 def test_only_what_is_new_is_read(tiny: Any) -> None:

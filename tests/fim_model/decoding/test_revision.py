@@ -20,7 +20,7 @@ from fim_model.decoding.revise_window import (
     revise,
 )
 from fim_model.decoding.sampling import Sampler
-from fim_model.infiller import Cancelled
+from fim_model.errors import Cancelled
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 from torch import Tensor

@@ -14,7 +14,8 @@ from fim_model.decoding.revise_region import Reviser
 from fim_model.decoding.rewrite_region import Edit, RewriteRequest, RewriteResult
 from fim_model.errors import Cancelled
 from fim_model.families.fim_layouts import QWEN
-from fim_model.infiller import MOST_TOKENS, Infiller
+from fim_model.infiller import Infiller
+from fim_model.loading.stored_tokenizer import MOST_TOKENS
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
 from small_models import bigram, likely

@@ -10,14 +10,16 @@ import pytest
 import torch
 from checkpoints import byte_level, nld_checkpoint, random_weights, sentence_piece, tekken
 from fim_model.decoding.modes import MODES, NATIVE
+from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.architectures import BLOCK_MODES, CAUSAL_MODES, FAMILIES
 from fim_model.families.fim_layouts import CODE_LLAMA, DEEPSEEK, OWN, QWEN, FimLayout, Slot
 from fim_model.infiller import Infiller, InfillRequest
-from fim_model.loading.checkpoint import CheckpointError, load_model, read_config
-from fim_model.loading.headers import weight_shapes
-from fim_model.network.config import ConfigError, ModelConfig
+from fim_model.loading.checkpoint import load_model
+from fim_model.loading.headers import read_config, weight_shapes
+from fim_model.network.attention_mask import Attention
+from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget, spm_prompt
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
 from hypothesis import HealthCheck, given, settings
@@ -231,7 +233,7 @@ def test_a_tokenizer_without_the_tokens_is_named_before_weights_are_read(
 ) -> None:
     checkpoint(tmp_path, name, byte_level(["<s>"]))
     monkeypatch.setattr(
-        "fim_model.infiller.load_model", lambda *a, **k: pytest.fail("read weights")
+        "fim_model.loading.checkpoint.load_model", lambda *a, **k: pytest.fail("read weights")
     )
     with pytest.raises(TokenizerError) as caught:
         Infiller.load(tmp_path)

@@ -11,17 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from fim_model.loading.checkpoint import (
-    CONFIG,
-    INDEX,
-    WEIGHTS,
-    CheckpointError,
-    default_checkpoint,
-    load_model,
-    read_config,
-    save_checkpoint,
-)
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.errors import CheckpointError
+from fim_model.loading.checkpoint import default_checkpoint, load_model, save_checkpoint
+from fim_model.loading.headers import CONFIG, INDEX, WEIGHTS, read_config
+from fim_model.network.attention_mask import Attention
+from fim_model.network.transformer import TriModeTransformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

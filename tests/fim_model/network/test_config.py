@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from fim_model.network.config import ConfigError, ModelConfig, RopeConfig
+from fim_model.errors import ConfigError
+from fim_model.network.config import ModelConfig
+from fim_model.network.rope import RopeConfig
 
 
 def raw_config() -> dict[str, Any]:

@@ -10,11 +10,13 @@ import pytest
 import torch
 from devices import DEVICES, usable
 from fim_kernels.dispatch import interpreted
-from fim_model.network.config import ModelConfig, RopeConfig
+from fim_model.network.attention_mask import Attention
+from fim_model.network.config import ModelConfig
 from fim_model.network.cuda_graphs import span_bucket
 from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 from fim_model.network.kv_cache import KVCache
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.network.rope import RopeConfig
+from fim_model.network.transformer import TriModeTransformer
 from torch import Tensor
 from triton_interpreter import convert_as_hardware
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from fim_model.decoding.reference import block_logits, causal_logits, dense_logits
-from fim_model.network.config import RopeConfig
+from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.noisy_blocks import NoisyBlocks
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.network.rope import RopeConfig
+from fim_model.network.transformer import TriModeTransformer
 from torch import Tensor
 
 

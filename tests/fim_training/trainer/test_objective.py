@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.noisy_blocks import NoisyBlocks, attend_noisy_blocks
-from fim_model.network.transformer import Attention, TriModeTransformer
+from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt
 from fim_model.prompt.tokenizer import CodeTokenizer, SpecialTokens
 from fim_training.examples.examples import ExampleStream, Row

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model.errors import ConfigError
 from fim_model.infiller import Infiller, InfillRequest
 from fim_model.loading.checkpoint import load_model
-from fim_model.network.config import ConfigError
 from fim_model.network.noisy_blocks import NoisyBlocks
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_training.corpus.pack import main as pack_corpus
