@@ -20,16 +20,14 @@ from typing import Any
 import torch
 import triton
 from fim_kernels.attention_triton import attend_triton
-from fim_kernels.commit import DeviceCanvas
 from fim_kernels.commit_triton import commit_confident_triton
 from fim_kernels.lm_head_triton import score_head_triton
-from fim_kernels.matmul_8bit import Weight8Bit
 from fim_kernels.matmul_8bit_triton import matmul_8bit_triton
 from fim_kernels.rms_norm_triton import rms_norm_triton
 from fim_kernels.rotary_triton import apply_rotary_triton, rotate_into_cache_triton
 from fim_kernels.swiglu_triton import swiglu_triton
-from fim_kernels.token_scores import TokenScores
 from fim_kernels.token_scores_triton import score_all_triton
+from fim_kernels.types import DeviceCanvas, TokenScores, Weight8Bit
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction

@@ -4,7 +4,8 @@ from importlib import import_module
 
 import pytest
 import torch
-from fim_kernels.matmul_8bit import Weight8Bit, matmul_8bit, quantise
+from fim_kernels.matmul_8bit import matmul_8bit, quantise
+from fim_kernels.types import Weight8Bit
 from kernel_checks import assert_close, normal, rows_padded
 from torch import Tensor
 

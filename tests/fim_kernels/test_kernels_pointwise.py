@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fim_kernels.commit import DeviceCanvas, commit_confident, commit_confident_reference
+from fim_kernels.commit import commit_confident, commit_confident_reference
 from fim_kernels.rms_norm import (
     add_rms_norm,
     add_rms_norm_reference,
@@ -16,7 +16,7 @@ from fim_kernels.rotary import (
     rotate_into_cache_reference,
 )
 from fim_kernels.swiglu import swiglu, swiglu_reference
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import DeviceCanvas, TokenScores
 from kernel_checks import NAN, assert_close, normal, padded, rows_padded
 from torch import Tensor
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from fim_kernels.lm_head import FUSED_ROWS, score_head
-from fim_kernels.token_scores import FullScores, score_all, score_all_reference, score_tokens
+from fim_kernels.token_scores import score_all, score_all_reference, score_tokens
+from fim_kernels.types import FullScores
 from kernel_checks import NAN, assert_close, normal, rows_padded
 from torch import Tensor
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 

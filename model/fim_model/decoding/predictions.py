@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from fim_kernels.token_scores import TokenScores, score_tokens_reference
+from fim_kernels.token_scores import score_tokens_reference
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 from fim_model.network.contract import Network

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 from fim_model.decoding.commit_rules import CommitRule

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from fim_kernels.attention import attend
 from fim_kernels.matmul_packed import matmul_packed, pack
-from fim_kernels.token_scores import TokenScores, score_tokens
+from fim_kernels.token_scores import score_tokens
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 from fim_model.network.attention_mask import Attention, AttentionPattern

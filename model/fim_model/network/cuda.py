@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 from fim_model.network.attention_mask import Attention, AttentionPattern

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from fim_kernels.commit import DeviceCanvas, commit_confident
+from fim_kernels.commit import commit_confident
+from fim_kernels.types import DeviceCanvas
 from torch import Tensor
 
 from fim_model.network.attention_mask import Attention

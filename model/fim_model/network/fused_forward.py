@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from fim_kernels.attention import attend
 from fim_kernels.lm_head import score_head
-from fim_kernels.matmul_8bit import Weight8Bit, matmul_8bit, quantise
+from fim_kernels.matmul_8bit import matmul_8bit, quantise
 from fim_kernels.matmul_packed import matmul_packed
 from fim_kernels.rms_norm import add_rms_norm, rms_norm
 from fim_kernels.rotary import rotate_into_cache
 from fim_kernels.swiglu import swiglu
-from fim_kernels.token_scores import FullScores
+from fim_kernels.types import FullScores, Weight8Bit
 from torch import Tensor, nn
 
 from fim_model.network.attention_mask import Attention

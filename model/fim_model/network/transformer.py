@@ -15,7 +15,8 @@ from fim_kernels.attention import attend
 from fim_kernels.rms_norm import rms_norm
 from fim_kernels.rotary import apply_rotary
 from fim_kernels.swiglu import swiglu
-from fim_kernels.token_scores import TokenScores, score_tokens
+from fim_kernels.token_scores import score_tokens
+from fim_kernels.types import TokenScores
 from torch import Tensor, nn
 
 from fim_model.network.attention_mask import Attention, AttentionPattern

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from fim_model.decoding.canvas import Canvas
 
 MASK, EOM = 99, 7

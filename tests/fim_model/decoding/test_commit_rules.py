@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from fim_model.decoding.commit_rules import (
     CommitRule,
     ConfidenceThreshold,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.predictions import Said, logits_of
