@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 
-from fim_server.backends.base import MODES
+from fim_model.requests import MODES
+
 from fim_server.backends.templates import TEMPLATES
 from fim_server.commands.bench_options import add_device_benches
 from fim_server.commands.bench_options import positive as _positive

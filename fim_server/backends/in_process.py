@@ -33,11 +33,11 @@ from fim_server.backends.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 
 if TYPE_CHECKING:
-    from fim_model.decoding import rewrite_region as rewrite
+    from fim_model import requests
     from fim_model.decoding.core import Step
-    from fim_model.decoding.rewrite_region import RewriteResult
-    from fim_model.infiller import Infiller, InfillRequest, InfillResult
+    from fim_model.infiller import Infiller
     from fim_model.network.batching import JointModel
+    from fim_model.requests import InfillRequest, InfillResult, RewriteResult
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ class InProcessBackend:
 
 def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model.infiller import InfillRequest
+    from fim_model.requests import InfillRequest
 
     values = {name: getattr(request, name) for name in InfillRequest.__slots__}
     values["snippets"] = [(one.path, one.text) for one in request.snippets]
@@ -284,15 +284,15 @@ def completion_of(result: InfillResult) -> Completion:
     )
 
 
-def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
+def rewrite_request(request: RewriteRequest) -> requests.RewriteRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model.decoding import rewrite_region as rewrite
+    from fim_model import requests
 
-    return rewrite.RewriteRequest(
+    return requests.RewriteRequest(
         prefix=request.prefix,
         old=request.old,
         suffix=request.suffix,
-        edits=tuple(rewrite.Edit(one.old, one.new) for one in request.edits),
+        edits=tuple(requests.Edit(one.old, one.new) for one in request.edits),
         path=request.path,
         max_tokens=request.max_tokens,
         session=request.session,

@@ -22,8 +22,9 @@ from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.sampling import Sampler
+from fim_model.network.choice import fast_network
 from fim_model.network.config import ModelConfig
-from fim_model.network.contract import Network, fast_network
+from fim_model.network.contract import Network
 from rich.table import Table
 
 from fim_server.bench.forward import random_model, tensor_dtype

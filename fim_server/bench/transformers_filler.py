@@ -33,8 +33,8 @@ def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
     model.eval()
 
     def fill(hole: Hole) -> Fill:
-        from fim_model.infiller import InfillRequest
         from fim_model.prompt.line_limit import first_lines, line_limit
+        from fim_model.requests import InfillRequest
         from fim_training.evaluation.filler import Fill
 
         request = InfillRequest(

@@ -17,8 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.engine import llama_cpp_api, openai_api
-from fim_server.engine import native_api as native
+from fim_server.engine import llama_cpp_api, native_api, openai_api
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
@@ -41,9 +40,9 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
             Route("/health", _quick(state, health), methods=["GET"]),
             Route("/metrics", _quick(state, metrics), methods=["GET"]),
             Route("/v1/models", _quick(state, models), methods=["GET"]),
-            Route("/v1/fim", _answering(state, "native", native.fim), methods=["POST"]),
-            Route("/v1/rewrite", _answering(state, "rewrite", native.rewrite), methods=["POST"]),
-            Route("/v1/forget", _answering(state, "forget", native.forget), methods=["POST"]),
+            Route("/v1/fim", _answering(state, "native", native_api.fim), methods=["POST"]),
+            Route("/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]),
+            Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
             Route(
                 "/v1/completions",
                 _answering(state, "openai", openai_api.completions),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import pathspec
+from fim_model.requests import MODES, Mode
 
-from fim_server.backends.base import MODES, Mode
 from fim_server.backends.templates import TEMPLATES
 
 BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]

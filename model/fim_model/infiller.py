@@ -6,10 +6,9 @@ keeps the keys of each document between requests, runs a decoding mode, and coun
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import torch
 
 from fim_model.calibration.confidence import Calibration
 from fim_model.calibration.edit_priors import EditPriors
-from fim_model.copies import Copied
-from fim_model.decoding.auto import AUTO, ModeChoice
-from fim_model.decoding.core import DecodingCore, Finish, ForwardKind, Step, StopRule
+from fim_model.decoding.auto import ModeChoice
+from fim_model.decoding.core import DecodingCore, ForwardKind, Step, StopRule
 from fim_model.decoding.judge_copies import CopyJudge
-from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.native import (
     LENGTHS,
     LengthCalibration,
@@ -31,99 +29,29 @@ from fim_model.decoding.native import (
     then_trim_echo,
 )
 from fim_model.decoding.prompt_cache import PromptCache, Reading, SessionStore
-from fim_model.decoding.rewrite_region import Rewriter, RewriteRequest, RewriteResult
+from fim_model.decoding.rewrite_region import Rewriter
 from fim_model.decoding.sampling import Sampler, openings
 from fim_model.errors import Cancelled
 from fim_model.loading.checkpoint import check_weights, default_checkpoint, load_model
 from fim_model.loading.hub import local_folder, resolve
 from fim_model.loading.memory import check_kernels, default_device, default_dtype, default_weights
 from fim_model.loading.progress import Progress, in_steps, part, unseen
-from fim_model.loading.stored_tokenizer import (
-    MOST_TOKENS,
-    WINDOW,
-    fim_prompt,
-    kv_tokens,
-    read_tokenizer,
-    usable_window,
-)
-from fim_model.network.contract import Network, Weights, fast_network
+from fim_model.loading.stored_tokenizer import read_tokenizer
+from fim_model.network.choice import Weights, fast_network
+from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.line_limit import first_lines, line_limit
 from fim_model.prompt.tokenizer import CodeTokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class InfillRequest:
-    """A hole between `prefix` and `suffix`.
-
-    `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
-    `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
-    middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
-    first token (temperature 0) or in their seed. `copies` are what stands in the hole's place
-    elsewhere: items more if the model is calibrated for that, the likeliest of all first.
-    """
-
-    prefix: str
-    suffix: str
-    path: str = ""
-    mode: str | None = None
-    alternatives: int = 1
-    max_tokens: int = 64
-    max_lines: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    session: str = ""
-    snippets: Sequence[tuple[str, str]] = ()
-    copies: Sequence[Copied] = ()
-
-    def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in (*MODES, NATIVE, AUTO):
-            known = ", ".join((*MODES, NATIVE, AUTO))
-            raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
-        if not 1 <= self.max_tokens <= MOST_TOKENS:
-            raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
-        if self.alternatives < 1:
-            raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
-        if self.max_lines is not None and self.max_lines < 1:
-            raise ValueError(f"max_lines must be at least 1, not {self.max_lines}")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
-
-
-@dataclass(frozen=True, slots=True)
-class InfillItem:
-    """nats: the log-probability of each token when it was committed, the end's included.
-
-    `confidence` (0..1) is the probability of being what was wanted if the model is calibrated, else
-    the geometric mean of the tokens' probabilities.
-    """
-
-    text: str
-    confidence: float
-    finish: Finish
-    nats: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class InfillResult:
-    """forwards: every pass through the network, prefill included. tokens: committed ones.
-
-    show_above: the confidence below which the model's calibration advises to show nothing unasked.
-    """
-
-    items: list[InfillItem]
-    mode: str
-    forwards: int
-    tokens: int
-    prefill_tokens: int
-    reused_tokens: int
-    ms: float
-    show_above: float = 0.0
-
-    @property
-    def tokens_per_forward(self) -> float:
-        return self.tokens / self.forwards if self.forwards else 0.0
-
+from fim_model.prompt.window import WINDOW, fim_prompt, kv_tokens, usable_window
+from fim_model.requests import (
+    AUTO,
+    NATIVE,
+    InfillItem,
+    InfillRequest,
+    InfillResult,
+    RewriteRequest,
+    RewriteResult,
+)
 
 SURE = 0.6
 """A copy that is so likely to be right is not compared with what the model would write."""

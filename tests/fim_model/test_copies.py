@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fim_model import copies as copying
+from fim_model import copies as module
 from fim_model.copies import (
     LONGEST_MATCH,
     MOST_CHARS,
@@ -117,13 +117,13 @@ def test_a_copy_stands_somewhere_behind_the_same_text(
 
 def test_the_work_is_bounded_however_often_a_text_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
-    end_of_lines = copying._end_of_lines
+    end_of_lines = module._end_of_lines
 
     def counted(text: str, start: int, lines: int) -> int:
         looked_at.append(start)
         return end_of_lines(text, start, lines)
 
-    monkeypatch.setattr(copying, "_end_of_lines", counted)
+    monkeypatch.setattr(module, "_end_of_lines", counted)
     prefix = "self.x\n" * 5000 + "self."
     found = copies(prefix, "\n" + "self.x\n" * 5000)
     assert found[0].text == "x"

@@ -14,8 +14,7 @@ import pytest
 import torch
 from fim_kernels.swiglu import swiglu
 from fim_model.copies import Copied
-from fim_model.decoding.rewrite_region import RewriteRequest
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.network.attention_mask import Attention
 from fim_model.network.cuda import DeviceTransformer
@@ -25,6 +24,7 @@ from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import InfillRequest, RewriteRequest
 from fim_training.shipping.calibrate import UNDECIDED
 from stand_in_gpu import CUDA, OnDevice, StandInGpu, stand_in_gpu
 

@@ -13,20 +13,20 @@ import pytest
 import torch
 from fim_model.calibration.confidence import Calibration, CopyWeights
 from fim_model.copies import Copied
-from fim_model.decoding.auto import AUTO, ModeChoice
+from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
-from fim_model.decoding.modes import MODES, NATIVE, ModeOptions
+from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.reference import autoregressive, causal_logits
 from fim_model.errors import Cancelled, CheckpointError
-from fim_model.infiller import Infiller, InfillRequest, InfillResult
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.loading.progress import STEPS, in_steps, part
-from fim_model.loading.stored_tokenizer import MOST_TOKENS
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import AUTO, MOST_TOKENS, NATIVE, InfillRequest, InfillResult
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"

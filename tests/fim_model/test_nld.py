@@ -29,12 +29,13 @@ from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.reference import block_logits, causal_logits
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import CheckpointError
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
-from fim_model.loading.stored_tokenizer import WINDOW
 from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
+from fim_model.prompt.window import WINDOW
+from fim_model.requests import InfillRequest
 from torch import Tensor
 
 

@@ -14,15 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fim_model.errors import CheckpointError
+from fim_model.requests import DRAFT_PRIOR, OWN_PRIOR
 
 EDIT_PRIORS = "edit_priors.json"
 """Where a checkpoint folder keeps them."""
-
-
-DRAFT_PRIOR = 15.0
-"""Of a checkpoint that was never measured: a draft is right nine times of ten."""
-
-OWN_PRIOR = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from pathlib import Path
 from fim_model.decoding.commit_rules import parse_rule
 from fim_model.decoding.modes import ModeOptions
 
-AUTO = "auto"
-
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.contract import Network
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
+from fim_model.requests import Finish
 
 
 class ForwardKind(Enum):
@@ -31,11 +31,6 @@ class ForwardKind(Enum):
     DRAFT = "draft"
     VERIFY = "verify"
     SCORE = "score"
-
-
-Finish = Literal["eom", "lines", "length", "filled", "copied"]
-"""Why a hole is done: end-of-middle, the lines asked for, the token limit, no mask left, or that it
-was copied whole."""
 
 
 @dataclass(frozen=True, slots=True)

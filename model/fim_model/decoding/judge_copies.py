@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fim_model.calibration.confidence import Calibration
 from fim_model.copies import Copied
+from fim_model.decoding.predictions import log_probabilities
 from fim_model.decoding.prompt_cache import PromptCache, Reading
-from fim_model.decoding.rewrite_drafts import log_probabilities
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.prompt.tokenizer import CodeTokenizer
 

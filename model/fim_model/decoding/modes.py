@@ -47,6 +47,3 @@ MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     ),
     "lookup": lambda core, options: lookup(core),
 }
-
-NATIVE = "native"
-"""Infilling without FIM training (`decoding/native.py`): another prompt, and lengths to choose."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from fim_kernels.token_scores import score_tokens_reference
 from fim_kernels.types import TokenScores
 from torch import Tensor
@@ -45,3 +48,10 @@ def scores_of(said: Said) -> TokenScores:
 
 def logits_of(said: Said) -> Tensor:
     return said.logits() if isinstance(said, Predictions) else said
+
+
+def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
+    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
+    wanted = torch.tensor(ids, dtype=torch.int64)
+    nats = F.cross_entropy(logits.float(), wanted, reduction="none")
+    return [-value for value in nats.tolist()]

@@ -21,10 +21,10 @@ from fim_model.decoding.rewrite_drafts import tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
-from fim_model.loading.stored_tokenizer import WINDOW, fim_prompt
 from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import stepped_tail
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.prompt.window import WINDOW, fim_prompt
 
 
 @dataclass(frozen=True, slots=True)

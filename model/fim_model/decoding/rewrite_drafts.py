@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
@@ -26,6 +24,7 @@ from fim_model.decoding.lookup import (
     copied,
     verified_copies,
 )
+from fim_model.decoding.predictions import log_probabilities
 from fim_model.decoding.prompt_cache import Reading, common_prefix
 from fim_model.decoding.token_tree import TokenTree
 
@@ -66,13 +65,6 @@ def tree_log_probabilities(
         sum(log_probabilities(logits[tree.rows(at)[: len(ids)]], ids))
         for at, ids in enumerate(each)
     ]
-
-
-def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
-    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
-    wanted = torch.tensor(ids, dtype=torch.int64)
-    nats = F.cross_entropy(logits.float(), wanted, reduction="none")
-    return [-value for value in nats.tolist()]
 
 
 class OldText:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
-from fim_model.calibration.edit_priors import DRAFT_PRIOR, OWN_PRIOR, EditPriors
+from fim_model.calibration.edit_priors import EditPriors
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.prompt_cache import PART, SessionStore
 from fim_model.decoding.revise_region import Reviser
@@ -23,79 +21,19 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
 from fim_model.families.fim_layouts import OWN
-from fim_model.loading.stored_tokenizer import MOST_TOKENS, fim_prompt
 from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
-
-Way = Literal["rewrite", "refill"]
-"""How a region is rewritten: by a model with edit training, or by re-masking and refilling."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A recent change of the user: these lines became those."""
-
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteRequest:
-    """A region of whole lines, `old`, between `prefix` and `suffix`.
-
-    `edits` are the user's latest, oldest first; `path` names the file. `drafts` are texts that the
-    region may become. `max_tokens` is how many tokens longer than the old region the new one may
-    get. `session` names the document whose keys may be reused ("" keeps nothing); they are kept
-    apart from those of its completions.
-    """
-
-    prefix: str
-    old: str
-    suffix: str
-    edits: Sequence[Edit] = ()
-    path: str = ""
-    max_tokens: int = 96
-    session: str = ""
-    drafts: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_tokens <= MOST_TOKENS:
-            raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
-        if len(self.drafts) > MOST_DRAFTS:
-            raise ValueError(f"drafts must be at most {MOST_DRAFTS}, not {len(self.drafts)}")
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteResult:
-    """The region, rewritten.
-
-    new: the likeliest of the old text, the drafts and what the model writes by itself, if that
-    comes to an end within the tokens that it may write. gain: log P(new) - log P(old) in nats given
-    the prompt, the end included; 0 where it is unchanged (way "refill": the smaller of the gains
-    with both sides in view and from left to right). confidence: geometric mean of the probabilities
-    of the new tokens, the end included. forwards: every pass through the network. tokens: those of
-    the new region. reused_tokens: of the prompt, from the session. draft_gains: of each draft as
-    it is; None for one that is too long to be judged. draft_prior, own_prior: nats that speak for a
-    draft, and for what the model wrote by itself, beside their gain.
-    """
-
-    new: str
-    gain: float
-    confidence: float
-    way: Way
-    forwards: int
-    tokens: int
-    reused_tokens: int
-    ms: float
-    draft_gains: tuple[float | None, ...] = ()
-    draft_prior: float = DRAFT_PRIOR
-    own_prior: float = OWN_PRIOR
-
+from fim_model.prompt.window import fim_prompt
+from fim_model.requests import (
+    MOST_TOKENS,
+    RewriteRequest,
+    RewriteResult,
+    Way,
+)
 
 StepListener = Callable[[Step], None]
 
-MOST_DRAFTS = 8
 
 PROMPT_TOKENS = 256
 """Most tokens of a prompt: as many as those of edit training have, and half a completion's cost."""

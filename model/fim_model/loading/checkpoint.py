@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fim_model.errors import CheckpointError
+from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
@@ -31,7 +32,6 @@ from fim_model.loading.headers import (
 from fim_model.loading.memory import check_memory
 from fim_model.loading.progress import Progress, unseen
 from fim_model.network.config import ModelConfig
-from fim_model.network.lora import plan_draft_lora, read_draft_lora
 from fim_model.network.transformer import TriModeTransformer
 
 __all__ = [

@@ -20,8 +20,9 @@ from fim_model.loading.headers import (
     weight_shapes,
 )
 from fim_model.loading.hub import describe, local_folder, remote_headers
-from fim_model.loading.stored_tokenizer import fim_prompt, read_tokenizer
+from fim_model.loading.stored_tokenizer import read_tokenizer
 from fim_model.network.config import ModelConfig
+from fim_model.prompt.window import fim_prompt
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 LORA_CONFIG = Path("linear_spec_lora") / "adapter_config.json"

@@ -11,8 +11,8 @@ from fim_kernels.dispatch import KernelError, use_triton
 
 from fim_model.errors import CheckpointError
 from fim_model.loading.headers import kv_values, parameter_count
+from fim_model.network.choice import Weights
 from fim_model.network.config import ModelConfig
-from fim_model.network.contract import Weights
 
 
 def default_device() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from fim_kernels.types import TokenScores
@@ -20,7 +20,6 @@ from fim_model.network.batch_parts import Part
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.transformer import TriModeTransformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +90,3 @@ class Network(Protocol):
     def scores(self, hidden: Tensor) -> TokenScores:
         """Scores `[T]` of hidden states `[T, hidden_size]`, where nobody needs their logits."""
         ...
-
-
-Weights = Literal["full", "int8"]
-"""How the layers' matrices are kept: as they are, or in 8 bits with a scale for each row."""
-
-
-def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Network:
-    """The network that is quickest where the model is. The model's layers are emptied."""
-    storage = torch.int8 if weights == "int8" else None
-    if model.device.type == "cuda":
-        from fim_model.network.cuda import DeviceTransformer
-
-        return DeviceTransformer.of(model, storage=storage, consume=True)
-    from fim_model.network.cpu import PackedTransformer
-
-    return PackedTransformer.of(model, storage=storage, consume=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from fim_model.copies import Copied
 
 if TYPE_CHECKING:
-    from fim_model.decoding.core import Finish
     from fim_model.infiller import Infiller
+    from fim_model.requests import Finish
 
 Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
 
@@ -60,7 +60,7 @@ def model_filler(
 
     copies: what the project has in the hole's place is a candidate too, as in the server.
     """
-    from fim_model.infiller import InfillRequest
+    from fim_model.requests import InfillRequest
 
     def fill(hole: Hole) -> Fill:
         request = InfillRequest(

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import torch
 from fim_model.calibration.confidence import Calibration, CopyWeights, copy_features, features
 from fim_model.copies import Copied
-from fim_model.infiller import Infiller, InfillItem, InfillRequest
+from fim_model.infiller import Infiller
+from fim_model.requests import InfillItem, InfillRequest
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor

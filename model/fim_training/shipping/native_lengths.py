@@ -19,11 +19,11 @@ from random import Random
 from statistics import fmean
 
 from fim_model.decoding.core import DecodingCore, StopRule
-from fim_model.decoding.modes import NATIVE
 from fim_model.decoding.native import LENGTHS, LengthCalibration, RightContext, probe_lengths
 from fim_model.decoding.sampling import Sampler
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import NATIVE, InfillRequest
 from rich.console import Console
 from rich.progress import Progress
 

@@ -18,10 +18,11 @@ from fim_model.errors import ConfigError
 from fim_model.loading import hub
 from fim_model.loading.checkpoint import load_model, save_checkpoint, write_weights
 from fim_model.loading.headers import CONFIG, TIED_HEAD, TOKENIZER, read_config, read_json
-from fim_model.loading.stored_tokenizer import fim_prompt, read_tokenizer
+from fim_model.loading.stored_tokenizer import read_tokenizer
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.prompt.window import fim_prompt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 

@@ -11,13 +11,12 @@ from checkpoints import byte_level
 from fim_model.decoding.core import ForwardKind, Step, StopRule
 from fim_model.decoding.reference import autoregressive, causal_logits
 from fim_model.decoding.revise_region import Reviser
-from fim_model.decoding.rewrite_region import Edit, RewriteRequest, RewriteResult
 from fim_model.errors import Cancelled
 from fim_model.families.fim_layouts import QWEN
 from fim_model.infiller import Infiller
-from fim_model.loading.stored_tokenizer import MOST_TOKENS
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import MOST_TOKENS, Edit, RewriteRequest, RewriteResult
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import byte_level, nld_checkpoint, random_weights, sentence_piece, tekken
-from fim_model.decoding.modes import MODES, NATIVE
+from fim_model.decoding.modes import MODES
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.architectures import BLOCK_MODES, CAUSAL_MODES, FAMILIES
 from fim_model.families.fim_layouts import CODE_LLAMA, DEEPSEEK, OWN, QWEN, FimLayout, Slot
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import read_config, weight_shapes
 from fim_model.network.attention_mask import Attention
@@ -22,6 +22,7 @@ from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget, spm_prompt
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
+from fim_model.requests import NATIVE, InfillRequest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer

@@ -16,12 +16,13 @@ from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batching import JointModel
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import InfillRequest
 
 pytestmark = pytest.mark.timeout(120)  # threads that wait for each other for ever must be seen
 

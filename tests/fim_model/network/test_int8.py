@@ -16,7 +16,8 @@ from fim_model.errors import CheckpointError
 from fim_model.infiller import Infiller
 from fim_model.loading.memory import default_weights
 from fim_model.network.attention_mask import Attention
-from fim_model.network.contract import Network, fast_network
+from fim_model.network.choice import fast_network
+from fim_model.network.contract import Network
 from fim_model.network.cpu import PackedTransformer
 from fim_model.network.kv_cache import KVCache
 

@@ -23,7 +23,8 @@ from fim_model.decoding.quadratic import row_pattern, row_positions
 from fim_model.decoding.sampling import Sampler
 from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.batch_parts import Part
-from fim_model.network.contract import Network, fast_network
+from fim_model.network.choice import fast_network
+from fim_model.network.contract import Network
 from fim_model.network.cpu import PackedTransformer
 from fim_model.network.cuda import DeviceTransformer, RecordedForward
 from fim_model.network.fused_forward import FusedTransformer

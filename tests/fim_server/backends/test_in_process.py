@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
+from fim_model.requests import InfillRequest
 from tiny_checkpoint import write_tiny_checkpoint
 
 from fim_server.backends.base import BackendError, Completion, CompletionRequest

@@ -9,7 +9,7 @@ import torch
 from fim_model.decoding.modes import MODES
 from fim_model.network.config import ModelConfig
 
-from fim_server.bench import decoding as completion
+from fim_server.bench import decoding
 from fim_server.bench import kernels, shapes
 from fim_server.bench.decoding import bench_completion
 from fim_server.bench.device_timing import Roof, Stopwatch
@@ -111,7 +111,7 @@ def test_the_completion_command_writes_json(
 ) -> None:
     monkeypatch.setattr(shapes, "shape", lambda name: TINY)
     monkeypatch.setattr(
-        completion, "settings_of", lambda config: [("ar", "ar", completion.ModeOptions())]
+        decoding, "settings_of", lambda config: [("ar", "ar", decoding.ModeOptions())]
     )
     options = ["--device", "cpu", "--context", "8", "--tokens", "4", "--json"]
     assert main(["bench", "completion", *options]) == 0

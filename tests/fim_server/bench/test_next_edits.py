@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from fim_model.calibration.edit_priors import EDIT_PRIORS, EditPriors
-from fim_model.decoding.rewrite_region import RewriteRequest
 from fim_model.infiller import Infiller
+from fim_model.requests import RewriteRequest
 from fim_training.evaluation.edit_sessions import KINDS, draw_sessions, line_changes
 from fim_training.evaluation.heldout_holes import Document
 from tiny_checkpoint import write_tiny_checkpoint

@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fim_model.calibration.edit_priors import DRAFT_PRIOR
+from fim_model.requests import DRAFT_PRIOR
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from fim_model.families.fim_layouts import OWN
 from fim_model.loading.checkpoint import load_model, save_checkpoint
-from fim_model.loading.stored_tokenizer import fim_prompt
 from fim_model.network.config import ModelConfig
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.prompt.window import fim_prompt
 from fim_training.base.grow_vocabulary import grow, grow_model, main
 from fim_training.base.train_tokenizer import train
 from hypothesis import given

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fim_model.infiller import Infiller, InfillResult
+from fim_model.infiller import Infiller
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import InfillResult
 from fim_training.evaluation import sandbox
 from fim_training.evaluation.figures import cost_of, edit_similarity, percentile
 from fim_training.evaluation.filler import Fill, Hole, Mode, model_filler

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from fim_model.decoding import reference
-from fim_model.decoding.auto import AUTO, ModeChoice
-from fim_model.decoding.modes import NATIVE, ModeOptions
+from fim_model.decoding.auto import ModeChoice
+from fim_model.decoding.modes import ModeOptions
 from fim_model.decoding.native import LENGTHS, NATIVE_LENGTHS, LengthCalibration
 from fim_model.errors import CheckpointError
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import AUTO, NATIVE, InfillRequest
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.shipping.native_lengths import (
     Place,

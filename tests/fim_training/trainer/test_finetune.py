@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import nld_checkpoint
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import read_config, read_headers, weight_files
+from fim_model.requests import InfillRequest
 from fim_training.shipping import merge_lora
 from fim_training.trainer.finetune_memory import training_bytes
 from fim_training.trainer.lora_training import LoraLinear, merged_state

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from fim_model.errors import ConfigError
-from fim_model.infiller import Infiller, InfillRequest
+from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.noisy_blocks import NoisyBlocks
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import InfillRequest
 from fim_training.corpus.pack import main as pack_corpus
 from fim_training.examples.examples import ExampleStream
 from fim_training.trainer import saved_state, trainee
