@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.allocator import return_large_buffers
-from fim_server.engine.app import build_app
+from fim_server.engine.http_app import build_app
 from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.place import (
     EnginePlace,

@@ -29,7 +29,7 @@ from fim_training.corpus.filters import (
     reject_reason,
 )
 from fim_training.corpus.folder_sources import NPM, folder_project, npm_projects
-from fim_training.corpus.sources import (
+from fim_training.corpus.python_sources import (
     Project,
     Refusal,
     canonical_name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fim_training.corpus.corpus_languages import Language, language_of
-from fim_training.corpus.sources import (
+from fim_training.corpus.python_sources import (
     Project,
     Refusal,
     SourceFile,

@@ -24,7 +24,7 @@ from fim_training.corpus.filters import (
     read_source,
     reject_reason,
 )
-from fim_training.corpus.sources import (
+from fim_training.corpus.python_sources import (
     LicenceFields,
     Project,
     Refusal,

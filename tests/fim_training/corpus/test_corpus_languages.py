@@ -16,7 +16,7 @@ from fim_training.corpus.folder_sources import (
     npm_licence,
     npm_projects,
 )
-from fim_training.corpus.sources import Project, Refusal
+from fim_training.corpus.python_sources import Project, Refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
