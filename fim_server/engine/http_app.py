@@ -41,7 +41,9 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
             Route("/metrics", _quick(state, metrics), methods=["GET"]),
             Route("/v1/models", _quick(state, models), methods=["GET"]),
             Route("/v1/fim", _answering(state, "native", native_api.fim), methods=["POST"]),
-            Route("/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]),
+            Route(
+                "/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]
+            ),
             Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
             Route(
                 "/v1/completions",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lsprotocol import types as lsp
 
 from fim_server.documents.documents import SyncError
-
-if TYPE_CHECKING:
-    from fim_server.lsp.app import FimServer
+from fim_server.lsp.server import FimServer
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
@@ -17,18 +17,14 @@ from fim_server.edits.actions import KIND, Resolver, Stale, Ticket, problems_in
 from fim_server.edits.actions import offered as offered_actions
 from fim_server.edits.next_edit import Proposal
 from fim_server.edits.service import EditService
+from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS
+from fim_server.lsp.server import FimServer
 
-if TYPE_CHECKING:
-    from fim_server.lsp.app import FimServer
-
-INLINE_EDIT = "textDocument/copilotInlineEdit"
 DID_SHOW = "textDocument/didShowInlineEdit"
 DID_REJECT = "textDocument/didRejectInlineEdit"
 """Ours: Copilot's protocol has no word for it."""
 
 NEXT_EDIT = "fim/nextEdit"
-
-NO_EDITS: dict[str, list[Any]] = {"edits": []}
 
 
 def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:

@@ -27,6 +27,9 @@ from pygls.protocol.json_rpc import RPCRequest
 
 logger = logging.getLogger(__name__)
 
+INLINE_EDIT = "textDocument/copilotInlineEdit"
+NO_EDITS: dict[str, list[Any]] = {"edits": []}
+
 
 @dataclass(frozen=True, slots=True)
 class Malformed:

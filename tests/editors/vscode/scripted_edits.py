@@ -19,7 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from scripted import ScriptedBackend  # noqa: E402
 
-from fim_server.lsp.app import FimServer, build_server, claim_stdout  # noqa: E402
+from fim_server.lsp.app import build_server, claim_stdout  # noqa: E402
+from fim_server.lsp.server import FimServer  # noqa: E402
 from fim_server.settings.settings import Settings  # noqa: E402
 from fim_server.settings.sources import SettingsSources  # noqa: E402
 

@@ -9,8 +9,7 @@ import torch
 from fim_model.decoding.modes import MODES
 from fim_model.network.config import ModelConfig
 
-from fim_server.bench import decoding
-from fim_server.bench import kernels, shapes
+from fim_server.bench import decoding, kernels, shapes
 from fim_server.bench.decoding import bench_completion
 from fim_server.bench.device_timing import Roof, Stopwatch
 from fim_server.bench.forward import bench_forward, random_model, work
