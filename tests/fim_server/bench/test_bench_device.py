@@ -16,7 +16,7 @@ from fim_server.bench.forward import bench_forward, random_model, work
 from fim_server.bench.kernels import bench_kernels
 from fim_server.bench.roofline import Work, roofline
 from fim_server.cli import main
-from fim_server.commands.bench_options import DTYPES, RIVALS, SHAPES
+from fim_server.commands.bench_arguments import DTYPES, RIVALS, SHAPES
 
 OURS = "fused" if torch.cuda.is_available() else "packed"
 CPU = torch.device("cpu")
