@@ -15,7 +15,6 @@ from fim_model.copies import within_reach
 
 from fim_server.access.files import files_beside, read_allowed
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.backends.base import Snippet
 from fim_server.context.imported_files import MOST_IMPORTS, imported_files
 from fim_server.context.snippet_selection import choose
 from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
@@ -51,9 +50,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What other files have: snippets in the order to show them in, and texts to copy from."""
+    """What other files have: snippets in the order to show them in, as (path, text), and texts to
+    copy from."""
 
-    snippets: tuple[Snippet, ...] = ()
+    snippets: tuple[tuple[str, str], ...] = ()
     texts: tuple[str, ...] = ()
 
 
@@ -67,7 +67,7 @@ class Gatherer:
 
     def context(self, scene: Scene) -> Context:
         """All that other files have for a cursor."""
-        snippets = tuple(Snippet(one.path, one.text) for one in self.choice(scene))
+        snippets = tuple((one.path, one.text) for one in self.choice(scene))
         return Context(snippets, self.texts(scene))
 
     def texts(self, scene: Scene) -> tuple[str, ...]:

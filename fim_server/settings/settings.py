@@ -13,16 +13,20 @@ from typing import Any, Literal, get_args
 import pathspec
 from fim_model.requests import MODES, Mode
 
-from fim_server.backends.templates import TEMPLATES
+from fim_server.log import LOG_LEVELS, LogLevel
 
 BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
-LogLevel = Literal["error", "warning", "info", "debug"]
-LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 
 Multiline = Literal["auto", "always", "never"]
 MULTILINE: tuple[Multiline, ...] = ("auto", "always", "never")
+
+RemoteTemplate = Literal[
+    "fim-server", "qwen", "starcoder", "codellama", "deepseek", "codestral", "codegemma"
+]
+REMOTE_TEMPLATES: tuple[RemoteTemplate, ...] = get_args(RemoteTemplate)
+"""What each is stands in `backends/templates.py`."""
 
 CopiesFrom = Literal["project", "file"]
 COPIES_FROM: tuple[CopiesFrom, ...] = ("project", "file")
@@ -271,7 +275,7 @@ RULES: dict[str, Rule] = {
     ),
     "remoteTemplate": _one_of(
         "remote_template",
-        tuple(TEMPLATES),
+        REMOTE_TEMPLATES,
         "How that model is shown a hole; left out, the server decides.",
         needs_new_backend=True,
     ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fim_model import requests
 from fim_model.decoding import reference
 from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.commit_rules import (
@@ -26,6 +27,7 @@ from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.quadratic import masks_within, row_pattern, row_positions
 from fim_model.decoding.sampling import Sampler
 from fim_model.network.transformer import TriModeTransformer
+from fim_model.requests import AUTO, NATIVE
 
 SPECULATIVE = ("self_speculation", "quadratic_speculation")
 NO_EOM = -1
@@ -99,6 +101,11 @@ def make(tiny: Any, kind: str, seed: int) -> TriModeTransformer:
     if "rope" in changes:
         changes["rope"] = tiny.yarn(original_max_position_embeddings=8)
     return tiny.model(seed, **changes)
+
+
+def test_every_mode_can_be_requested() -> None:
+    """And no other: `native` decodes by itself, and `auto` is one of the rest."""
+    assert {*MODES, NATIVE, AUTO} == set(requests.MODES)
 
 
 def test_greedy_speculation_is_greedy_ar_token_for_token(tiny: Any) -> None:

@@ -19,7 +19,7 @@ from fim_server.backends.remote import cut_lines
 from fim_server.backends.resilience import CircuitBreaker, Temporary, patiently
 from fim_server.backends.templates import TEMPLATES
 from fim_server.lsp.backend_choice import backend_for
-from fim_server.settings.settings import Settings
+from fim_server.settings.settings import REMOTE_TEMPLATES, Settings
 
 REQUEST = CompletionRequest("def add(a, b):\n    return ", "\n\nx = 1\n", max_tokens=8)
 OK_MODELS = b'{"data": [{"id": "m"}]}'
@@ -299,6 +299,10 @@ async def test_settings_that_do_not_fit_are_said_at_the_start(
 ) -> None:
     with pytest.raises(BackendError, match=named):
         await backend_for(settings).start(unseen)
+
+
+def test_every_template_can_be_set() -> None:
+    assert tuple(TEMPLATES) == REMOTE_TEMPLATES
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

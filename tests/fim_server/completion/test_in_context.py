@@ -34,9 +34,9 @@ def test_one_line_is_looked_up_in_the_whole_document() -> None:
 
 
 def test_other_files_are_looked_up_and_shown() -> None:
-    context = Context((Snippet("b.py", "x"),), ("value = lookup(table, key)\n",))
+    context = Context((("b.py", "x"),), ("value = lookup(table, key)\n",))
     request = ask("other = lookup(", lsp.Position(0, 15), context)
-    assert request.snippets == context.snippets
+    assert request.snippets == (Snippet("b.py", "x"),)
     assert request.copies == (Copied("table, key)", len(" = lookup("), 0, 0, 1, elsewhere=True),)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from fim_server.access.exclusions import Exclusions
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import Snippet
 from fim_server.context.gather import Gatherer, Scene
 from fim_server.context.snippet_selection import choose
 from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
@@ -272,7 +271,7 @@ def test_the_choice_stays_while_one_types_on_a_line(tmp_path: Path) -> None:
     desk.open("shapes.py", SHAPES)
     desk.open("tools.py", "def helper(value, other): ...\n\ndef circle_tool(circle): ...\n")
     line = "circle = make_circle(helper(circle_tool))"
-    shown: set[tuple[Snippet, ...]] = set()
+    shown: set[tuple[tuple[str, str], ...]] = set()
     for end in range(len(line) + 1):
         document = desk.open("main.py", "import shapes\n" + line[:end], version=end + 1)
         shown.add(desk.gatherer.context(desk.scene(document)).snippets)
