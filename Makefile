@@ -51,4 +51,4 @@ latency-editors: env ## from a key to visible ghost text in each editor, written
 	$(BIN)/python scripts/editor-latency docs/benchmarks.md
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
