@@ -1,1 +1,1 @@
-"""Which files may be read, and by what rules. The only room that opens a user's files."""
+"""Which files may be read, by what rules. The only room that opens files the user did not."""

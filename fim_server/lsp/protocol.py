@@ -2,7 +2,7 @@
 
 * A request whose parameters are not valid is answered (pygls leaves the client waiting), and so is
   one that comes too early or too late.
-* The text of documents is ours (`documents.py`): pygls' own copy splits lines by Python's rules,
+* The text of documents is ours (`documents/`): pygls' own copy splits lines by Python's rules,
   clamps positions wrongly and changes the parameters while it does so. It is not kept at all.
 """
 

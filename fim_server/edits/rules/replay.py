@@ -110,7 +110,7 @@ def _following_line(page: Page, line: Line, before: _Before, *, own: bool) -> It
         yield from _replaced(page, old, new)
     for change in argument_changes(line):
         signature = page.signature_at(line[0]) if own else None
-        if signature is None or signature.name != change.function:  # else see `rules/call_sites.py`
+        if signature is None or signature.name != change.function:  # else see `call_sites.py`
             yield from _called(page, change)
     if own and not only_swaps(line) and page.signature_at(line[0]) is None:
         yield from _done_alike(page, line)
