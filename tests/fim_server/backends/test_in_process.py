@@ -219,7 +219,7 @@ async def test_closing_stops_the_work(backend: InProcessBackend) -> None:
 async def test_a_request_the_model_refuses_does_not_end_the_worker(
     backend: InProcessBackend,
 ) -> None:
-    with pytest.raises(BackendError, match=r"failed on a request \(ValueError at infiller.py:"):
+    with pytest.raises(BackendError, match=r"failed on a request \(ValueError at requests.py:"):
         await backend.complete(dataclasses.replace(REQUEST, max_tokens=0))
     assert (await backend.complete(REQUEST)).items
 
