@@ -44,10 +44,10 @@ def fim_prompt(config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
     sizes = f"the tokenizer has {tokenizer.vocab_size} entries, the model {config.vocab_size}"
     # Published models have spare rows, so that their number divides well; ours have none.
     if tokenizer.vocab_size > config.vocab_size or (
-        fim.layout is OWN and tokenizer.vocab_size != config.vocab_size
+        fim.layout.context and tokenizer.vocab_size != config.vocab_size
     ):
         raise CheckpointError(f"{sizes}; they are not of one checkpoint")
-    if fim.layout is OWN and config.mask_token_id not in (None, tokenizer.special.mask):
+    if fim.layout.context and config.mask_token_id not in (None, tokenizer.special.mask):
         raise CheckpointError(
             f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
             f"{config.mask_token_id}; they are not of one checkpoint"

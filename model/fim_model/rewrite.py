@@ -20,7 +20,6 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.edit_priors import DRAFT_PRIOR, OWN_PRIOR, EditPriors
 from fim_model.errors import Cancelled
-from fim_model.families.layouts import OWN
 from fim_model.loading import MOST_TOKENS, fim_prompt
 from fim_model.network import Network
 from fim_model.prompt import PROMPT_OVERHEAD, PromptBudget
@@ -130,7 +129,7 @@ class Rewriter:
         The layout does not tell: older models have the tokens for edits and never saw them.
         """
         config = self.model.config
-        if config.fim_edits and self.fim.layout is OWN:
+        if config.fim_edits and self.fim.layout.context:
             return "rewrite"
         return None if config.mask_token_id is None else "refill"
 

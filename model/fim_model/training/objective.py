@@ -16,12 +16,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fim_model.noisy_blocks import NoisyBlocks, block_mask
 from fim_model.prompt import FimPrompt
 from fim_model.tokenizer import SpecialTokens
 from fim_model.training.examples import Row
 from fim_model.transformer import TriModeTransformer
+
+ROWS_AT_ONCE = 1024
+"""Positions whose logits are in memory at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +237,35 @@ class Losses:
 
 
 def joint_losses(model: TriModeTransformer, batch: Batch, *, fused: bool = False) -> Losses:
-    """One forward; the vocabulary is applied only to rows that carry a target."""
-    hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused))
-    ar, diffusion = batch.ar_weight, batch.diffusion_weight
-    rows = (ar + diffusion).flatten().nonzero().squeeze(1)
-    logits = model.logits(hidden.flatten(0, 1).index_select(0, rows))
-    nats = F.cross_entropy(logits.float(), batch.target.flatten()[rows], reduction="none")
+    """One forward; the vocabulary is applied only to rows that carry a target.
 
-    def mean(weight: Tensor) -> Tensor:
-        picked = weight.flatten()[rows]
-        return (nats * picked).sum() / picked.sum().clamp_min(1)
+    Memory stays bounded: logits exist for `ROWS_AT_ONCE` rows at a time, and the rows are padded to
+    a multiple of that, since buffers of ever new sizes make the allocator's memory only grow.
+    """
+    hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused)).flatten(0, 1)
+    ar, diffusion = batch.ar_weight.flatten(), batch.diffusion_weight.flatten()
+    rows = _padded((ar + diffusion).nonzero().squeeze(1))
+    weights = torch.stack((_shares(ar), _shares(diffusion)))[:, rows]
+    # A padding row repeats the first position, and counts for nothing.
+    weights[:, int(((ar + diffusion) > 0).sum()) :] = 0
+    found = torch.zeros(2, device=hidden.device)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        some = slice(first, first + ROWS_AT_ONCE)
+        nats = checkpoint(
+            _nats, model, hidden[rows[some]], batch.target.flatten()[rows[some]],
+            use_reentrant=False,
+        )  # fmt: skip
+        found = found + weights[:, some] @ nats
+    return Losses(found[0], found[1])
 
-    return Losses(mean(ar), mean(diffusion))
+
+def _nats(model: TriModeTransformer, hidden: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(model.logits(hidden).float(), target, reduction="none")
+
+
+def _shares(weight: Tensor) -> Tensor:
+    return weight / weight.sum().clamp_min(1)
+
+
+def _padded(rows: Tensor) -> Tensor:
+    return F.pad(rows, (0, -len(rows) % ROWS_AT_ONCE))
