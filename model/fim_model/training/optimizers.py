@@ -1,7 +1,7 @@
 """Which parameter learns by what, and how fast.
 
-From nothing: hidden matrices by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings and norms by
-AdamW. From a base, which was trained by AdamW: everything by AdamW, matrices at their own rate.
+From nothing: hidden matrices by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings and norms
+by AdamW. From a base, which was trained by AdamW: everything by AdamW, matrices at their own rate.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         least = [
             ("rows", 1), ("length", 64), ("warmup", 1), ("save_every", 1), ("validate_every", 1),
-            ("lora_rank", 0), ("workers", -1), ("threads", 1), ("keep_every", 0), ("state_mb", 0), ("noisy_blocks", 0),
+            ("lora_rank", 0), ("workers", -1), ("threads", 1), ("keep_every", 0), ("state_mb", 0),
+            ("noisy_blocks", 0),
         ]  # fmt: skip
         if not self.minutes:
             least.append(("steps", 1))
