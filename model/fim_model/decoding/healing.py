@@ -1,8 +1,8 @@
 """Token healing: the hole's first tokens must spell what was typed since the last token border.
 
 A prompt that ends inside a word, or in white space that the tokenizer would merge with what
-follows, shows the model tokens that it never saw in training. So the prompt ends at the last settled
-border, and decoding begins with tokens that must spell the rest ("token healing" in guidance;
+follows, shows the model tokens that it never saw in training. So the prompt ends at the last
+settled border, and decoding begins with tokens that spell the rest ("token healing" in guidance;
 FIM-SE, arXiv 2405.17103, trains the same constraint).
 """
 
