@@ -34,13 +34,17 @@ class MasterWeights:
         """How many numbers learn."""
         return sum(master.numel() for master in self._masters.values())
 
-    def take_gradients(self) -> list[nn.Parameter]:
-        """Move the model's gradients to the masters, and return these."""
+    def add_gradients(self) -> list[nn.Parameter]:
+        """Add the model's gradients to the masters', and return these."""
         for name, own in self._own.items():
             master = self._masters[name]
-            if master is not own:
-                master.grad = None if own.grad is None else own.grad.float()
-                own.grad = None
+            if master is own or own.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = own.grad.float()
+            else:
+                master.grad += own.grad
+            own.grad = None
         return list(self._masters.values())
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from fim_model.tokenizer import SpecialTokens
 from fim_model.training.examples import Row
 from fim_model.transformer import TriModeTransformer
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
 """Positions whose logits are in memory at the same time."""
 
 
@@ -91,6 +91,16 @@ class Batch:
         block = torch.arange(noisy, device=device) // self.block_size
         own_block = (block[:, None] == block).expand(rows, noisy, noisy)
         return NoisyBlocks(self.clean, torch.cat((clean_keys, own_block), dim=2)[:, None])
+
+    def split(self, rows: int) -> list[Batch]:
+        """The batch in parts of at most so many rows."""
+        tensors = {
+            field.name: value.split(rows)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        count = -(-len(self.tokens) // rows)
+        return [replace(self, **{n: v[i] for n, v in tensors.items()}) for i in range(count)]
 
     def to(self, device: torch.device) -> Batch:
         """On a device; the copy to a GPU runs beside what the host does next."""

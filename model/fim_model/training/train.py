@@ -130,14 +130,20 @@ class Run:
         set_rates(
             self.optimizers, learning_rate_scale(self.step - self.remembered_from, left, config)
         )
-        losses = self.losses(batch)
-        (losses.ar + config.diffusion_weight * losses.diffusion).backward()
-        nn.utils.clip_grad_norm_(self.weights.take_gradients(), 1.0)
+        losses, learning = [], []
+        parts = batch.split(config.rows_at_once or config.rows)
+        for part in parts:
+            found = self.losses(part)
+            total = found.ar + config.diffusion_weight * found.diffusion
+            (total / len(parts)).backward()
+            learning = self.weights.add_gradients()
+            losses.append(Losses(found.ar.detach(), found.diffusion.detach()))
+        nn.utils.clip_grad_norm_(learning, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.weights.publish()
-        return losses
+        return _mean(losses)
 
     def losses(self, batch: Batch) -> Losses:
         """The joint losses of a batch, in bf16: a base's own dtype, or by autocast."""
@@ -218,6 +224,11 @@ class Run:
             lines.write(json.dumps(row) + "\n")
 
 
+def _mean(losses: Sequence[Losses]) -> Losses:
+    ar = torch.stack([found.ar for found in losses]).mean()
+    return Losses(ar, torch.stack([found.diffusion for found in losses]).mean())
+
+
 class _Meter:
     """Positions and operations per second since the last restart. peak: 0 where not measured."""
 
@@ -246,7 +257,8 @@ class _Meter:
 def validate(run: Run, held_out: Sequence[Batch]) -> dict[str, float]:
     """Mean losses over these batches."""
     run.model.eval()
-    found = [run.losses(batch) for batch in held_out]
+    size = run.config.rows_at_once or run.config.rows
+    found = [run.losses(part) for batch in held_out for part in batch.split(size)]
     run.model.train()
     return {
         "held_out_ar": sum(losses.ar.item() for losses in found) / len(found),

@@ -28,8 +28,9 @@ class TrainConfig:
     as the corpus has it: `{javascript = 0.5}` is half as often. `workers` is the number of
     processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the
     most megabytes that the saved state may take, 0 for no limit. `recompute` computes each layer
-    twice instead of keeping what it computed. A copy of the checkpoint is kept in `checkpoints/`
-    every `keep_every` tokens (0: never).
+    twice instead of keeping what it computed. `rows_at_once` bounds the memory of a step: gradients
+    of so many rows at a time are added up (0: of all). A copy of the checkpoint is kept in
+    `checkpoints/` every `keep_every` tokens (0: never).
     """
 
     corpus: str
@@ -38,6 +39,7 @@ class TrainConfig:
     steps: int = 0
     minutes: float = 0.0
     rows: int = 24
+    rows_at_once: int = 0
     length: int = 384
     noisy_blocks: int = 6
     block_size: int = 16
@@ -74,7 +76,7 @@ class TrainConfig:
         least = [
             ("rows", 1), ("length", 64), ("warmup", 1), ("save_every", 1), ("validate_every", 1),
             ("lora_rank", 0), ("workers", -1), ("threads", 1), ("keep_every", 0), ("state_mb", 0),
-            ("noisy_blocks", 0),
+            ("noisy_blocks", 0), ("rows_at_once", 0),
         ]  # fmt: skip
         if not self.minutes:
             least.append(("steps", 1))
