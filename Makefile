@@ -19,7 +19,7 @@ test: env lint ## everything that must hold, in under ten minutes on two cores
 	$(BIN)/python -m pytest --ignore=tests/editors
 
 fuzz: env ## a client without manners against the real server
-	$(BIN)/python tests/server/fuzz.py --messages 50000
+	$(BIN)/python tests/support/fuzz.py --messages 50000
 
 test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
@@ -51,4 +51,4 @@ latency-editors: env ## from a key to visible ghost text in each editor, written
 	$(BIN)/python scripts/editor-latency docs/benchmarks.md
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

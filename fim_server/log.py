@@ -14,12 +14,14 @@ import sys
 import traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_log_path
 
-from fim_server.settings import LogLevel
+LogLevel = Literal["error", "warning", "info", "debug"]
+LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 
-_OURS = ("fim_server", "fim_model", "fim_kernels")
+_OURS = ("fim_server", "fim_model", "fim_training", "fim_kernels")
 
 
 # From here on, a record that a library has formatted itself may show values (asyncio: results).

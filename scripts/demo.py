@@ -16,17 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fim_model.requests import MODES
 from lsprotocol import types as lsp
 from pygls.lsp.client import BaseLanguageClient
 from rich.console import Console
 
-from fim_server.backends.base import MODES, Completion, CompletionItem
+from fim_server.backends.base import Completion, CompletionItem
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.commands.render import figures, ghost_view
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.completion.silence import Silence
-from fim_server.documents import Encoding, Snapshot, split_lines
-from fim_server.settings import Settings
+from fim_server.documents.documents import Encoding, Snapshot, split_lines
+from fim_server.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 120.0
@@ -44,10 +45,12 @@ class Gap:
 
 GAPS = (
     Gap(
-        "fim_server/documents.py", "    return Place(len(lines) - 1, len(lines[-1]))", "    return "
+        "fim_server/documents/documents.py",
+        "    return Place(len(lines) - 1, len(lines[-1]))",
+        "    return ",
     ),
-    Gap("model/fim_model/cache.py", "        self.length += count", "        self."),
-    Gap("fim_server/commands/question.py", "    except OSError as problem:", "    except OSErr"),
+    Gap("model/fim_model/network/kv_cache.py", "        self.length += count", "        self."),
+    Gap("fim_server/commands/request_at.py", "    except OSError as problem:", "    except OSErr"),
 )
 
 

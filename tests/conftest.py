@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-# What several rooms' tests use. At the end, for the rooms' folders have names that modules have.
-sys.path.append(str(Path(__file__).parent))
+# What several rooms' tests use is importable by name.
+sys.path.append(str(Path(__file__).parent / "support"))
 
 # Triton decides at import whether it compiles or interprets, and transformers imports it. Without
 # a GPU the kernels are interpreted; with one, and TRITON_INTERPRET unset, they run natively.

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
-from fim_model.copying import Copied
-from fim_model.edit_priors import DRAFT_PRIOR, OWN_PRIOR
-
-Mode = Literal[
-    "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
-]
-MODES: tuple[Mode, ...] = get_args(Mode)
+from fim_model.copies import Copied
+from fim_model.requests import DRAFT_PRIOR, OWN_PRIOR, Mode
 
 Progress = Callable[[str, float], None]
 """Called as `progress(what, share)` with `share` in 0..1 while a backend gets ready."""

@@ -28,16 +28,16 @@ from fim_server.backends.base import (
     Unfit,
     Unsupported,
 )
-from fim_server.engine.scheduler import Scheduler, ShouldStop
+from fim_server.backends.mode_choice import measured_choice
+from fim_server.backends.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
-from fim_server.mode_choice import measured_choice
 
 if TYPE_CHECKING:
-    from fim_model import rewrite
+    from fim_model import requests
     from fim_model.decoding.core import Step
-    from fim_model.infill import Infiller, InfillRequest, InfillResult
-    from fim_model.joint import JointModel
-    from fim_model.rewrite import RewriteResult
+    from fim_model.infiller import Infiller
+    from fim_model.network.batching import JointModel
+    from fim_model.requests import InfillRequest, InfillResult, RewriteResult
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class InProcessBackend:
         infiller = self._loaded()
 
         def work(should_stop: ShouldStop) -> Rewrite | None:
-            from fim_model.rewrite import rewriting_session
+            from fim_model.decoding.rewrite_region import rewriting_session
 
             with self._at_the_model(infiller, rewriting_session(request.session)):
                 return self._rewrite(infiller, request, should_stop)
@@ -177,9 +177,9 @@ class InProcessBackend:
         # spin: beside a running build one forward then takes seconds instead of milliseconds.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            from fim_model.checkpoint import CheckpointError
-            from fim_model.infill import Infiller
-            from fim_model.joint import JointModel
+            from fim_model.errors import CheckpointError
+            from fim_model.infiller import Infiller
+            from fim_model.network.batching import JointModel
         except ImportError as missing:
             raise BackendError(
                 f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
@@ -209,7 +209,7 @@ class InProcessBackend:
         should_stop: ShouldStop,
         on_text: TextListener | None,
     ) -> Completion:
-        from fim_model.infill import Cancelled
+        from fim_model.errors import Cancelled
 
         def stopped() -> bool:
             return should_stop() or self._closed.is_set()
@@ -239,7 +239,7 @@ class InProcessBackend:
     def _rewrite(
         self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
     ) -> Rewrite | None:
-        from fim_model.infill import Cancelled
+        from fim_model.errors import Cancelled
 
         def stopped() -> bool:
             return should_stop() or self._closed.is_set()
@@ -260,7 +260,7 @@ class InProcessBackend:
 
 def infill_request(request: CompletionRequest) -> InfillRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model.infill import InfillRequest
+    from fim_model.requests import InfillRequest
 
     values = {name: getattr(request, name) for name in InfillRequest.__slots__}
     values["snippets"] = [(one.path, one.text) for one in request.snippets]
@@ -284,15 +284,15 @@ def completion_of(result: InfillResult) -> Completion:
     )
 
 
-def rewrite_request(request: RewriteRequest) -> rewrite.RewriteRequest:
+def rewrite_request(request: RewriteRequest) -> requests.RewriteRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model import rewrite
+    from fim_model import requests
 
-    return rewrite.RewriteRequest(
+    return requests.RewriteRequest(
         prefix=request.prefix,
         old=request.old,
         suffix=request.suffix,
-        edits=tuple(rewrite.Edit(one.old, one.new) for one in request.edits),
+        edits=tuple(requests.Edit(one.old, one.new) for one in request.edits),
         path=request.path,
         max_tokens=request.max_tokens,
         session=request.session,

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from fim_kernels.token_scores import score_tokens
-from fim_model.cache import KVCache
-from fim_model.config import ModelConfig
-from fim_model.fused import DeviceCache, FusedTransformer
-from fim_model.graphs import capture
-from fim_model.network import Network
-from fim_model.packed import PackedTransformer
-from fim_model.transformer import Attention, RotaryEmbedding, TriModeTransformer
+from fim_model.network.attention_mask import Attention
+from fim_model.network.config import ModelConfig
+from fim_model.network.contract import Network
+from fim_model.network.cpu import PackedTransformer
+from fim_model.network.cuda_graphs import capture
+from fim_model.network.fused_forward import DeviceCache, FusedTransformer
+from fim_model.network.kv_cache import KVCache
+from fim_model.network.transformer import RotaryEmbedding, TriModeTransformer
 from rich.table import Table
 
 from fim_server.bench.device_timing import Roof, Stopwatch, measure_roof

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from fim_kernels.attention import attend, attend_reference
-from fim_kernels.commit import DeviceCanvas, commit_confident, commit_confident_reference
+from fim_kernels.commit import commit_confident, commit_confident_reference
 from fim_kernels.dispatch import use_triton
 from fim_kernels.lm_head import score_head, score_head_reference
 from fim_kernels.matmul_8bit import matmul_8bit, matmul_8bit_reference, quantise
 from fim_kernels.rms_norm import add_rms_norm, add_rms_norm_reference
 from fim_kernels.rotary import rotate_into_cache, rotate_into_cache_reference
 from fim_kernels.swiglu import swiglu, swiglu_reference
-from fim_kernels.token_scores import TokenScores, score_all, score_all_reference
-from fim_model.config import ModelConfig
+from fim_kernels.token_scores import score_all, score_all_reference
+from fim_kernels.types import DeviceCanvas, TokenScores
+from fim_model.network.config import ModelConfig
 from rich.table import Table
 from torch.nn.attention.flex_attention import flex_attention
 

@@ -17,11 +17,11 @@ from fim_server.backends.base import (
     Progress,
     RewriteRequest,
 )
-from fim_server.bench.keys import TypingTask
+from fim_server.bench.keystrokes import TypingTask
 from fim_server.bench.machine import machine_description
 from fim_server.bench.samples import FILES, source_text
 from fim_server.bench.typing import TypingFigures, TypingReport, type_sessions
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 LINES = 50_000
 LINE_BYTES = 2**20

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import BackendError
-from fim_server.backends.engine import EngineBackend
 from fim_server.bench.typing import FAILURES, Started
 from fim_server.completion.completer import Answer, Completer
-from fim_server.documents import DocumentStore
-from fim_server.settings import Settings
+from fim_server.documents.documents import DocumentStore
+from fim_server.engine.client import EngineBackend
+from fim_server.settings.settings import Settings
 
 _URI = "file:///recovery.py"
 _TEXT = "def area(width, height):\n    return \n\n\nprint(area(2, 3))\n"

@@ -17,8 +17,8 @@ from lsprotocol import types as lsp
 from fim_server.backends.base import CompletionRequest
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.completion.in_context import in_context
-from fim_server.documents import DocumentStore
-from fim_server.settings import Settings
+from fim_server.documents.documents import DocumentStore
+from fim_server.settings.settings import Settings
 
 FILES = (
     "rich/table.py",

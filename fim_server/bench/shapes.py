@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fim_model.checkpoint import default_checkpoint, read_config
-from fim_model.config import ModelConfig, RopeConfig
+from fim_model.loading.checkpoint import default_checkpoint
+from fim_model.loading.headers import read_config
+from fim_model.network.config import ModelConfig
+from fim_model.network.rope import RopeConfig
 
 SHAPES = ("nld-3b", "nld-8b", "nld-14b", "default")
 

@@ -20,12 +20,12 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from fim_server.backends.engine import EngineBackend
-from fim_server.bench.keys import typing_tasks
+from fim_server.bench.keystrokes import typing_tasks
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.bench.recovery import Recovery, measure_recovery
 from fim_server.bench.typing import TypingFigures, TypingTally, type_sessions
-from fim_server.settings import Settings
+from fim_server.engine.client import EngineBackend
+from fim_server.settings.settings import Settings
 
 CHARACTERS = 200
 """Typed by a session before it goes on at another place."""

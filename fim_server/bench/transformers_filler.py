@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from fim_model.evaluation.filler import Fill, Filler, Hole
-    from fim_model.infill import Infiller
+    from fim_model.infiller import Infiller
+    from fim_training.evaluation.filler import Fill, Filler, Hole
 
 
 def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
@@ -33,9 +33,9 @@ def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
     model.eval()
 
     def fill(hole: Hole) -> Fill:
-        from fim_model.evaluation.filler import Fill
-        from fim_model.infill import InfillRequest
-        from fim_model.lines import first_lines, line_limit
+        from fim_model.prompt.line_limit import first_lines, line_limit
+        from fim_model.requests import InfillRequest
+        from fim_training.evaluation.filler import Fill
 
         request = InfillRequest(
             hole.prefix,

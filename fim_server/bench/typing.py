@@ -26,12 +26,12 @@ from fim_server.backends.base import (
     Rewrite,
     RewriteRequest,
 )
-from fim_server.bench.keys import Jump, Key, TypingTask, keys_of
+from fim_server.bench.keystrokes import Jump, Key, TypingTask, keys_of
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.silence import Silence
-from fim_server.documents import DocumentStore, Encoding
-from fim_server.settings import Settings
+from fim_server.documents.documents import DocumentStore, Encoding
+from fim_server.settings.settings import Settings
 
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
 

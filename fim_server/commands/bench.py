@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fim_server.backends.base import BackendError
-from fim_server.backends.engine import EngineBackend
 from fim_server.backends.in_process import InProcessBackend
-from fim_server.commands.errors import UsageError
-from fim_server.settings import Settings
+from fim_server.commands.usage_error import UsageError
+from fim_server.engine.client import EngineBackend
+from fim_server.settings.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -57,17 +57,17 @@ def latency(arguments: argparse.Namespace) -> int:
 
 def modes(arguments: argparse.Namespace) -> int:
     """Every mode and setting on the same holes; what `--mode auto` uses is kept."""
-    from fim_model.checkpoint import default_checkpoint
     from fim_model.decoding.auto import save_choice
-    from fim_model.evaluation.humaneval_infilling import load_tasks, spread_sample
+    from fim_model.loading.checkpoint import default_checkpoint
+    from fim_training.evaluation.humaneval_infilling import load_tasks, spread_sample
     from rich.console import Console
     from rich.progress import Progress
 
+    from fim_server.backends.mode_choice import choice_file
     from fim_server.bench.chart import Point, scatter
-    from fim_server.bench.modes import bench_modes
+    from fim_server.bench.mode_comparison import bench_modes
     from fim_server.bench.transformers_filler import transformers_filler
-    from fim_server.commands.model import load_infiller
-    from fim_server.mode_choice import choice_file
+    from fim_server.commands.load_model import load_infiller
 
     infiller = load_infiller(arguments.model, arguments.threads)
     folder = Path(arguments.model) if arguments.model else default_checkpoint()
@@ -114,7 +114,7 @@ def modes(arguments: argparse.Namespace) -> int:
 def typing(arguments: argparse.Namespace) -> int:
     """Keystroke to answer over real files, with and without reuse; or in huge documents."""
     from fim_server.backends.openai import OpenAIBackend
-    from fim_server.bench.keys import typing_tasks
+    from fim_server.bench.keystrokes import typing_tasks
     from fim_server.bench.large import bench_large, large_tasks
     from fim_server.bench.typing import TypingReport, bench_typing
 

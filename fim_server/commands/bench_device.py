@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fim_server.commands.errors import UsageError
+from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
 
-    from fim_server.bench.completion import CompletionBenchReport
+    from fim_server.bench.decoding import CompletionBenchReport
     from fim_server.bench.forward import ForwardReport
     from fim_server.bench.kernels import KernelReport
 
@@ -65,7 +65,7 @@ def completion(arguments: argparse.Namespace) -> int:
     """A whole hole in every mode."""
 
     def measure(device: torch.device, progress: Callable[[str], None]) -> CompletionBenchReport:
-        from fim_server.bench.completion import bench_completion
+        from fim_server.bench.decoding import bench_completion
         from fim_server.bench.shapes import shape
 
         return bench_completion(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from fim_server.backends.base import CompletionItem, CompletionRequest
 from fim_server.backends.in_process import completion_of, infill_request
-from fim_server.commands.errors import UsageError
-from fim_server.commands.model import load_infiller
-from fim_server.commands.question import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.commands.load_model import load_infiller
+from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.commands.usage_error import UsageError
 from fim_server.completion.gate import judge
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
-    from fim_model.infill import Infiller
+    from fim_model.infiller import Infiller
 
 WATCH_PAUSE = 0.15
 """Seconds between two frames of --watch: a forward is too quick to be seen."""

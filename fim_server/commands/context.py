@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fim_server.backends.in_process import infill_request
-from fim_server.commands.question import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,7 +93,7 @@ def _left_out(lines: int) -> str:
 
 def _prompt(question: Question) -> list[str]:
     """The tokens that the model reads, as text; special ones by their names."""
-    from fim_server.commands.model import load_infiller
+    from fim_server.commands.load_model import load_infiller
 
     infiller = load_infiller(question.settings.model, question.settings.threads)
     ids = infiller.prompt(infill_request(question.request))

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
-from fim_server.context.languages import LANGUAGES, parser_for
+from fim_server.completion.statistics import statistics_file
 from fim_server.log import log_file
-from fim_server.settings import Settings
-from fim_server.settings_sources import SettingsSources, config_file
-from fim_server.statistics import statistics_file
+from fim_server.settings.settings import Settings
+from fim_server.settings.sources import SettingsSources, config_file
+from fim_server.syntax.languages import LANGUAGES, parser_for
 
 LOCAL_MODULES = ("torch", "safetensors", "tokenizers")
 LEAST_FREE_MIB = 1024
@@ -110,7 +110,7 @@ def model(settings: Settings) -> Iterator[Finding]:
     """The checkpoint's own description is read, not its weights."""
     if find_spec("torch") is None:
         return
-    from fim_model.checkpoint import default_checkpoint
+    from fim_model.loading.checkpoint import default_checkpoint
 
     folder = Path(settings.model).expanduser() if settings.model else default_checkpoint()
     config = folder / "config.json"

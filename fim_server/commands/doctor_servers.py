@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fim_server.backends.base import BackendError
-from fim_server.backends.engine import EngineBackend
 from fim_server.backends.remote import RemoteServer
 from fim_server.commands.findings import Finding
+from fim_server.engine.client import EngineBackend
 from fim_server.engine.place import PlaceError, check_private_folder, check_socket_path
 from fim_server.engine.wire import PROTOCOL
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 ANSWER_SECONDS = 3.0
 

@@ -16,17 +16,17 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import Rewrite, RewriteRequest
 from fim_server.backends.in_process import rewrite_of, rewrite_request
-from fim_server.commands.errors import UsageError
-from fim_server.commands.model import load_infiller
-from fim_server.commands.question import read_source, refusal_of, settings_of, workspace_of
-from fim_server.documents import Snapshot, without_end
+from fim_server.commands.load_model import load_infiller
+from fim_server.commands.patch import PatchError, hunks_of
+from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
+from fim_server.commands.usage_error import UsageError
+from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.next_edit import Gate, Proposal, Scene, proposals, ranked, request_for
-from fim_server.edits.patch import PatchError, hunks_of
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
-    from fim_model.infill import Infiller
+    from fim_model.infiller import Infiller
 
 WATCH_PAUSE = 0.15
 """Seconds between two frames of --watch: a forward is too quick to be seen."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from fim_server import log
-from fim_server.commands.errors import UsageError
+from fim_server.commands.usage_error import UsageError
 from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.place import PlaceError, engine_place
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fim_server.backends.base import Unfit
-from fim_server.commands.errors import UsageError
-from fim_server.commands.model import load_infiller
+from fim_server.commands.load_model import load_infiller
+from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
-    from fim_model.evaluation.heldout_holes import Document
+    from fim_training.evaluation.heldout_holes import Document
 
     from fim_server.edits.next_edit import Ask
 
@@ -28,7 +28,7 @@ MOST_UNASKED = 2.0
 
 def humaneval_infilling(arguments: argparse.Namespace) -> int:
     """Pass@1 on HumanEval-Infilling, by the problems' own tests."""
-    from fim_model.evaluation.humaneval_infilling import evaluate_model
+    from fim_training.evaluation.humaneval_infilling import evaluate_model
     from rich.console import Console
     from rich.progress import Progress
 
@@ -59,13 +59,13 @@ def humaneval_infilling(arguments: argparse.Namespace) -> int:
 
 def edits(arguments: argparse.Namespace) -> int:
     """Next edits in sessions whose outcome is known, beside search and replace."""
-    from fim_model.evaluation.heldout_holes import load_documents
+    from fim_training.evaluation.heldout_holes import load_documents
     from rich.console import Console
     from rich.progress import Progress
 
     from fim_server.backends.base import Rewrite, RewriteRequest
     from fim_server.backends.in_process import rewrite_of, rewrite_request
-    from fim_server.edits.evaluation import evaluate_edits, halves
+    from fim_server.bench.next_edits import evaluate_edits, halves
 
     try:
         documents = load_documents(arguments.data)
@@ -120,7 +120,7 @@ def _folder_to_write(arguments: argparse.Namespace) -> Path | None:
     """The checkpoint folder that keeps the priors, if that is asked for. Raises UsageError."""
     if not arguments.write:
         return None
-    from fim_model.checkpoint import default_checkpoint
+    from fim_model.loading.checkpoint import default_checkpoint
 
     if not arguments.sweep:
         raise UsageError("--write keeps what --sweep finds; give both")
@@ -132,7 +132,7 @@ def _folder_to_write(arguments: argparse.Namespace) -> Path | None:
 
 def _write(folder: Path, best: dict[str, Any] | None) -> None:
     """Keep the best priors in a checkpoint folder. Raises UsageError."""
-    from fim_model.edit_priors import EditPriors
+    from fim_model.calibration.edit_priors import EditPriors
 
     if best is None:
         raise UsageError(
@@ -151,8 +151,8 @@ def _sweep(
 ) -> dict[str, Any]:
     """Figures of many priors, and the best: more precise than search and replace, and quiet where
     nothing is to be done."""
-    from fim_server.edits.evaluation import baseline_precision, judged
-    from fim_server.edits.sweep import best
+    from fim_server.bench.edit_priors_sweep import best
+    from fim_server.bench.next_edits import baseline_precision, judged
 
     found = judged(documents, ask, progress=progress, **drawn)
     least = baseline_precision(documents, per_kind=BASELINE_SESSIONS, seed=drawn["seed"])

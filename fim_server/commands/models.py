@@ -8,16 +8,16 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fim_server.commands.errors import UsageError
+from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
-    from fim_model.inspection import ModelReport
+    from fim_model.loading.inspection import ModelReport
 
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Family, sizes, memory, modes and FIM layout, from the config and the tensors' headers."""
     try:
-        from fim_model.inspection import inspect_checkpoint
+        from fim_model.loading.inspection import inspect_checkpoint
     except ImportError as missing:
         raise UsageError(
             f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fim_server.backends.base import Completion
 from fim_server.completion.silence import Silence
-from fim_server.documents import Snapshot, without_end
+from fim_server.documents.documents import Snapshot, without_end
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 
-from fim_server.statistics import COUNTS, read_statistics, statistics_file
+from fim_server.completion.statistics import COUNTS, read_statistics, statistics_file
 
 
 def run(arguments: argparse.Namespace) -> int:

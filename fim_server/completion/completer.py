@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from lsprotocol import types as lsp
 
+from fim_server.access.workspace import Workspace
 from fim_server.backends.base import (
     Backend,
     BackendError,
@@ -30,11 +31,10 @@ from fim_server.completion.in_context import in_context
 from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
 from fim_server.context.gather import Gatherer, Scene
-from fim_server.context.workspace import Workspace
-from fim_server.documents import DocumentStore, Snapshot
+from fim_server.documents.documents import DocumentStore, Snapshot
+from fim_server.documents.notebooks import NotebookStore, NotebookView
 from fim_server.log import where
-from fim_server.notebooks import NotebookStore, NotebookView
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

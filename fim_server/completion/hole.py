@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import CompletionRequest
-from fim_server.context.languages import language_of
-from fim_server.context.syntax import Spot, spot_at
-from fim_server.documents import Place, Snapshot, without_end
-from fim_server.settings import Settings
+from fim_server.documents.documents import Place, Snapshot, without_end
+from fim_server.settings.settings import Settings
+from fim_server.syntax.definitions import Spot, spot_at
+from fim_server.syntax.languages import language_of
 
 WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `text_before`)."""

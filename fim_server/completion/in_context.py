@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fim_model.copying import Copied, copies
+from fim_model.copies import Copied, copies
 
-from fim_server.backends.base import CompletionRequest
+from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.completion.hole import Hole, text_after, text_before
 from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
 from fim_server.context.gather import Context
-from fim_server.documents import Snapshot
+from fim_server.documents.documents import Snapshot
 
 NO_CONTEXT = Context()
 
@@ -24,7 +24,7 @@ def in_context(
     """The request for a hole with all that its context knows."""
     return replace(
         request,
-        snippets=context.snippets,
+        snippets=tuple(Snippet(path, text) for path, text in context.snippets),
         copies=_copies(hole, snapshot, context) if request.max_lines == 1 else (),
     )
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from lsprotocol import types as lsp
 
-from fim_server.documents import Snapshot
-from fim_server.notebooks import NotebookView
+from fim_server.documents.documents import Snapshot
+from fim_server.documents.notebooks import NotebookView
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,16 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fim_model.copying import within_reach
+from fim_model.copies import within_reach
 
-from fim_server.backends.base import Snippet
-from fim_server.context.candidates import Candidate, CandidateFinder, Source, focus_at
-from fim_server.context.files import files_beside, read_allowed
-from fim_server.context.imports import MOST_IMPORTS, imported_files
-from fim_server.context.languages import language_of
-from fim_server.context.selection import choose
-from fim_server.context.syntax import MOST_CHARS
-from fim_server.context.workspace import Workspace, file_of
-from fim_server.documents import Place, Snapshot
+from fim_server.access.files import files_beside, read_allowed
+from fim_server.access.workspace import Workspace, file_of
+from fim_server.context.imported_files import MOST_IMPORTS, imported_files
+from fim_server.context.snippet_selection import choose
+from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
+from fim_server.documents.documents import Place, Snapshot
+from fim_server.syntax.definitions import MOST_CHARS
+from fim_server.syntax.languages import language_of
 
 MOST_DOCUMENTS = 24
 """Open documents that are looked at, the latest first."""
@@ -51,9 +50,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What other files have: snippets in the order to show them in, and texts to copy from."""
+    """What other files have: snippets in the order to show them in, as (path, text), and texts to
+    copy from."""
 
-    snippets: tuple[Snippet, ...] = ()
+    snippets: tuple[tuple[str, str], ...] = ()
     texts: tuple[str, ...] = ()
 
 
@@ -67,7 +67,7 @@ class Gatherer:
 
     def context(self, scene: Scene) -> Context:
         """All that other files have for a cursor."""
-        snippets = tuple(Snippet(one.path, one.text) for one in self.choice(scene))
+        snippets = tuple((one.path, one.text) for one in self.choice(scene))
         return Context(snippets, self.texts(scene))
 
     def texts(self, scene: Scene) -> tuple[str, ...]:

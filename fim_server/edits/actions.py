@@ -17,12 +17,12 @@ from fim_server.backends.base import Backend
 from fim_server.completion.gate import judge
 from fim_server.completion.hole import budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
-from fim_server.documents import DocumentStore, Snapshot
-from fim_server.edits.candidates import Problem, Region
+from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import MOST_EDITS, Proposal, proposals, ranked, revised
+from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 KIND = lsp.CodeActionKind.RefactorRewrite
 MOST_SELECTED_LINES = 6

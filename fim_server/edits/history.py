@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from textwrap import dedent
 
 from fim_server.backends.base import PastEdit
-from fim_server.documents import Snapshot, without_end
+from fim_server.documents.documents import Snapshot, without_end
 
 MOST_LINES = 40
 """A larger hunk was not typed."""

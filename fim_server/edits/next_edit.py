@@ -12,12 +12,12 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import PastEdit, Rewrite, RewriteRequest, Unfit
 from fim_server.completion.hole import hole_at
-from fim_server.context.languages import language_of
-from fim_server.documents import Snapshot, without_end
-from fim_server.edits.candidates import Problem, Region, regions
-from fim_server.edits.diff import Change, minimal_changes, one_change
+from fim_server.documents.diff import Change, minimal_changes, one_change
+from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk, Transition, past_edits
-from fim_server.edits.imports import import_lines
+from fim_server.edits.regions import Problem, Region, regions
+from fim_server.edits.rules.missing_imports import import_lines
+from fim_server.syntax.languages import language_of
 
 MOST_TRIES = 6
 """Regions that the model is asked about for one proposal: each costs it a few forwards."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
-from fim_server.documents import without_end
+from fim_server.documents.documents import without_end
 from fim_server.edits.next_edit import Proposal
 
 STRIKES = 2

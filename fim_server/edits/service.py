@@ -13,15 +13,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend, BackendError, Rewrite, RewriteRequest, Unsupported
-from fim_server.context.workspace import Workspace, file_of
-from fim_server.documents import DocumentStore, Snapshot, without_end
-from fim_server.edits.candidates import Problem, Region
+from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MOST_TRIES, Gate, Proposal, Scene, proposals, ranked
+from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
 from fim_server.log import where
-from fim_server.settings import Settings
+from fim_server.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from fim_server.backends.base import BackendError, Unfit, Unsupported
-from fim_server.engine.scheduler import Busy
+from fim_server.backends.scheduler import Busy
 from fim_server.engine.wire import WireError
 from fim_server.log import where
 

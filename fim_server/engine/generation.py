@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fim_server.backends.base import Completion, CompletionRequest
 from fim_server.backends.in_process import TextListener
-from fim_server.engine.native import answer
+from fim_server.engine.native_api import answer
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Stops
 

@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from fim_model.requests import MODES
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.base import MODES, Completion, CompletionRequest
+from fim_server.backends.base import Completion, CompletionRequest
 from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.state import EngineState

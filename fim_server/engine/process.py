@@ -16,9 +16,8 @@ from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.allocator import return_large_buffers
-from fim_server.engine.app import build_app
+from fim_server.engine.http_app import build_app
 from fim_server.engine.launch import ALREADY_RUNNING
-from fim_server.engine.metrics import Metrics
 from fim_server.engine.place import (
     EnginePlace,
     PlaceError,
@@ -26,6 +25,7 @@ from fim_server.engine.place import (
     engine_place,
     make_private_folder,
 )
+from fim_server.engine.prometheus import Metrics
 from fim_server.engine.state import EngineState, model_name
 
 LOCK_SECONDS = 3.0
@@ -35,7 +35,7 @@ AFTER_FAILURE_SECONDS = 5.0
 """How long an engine whose model cannot be loaded stays to say so."""
 
 AT_ONCE = 4
-"""Requests that are worked on side by side; see `fim_model/joint.py` for why not many more."""
+"""Requests that are worked on side by side; see `network/batching.py` for why not many more."""
 
 FORGET_AFTER_SECONDS = 900.0
 """Keys of a document that nobody asked about for so long are freed: its editor may have died."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fim_server.backends.base import BackendError
 from fim_server.backends.in_process import InProcessBackend
-from fim_server.engine.metrics import Metrics
+from fim_server.engine.prometheus import Metrics
 
 Status = Literal["loading", "ok", "failed"]
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from fim_model.copying import Copied
+from fim_model.copies import Copied
+from fim_model.requests import MODES
 
 from fim_server.backends.base import (
-    MODES,
     Completion,
     CompletionItem,
     CompletionRequest,

@@ -7,43 +7,11 @@ of equals). Bytes moved: some hundred; what counts is the launch that is not wai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from fim_kernels.dispatch import use_triton
-from fim_kernels.token_scores import TokenScores
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCanvas:
-    """N blocks of B positions in buffers that never move, so that a CUDA graph can own them.
-
-    tokens: int64 `[N, B]`; masked: bool `[N, B]`; confidence: float32 `[N, B]`, the probability a
-    token was committed with (0 for masks); age: int64 `[N, B]`, forwards since it was committed.
-    """
-
-    tokens: Tensor
-    masked: Tensor
-    confidence: Tensor
-    age: Tensor
-
-    @classmethod
-    def empty(cls, blocks: int, size: int, device: torch.device | str) -> DeviceCanvas:
-        def zeros(dtype: torch.dtype) -> Tensor:
-            return torch.zeros(blocks, size, dtype=dtype, device=device)
-
-        return cls(zeros(torch.int64), zeros(torch.bool), zeros(torch.float32), zeros(torch.int64))
-
-    def open(self, seed: Tensor, confidence: Tensor, mask_id: int) -> None:
-        """Start over as `[seed, MASK x (B - 1)]`; seed, confidence: `[N]` on the device."""
-        self.tokens.fill_(mask_id)
-        self.masked.fill_(True)
-        self.confidence.zero_()
-        self.age.zero_()
-        self.tokens[:, 0], self.confidence[:, 0] = seed, confidence
-        self.masked[:, 0] = False
+from fim_kernels.types import DeviceCanvas, TokenScores
 
 
 def commit_confident(canvas: DeviceCanvas, scores: TokenScores, threshold: float) -> Tensor:

@@ -6,8 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fim_kernels.commit import DeviceCanvas
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import DeviceCanvas, TokenScores
 
 
 @triton.jit

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fim_kernels.dispatch import use_triton
-from fim_kernels.token_scores import FullScores, score_all, score_all_reference
+from fim_kernels.token_scores import score_all, score_all_reference
+from fim_kernels.types import FullScores
 
 FUSED_ROWS = 64
 

@@ -11,8 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from fim_kernels.dispatch import interpreted
-from fim_kernels.token_scores import FullScores
 from fim_kernels.token_scores_triton import TileStatistics, store_tile_statistics
+from fim_kernels.types import FullScores
 
 BLOCK_VOCABULARY = 128
 

@@ -11,29 +11,14 @@ formula, and each row's result does not depend on how many rows there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from fim_kernels.dispatch import forced_reference, use_triton
+from fim_kernels.types import Weight8Bit
 
 STORAGE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 """Storage types and the largest magnitude each holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weight8Bit:
-    """values: int8 or float8_e4m3fn `[N, K]`, rows contiguous; scale: float32 `[N]`, for int8 also
-    as bfloat16, exactly."""
-
-    values: Tensor
-    scale: Tensor
-    scale_bf16: Tensor | None = None
-
-    def dequantise(self, dtype: torch.dtype) -> Tensor:
-        """`[N, K]` in `dtype`."""
-        return (self.values.to(torch.float32) * self.scale[:, None]).to(dtype)
 
 
 def quantise(weight: Tensor, storage: torch.dtype = torch.int8) -> Weight8Bit:

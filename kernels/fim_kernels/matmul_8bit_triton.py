@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fim_kernels.dispatch import interpreted, multiprocessors
-from fim_kernels.matmul_8bit import Weight8Bit
+from fim_kernels.types import Weight8Bit
 
 BLOCK_CHANNELS = 64
 BLOCK_DEPTH = 128

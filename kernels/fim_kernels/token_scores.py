@@ -7,31 +7,10 @@ kernel: the logits once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from fim_kernels.dispatch import use_triton
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScores:
-    """Per row of logits; every tensor `[...]` without the vocabulary dimension.
-
-    token: arg-max id, int64. confidence: its probability. entropy: in nats.
-    """
-
-    token: Tensor
-    confidence: Tensor
-    entropy: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class FullScores(TokenScores):
-    """margin: confidence minus the probability of the runner-up. log_sum_exp: of the logits."""
-
-    margin: Tensor
-    log_sum_exp: Tensor
+from fim_kernels.types import FullScores, TokenScores
 
 
 def score_tokens(logits: Tensor) -> TokenScores:

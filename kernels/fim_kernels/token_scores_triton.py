@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fim_kernels.token_scores import FullScores
+from fim_kernels.types import FullScores
 
 BLOCK_VOCABULARY = 4096
 NO_TOKEN = tl.constexpr(0x7FFFFFFF)

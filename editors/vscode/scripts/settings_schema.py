@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fim_server.settings import RULES, Settings
+from fim_server.settings.settings import RULES, Settings
 
 MANIFEST = Path(__file__).resolve().parent.parent / "package.json"
 OURS = {"logLevel", "workspaceTrusted", "disabledLanguages"}

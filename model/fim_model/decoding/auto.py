@@ -11,10 +11,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fim_model.decoding.commit import parse_rule
+from fim_model.decoding.commit_rules import parse_rule
 from fim_model.decoding.modes import ModeOptions
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)

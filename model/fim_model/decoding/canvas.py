@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 

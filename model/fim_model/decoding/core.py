@@ -11,18 +11,18 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fim_model.cache import KVCache
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.predictions import Predictions, Said
 from fim_model.decoding.sampling import Sampler
-from fim_model.lora import DraftLora
-from fim_model.network import Network
-from fim_model.transformer import Attention, AttentionPattern
+from fim_model.network.attention_mask import Attention, AttentionPattern
+from fim_model.network.contract import Network
+from fim_model.network.kv_cache import KVCache
+from fim_model.network.lora import DraftLora
+from fim_model.requests import Finish
 
 
 class ForwardKind(Enum):
@@ -31,11 +31,6 @@ class ForwardKind(Enum):
     DRAFT = "draft"
     VERIFY = "verify"
     SCORE = "score"
-
-
-Finish = Literal["eom", "lines", "length", "filled", "copied"]
-"""Why a hole is done: end-of-middle, the lines asked for, the token limit, no mask left, or that it
-was copied whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.canvas import Canvas
-from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore
-from fim_model.network import Drafts
-from fim_model.patterns import Attention
-from fim_model.side_by_side import Part
+from fim_model.network.attention_mask import Attention
+from fim_model.network.batch_parts import Part
+from fim_model.network.contract import Drafts
 
 POLL_EVERY = 2
 """Steps that a network takes before it is asked: the most that a stop or a cancellation waits for,

@@ -7,7 +7,7 @@ the next seed, so the cache is never approximate.
 
 from __future__ import annotations
 
-from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.commit_rules import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
 from fim_model.decoding.denoise import denoise
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
-from fim_model.tokenizer import CodeTokenizer
-from fim_model.transformer import Attention
+from fim_model.network.transformer import Attention
+from fim_model.prompt.tokenizer import CodeTokenizer
 
 PROBES = ("", *string.ascii_lowercase, "A", "_", "0", " ", "\n", "(", ")", '"', ".", ",", ":", "=")
 """What may follow a typed text: which of its own tokens come first depends on that."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
 from fim_model.decoding.sampling import Draft

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fim_model.decoding.ar import autoregressive
-from fim_model.decoding.commit import CommitRule, ConfidenceThreshold
+from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Mode
 from fim_model.decoding.diffusion import diffusion
 from fim_model.decoding.lookup import lookup
@@ -47,6 +47,3 @@ MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
     ),
     "lookup": lambda core, options: lookup(core),
 }
-
-NATIVE = "native"
-"""Infilling without FIM training (`decoding/native.py`): another prompt, and lengths to choose."""

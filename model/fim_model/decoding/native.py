@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.canvas import Canvas
-from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.commit_rules import CommitRule
 from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
 from fim_model.decoding.denoise import denoise
 from fim_model.errors import CheckpointError
-from fim_model.transformer import Attention
+from fim_model.network.attention_mask import Attention
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
 """Hole lengths that are tried; 139 positions in one forward with a block of 16."""
@@ -66,7 +66,7 @@ class LengthCalibration:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
                 f"{path} is no curve of confidences by length ({wrong!r}); write it anew with "
-                "python -m fim_model.evaluation.native_lengths, or delete it"
+                "python -m fim_training.shipping.native_lengths, or delete it"
             ) from None
         return cls(mean)
 

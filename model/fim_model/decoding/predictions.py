@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from fim_kernels.token_scores import TokenScores, score_tokens_reference
+import torch.nn.functional as F
+from fim_kernels.token_scores import score_tokens_reference
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.network import Network
+from fim_model.network.contract import Network
 
 
 class Predictions:
@@ -44,3 +48,10 @@ def scores_of(said: Said) -> TokenScores:
 
 def logits_of(said: Said) -> Tensor:
     return said.logits() if isinstance(said, Predictions) else said
+
+
+def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:
+    """Of ids `[T]`, in nats; row i of logits `[T, V]` predicts id i."""
+    wanted = torch.tensor(ids, dtype=torch.int64)
+    nats = F.cross_entropy(logits.float(), wanted, reduction="none")
+    return [-value for value in nats.tolist()]

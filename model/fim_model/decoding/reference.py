@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from fim_kernels.token_scores import TokenScores
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.decoding.commit import CommitRule
+from fim_model.decoding.commit_rules import CommitRule
 from fim_model.decoding.core import StopRule
-from fim_model.transformer import Layer, TriModeTransformer
+from fim_model.network.transformer import Layer, TriModeTransformer
 
 Hole = tuple[list[int], int]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from fim_kernels.token_scores import TokenScores, score_tokens_reference
+from fim_kernels.token_scores import score_tokens_reference
+from fim_kernels.types import TokenScores
 from torch import Tensor
 
 from fim_model.decoding.predictions import Said, logits_of, scores_of

@@ -22,7 +22,7 @@ PATIENCE_S = 300
 T = TypeVar("T")
 
 REAL = [sys.executable, "-m", "fim_server", "lsp"]
-SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted.py")]
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "support" / "scripted.py")]
 """The real server, with a backend that answers what the text left of the cursor tells it to."""
 
 GHOST = """

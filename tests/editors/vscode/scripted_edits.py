@@ -15,13 +15,14 @@ from typing import Any
 from lsprotocol import types as lsp
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "server")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from scripted import ScriptedBackend  # noqa: E402
 
-from fim_server.lsp import FimServer, build_server, claim_stdout  # noqa: E402
-from fim_server.settings import Settings  # noqa: E402
-from fim_server.settings_sources import SettingsSources  # noqa: E402
+from fim_server.lsp.app import build_server, claim_stdout  # noqa: E402
+from fim_server.lsp.server import FimServer  # noqa: E402
+from fim_server.settings.settings import Settings  # noqa: E402
+from fim_server.settings.sources import SettingsSources  # noqa: E402
 
 ORDER = re.compile(r"# rename (\w+) (\w+)!")
 

@@ -1,4 +1,4 @@
-/** Ghost text, key by key: the real server, with a backend whose words a test can choose (tests/server/scripted.py). */
+/** Ghost text, key by key: the real server, with a backend whose words a test can choose (tests/support/scripted.py). */
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const SETTINGS = { "fim.nextEdits": false };
 const WINDOWS = 4;
 
 export function scriptedServer(): string[] {
-  return [python(), path.join(ROOT, "tests/server/scripted.py")];
+  return [python(), path.join(ROOT, "tests/support/scripted.py")];
 }
 
 export async function scriptedTests(t: TestContext, workbench: Workbench): Promise<void> {

@@ -1,0 +1,106 @@
+"""What a model must not see, decided by a file's name and place before the file is opened.
+
+In this order: links out of the workspace, files that hold secrets, the user's `exclude` patterns,
+`.fimignore`, `.gitignore`. Every refusal says which rule it was.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Sequence
+from pathlib import Path
+
+import pathspec
+
+from fim_server.access.ignore_files import IgnoreFiles
+from fim_server.access.secret_names import secret_pattern
+
+OUTSIDE = "it is outside the workspace"
+LINK = "it is a link out of the workspace"
+
+
+class Exclusions:
+    """The rules for one client's workspace folders."""
+
+    def __init__(
+        self, roots: Sequence[Path] = (), exclude: Sequence[str] = (), *, gitignore: bool = True
+    ) -> None:
+        """`exclude` are patterns as in `.gitignore`, relative to each workspace folder."""
+        self.roots = tuple(dict.fromkeys(_resolved(root) for root in roots))
+        self._lexical_roots = tuple(_absolute(root) for root in roots)
+        self._exclude = list(exclude)
+        self._exclude_spec = pathspec.GitIgnoreSpec.from_lines(self._exclude)
+        self._ignores = [IgnoreFiles(".fimignore")]
+        if gitignore:
+            self._ignores.append(IgnoreFiles(".gitignore", at_top=".git/info/exclude"))
+
+    def why_not_read(self, path: Path) -> str | None:
+        """Why a file that the user did not open may not be read; None if it may."""
+        return self._verdict(path, outside_allowed=False)
+
+    def why_not_show(self, path: Path) -> str | None:
+        """Why an open document may not be shown to the model. It may be outside the workspace."""
+        return self._verdict(path, outside_allowed=True)
+
+    def _verdict(self, path: Path, *, outside_allowed: bool) -> str | None:
+        named, real = _absolute(path), _resolved(path)
+        if self._root_of(real) is None:
+            if any(named.is_relative_to(root) for root in self._lexical_roots):
+                return LINK
+            if not outside_allowed:
+                return OUTSIDE
+        # Both names count: a link called notes.txt may lead to .env, and the reverse.
+        for one in dict.fromkeys((real, _resolved(named.parent) / named.name)):
+            if why := self._by_name(one):
+                return why
+        return None
+
+    def _by_name(self, path: Path) -> str | None:
+        """The rules for one name of a file; the folder it is in has no links left."""
+        root = self._root_of(path) or repository_of(path.parent) or path.parent
+        inside = path.relative_to(root).as_posix()
+        if pattern := secret_pattern(inside):
+            return f"its name is that of a file with secrets ({pattern})"
+        if pattern := self._excluded_by(inside):
+            return f"setting exclude: {pattern}"
+        top = repository_of(root) or root
+        for ignores in self._ignores:
+            if found := ignores.pattern_for(top, path.relative_to(top).parts):
+                return found
+        return None
+
+    def _excluded_by(self, inside: str) -> str | None:
+        parts = inside.split("/")
+        for end in range(1, len(parts) + 1):
+            found = self._exclude_spec.check_file("/".join(parts[:end]) + "/" * (end < len(parts)))
+            if found.include and found.index is not None:
+                return self._exclude[found.index]
+        return None
+
+    def _root_of(self, real: Path) -> Path | None:
+        """The innermost workspace folder that holds the file."""
+        holding = [root for root in self.roots if real.is_relative_to(root) and real != root]
+        return max(holding, key=lambda root: len(root.parts), default=None)
+
+
+def repository_of(folder: Path) -> Path | None:
+    """The innermost folder around (or at) `folder` that has a `.git`."""
+    for one in (folder, *folder.parents):
+        try:
+            if (one / ".git").exists():
+                return one
+        except OSError:
+            return None
+    return None
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..` and with no link followed."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return _absolute(path)

@@ -1,0 +1,64 @@
+"""The folders a client works in, and what of them may be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pygls.uris import to_fs_path
+
+from fim_server.access.exclusions import Exclusions
+from fim_server.settings.settings import Settings
+
+
+class Workspace:
+    """The folders with the rules that the settings make; a change of either makes a new one."""
+
+    def __init__(self, roots: Sequence[Path] = (), settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self.trusted = settings.workspace_trusted
+        self.exclusions = Exclusions(roots, settings.exclude, gitignore=settings.gitignore)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        return self.exclusions.roots
+
+    def why_not_show(self, uri: str) -> str | None:
+        """Why an open document may not be shown to the model; None if it may.
+
+        A document that is no file is judged by its name alone.
+        """
+        path = file_of(uri) or _name_of(uri)
+        return self.exclusions.why_not_show(path) if path else None
+
+    def shown_path(self, uri: str) -> str:
+        """The path the model is told: from the workspace folder on (with its name, if there are
+        several), or the name alone."""
+        path = file_of(uri) or _name_of(uri)
+        if path is None:
+            return ""
+        resolved = path.resolve()
+        for root in self.roots:
+            if resolved.is_relative_to(root):
+                inside = resolved.relative_to(root).as_posix()
+                return f"{root.name}/{inside}" if len(self.roots) > 1 else inside
+        return path.name
+
+
+def file_of(uri: str) -> Path | None:
+    """The file a URI names; None for one that names none, such as an unsaved document."""
+    try:
+        path = to_fs_path(uri) if uri.startswith("file:") else None
+    except ValueError:
+        return None
+    return Path(path) if path and "\0" not in path else None
+
+
+def _name_of(uri: str) -> Path | None:
+    """The name of a document that is no file, such as a cell of a notebook."""
+    try:
+        name = Path(urlsplit(uri).path).name
+    except ValueError:
+        return None
+    return Path(name) if name and "\0" not in name else None

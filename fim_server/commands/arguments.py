@@ -1,0 +1,68 @@
+"""Arguments that several commands take, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fim_model.requests import MODES
+
+from fim_server.settings.settings import Settings
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = argparse._SubParsersAction
+
+
+def lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
+    """A command whose module is imported when it is run."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        code: int = getattr(import_module(f"fim_server.commands.{module}"), command)(arguments)
+        return code
+
+    return run
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--line", type=int, required=True, help="counted from 1")
+    parser.add_argument("--column", type=int, required=True, help="characters, counted from 0")
+    parser.add_argument(
+        "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settings().mode) -> None:
+    parser.add_argument("--mode", choices=MODES, default=mode)
+    add_loading_options(parser)
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port number")
+    return number
+
+
+def minutes(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number

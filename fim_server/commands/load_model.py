@@ -1,0 +1,38 @@
+"""Loading a model for a command that runs it in its own process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fim_server.backends.mode_choice import measured_choice
+from fim_server.commands.usage_error import UsageError
+
+if TYPE_CHECKING:
+    from fim_model.infiller import Infiller
+
+
+def load_infiller(model: str | None, threads: int | None) -> Infiller:
+    """The model, with a progress bar on stderr where that is a terminal.
+
+    Raises UsageError if torch is not installed or the checkpoint is unfit.
+    """
+    try:
+        from fim_model.infiller import Infiller
+    except ImportError as missing:
+        raise UsageError(
+            f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
+        ) from missing
+    from rich.console import Console
+    from rich.progress import Progress
+
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("Loading the model", total=1.0)
+            return Infiller.load(
+                model,
+                threads=threads,
+                auto=measured_choice(model),
+                progress=lambda what, share: bar.update(task, description=what, completed=share),
+            )
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit

@@ -1,0 +1,14 @@
+"""`fim-server lsp`: the language server on stdin and stdout."""
+
+from __future__ import annotations
+
+import argparse
+
+from fim_server.lsp.app import run_stdio
+from fim_server.settings.settings import Settings
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve one editor until it leaves."""
+    options = {"backend": "in_process"} if arguments.in_process else {}
+    return run_stdio(Settings(), command_line=options)

@@ -1,0 +1,146 @@
+"""What the model is asked at a place of a file: the same for every command that looks at one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsprotocol import types as lsp
+
+from fim_server.access.exclusions import repository_of
+from fim_server.access.workspace import Workspace
+from fim_server.backends.base import CompletionRequest
+from fim_server.commands.usage_error import UsageError
+from fim_server.completion.hole import Hole, budgeted_hole, request_for
+from fim_server.completion.in_context import in_context
+from fim_server.completion.silence import Silence
+from fim_server.context.gather import Gatherer, Scene
+from fim_server.context.snippets import Candidate
+from fim_server.documents.documents import (
+    DocumentStore,
+    Encoding,
+    Snapshot,
+    split_lines,
+    without_end,
+)
+from fim_server.settings.settings import Settings
+from fim_server.settings.sources import SettingsSources, config_file
+from fim_server.syntax.languages import language_of
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request with what led to it."""
+
+    settings: Settings
+    snapshot: Snapshot
+    hole: Hole
+    request: CompletionRequest
+    choice: list[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file is not even looked at, and the rule behind it."""
+
+    silence: Silence
+    detail: str
+
+
+def refusal_of(file: Path, settings: Settings) -> Refusal | None:
+    """Whether an editor would not ask about a file; decided without opening it."""
+    if rule := workspace_of(file, settings).why_not_show(file.resolve().as_uri()):
+        return Refusal(Silence.EXCLUDED, rule)
+    if (language := language_name(file)) in settings.disabled_languages:
+        return Refusal(Silence.LANGUAGE_DISABLED, language)
+    return None
+
+
+def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
+    """The question at `--line` and `--column` of `file`. Raises UsageError.
+
+    The file's repository is the workspace; `--open` names files that are open beside it.
+    """
+    file: Path = arguments.file
+    workspace = workspace_of(file, settings)
+    snapshot = read_source(file)
+    position = checked_position(snapshot, file, arguments.line, arguments.column)
+    scene = Scene(
+        document=snapshot,
+        place=snapshot.place(position),
+        others=_open_beside(arguments.open, workspace),
+        workspace=workspace,
+        most=settings.snippets,
+        most_chars=settings.snippet_chars,
+        copies=settings.copies_from == "project",
+    )
+    gatherer = Gatherer()
+    choice, context = gatherer.choice(scene), gatherer.context(scene)
+    hole = budgeted_hole(snapshot, position, settings)
+    alternatives = getattr(arguments, "alternatives", 1)
+    request = request_for(hole, snapshot, settings, alternatives)
+    request = in_context(request, hole, snapshot, context)
+    return Question(settings, snapshot, hole, request, choice)
+
+
+def settings_of(**command_line: object) -> Settings:
+    """The user's settings with what the command line says; mistakes are told on stderr."""
+    given = {key: value for key, value in command_line.items() if value is not None}
+    sources = SettingsSources(Settings(), config_file(), command_line=given)
+    settings, problems = sources.resolve()
+    for problem in problems:
+        sys.stderr.write(f"fim-server: {problem}\n")
+    return settings
+
+
+def workspace_of(file: Path, settings: Settings) -> Workspace:
+    """The repository that a file is in, or its folder."""
+    folder = file.resolve().parent
+    return Workspace([repository_of(folder) or folder], settings)
+
+
+def read_source(path: Path) -> Snapshot:
+    """A file as a document whose positions count characters. Raises UsageError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be read ({problem.strerror})") from None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise UsageError(
+            f"{path}: byte {problem.start} is not UTF-8; convert the file, for example with iconv"
+        ) from None
+    uri, language = path.resolve().as_uri(), language_name(path)
+    return Snapshot(uri, language, 0, 0, Encoding.UTF32, split_lines(text))
+
+
+def language_name(path: Path) -> str:
+    """What an editor would call a file's language, or its suffix."""
+    known = language_of("", path.name)
+    return known.names[0] if known else path.suffix.lstrip(".")
+
+
+def checked_position(snapshot: Snapshot, path: Path, line: int, column: int) -> lsp.Position:
+    """1-based line and 0-based column as an LSP position. Raises UsageError when outside."""
+    if not 1 <= line <= len(snapshot.lines):
+        raise UsageError(f"{path}: line {line} is outside the file's 1 to {len(snapshot.lines)}")
+    width = len(without_end(snapshot.lines[line - 1]))
+    if not 0 <= column <= width:
+        raise UsageError(f"{path}: column {column} is outside line {line}'s 0 to {width}")
+    return lsp.Position(line - 1, column)
+
+
+def _open_beside(files: list[Path], workspace: Workspace) -> list[Snapshot]:
+    """Files as open documents, the last named as the last touched; excluded ones are not read."""
+    store = DocumentStore(Encoding.UTF32)
+    for file in files:
+        uri = file.resolve().as_uri()
+        if workspace.why_not_show(uri) is None:
+            source = read_source(file)
+            store.open(uri, source.language, 0, source.text)
+    return store.others("")

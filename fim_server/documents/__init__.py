@@ -1,0 +1,1 @@
+"""Open documents: text, lines and positions by LSP's rules; notebooks; minimal differences."""

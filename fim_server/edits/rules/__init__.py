@@ -1,0 +1,1 @@
+"""What follows from an edit, one file a rule."""

@@ -1,0 +1,110 @@
+"""What the engine counts, for Prometheus. One registry an engine; no text of the user is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from fim_server.backends.base import Completion, Rewrite
+from fim_server.backends.in_process import InProcessBackend
+from fim_server.backends.scheduler import Scheduler
+
+_LATENCIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+_SESSION_FIGURES = (
+    "Documents whose keys are kept.",
+    "Memory of the kept keys and values.",
+    "Sessions that made room for others.",
+)
+_PASS_FIGURES = (
+    "Forwards that requests asked for, stopped ones included.",
+    "Passes over the weights that were made for them.",
+)
+_TOKENS_PER_FORWARD = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
+
+
+class Metrics:
+    """Counts requests by the API they came through."""
+
+    def __init__(self, backend: InProcessBackend) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._seconds = Histogram(
+            "fim_request_seconds",
+            "From a request's arrival to its answer.",
+            ["api", "outcome"],
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        self._forwards = self._counter("fim_forwards", "Passes through the network.", ["mode"])
+        self._tokens = self._counter("fim_tokens", "Committed tokens.", ["mode"])
+        self._prefilled = self._counter("fim_prefill_tokens", "Prompt tokens that were read.")
+        self._reused = self._counter("fim_reused_tokens", "Prompt tokens whose keys were kept.")
+        self._per_forward = Histogram(
+            "fim_tokens_per_forward",
+            "Committed tokens per pass through the network, of one request.",
+            ["mode"],
+            buckets=_TOKENS_PER_FORWARD,
+            registry=self.registry,
+        )
+        self._watch_scheduler(backend.scheduler)
+        for place, name in enumerate(("fim_sessions", "fim_session_bytes", "fim_evictions")):
+            gauge = Gauge(name, _SESSION_FIGURES[place], registry=self.registry)
+            gauge.set_function(partial(_figure, backend.sessions, place))
+        for place, name in enumerate(("fim_joint_forwards", "fim_joint_passes")):
+            gauge = Gauge(name, _PASS_FIGURES[place], registry=self.registry)
+            gauge.set_function(partial(_figure, backend.passes, place))
+
+    def answered(self, api: str, seconds: float, completion: Completion) -> None:
+        """One request was answered; without stats it was superseded or stopped."""
+        stats = completion.stats
+        self._seconds.labels(api, "answered" if stats else "superseded").observe(seconds)
+        if stats is None:
+            return
+        self._forwards.labels(stats.mode).inc(stats.forwards)
+        self._tokens.labels(stats.mode).inc(stats.tokens)
+        self._per_forward.labels(stats.mode).observe(stats.tokens_per_forward)
+        self._prefilled.inc(stats.prefill_tokens)
+        self._reused.inc(stats.reused_tokens)
+
+    def rewritten(self, seconds: float, rewrite: Rewrite | None) -> None:
+        """The same for lines that were revised; they count by the way that was taken."""
+        outcome = "answered" if rewrite else "superseded"
+        self._seconds.labels("rewrite", outcome).observe(seconds)
+        if rewrite is None:
+            return
+        self._forwards.labels(rewrite.way).inc(rewrite.forwards)
+        self._tokens.labels(rewrite.way).inc(rewrite.tokens)
+        self._reused.inc(rewrite.reused_tokens)
+
+    def failed(self, api: str, seconds: float, outcome: str) -> None:
+        self._seconds.labels(api, outcome).observe(seconds)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, what: str, labels: list[str] | None = None) -> Counter:
+        return Counter(name, what, labels or [], registry=self.registry)
+
+    def _watch_scheduler(self, scheduler: Scheduler) -> None:
+        waiting = Gauge("fim_queue", "Requests that wait for the model.", registry=self.registry)
+        waiting.set_function(lambda: scheduler.waiting)
+        running = Gauge("fim_running", "Requests the model works on.", registry=self.registry)
+        running.set_function(lambda: float(scheduler.running))
+        for name in scheduler.counts.__slots__:
+            # A gauge by type, a count by nature: the scheduler keeps it, this only shows it.
+            gauge = Gauge(f"fim_scheduler_{name}", f"Requests {name}.", registry=self.registry)
+            gauge.set_function(partial(getattr, scheduler.counts, name))
+
+
+def _figure(figures: Callable[[], tuple[int, ...]], place: int) -> float:
+    return figures()[place]

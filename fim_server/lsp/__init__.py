@@ -1,0 +1,1 @@
+"""The language server: capabilities, handlers and conversions."""

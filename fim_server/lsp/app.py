@@ -1,0 +1,87 @@
+"""The language server on stdio: its handlers put together.
+
+No module reached from here imports torch: `initialize` is answered at once, and the model is loaded
+in the background after `initialized`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from lsprotocol import types as lsp
+
+from fim_server import log
+from fim_server.lsp import completion, document_sync, edits, feedback, lifecycle
+from fim_server.lsp.backend_choice import backend_for
+from fim_server.lsp.server import BackendFactory, FimServer
+from fim_server.settings.settings import Settings
+from fim_server.settings.sources import SettingsSources, config_file
+
+
+def build_server(
+    sources: SettingsSources, backend_factory: BackendFactory = backend_for
+) -> FimServer:
+    """A server with all its handlers. The backend is made when the client's settings are known."""
+    server = FimServer(sources, backend_factory)
+    # Without an options object pygls advertises nothing.
+    options = lsp.InlineCompletionOptions()
+    server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, options)(completion.inline_completion)
+    for method, handler in _HANDLERS.items():
+        server.feature(method)(handler)
+
+    def shown(params: Any) -> None:
+        server.feedback.shown(params)
+
+    def partly_accepted(params: Any) -> None:
+        server.feedback.partly_accepted(params)
+
+    def accepted(*arguments: Any) -> None:
+        server.feedback.accepted(arguments[0] if arguments else None)
+
+    edits.register(server)
+    server.feature(feedback.DID_SHOW)(shown)
+    server.feature(feedback.DID_PARTIALLY_ACCEPT)(partly_accepted)
+    server.command(server.feedback.accept_command)(accepted)
+    return server
+
+
+_HANDLERS: dict[str, Callable[..., Any]] = {
+    lsp.INITIALIZE: lifecycle.initialize,
+    lsp.INITIALIZED: lifecycle.load_model,
+    lsp.SHUTDOWN: lifecycle.shut_down,
+    lsp.TEXT_DOCUMENT_DID_OPEN: document_sync.did_open,
+    lsp.TEXT_DOCUMENT_DID_CHANGE: document_sync.did_change,
+    lsp.TEXT_DOCUMENT_DID_CLOSE: document_sync.did_close,
+    lsp.NOTEBOOK_DOCUMENT_DID_OPEN: document_sync.notebook_did_open,
+    lsp.NOTEBOOK_DOCUMENT_DID_CHANGE: document_sync.notebook_did_change,
+    lsp.NOTEBOOK_DOCUMENT_DID_CLOSE: document_sync.notebook_did_close,
+    lsp.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: document_sync.did_change_folders,
+    lsp.WORKSPACE_DID_CHANGE_CONFIGURATION: lifecycle.did_change_configuration,
+    feedback.DID_FOCUS: completion.did_focus,
+}
+
+
+def run_stdio(
+    settings: Settings,
+    backend_factory: BackendFactory = backend_for,
+    command_line: Mapping[str, Any] | None = None,
+) -> int:
+    """Serve one client on stdin and stdout until it leaves. Returns the process' exit code:
+
+    0 after `shutdown`, 1 for `exit` or a closed stdin without it.
+    """
+    log.configure(settings.log_level, log.log_file())
+    sources = SettingsSources(settings, config_file(), command_line=command_line)
+    server = build_server(sources, backend_factory)
+    server.start_io(sys.stdin.buffer, claim_stdout())
+    return 0 if server.protocol.shutdown_requested else 1
+
+
+def claim_stdout() -> BinaryIO:
+    """Take stdout for LSP: whatever else this process or a C library prints goes to stderr."""
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return channel

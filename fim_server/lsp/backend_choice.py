@@ -1,0 +1,62 @@
+"""Which backend the settings ask for. Each is imported only when it is chosen."""
+
+from __future__ import annotations
+
+from fim_server.backends.base import (
+    Backend,
+    BackendError,
+    Completion,
+    CompletionRequest,
+    Progress,
+    Rewrite,
+    RewriteRequest,
+)
+from fim_server.settings.settings import Settings
+
+
+def backend_for(settings: Settings) -> Backend:
+    """A backend that is not started yet; what is wrong with the settings is said at its start."""
+    if settings.backend in ("openai", "llama_cpp"):
+        try:
+            return _remote(settings)
+        except BackendError as unfit:
+            return NoBackend(str(unfit))
+    if settings.backend == "in_process":
+        from fim_server.backends.in_process import InProcessBackend
+
+        return InProcessBackend(settings.model, settings.threads)
+    from fim_server.engine.client import EngineBackend
+
+    return EngineBackend(settings.model, settings.threads, settings.engine_idle_minutes)
+
+
+def _remote(settings: Settings) -> Backend:
+    if settings.remote_url is None:
+        raise BackendError(f"the backend {settings.backend!r} needs the setting 'remoteUrl'")
+    if settings.backend == "llama_cpp":
+        from fim_server.backends.llama_cpp import LlamaCppBackend
+
+        return LlamaCppBackend(settings.remote_url)
+    from fim_server.backends.openai import OpenAIBackend
+
+    return OpenAIBackend(settings.remote_url, settings.remote_model, settings.remote_template)
+
+
+class NoBackend:
+    """Implements Backend for settings that name none: says so when it is started."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    async def start(self, progress: Progress) -> None:
+        raise BackendError(self._problem)
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        raise BackendError(self._problem)
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        raise BackendError(self._problem)
+
+    async def forget(self, session: str) -> None: ...
+
+    async def close(self) -> None: ...

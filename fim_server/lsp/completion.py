@@ -1,0 +1,35 @@
+"""The handlers of inline completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lsprotocol import types as lsp
+
+from fim_server.lsp.server import FimServer
+
+
+async def inline_completion(
+    ls: FimServer, params: lsp.InlineCompletionParams
+) -> lsp.InlineCompletionList:
+    """Always items: on null clients keep the text they show, and an error they show as well."""
+    ls.status.asked()
+    answer = await ls.completer.complete(
+        params.text_document.uri,
+        params.position,
+        params.context.trigger_kind,
+        getattr(params.text_document, "version", None),
+        params.context.selected_completion_info,
+    )
+    ls.status.answered(answer.silence, answer.detail)
+    ls.statistics.count("requests")
+    ls.statistics.count("offered" if answer.items else f"silence.{answer.silence}")
+    ls.feedback.mark(answer.items)
+    return lsp.InlineCompletionList(items=answer.items)
+
+
+def did_focus(ls: FimServer, params: Any) -> None:
+    """`textDocument/didFocus {textDocument: {uri}}`: the user looks at another document."""
+    uri = getattr(getattr(params, "textDocument", None), "uri", None)
+    if isinstance(uri, str):
+        ls.documents.use(uri)

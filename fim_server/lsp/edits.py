@@ -1,0 +1,150 @@
+"""The handlers of edit suggestions: Copilot's messages, which other clients speak already, and
+`fim/nextEdit`, which our plugins are sent unasked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+
+from fim_server.access.workspace import Workspace
+from fim_server.backends.base import BackendError
+from fim_server.edits.actions import KIND, Resolver, Stale, Ticket, problems_in
+from fim_server.edits.actions import offered as offered_actions
+from fim_server.edits.next_edit import Proposal
+from fim_server.edits.service import EditService
+from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS
+from fim_server.lsp.server import FimServer
+
+DID_SHOW = "textDocument/didShowInlineEdit"
+DID_REJECT = "textDocument/didRejectInlineEdit"
+"""Ours: Copilot's protocol has no word for it."""
+
+NEXT_EDIT = "fim/nextEdit"
+
+
+def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
+    """Make the service of a client that has just introduced itself."""
+    ls.edits = EditService(ls.documents, lambda: ls.completer.ready_backend, ls.settings, workspace)
+    if _wants_to_be_told(capabilities):
+
+        def push(uri: str, proposals: Sequence[Proposal]) -> None:
+            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, one) for one in proposals]})
+
+        ls.edits.push = push
+
+
+def register(server: FimServer) -> None:
+    """Give a server these handlers."""
+    server.feature(INLINE_EDIT)(inline_edit)
+    server.feature(DID_SHOW)(did_show)
+    server.feature(DID_REJECT)(did_reject)
+    options = lsp.CodeActionOptions(code_action_kinds=[KIND], resolve_provider=True)
+    server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, options)(code_action)
+    server.feature(lsp.CODE_ACTION_RESOLVE)(resolve)
+
+    def accepted(*arguments: Any) -> None:
+        if server.edits.offered(arguments[0] if arguments else None):
+            server.statistics.count("edits_accepted")
+
+    server.command(server.accept_edit)(accepted)
+
+
+async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
+    """`{textDocument{uri, version}, position}` -> `{edits}`.
+
+    One at most: clients apply all they get at once, and nothing is to be applied unseen.
+    """
+    document, position = _at(params, "textDocument"), _at(params, "position")
+    uri, version, line = _at(document, "uri"), _at(document, "version"), _at(position, "line")
+    if not isinstance(uri, str):
+        return NO_EDITS
+    try:
+        found = await ls.edits.next_edits(
+            uri,
+            line if isinstance(line, int) and line >= 0 else 0,
+            version if isinstance(version, int) else None,
+        )
+    except asyncio.CancelledError:
+        found = []
+    return {"edits": [offered(ls, one) for one in found]}
+
+
+def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
+    """A proposal in Copilot's shape."""
+    name = ls.edits.offer(proposal)
+    ls.statistics.count("edits_offered")
+    snapshot, change = proposal.snapshot, proposal.change
+    edit = change.text_edit(snapshot)
+    return {
+        "text": edit.new_text,
+        "range": edit.range,
+        "textDocument": {"uri": snapshot.uri, "version": snapshot.version},
+        "command": {"title": "Accept", "command": ls.accept_edit, "arguments": [name]},
+    }
+
+
+def did_show(ls: FimServer, params: Any) -> None:
+    """`{item}`: one of the edits, as it was sent."""
+    if ls.edits.offered(_name_in(params)):
+        ls.statistics.count("edits_shown")
+
+
+def did_reject(ls: FimServer, params: Any) -> None:
+    """`{item}`: the person does not want it."""
+    name = _name_in(params)
+    if isinstance(name, str):
+        ls.edits.rejected(name)
+
+
+def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+    """What could be done here; what it changes is computed when the person chooses it."""
+    uri = params.text_document.uri
+    ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
+    snapshot = ls.documents.snapshot(uri)
+    if snapshot is None or ls.completer.ready_backend is None or not _applies_versions(ls):
+        return []
+    return offered_actions(snapshot, params, ls.edits)
+
+
+async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
+    """The action with its edit; ContentModified where the document has changed since."""
+    ticket = Ticket.read(action.data)
+    backend = ls.completer.ready_backend
+    if ticket is None or backend is None:
+        return action
+    support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
+    annotates = getattr(support, "change_annotation_support", None) is not None
+    resolver = Resolver(ls.documents, ls.edits, backend, ls.settings, annotates)
+    try:
+        action.edit = await resolver.edit(ticket)
+    except Stale as stale:
+        raise JsonRpcException(str(stale), lsp.LSPErrorCodes.ContentModified) from stale
+    except BackendError as problem:
+        raise JsonRpcException(str(problem), lsp.LSPErrorCodes.RequestFailed) from problem
+    return action
+
+
+def _applies_versions(ls: FimServer) -> bool:
+    """Without `documentChanges` a client could not check the version of what it applies."""
+    support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
+    return getattr(support, "document_changes", None) is True
+
+
+def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:
+    """`experimental.fim.nextEdit`: others would log a notification that they do not know."""
+    return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
+
+
+def _name_in(params: Any) -> object:
+    arguments = _at(_at(_at(params, "item"), "command"), "arguments")
+    return arguments[0] if isinstance(arguments, list | tuple) and arguments else None
+
+
+def _at(value: Any, key: str) -> Any:
+    """A field of JSON that the protocol library has read into whatever it likes."""
+    return value.get(key) if isinstance(value, dict) else getattr(value, key, None)

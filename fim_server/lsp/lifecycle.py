@@ -1,0 +1,101 @@
+"""The handlers of a client's beginning and end, of its settings, and of the model's loading."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+
+from fim_server.access.workspace import Workspace
+from fim_server.backends.base import BackendError
+from fim_server.completion.completer import Completer
+from fim_server.documents.documents import DocumentStore, Encoding
+from fim_server.documents.notebooks import NotebookStore
+from fim_server.log import where
+from fim_server.lsp import edits
+from fim_server.lsp.load_progress import LoadProgress
+from fim_server.lsp.server import FimServer, tell
+from fim_server.settings.sources import SECTION, pushed_configuration
+
+logger = logging.getLogger(__name__)
+
+
+def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
+    """Take over the client's settings, folders and position encoding."""
+    ls.sources.initialization_options = params.initialization_options
+    ls.read_settings()
+    ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
+    ls.notebooks = NotebookStore(ls.documents)
+    workspace = Workspace(ls.folders(), ls.settings)
+    ls.completer = Completer(
+        ls.documents,
+        ls.backend_factory(ls.settings),
+        ls.settings,
+        workspace,
+        ls.notebooks,
+        on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
+    )
+    edits.set_up(ls, workspace, params.capabilities)
+    ls.protocol.initialized = True
+
+
+async def load_model(ls: FimServer, _params: lsp.InitializedParams | None = None) -> None:
+    """Make the backend ready in the background; requests are answered empty until then."""
+    window = ls.client_capabilities.window
+    progress = LoadProgress(ls)
+    if window is not None and window.work_done_progress:
+        progress.begin("Loading the model")
+
+    def report(what: str, share: float) -> None:
+        progress.report(what, share)
+        ls.status.loading(what, share)
+
+    ls.status.loading("Loading the model", 0.0)
+    try:
+        await ls.completer.start(report)
+    except BackendError as problem:
+        progress.end("No model: see the log")
+        ls.status.failed(str(problem))
+        tell(ls, lsp.MessageType.Error, str(problem))
+        ls.window_show_message(
+            lsp.ShowMessageParams(lsp.MessageType.Error, f"fim-server: {problem}")
+        )
+    else:
+        progress.end("Ready")
+        ls.status.ready()
+
+
+async def did_change_configuration(ls: FimServer, params: lsp.DidChangeConfigurationParams) -> None:
+    """Take what the client sends, or ask it where it only says that something changed."""
+    pushed = pushed_configuration(params.settings)
+    workspace = ls.client_capabilities.workspace
+    if pushed is None and workspace is not None and workspace.configuration:
+        item = lsp.ConfigurationItem(section=SECTION)
+        try:
+            [pushed] = await ls.workspace_configuration_async(lsp.ConfigurationParams([item]))
+        except (JsonRpcException, ValueError, TypeError) as refused:
+            logger.warning("the client's configuration cannot be had: %s", where(refused))
+            return
+    ls.sources.configuration = _plain(pushed)
+    if ls.apply_settings():
+        old = ls.completer.use_backend(ls.backend_factory(ls.settings))
+        await asyncio.gather(old.close(), load_model(ls))
+
+
+def _plain(value: Any) -> Any:
+    """JSON as it was, where the protocol library made objects with attributes of it."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+async def shut_down(ls: FimServer, _params: None) -> None:
+    ls.statistics.flush()
+    ls.edits.close()
+    await ls.completer.close()

@@ -1,0 +1,172 @@
+"""What pygls' protocol lacks: an answer to every request, and a document sync we can trust.
+
+* A request whose parameters are not valid is answered (pygls leaves the client waiting), and so is
+  one that comes too early or too late.
+* The text of documents is ours (`documents/`): pygls' own copy splits lines by Python's rules,
+  clamps positions wrongly and changes the parameters while it does so. It is not kept at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cattrs
+from lsprotocol import types as lsp
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+    JsonRpcServerNotInitialized,
+)
+from pygls.protocol import LanguageServerProtocol, lsp_method
+from pygls.protocol.json_rpc import RPCRequest
+
+logger = logging.getLogger(__name__)
+
+INLINE_EDIT = "textDocument/copilotInlineEdit"
+NO_EDITS: dict[str, list[Any]] = {"edits": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message that names a method but cannot be read. `id` is None for a notification."""
+
+    method: str
+    id: Any
+    params: Any
+    problem: str
+
+
+class MalformedHandler(Protocol):
+    """What the server makes of messages that cannot be read."""
+
+    def malformed_result(self, method: str) -> Any | None:
+        """The result to answer a request with; None for an error."""
+
+    def malformed_notification(self, method: str, params: Any) -> None:
+        """React to a notification that is lost. `params` is the client's JSON, of any shape."""
+
+
+class FimProtocol(LanguageServerProtocol):
+    """See the module."""
+
+    malformed: MalformedHandler
+    initialized = False
+    _client_gone = False
+
+    @property
+    def shutdown_requested(self) -> bool:
+        return self._shutdown
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        """Turn one JSON object into a typed message. Called for nested objects too."""
+        if data.get("jsonrpc") is None or not ("method" in data or "id" in data):
+            return data
+        try:
+            return _with_version(super().structure_message(data), data)
+        except JsonRpcException as error:
+            if not isinstance(data.get("method"), str):
+                raise
+            cause = error.__cause__ or error
+            return Malformed(data["method"], data.get("id"), data.get("params"), _problem(cause))
+
+    def handle_message(self, message: Any) -> None:
+        if isinstance(message, Malformed):
+            self._handle_malformed(message)
+            return
+        method = getattr(message, "method", None)
+        is_request = isinstance(message, RPCRequest)
+        if self._shutdown and is_request:
+            self._refuse(message.id, JsonRpcInvalidRequest(f"{method}: the server is shut down"))
+        elif self.initialized and method == lsp.INITIALIZE:
+            self._refuse(message.id, JsonRpcInvalidRequest("initialize: already initialized"))
+        elif self.initialized or method in (lsp.INITIALIZE, lsp.EXIT):
+            self._client_gone = self._client_gone or method == lsp.EXIT
+            super().handle_message(message)
+        elif is_request:
+            problem = f"{method}: the server is not initialized yet"
+            self._refuse(message.id, JsonRpcServerNotInitialized(problem))
+
+    def refuse_unreadable(self, error: Exception) -> None:
+        """Answer a body that is no JSON at all, as JSON-RPC wants it: without an id."""
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+            problem = {"code": JsonRpcParseError.CODE, "message": "the message is not valid JSON"}
+            self._send_data({"jsonrpc": self.VERSION, "id": None, "error": problem})
+
+    def _handle_malformed(self, message: Malformed) -> None:
+        logger.warning("%s cannot be read: %s", message.method, message.problem)
+        if message.id is None:
+            self.malformed.malformed_notification(message.method, message.params)
+        elif (result := self.malformed.malformed_result(message.method)) is not None:
+            self._send_response(message.id, result)
+        else:
+            problem = f"{message.method}: {message.problem}"
+            self._refuse(message.id, JsonRpcInvalidParams(problem))
+
+    def _handle_cancel_notification(self, msg_id: Any) -> None:
+        """Cancel a request; one that is answered already is the usual case, and no warning."""
+        if msg_id in self._request_futures:
+            super()._handle_cancel_notification(msg_id)
+
+    def _send_data(self, data: Any) -> None:
+        """Write a message, unless there is nobody left to read it."""
+        if self._client_gone:
+            return
+        try:
+            super()._send_data(data)
+        except BrokenPipeError:
+            self._client_gone = True
+
+    def _refuse(self, msg_id: Any, error: JsonRpcException) -> None:
+        self._send_response(msg_id, error=error.to_response_error())
+
+    # These replace pygls' own: its copy of the text is not kept.
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
+        self.fm.features[lsp.TEXT_DOCUMENT_DID_OPEN](params)
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> None:
+        self.fm.features[lsp.TEXT_DOCUMENT_DID_CHANGE](params)
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:
+        self.fm.features[lsp.TEXT_DOCUMENT_DID_CLOSE](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def lsp_notebook_document__did_open(self, params: lsp.DidOpenNotebookDocumentParams) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_OPEN](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def lsp_notebook_document__did_change(
+        self, params: lsp.DidChangeNotebookDocumentParams
+    ) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_CHANGE](params)
+
+    @lsp_method(lsp.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def lsp_notebook_document__did_close(self, params: lsp.DidCloseNotebookDocumentParams) -> None:
+        self.fm.features[lsp.NOTEBOOK_DOCUMENT_DID_CLOSE](params)
+
+
+def _with_version(message: Any, data: dict[str, Any]) -> Any:
+    """Keep `textDocument.version` of an inline completion: some clients name it, the types do not
+    know it."""
+    if isinstance(message, lsp.InlineCompletionRequest):
+        version = data["params"]["textDocument"].get("version")
+        if isinstance(version, int):
+            uri = message.params.text_document.uri
+            identifier: Any = lsp.VersionedTextDocumentIdentifier(version, uri)
+            message.params.text_document = identifier
+    return message
+
+
+def _problem(cause: BaseException) -> str:
+    """What is wrong with a message, by the path of the field and never by its content."""
+    if isinstance(cause, cattrs.BaseValidationError):
+        return "; ".join(cattrs.transform_error(cause))
+    return type(cause).__name__

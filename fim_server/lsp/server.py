@@ -1,0 +1,126 @@
+"""The server of one client: what its handlers share."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.exceptions import FeatureRequestError
+from pygls.lsp.server import LanguageServer
+
+from fim_server import log
+from fim_server.access.workspace import Workspace, file_of
+from fim_server.backends.base import Backend
+from fim_server.completion.completer import Completer, log_answer, silent
+from fim_server.completion.silence import Silence
+from fim_server.completion.statistics import Statistics, statistics_file
+from fim_server.documents.documents import DocumentStore
+from fim_server.documents.notebooks import NotebookStore
+from fim_server.edits.service import EditService
+from fim_server.log import where
+from fim_server.lsp.feedback import Feedback
+from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS, FimProtocol
+from fim_server.lsp.status import StatusReporter
+from fim_server.settings.settings import Settings, needs_new_backend
+from fim_server.settings.sources import SettingsSources
+
+logger = logging.getLogger(__name__)
+
+BackendFactory = Callable[[Settings], Backend]
+
+
+class FimServer(LanguageServer):
+    """One client's server. What `initialize` creates is not there before: nothing asks for it."""
+
+    protocol: FimProtocol
+    documents: DocumentStore
+    notebooks: NotebookStore
+    completer: Completer
+    edits: EditService
+
+    def __init__(self, sources: SettingsSources, backend_factory: BackendFactory) -> None:
+        cells = lsp.NotebookDocumentFilterWithNotebook(notebook="*")
+        super().__init__(
+            "fim-server",
+            version("fim-server"),
+            protocol_cls=FimProtocol,
+            notebook_document_sync=lsp.NotebookDocumentSyncOptions([cells]),
+        )
+        self.sources = sources
+        self.settings = sources.base
+        self.backend_factory = backend_factory
+        self.statistics = Statistics(statistics_file())
+        self.feedback = Feedback(self.statistics)
+        # In VS Code the names of commands are global, so this one is unique to the process.
+        self.accept_edit = f"fim-server.acceptEdit.{secrets.token_hex(6)}"
+        self.status = StatusReporter(self.protocol.notify)
+        self.protocol.malformed = self
+        self._told: set[str] = set()
+
+    def read_settings(self) -> None:
+        """Take the settings from all sources; each mistake is told once."""
+        self.settings, problems = self.sources.resolve()
+        log.set_level(self.settings.log_level)
+        self.statistics.enabled = self.settings.statistics
+        for problem in problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                tell(self, lsp.MessageType.Warning, problem)
+
+    def folders(self) -> list[Path]:
+        """The workspace folders that are folders."""
+        uris = [folder.uri for folder in self.workspace.folders.values()]
+        if not uris and self.workspace.root_uri:
+            uris = [self.workspace.root_uri]
+        return [path for path in map(file_of, uris) if path is not None]
+
+    def apply_settings(self) -> bool:
+        """Obey the settings and folders of now; True if the model must be loaded anew."""
+        before = self.settings
+        self.read_settings()
+        workspace = Workspace(self.folders(), self.settings)
+        self.completer.configure(self.settings, workspace)
+        self.edits.configure(self.settings, workspace)
+        return needs_new_backend(before, self.settings)
+
+    def malformed_result(self, method: str) -> Any | None:
+        """An inline completion is always answered with items: clients show an error as a pop-up."""
+        if method == INLINE_EDIT:
+            return NO_EDITS
+        if method != lsp.TEXT_DOCUMENT_INLINE_COMPLETION:
+            return None
+        log_answer(silent(Silence.BAD_PARAMS), 0.0)
+        return lsp.InlineCompletionList(items=[])
+
+    def malformed_notification(self, method: str, params: Any) -> None:
+        """Forget a document of which a change was lost: its text is not the client's any more."""
+        if method in (lsp.TEXT_DOCUMENT_DID_OPEN, lsp.TEXT_DOCUMENT_DID_CHANGE):
+            if uri := _uri_in(params, "textDocument"):
+                self.documents.close(uri)
+        elif method in (lsp.NOTEBOOK_DOCUMENT_DID_OPEN, lsp.NOTEBOOK_DOCUMENT_DID_CHANGE) and (
+            uri := _uri_in(params, "notebookDocument")
+        ):
+            self.notebooks.close(uri)
+
+    def report_server_error(self, error: Exception, source: type[Exception]) -> None:
+        """Log it; a pop-up in the editor for every broken message would help nobody."""
+        if source is not FeatureRequestError:  # a request's error is in its answer
+            logger.error("%s: %s", source.__name__, where(error))
+        self.protocol.refuse_unreadable(error)
+
+
+def _uri_in(params: Any, name: str) -> str | None:
+    document = params.get(name) if isinstance(params, dict) else None
+    uri = document.get("uri") if isinstance(document, dict) else None
+    return uri if isinstance(uri, str) else None
+
+
+def tell(ls: FimServer, kind: lsp.MessageType, message: str) -> None:
+    """One line into the client's log and into ours."""
+    logger.warning("%s", message)
+    ls.window_log_message(lsp.LogMessageParams(kind, message))

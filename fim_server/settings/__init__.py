@@ -1,0 +1,1 @@
+"""The settings: one typed object, its sources, and the documentation generated from it."""

@@ -1,0 +1,111 @@
+"""How likely a person takes a suggestion, told from the probabilities its tokens had.
+
+A model's own probabilities are of tokens, and too sure of themselves. A logistic regression on what
+they say about a whole suggestion, fitted on projects the model never saw
+(`python -m fim_training.shipping.calibrate`), is a probability that can be trusted: of what is
+shown with 0.7, seven in ten are right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fim_model.copies import Copied
+from fim_model.errors import CheckpointError
+
+CALIBRATION = "calibration.json"
+"""Where a checkpoint folder keeps it."""
+
+
+def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
+    """Of what a model wrote: mean, sum, least log-probability, and whether a limit cut it.
+
+    nats: the log-probability of each token when it was committed, the end's included.
+    """
+    return *_of_tokens(nats), float(cut)
+
+
+def copy_features(nats: Sequence[float], copied: Copied) -> tuple[float, ...]:
+    """Of a copy: what the model says of its tokens, and how alike the two places are."""
+    counts = (copied.matched, copied.behind, copied.distance, copied.places)
+    return *_of_tokens(nats), *map(math.log1p, counts), float(copied.elsewhere)
+
+
+def _of_tokens(nats: Sequence[float]) -> tuple[float, float, float]:
+    return sum(nats) / len(nats), sum(nats), min(nats)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWeights:
+    """The weights of `copy_features`; a file of before there were some leaves those out."""
+
+    bias: float
+    mean: float
+    total: float
+    least: float
+    matched: float
+    behind: float
+    distance: float
+    places: float = 0.0
+    elsewhere: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The weights of `features`, those for copies, and the confidence worth showing."""
+
+    bias: float
+    mean: float
+    total: float
+    least: float
+    cut: float
+    show_above: float
+    copies: CopyWeights | None = None
+
+    def __call__(self, nats: Sequence[float], cut: bool) -> float:
+        """The probability (0..1) that what the model wrote is what was wanted."""
+        bias, *weights = astuple(self)[:5]
+        return _probability(bias, weights, features(nats, cut))
+
+    def of_copy(self, nats: Sequence[float], copied: Copied) -> float:
+        """The same of a copy; 0 where none was ever fitted."""
+        if self.copies is None:
+            return 0.0
+        bias, *weights = astuple(self.copies)
+        return _probability(bias, weights, copy_features(nats, copied))
+
+    @classmethod
+    def read(cls, folder: Path) -> Calibration | None:
+        """A checkpoint's own, or None. Raises CheckpointError for a file that is none."""
+        path = folder / CALIBRATION
+        if not path.is_file():
+            return None
+        names = [field.name for field in fields(cls) if field.name != "copies"]
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            copies = _copy_weights(raw["copies"]) if raw.get("copies") else None
+            return cls(**{name: float(raw[name]) for name in names}, copies=copies)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
+            raise CheckpointError(
+                f"{path} is no calibration ({wrong!r}): it needs the numbers {', '.join(names)}; "
+                "write it anew with python -m fim_training.shipping.calibrate, or delete it"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=2)
+        (folder / CALIBRATION).write_text(text + "\n", encoding="utf-8")
+
+
+def _copy_weights(raw: dict[str, Any]) -> CopyWeights:
+    names = [field.name for field in fields(CopyWeights) if field.name in raw]
+    return CopyWeights(**{name: float(raw[name]) for name in names})
+
+
+def _probability(bias: float, weights: Sequence[float], seen: Sequence[float]) -> float:
+    odds = bias + sum(w * x for w, x in zip(weights, seen, strict=True))
+    return 1 / (1 + math.exp(min(-odds, 700)))

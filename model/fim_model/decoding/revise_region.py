@@ -1,0 +1,127 @@
+"""Revise a region of a text in place: text in, the same text or a likelier one out.
+
+The decoding core revises one window at a time (`decoding/revise_window.py`). Here a region of any
+length is covered window by window, left to right; each window sees the revised text before it
+through the cache, and the tokens behind it as context it may not change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
+from fim_model.decoding.core import DecodingCore, Step, StopRule
+from fim_model.decoding.prompt_cache import PromptCache
+from fim_model.decoding.revise_window import Revision, RevisionRule, revise
+from fim_model.decoding.rewrite_drafts import tree_log_probabilities
+from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
+from fim_model.errors import Cancelled
+from fim_model.network.contract import Network
+from fim_model.prompt.fim_prompt import stepped_tail
+from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.prompt.window import WINDOW, fim_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RevisedRegion:
+    """The region after revision.
+
+    gain: by how many nats it became likelier, 0 if it stands. confidence: geometric mean of the
+    probabilities of its tokens, both sides in view.
+    """
+
+    text: str
+    gain: float
+    confidence: float
+    forwards: int
+    tokens: int
+
+
+class Reviser:
+    """Revises with a loaded model. Not thread-safe: one owner at a time."""
+
+    def __init__(
+        self,
+        model: Network,
+        tokenizer: CodeTokenizer,
+        rule: RevisionRule | None = None,
+        commit: CommitRule | None = None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.fim = fim_prompt(model.config, tokenizer)
+        self.rule, self.commit = rule or RevisionRule(), commit or ConfidenceThreshold()
+        block = model.config.block_size
+        self._context = max(1, block // 4)
+        self._stride = max(1, block - self._context - 1)
+        self._window = min(WINDOW, model.config.max_position_embeddings)
+
+    def revise(
+        self,
+        before: str,
+        region: str,
+        after: str,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[Step], None] = lambda step: None,
+    ) -> RevisedRegion:
+        """Revise `region` between the texts around it. Cancelled is raised between two forwards."""
+        left = self.fim.plain(before, self._window // 2)
+        inner = self.tokenizer.encode(region)
+        right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
+        # One mask for each token of a window, each row as wide as the window.
+        capacity = self._window + self.model.config.block_size**2
+        cache = PromptCache(self.model, capacity=capacity)
+        stop = StopRule(self.fim.eom, len(inner) + 1)
+        gain, nats, forwards = 0.0, 0.0, 0
+        for start in range(0, len(inner), self._stride):
+            if should_stop():
+                raise Cancelled
+            text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
+            *read, last = text
+            if read:  # at the very beginning of a text there is nothing before the window
+                cache.read(read)
+            core = DecodingCore(self.model, cache.kv, stop, Sampler())
+            part = inner[start : start + self._stride]
+            behind = [*inner[start + self._stride :], *right][: self._context]
+            for event in self._revise_window(core, last, part, behind):
+                if isinstance(event, Step):
+                    on_step(event)
+                    if should_stop():
+                        raise Cancelled
+                else:
+                    gain, nats = gain + event.gain, nats + event.log_probability
+                    inner[start : start + len(part)] = event.tokens[1 : len(part) + 1].tolist()
+            forwards += core.forwards + 1
+        revised, count = self.tokenizer.decode(inner), len(inner)
+        return RevisedRegion(revised, gain, math.exp(nats / max(1, count)), forwards, count)
+
+    @torch.inference_mode()
+    def gains(self, before: str, region: str, drafts: Sequence[str], after: str) -> list[float]:
+        """By how many nats the text is likelier with each draft in the region's place.
+
+        Read from left to right, with the beginning of what follows; one forward, none for nothing.
+        """
+        if not drafts:
+            return []
+        right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
+        texts = [[*self.tokenizer.encode(one), *right] for one in (region, *drafts)]
+        prompt = self.fim.plain(before, self._window // 2)
+        tree = TokenTree.of(texts)
+        cache = PromptCache(self.model, capacity=len(prompt) + len(tree))
+        logits = cache.read(prompt, tree).logits
+        old, *new = tree_log_probabilities(logits, tree, texts)
+        return [one - old for one in new]
+
+    def _revise_window(
+        self, core: DecodingCore, last: int, part: list[int], behind: list[int]
+    ) -> Iterator[Step | Revision]:
+        """The window is the token before it, the part to revise, and what stands behind it."""
+        window = torch.tensor([last, *part, *behind])
+        editable = torch.zeros(len(window), dtype=torch.bool)
+        editable[1 : len(part) + 1] = True
+        return revise(core, window, editable, self.rule, self.commit)

@@ -1,0 +1,169 @@
+"""Checkpoints in Hugging Face layout: `config.json`, `tokenizer.json`, safetensors weights.
+
+Everything that can be wrong is found from the headers, before any weight is read, and named in
+one line. Nothing in a checkpoint is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fim_model.errors import CheckpointError
+from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
+from fim_model.loading.headers import (
+    CONFIG,
+    INDEX,
+    TIED_HEAD,
+    TOKENIZER,
+    WEIGHTS,
+    check_headers,
+    open_tensors,
+    read_config,
+    read_headers,
+    weight_files,
+    weight_shapes,
+)
+from fim_model.loading.memory import check_memory
+from fim_model.loading.progress import Progress, unseen
+from fim_model.network.config import ModelConfig
+from fim_model.network.transformer import TriModeTransformer
+
+__all__ = [
+    "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "check_weights",
+    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "write_weights",
+]  # fmt: skip
+
+
+def default_checkpoint() -> Path:
+    """The small model that ships with this package."""
+    return Path(__file__).parents[1] / "checkpoints" / "default"
+
+
+def check_weights(folder: Path) -> ModelConfig:
+    """The config of a checkpoint whose tensors and draft LoRA agree with it, by their headers.
+
+    Raises CheckpointError for a missing or truncated file, for tensors that are missing, not
+    known to the architecture, or of another shape than the config says, and for a LoRA of another
+    size.
+    """
+    config = read_config(folder)
+    check_headers(config, read_headers(weight_files(folder)), folder)
+    if config.mask_token_id is not None:
+        plan_draft_lora(folder, config)
+    return config
+
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    kv_tokens: int = 0,
+    progress: Progress = unseen,
+) -> TriModeTransformer:
+    """Read a model for inference, each tensor straight to its dtype and device.
+
+    Tensors are mapped from their file: where dtype and device are the file's own, nothing is
+    copied; elsewhere one tensor at a time is. `kv_tokens` is how many tokens' keys are wanted
+    beside the weights. `progress` hears of every tensor. Raises CheckpointError as
+    `check_weights` does, and where memory will not do.
+    """
+    config = check_weights(folder)
+    files = weight_files(folder)
+    lora = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
+    check_memory(config, dtype, device, folder, kv_tokens=kv_tokens)
+
+    with torch.device("meta"):
+        model = TriModeTransformer(config)
+    shapes = weight_shapes(config)
+    wanted = {config.family.stored_name(name): name for name in shapes}
+    state: dict[str, Tensor] = {}
+    left = total = sum(map(prod, shapes.values()))
+    for path in files:
+        with open_tensors(path, device=device) as tensors:
+            for stored in wanted.keys() & set(tensors.keys()):
+                name = wanted[stored]
+                state[name] = tensors.get_tensor(stored).to(dtype)
+                left -= prod(shapes[name])
+                progress("Loading the model", 1 - left / total)
+    model.load_state_dict(state, strict=False, assign=True)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.model.rotary.to(device)
+    if lora is not None:
+        model.draft_lora = read_draft_lora(lora, dtype=dtype, device=device)
+    return model.requires_grad_(False).eval()
+
+
+def save_checkpoint(
+    model: TriModeTransformer,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    metadata: dict[str, str] | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write config and weights; a tied head is not written twice. The old file survives a crash.
+
+    `shard_bytes` is the most bytes a file may take, as far as single tensors allow.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: tensor.detach().to(dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+        if not (model.config.tie_word_embeddings and name == TIED_HEAD)
+    }
+    raw = {**model.config.to_hf(), "dtype": str(dtype).removeprefix("torch.")}
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    write_weights(state, folder, metadata=metadata, shard_bytes=shard_bytes)
+
+
+def write_weights(
+    state: dict[str, Tensor],
+    folder: Path,
+    *,
+    metadata: dict[str, str] | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write tensors as one file, or as several with an index where one would be too large."""
+    about = {"format": "pt", **(metadata or {})}
+    parts = _shards(state, shard_bytes)
+    count = len(parts)
+    names = [WEIGHTS] if count == 1 else [
+        f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)
+    ]  # fmt: skip
+    for name, part in zip(names, parts, strict=True):
+        save_file(part, folder / f"{name}.unfinished", metadata=about)
+    for name in names:
+        (folder / f"{name}.unfinished").replace(folder / name)
+    if count > 1:
+        where = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+        (folder / INDEX).write_text(json.dumps({"weight_map": where}, indent=1), encoding="utf-8")
+    # What an earlier save of another size left: a single file would be read before the index.
+    for old in folder.glob("model*.safetensors"):
+        if old.name not in names:
+            old.unlink()
+    if count == 1:
+        (folder / INDEX).unlink(missing_ok=True)
+
+
+_HEADER_ROOM = 64 * 1024
+"""Bytes of a file that are left to its header."""
+
+
+def _shards(state: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in state.items():
+        if most is not None and parts[-1] and size + tensor.nbytes > most - _HEADER_ROOM:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    return parts

@@ -1,0 +1,180 @@
+"""What the weights of a checkpoint are, from the headers of its safetensors files alone.
+
+Everything that can be wrong with a checkpoint's tensors is found here, before any of them is read.
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from fim_model.errors import CheckpointError, ConfigError
+from fim_model.network.config import ModelConfig
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+TIED_HEAD = "lm_head.weight"
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a file: its shape, and its dtype as safetensors calls it ("BF16")."""
+
+    shape: Shape
+    dtype: str
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The model's shape. Raises CheckpointError."""
+    path = folder / CONFIG
+    raw = read_json(path)
+    try:
+        return ModelConfig.from_hf(raw)
+    except ConfigError as wrong:
+        raise CheckpointError(f"{path}: {wrong}") from None
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """Name and shape of every tensor a checkpoint of this config must have, a tied head left out.
+
+    Names are this package's (transformers'); `config.family` knows those in the file.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    projections = {
+        "self_attn.q_proj": (queries, hidden, config.query_bias),
+        "self_attn.k_proj": (keys, hidden, config.query_bias),
+        "self_attn.v_proj": (keys, hidden, config.query_bias),
+        "self_attn.o_proj": (hidden, queries, config.output_bias),
+        "mlp.gate_proj": (inner, hidden, config.mlp_bias),
+        "mlp.up_proj": (inner, hidden, config.mlp_bias),
+        "mlp.down_proj": (hidden, inner, config.mlp_bias),
+    }
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for layer in range(config.num_hidden_layers):
+        prefix = f"model.layers.{layer}."
+        for name, (rows, columns, bias) in projections.items():
+            shapes[f"{prefix}{name}.weight"] = (rows, columns)
+            if bias:
+                shapes[f"{prefix}{name}.bias"] = (rows,)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{prefix}{norm}.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        shapes[TIED_HEAD] = (config.vocab_size, hidden)
+    return shapes
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Parameters of the model; a tied head counts once."""
+    return sum(_product(shape) for shape in weight_shapes(config).values())
+
+
+def kv_values(config: ModelConfig) -> int:
+    """Numbers that a token's keys and values are, in all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint. Raises CheckpointError if it names none."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise CheckpointError(
+            f"{folder}: there is no {WEIGHTS} and no {INDEX}; is the download complete?"
+        )
+    names = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{folder / INDEX}: 'weight_map' is missing or empty")
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{folder / INDEX}: 'weight_map' names a file by {name!r}")
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+def read_headers(files: list[Path]) -> dict[str, Stored]:
+    """Every tensor in these files, by the name it has there. Raises CheckpointError."""
+    return {name: stored for path in files for name, stored in _header(path)}
+
+
+def check_headers(config: ModelConfig, found: Mapping[str, Stored], folder: Path) -> None:
+    """Raises CheckpointError where tensors are missing, unknown, or not as the config says."""
+    family = config.family
+    wanted = {family.stored_name(name): shape for name, shape in weight_shapes(config).items()}
+    if missing := [name for name in wanted if name not in found]:
+        raise CheckpointError(
+            f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]}; "
+            f"the weights do not belong to this {CONFIG}"
+        )
+    spare = {name for name in found if name.endswith(_COMPUTED)} | {family.stored_name(TIED_HEAD)}
+    if unknown := sorted(found.keys() - wanted.keys() - spare):
+        raise CheckpointError(
+            f"{folder}: {len(unknown)} tensors are not part of this architecture, "
+            f"the first is {unknown[0]}"
+        )
+    for name, shape in wanted.items():
+        if found[name].shape != shape:
+            raise CheckpointError(
+                f"{folder}: {name} has shape {list(found[name].shape)}, {CONFIG} says {list(shape)}"
+            )
+        if found[name].dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{folder}: {name} is stored as {found[name].dtype}; quantised checkpoints cannot "
+                f"be read, take one in {', '.join(_FLOATS)}"
+            )
+
+
+_FLOATS = ("BF16", "F16", "F32")
+_COMPUTED = "rotary_emb.inv_freq"
+"""Old Llama checkpoints store these angles, which follow from the config."""
+
+
+def open_tensors(path: Path, framework: str = "pt", device: str = "cpu") -> Any:
+    """The file as safetensors' own handle (mapped, not read). Raises CheckpointError."""
+    try:
+        return safe_open(path, framework=framework, device=device)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: the file is missing; is the download complete?") from None
+    except (SafetensorError, OSError) as broken:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({broken}); download it again"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises CheckpointError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: the file is missing; a checkpoint is a folder with {CONFIG}, {TOKENIZER} "
+            f"and {WEIGHTS}"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({broken})") from None
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: a JSON object is expected")
+    return raw
+
+
+def _header(path: Path) -> Iterator[tuple[str, Stored]]:
+    with open_tensors(path, framework="np") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no dict
+            tensor = tensors.get_slice(name)
+            yield name, Stored(tuple(tensor.get_shape()), tensor.get_dtype())
+
+
+def _product(shape: Shape) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

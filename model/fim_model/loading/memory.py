@@ -1,0 +1,71 @@
+"""Whether a model fits, asked before it is loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import torch
+from fim_kernels.dispatch import KernelError, use_triton
+
+from fim_model.errors import CheckpointError
+from fim_model.loading.headers import kv_values, parameter_count
+from fim_model.network.choice import Weights
+from fim_model.network.config import ModelConfig
+
+
+def default_device() -> str:
+    """A CUDA device where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """bfloat16 on CUDA; float32 on a CPU, where AR and verified drafts then agree exactly."""
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def default_weights() -> Weights:
+    """`FIM_WEIGHTS`, or full: int8 is quicker on a CPU, but what it costs in quality is to be
+    measured for each model. Raises CheckpointError for a value that is unknown."""
+    asked = os.environ.get("FIM_WEIGHTS", "") or "full"
+    if asked not in ("full", "int8"):
+        raise CheckpointError(f"FIM_WEIGHTS={asked} is unknown; use 'full' or 'int8'")
+    return "int8" if asked == "int8" else "full"
+
+
+def check_kernels(device: str) -> None:
+    """Raises CheckpointError, before anything is read, if FIM_KERNELS forces what cannot run."""
+    try:
+        use_triton(torch.empty(0, device=device))
+    except KernelError as forced:
+        raise CheckpointError(str(forced)) from None
+
+
+def available_bytes(device: str) -> int:
+    """Free memory of the device; for the CPU, what the system can give without swapping."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def check_memory(
+    config: ModelConfig, dtype: torch.dtype, device: str, folder: Path, *, kv_tokens: int = 0
+) -> None:
+    """Raises CheckpointError if weights and keys do not fit into the device's free memory."""
+    weights = parameter_count(config) * dtype.itemsize
+    keys = kv_values(config) * kv_tokens * dtype.itemsize
+    free = available_bytes(device)
+    if weights + keys > free:
+        smaller = ", load it in bfloat16" if dtype.itemsize == 4 else ""
+        raise CheckpointError(
+            f"{folder}: the model needs {gib(weights + keys)} in "
+            f"{str(dtype).removeprefix('torch.')} ({gib(keys)} of it for the keys of {kv_tokens} "
+            f"tokens), {device} has {gib(free)} free; choose a smaller model{smaller} or another "
+            "device"
+        )
+
+
+def gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

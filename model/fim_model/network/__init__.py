@@ -1,0 +1,1 @@
+"""The network: one contract, and its implementations."""

@@ -1,0 +1,42 @@
+"""What the networks over a model's fused weights have in common, however they run a forward."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from fim_model.network.fused_forward import FusedTransformer, project
+from fim_model.network.lora import DraftLora
+from fim_model.network.transformer import TriModeTransformer
+
+
+class FusedNetwork:
+    """The part of `Network` that is the weights' own."""
+
+    def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
+        self.config, self.draft_lora = weights.config, draft_lora
+        self._weights = weights
+
+    @classmethod
+    def of(
+        cls, model: TriModeTransformer, *, storage: torch.dtype | None = None, consume: bool = False
+    ) -> Self:
+        """`storage` of the layers' weights, None as they are: see `FusedTransformer.of`.
+
+        `consume` empties the model's layers on the way, for their memory.
+        """
+        weights = FusedTransformer.of(model, storage=storage, consume=consume)
+        return cls(weights, model.draft_lora)
+
+    @property
+    def device(self) -> torch.device:
+        return self._weights.head.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._weights.head.dtype
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return project(hidden, self._weights.head)

@@ -1,0 +1,102 @@
+"""The keys and values of tokens already read, in a buffer allocated once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fim_model.network.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """One forward's share of a cache, by layer: where its keys go, and all that it sees.
+
+    new_keys, new_values: views `[B, kv_heads, T, head_dim]`. keys, values: the kept ones and the
+    new ones behind them, `[B, kv_heads, length + T, head_dim]`.
+    """
+
+    new_keys: tuple[Tensor, ...]
+    new_values: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+class KVCache:
+    """Static KV buffers `[layers][B, kv_heads, capacity, head_dim]` and how much of them is kept.
+
+    A forward writes the keys of its T tokens at `length .. length + T` and sees everything up to
+    there; nothing counts as kept until the caller says `advance(T)`. A draft over masks is thus
+    written as scratch and overwritten by whatever comes next, and taking tokens back is `crop`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        batch: int = 1,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        heads, dim = config.num_key_value_heads, config.head_dim
+        shape = (2, config.num_hidden_layers, batch, heads, capacity, dim)
+        self.capacity = capacity
+        self.length = 0
+        # One buffer, so that the views of all layers are two calls and not two for each layer.
+        self._buffer = torch.zeros(shape, dtype=dtype, device=device)
+        keys, values = self._buffer.unbind(0)
+        self.keys, self.values = keys.unbind(0), values.unbind(0)
+
+    @property
+    def nbytes(self) -> int:
+        """What the buffers take, however much of them is kept."""
+        return self._buffer.nbytes
+
+    def slots(self, width: int) -> Slots:
+        """Room for `width` tokens behind the kept ones. Raises ValueError where there is none."""
+        end = self.end(width)
+        layers = len(self.keys)
+        new = self._buffer[:, :, :, :, self.length : end].flatten(0, 1).unbind(0)
+        seen = self._buffer[:, :, :, :, :end].flatten(0, 1).unbind(0)
+        return Slots(new[:layers], new[layers:], seen[:layers], seen[layers:])
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Place `[B, kv_heads, T, head_dim]` after the kept tokens; return all that is visible."""
+        end = self.end(key.shape[2])
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
+
+    def end(self, width: int) -> int:
+        """Where `width` more tokens would end. Raises ValueError past the capacity."""
+        end = self.length + width
+        if end > self.capacity:
+            raise ValueError(f"the KV cache holds {self.capacity} tokens, {end} were asked for")
+        return end
+
+    def advance(self, count: int) -> None:
+        """Keep the first `count` of the tokens written last."""
+        if not 0 <= count <= self.capacity - self.length:
+            raise ValueError(f"cannot keep {count} more tokens after {self.length}")
+        self.length += count
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep some of the tokens written last, ascending places counted from 0, one behind the
+        other: those of one branch of a tree."""
+        count = len(places)
+        if list(places) != list(range(count)):
+            chosen = torch.tensor(places, device=self._buffer.device) + self.length
+            kept = self._buffer[..., chosen, :]
+            self._buffer[..., self.length : self.length + count, :] = kept
+        self.advance(count)
+
+    def crop(self, length: int) -> None:
+        """Forget every token from `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot crop {self.length} tokens to {length}")
+        self.length = length

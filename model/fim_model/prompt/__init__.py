@@ -1,0 +1,1 @@
+"""Tokenizer and prompt: from text to the token ids that a model reads."""

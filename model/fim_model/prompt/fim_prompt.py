@@ -1,0 +1,201 @@
+"""How a hole is shown to the model: the layout of its family, in token ids.
+
+This project's own models read the suffix first (SPM, arXiv 2207.14255): what the user types is
+appended at the end of the prompt, so that the cached keys and values of everything before it stay
+valid between keystrokes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS, FimLayout, Slot
+from fim_model.network.config import ModelConfig
+from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
+
+HEADER_TOKENS = 20
+"""Most tokens of a file's name."""
+
+PROMPT_OVERHEAD = HEADER_TOKENS + 4
+"""Most tokens of a prompt beyond its budget: the file's name and the four markers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBudget:
+    """How many tokens prefix and suffix may take together, and the suffix at most.
+
+    The prefix keeps its end, the suffix its beginning. A prefix that is too long is cut in whole
+    multiples of `step`, so that its first token stays where it is for `step` typed tokens and
+    cached keys stay valid.
+    """
+
+    total: int
+    suffix: int
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FimPrompt:
+    """A layout in the ids of one tokenizer.
+
+    eom: the token that ends a middle; stops: further ones. bos: the id that begins a text.
+    blank: the id that stands for an empty text.
+    """
+
+    layout: FimLayout
+    tokenizer: CodeTokenizer
+    ids: Mapping[str, int]
+    eom: int
+    blank: int
+    stops: frozenset[int] = frozenset()
+    bos: int | None = None
+
+    @classmethod
+    def for_model(cls, config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
+        """The first of the family's layouts that the tokenizer can spell.
+
+        Raises TokenizerError if it can spell none of them.
+        """
+        layouts = config.family.layouts
+        if OWN in layouts and tokenizer.has_roles:
+            return cls.own(tokenizer, OWN_LAYOUTS[config.fim_layout])
+        for layout in layouts:
+            if prompt := cls._bind(layout, config, tokenizer):
+                return prompt
+        wanted = "; or ".join(f"{' '.join(one.needed)} ({one.name})" for one in layouts)
+        raise TokenizerError(
+            f"the tokenizer lacks the tokens to ask for a middle: a {config.model_type} model "
+            f"needs {wanted}; choose a checkpoint that was trained to fill in the middle"
+        )
+
+    @classmethod
+    def own(cls, tokenizer: CodeTokenizer, layout: FimLayout = OWN) -> FimPrompt:
+        """A layout that this project trains with."""
+        ids = {name: tokenizer.token_id(name) for name in layout.needed}
+        found = {name: token_id for name, token_id in ids.items() if token_id is not None}
+        return cls(layout, tokenizer, found, tokenizer.special.eom, tokenizer.special.eot)
+
+    @classmethod
+    def _bind(
+        cls, layout: FimLayout, config: ModelConfig, tokenizer: CodeTokenizer
+    ) -> FimPrompt | None:
+        ids = {name: tokenizer.token_id(name) for name in (*layout.needed, *layout.stops)}
+        found = {name: token_id for name, token_id in ids.items() if token_id is not None}
+        ends = [found[layout.end]] if layout.end in found else []
+        ends += config.eos_token_ids
+        ends += [found[name] for name in layout.stops if name in found]
+        if not found.keys() >= set(layout.needed) or not ends:
+            return None
+        bos = config.bos_token_id if Slot.START in layout.order else None
+        blank = ends[0] if bos is None else bos
+        return cls(layout, tokenizer, found, ends[0], blank, frozenset(ends[1:]), bos)
+
+    def __call__(self, prefix: str, suffix: str, path: str, budget: PromptBudget) -> list[int]:
+        """Token ids whose continuation is the middle.
+
+        Suffix and prefix are tokenised apart, in training as here. Where the layout is joined,
+        the prefix must end where `split` says.
+        """
+        suffix_ids = self.tokenizer.encode(suffix)[: budget.suffix]
+        room = budget.total - len(suffix_ids)
+        slots: dict[Slot, Sequence[int]] = {
+            Slot.START: [] if self.bos is None else [self.bos],
+            Slot.FILE: self.file_header(path),
+            Slot.SUFFIX: suffix_ids,
+            Slot.PREFIX: stepped_tail(self.tokenizer.encode_opening(prefix), room, budget.step),
+        }
+        ids: list[int] = []
+        for part in self.layout.order:
+            ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
+        return ids
+
+    def split(self, prefix: str) -> tuple[str, str]:
+        """The prefix as far as its tokens are settled, and the rest, with which the middle begins.
+
+        In a joined layout the tokens around the cursor may merge, so the middle is tokenised from
+        the last settled border on (token healing). In others the rest is empty.
+        """
+        if not self.layout.joined:
+            return prefix, ""
+        at = len(prefix) - self.tokenizer.unsettled(prefix)
+        return prefix[:at], prefix[at:]
+
+    def edit(
+        self,
+        prefix: str,
+        old: str,
+        suffix: str,
+        path: str,
+        edits: Sequence[tuple[str, str]],
+        budget: PromptBudget,
+    ) -> list[int]:
+        """Token ids whose continuation is what the region `old` becomes after recent edits.
+
+        `<file> name <edit> old <new> new … <suffix> … <prefix> … <old> region <middle>`. The edits
+        are (replaced, by what), oldest first; as many of the latest as fit a third of the budget
+        are shown. The region is shown whole, prefix and suffix in what is left, but at least in a
+        third. Only this project's own layout has a place for edits; the others raise ValueError.
+        """
+        if not self.layout.context:
+            raise ValueError(f"the layout {self.layout.name} has no place for edits")
+        special = self.tokenizer.special
+        region = self.tokenizer.encode(old)
+        history: list[int] = []
+        for before, after in reversed(edits):
+            one = [special.edit, *self.tokenizer.encode(before)]
+            one += [special.new, *self.tokenizer.encode(after)]
+            if len(history) + len(one) > budget.total // 3:
+                break
+            history = [*one, *history]
+        room = max(budget.total - len(region) - len(history), budget.total // 3)
+        around = PromptBudget(room, min(budget.suffix, room // 2), budget.step)
+        header = self.file_header(path)
+        around_ids = self(prefix, suffix, "", around)
+        if not self.layout.joined:
+            around_ids.pop()
+        return [*header, *history, *around_ids, special.old, *region, special.middle]
+
+    def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
+        """`<file> path <snippet> text` for each (path, text): what stands before the rest.
+
+        The first ones, whole, as long as they take no more than `limit` tokens together. Only this
+        project's own layout has a place for them; the others get none.
+        """
+        if not self.layout.context:
+            return []
+        ids: list[int] = []
+        mark = self.tokenizer.special.snippet
+        for path, text in snippets:
+            one = [*self.file_header(path), mark, *self.tokenizer.encode(text)]
+            if len(ids) + len(one) > limit:
+                break
+            ids += one
+        return ids
+
+    def plain(self, prefix: str, limit: int) -> list[int]:
+        """The prefix alone, at most `limit` tokens of it, as left-to-right text."""
+        start = [] if self.bos is None else [self.bos]
+        ids = stepped_tail(self.tokenizer.encode_opening(prefix), limit, max(1, limit // 4))
+        return [*start, *ids] or [self.blank]
+
+    def file_header(self, path: str) -> list[int]:
+        """The file's name and its folder's, or nothing for a document without a path."""
+        if not path or self.layout.file is None:
+            return []
+        name = "/".join(PurePosixPath(path.replace("\\", "/").lstrip("/")).parts[-2:])
+        return [self.ids[self.layout.file], *self.tokenizer.encode(name)[-HEADER_TOKENS:]]
+
+
+def spm_prompt(
+    tokenizer: CodeTokenizer, prefix: str, suffix: str, path: str, budget: PromptBudget
+) -> list[int]:
+    """`<file> path <suffix> … <prefix> … <middle>`: what this project's models are trained on."""
+    return FimPrompt.own(tokenizer)(prefix, suffix, path, budget)
+
+
+def stepped_tail(ids: list[int], limit: int, step: int) -> list[int]:
+    """The last ids, at most `limit`, after dropping a multiple of `step` from the start."""
+    excess = max(0, len(ids) - limit)
+    return ids[-(-excess // step) * step :]

@@ -1,0 +1,239 @@
+"""Turn code into token ids and back, byte for byte.
+
+`CodeTokenizer` wraps a `tokenizer.json` of Hugging Face `tokenizers`, byte-level or SentencePiece.
+Code is always encoded as plain text: a user's file that spells `<|mask|>` gets the tokens of those
+characters, never the special token. Special tokens are put into a prompt by id: this project's own
+through `CodeTokenizer.special`, those of any family through `fim_model.prompt.fim_prompt`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from fim_model.errors import CheckpointError
+from fim_model.prompt.byte_alphabet import SPACE, Spelling, bytes_by_id, exact
+
+# What each role is called in this project's own tokenizer, in the order of the ids.
+SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
+    "pad": "<|pad|>",
+    "mask": "<|mask|>",
+    "eom": "<|eom|>",
+    "eot": "<|eot|>",
+    "prefix": "<|fim_prefix|>",
+    "suffix": "<|fim_suffix|>",
+    "middle": "<|fim_middle|>",
+    "file": "<|file|>",
+    "snippet": "<|snippet|>",
+    "edit": "<|edit|>",
+    "old": "<|old|>",
+    "new": "<|new|>",
+}
+
+
+LONGEST_UNSETTLED = 48
+"""In characters; what is longer is settled piece by piece."""
+
+
+class TokenizerError(CheckpointError):
+    """A tokenizer file that cannot be used; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids of the tokens that code never holds, by role."""
+
+    pad: int
+    """Fills up a batch; never predicted."""
+    mask: int
+    """A position that is still to be decoded."""
+    eom: int
+    """End of the middle: the hole is filled."""
+    eot: int
+    """End of a text (a whole file)."""
+    prefix: int
+    """Opens the text before the hole."""
+    suffix: int
+    """Opens the text after the hole."""
+    middle: int
+    """Opens the hole."""
+    file: int
+    """Opens the name of the file."""
+    snippet: int
+    """Opens a piece of another file."""
+    edit: int
+    """Opens a recent edit."""
+    old: int
+    """Opens an edit's text before the change."""
+    new: int
+    """Opens an edit's text after the change."""
+
+    @classmethod
+    def from_names(
+        cls, names: Mapping[str, str], id_of: Callable[[str], int | None]
+    ) -> SpecialTokens:
+        """Look up the ids by a family's table of role to token text.
+
+        Raises KeyError, whose argument is the list of all missing tokens' texts.
+        """
+        ids = {role.name: id_of(names[role.name]) for role in fields(cls)}
+        missing = [names[role] for role, token_id in ids.items() if token_id is None]
+        if missing:
+            raise KeyError(missing)
+        return cls(**{role: token_id for role, token_id in ids.items() if token_id is not None})
+
+
+class CodeTokenizer:
+    """Encodes code as plain text and decodes ids.
+
+    Attributes:
+        vocab_size: number of ids, special tokens included.
+        newline_ids: ids, ascending, of the tokens whose text holds a newline.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        names: Mapping[str, str] | None = SPECIAL_TOKEN_NAMES,
+        *,
+        ids: int = 0,
+    ) -> None:
+        """Copy a tokenizer. `names` None is for another family, without this project's roles.
+
+        `ids` is the number of ids that a model may give, where it has more than its tokenizer.
+        Raises KeyError where the tokenizer lacks a special token, ValueError where text would not
+        come back from it exactly.
+        """
+        self._special: SpecialTokens | None = None
+        if names is not None:
+            self._special = SpecialTokens.from_names(names, tokenizer.token_to_id)
+        self._tokenizer, self.spelling = exact(tokenizer)
+        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        self._bytes = bytes_by_id(self._tokenizer, self.spelling, max(ids, self.vocab_size))
+        self.newline_ids: tuple[int, ...] = tuple(
+            token_id for token_id, piece in enumerate(self._bytes) if b"\n" in piece
+        )
+        self._space_ids = [self.token_id(f"<0x{byte:02X}>") or 0 for byte in SPACE.encode()]
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        names: Mapping[str, str] | None = SPECIAL_TOKEN_NAMES,
+        *,
+        ids: int = 0,
+    ) -> CodeTokenizer:
+        """Read a `tokenizer.json`. Raises TokenizerError where it is missing or unfit."""
+        file = Path(path)
+        if not file.is_file():
+            raise TokenizerError(f"no tokenizer at {file}; give the folder of a whole checkpoint")
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises plain Exception for every bad file
+            raise TokenizerError(
+                f"{file} is not a tokenizer file ({error}); fetch the checkpoint again"
+            ) from error
+        try:
+            return cls(tokenizer, names, ids=ids)
+        except KeyError as error:
+            missing = ", ".join(error.args[0])
+            raise TokenizerError(
+                f"{file} lacks the special tokens {missing}; use the tokenizer that the "
+                "checkpoint was trained with"
+            ) from error
+        except ValueError as unfit:
+            raise TokenizerError(
+                f"{file} cannot be used for code: {unfit}, so text would not come back from it "
+                "exactly"
+            ) from unfit
+
+    @property
+    def special(self) -> SpecialTokens:
+        """This project's own roles; LookupError for a tokenizer of another family."""
+        if self._special is None:
+            raise LookupError("a tokenizer of another family has no roles of this project")
+        return self._special
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether it is a tokenizer of this project, with `special`."""
+        return self._special is not None
+
+    def token_id(self, name: str) -> int | None:
+        """The id of a token by its text, special or not."""
+        token_id: int | None = self._tokenizer.token_to_id(name)
+        return token_id
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; never the id of a special token.
+
+        Lone surrogates, which are no text and which UTF-8 cannot spell, become U+FFFD.
+        """
+        text = _well_formed(text)
+        if self.spelling is Spelling.BYTE_LEVEL or SPACE not in text:
+            return self._plain(text)
+        # SentencePiece writes a space as this character, so the character itself goes by bytes.
+        first, *others = text.split(SPACE)
+        ids = self._plain(first)
+        for other in others:
+            ids += [*self._space_ids, *self._plain(other)]
+        return ids
+
+    def encode_opening(self, text: str) -> list[int]:
+        """`encode` for the beginning of a text, before which SentencePiece models saw a space."""
+        opened = " " + text if self.spelling is Spelling.SENTENCE_PIECE else text
+        return self.encode(opened)
+
+    def unsettled(self, text: str) -> int:
+        """How many characters at the end of a text may get other tokens when more text follows.
+
+        Byte-level tokenizers cut text into words first, so that is the last word, or the white
+        space at the end. 0 for others, and where the word is longer than any token.
+        """
+        if self.spelling is not Spelling.BYTE_LEVEL or not text:
+            return 0
+        tail = _well_formed(text[-2 * LONGEST_UNSETTLED :])
+        (first, last) = self._tokenizer.pre_tokenizer.pre_tokenize_str(tail)[-1][1]
+        return last - first if last - first <= LONGEST_UNSETTLED else 0
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """`encode` for many texts at once, with a byte-level tokenizer on several threads."""
+        if self.spelling is not Spelling.BYTE_LEVEL:
+            return [self.encode(text) for text in texts]
+        whole = [_well_formed(text) for text in texts]
+        return [
+            one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, without special tokens.
+
+        A character whose bytes are not all there at the end is left out, so that the text of a
+        growing list of ids only ever grows; bytes that are no UTF-8 elsewhere become U+FFFD.
+        """
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(self.decode_bytes(ids))
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """The exact bytes of the ids; special tokens have none. IndexError for an unknown id."""
+        return b"".join(self._bytes[token_id] for token_id in ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token; empty for a special token."""
+        return self._bytes[token_id]
+
+    def token_text(self, token_id: int) -> str:
+        """One token for a person to read: special tokens by name, part characters as U+FFFD."""
+        piece = self._bytes[token_id]
+        return piece.decode("utf-8", "replace") or self._tokenizer.id_to_token(token_id) or ""
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

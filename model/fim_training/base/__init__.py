@@ -1,0 +1,1 @@
+"""What training starts from: tokenizer and base checkpoint."""

@@ -1,0 +1,1 @@
+"""Sources and corpus: what is trained on."""

@@ -1,0 +1,81 @@
+"""What an evaluation asks and gets: one hole in, one fill with its cost out.
+
+Everything here is graded through the plain callable `Filler`, so that an oracle, a baseline and a
+model are graded by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fim_model.copies import Copied
+
+if TYPE_CHECKING:
+    from fim_model.infiller import Infiller
+    from fim_model.requests import Finish
+
+Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "native"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """The text on both sides of a gap. `max_lines=None` leaves the end to the model.
+
+    `copies` is what its project has in its place elsewhere, as the server would look it up.
+    """
+
+    prefix: str
+    suffix: str
+    path: str = ""
+    max_tokens: int = 64
+    max_lines: int | None = None
+    copies: tuple[Copied, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One answer and what it cost: forwards (prefill included), committed tokens, milliseconds."""
+
+    text: str
+    forwards: int = 0
+    tokens: int = 0
+    ms: float = 0.0
+    finish: Finish = "eom"
+
+
+Filler = Callable[[Hole], Fill]
+
+
+def model_filler(
+    infiller: Infiller,
+    *,
+    mode: str = "self_speculation",
+    temperature: float = 0.0,
+    seed: int = 0,
+    copies: bool = False,
+) -> Filler:
+    """A Filler that asks a loaded model, always cold: no tokens are reused between holes.
+
+    copies: what the project has in the hole's place is a candidate too, as in the server.
+    """
+    from fim_model.requests import InfillRequest
+
+    def fill(hole: Hole) -> Fill:
+        request = InfillRequest(
+            prefix=hole.prefix,
+            suffix=hole.suffix,
+            path=hole.path,
+            mode=mode,
+            max_tokens=hole.max_tokens,
+            max_lines=hole.max_lines,
+            temperature=temperature,
+            seed=seed,
+            copies=hole.copies if copies else (),
+        )
+        result = infiller.infill(request)
+        item = result.items[0]
+        return Fill(item.text, result.forwards, result.tokens, result.ms, item.finish)
+
+    return fill

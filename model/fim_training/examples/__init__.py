@@ -1,0 +1,1 @@
+"""From source files to training examples: holes and edits."""

@@ -1,0 +1,306 @@
+"""From source files to rows of training tokens: character-level holes, suffix-prefix-middle order.
+
+Nothing in a row may tell the length of a middle but the code itself. A prompt's length is drawn
+before its middle is known: were the prompt to leave just as much room as the middle takes, every
+middle would end at the row's last position, and a model learns positions before it learns code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+
+from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
+from fim_model.prompt.tokenizer import CodeTokenizer
+
+from fim_training.corpus.corpus_languages import language_of
+from fim_training.examples.grammars import grammar_of
+from fim_training.examples.synthetic_edits import draw_edit
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    path: str
+    text: str
+    project: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of several examples, one after the other.
+
+    middles: where each hole's tokens stand, its end-of-middle token last. What is in none of them
+    is prompt or plain left-to-right text.
+    """
+
+    tokens: list[int]
+    middles: list[range]
+
+
+Hole = tuple[int, int]
+"""Character offsets `[start, end)` of what is taken out of a text."""
+
+
+def whole_line(text: str, at: int, rng: Random) -> Hole:
+    """The line around `at` with its indentation and newline, or only its content."""
+    start, end = _line(text, at)
+    if rng.random() < 0.4:
+        return start, min(end + 1, len(text))
+    return _first_ink(text, start, end), end
+
+
+def rest_of_line(text: str, at: int, rng: Random) -> Hole:
+    """From any character of the line, mid-word or not, to its end."""
+    start, end = _line(text, at)
+    return rng.randint(_first_ink(text, start, end), end), end
+
+
+def span_in_line(text: str, at: int, rng: Random) -> Hole:
+    """Between two characters of one line: a cursor with text on both sides."""
+    start, end = _line(text, at)
+    a, b = sorted((rng.randint(start, end), rng.randint(start, end)))
+    return a, b
+
+
+def several_lines(text: str, at: int, rng: Random) -> Hole:
+    """The rest of this line and one to five more."""
+    start, end = rest_of_line(text, at, rng)
+    for _ in range(rng.randint(1, 5)):
+        following = text.find("\n", end + 1)
+        end = len(text) if following < 0 else following
+    return start, end
+
+
+def random_span(text: str, at: int, rng: Random) -> Hole:
+    """Any characters, up to about three lines."""
+    return at, min(len(text), at + rng.randint(1, 120))
+
+
+def in_brackets(text: str, at: int, rng: Random) -> Hole:
+    """From a character inside a line's brackets to the one that closes them, as after `f(`."""
+    start, end = _line(text, at)
+    pairs = _bracket_pairs(text, start, end)
+    if not pairs:
+        return rest_of_line(text, at, rng)
+    opened, closed = rng.choice(pairs)
+    inside = opened + 1 if rng.random() < 0.6 else rng.randint(opened + 1, closed)
+    return inside, closed
+
+
+def block(text: str, at: int, rng: Random) -> Hole:
+    """The lines that are indented deeper than the one around `at`, as the body of a function."""
+    start, end = _line(text, at)
+    depth = _first_ink(text, start, end)
+    last = end
+    while last < len(text):
+        first, stop = _line(text, last + 1)
+        ink = _first_ink(text, first, stop)
+        if ink < stop and ink - first <= depth - start:
+            break
+        last = stop
+    return end, len(text[:last].rstrip())
+
+
+def nothing(text: str, at: int, rng: Random) -> Hole:
+    """A hole where nothing is missing: the model must learn to end at once."""
+    _, end = _line(text, at)
+    return (end, end) if rng.random() < 0.5 else (at, at)
+
+
+HOLE_KINDS: Sequence[tuple[Callable[[str, int, Random], Hole], float]] = (
+    (whole_line, 0.28),
+    (rest_of_line, 0.30),
+    (in_brackets, 0.08),
+    (span_in_line, 0.08),
+    (several_lines, 0.08),
+    (block, 0.06),
+    (random_span, 0.08),
+    (nothing, 0.04),
+)
+
+
+NAME = re.compile(r"[A-Za-z_]\w{2,}")
+
+SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
+"""In tokens; where less is left in a row, plain text fills it up."""
+
+UNSETTLED_CHARS = 128
+"""Enough of a prefix to find where its tokens are settled."""
+
+LONGEST_EDIT_PROMPT = 260
+"""What follows from an edit shows in the lines around it; short prompts make more cases a row."""
+
+
+class ExampleStream:
+    """Draws rows of examples from files, each file as often as it is long and its language asks."""
+
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        tokenizer: CodeTokenizer,
+        *,
+        plain_share: float = 0.08,
+        edit_share: float = 0.3,
+        snippet_share: float = 0.3,
+        path_share: float = 0.5,
+        most_middle_chars: int = 320,
+        languages: Mapping[str, float] | None = None,
+        fim: FimPrompt | None = None,
+    ) -> None:
+        """The shares are of examples; `path_share` and `snippet_share` of those with a hole.
+
+        languages: how often text of a language is drawn, where that is not just as often as there
+        is text of it (1.0).
+        fim: how holes are asked for, this project's own layout if None. A layout of another family
+        has no place for edits: none are drawn.
+        """
+        if not files:
+            raise ValueError("no training files: build the corpus first")
+        self.files, self.tokenizer = files, tokenizer
+        self.plain_share, self.edit_share = plain_share, edit_share
+        self.path_share, self.snippet_share = path_share, snippet_share
+        self.most_middle_chars = most_middle_chars
+        self._fim = FimPrompt.own(tokenizer) if fim is None else fim
+        if not self._fim.layout.context:
+            self.edit_share = 0.0
+        weights = {} if languages is None else languages
+        self._cumulative = list(accumulate(_weight(file, weights) for file in files))
+        self._projects: dict[str, list[SourceFile]] = defaultdict(list)
+        for file in files:
+            self._projects[file.project].append(file)
+
+    def draw(self, rng: Random, room: int) -> Row:
+        """A row of exactly `room` tokens (room >= 64)."""
+        row = Row([], [])
+        longest = room // 5
+        while (left := room - len(row.tokens)) > 0:
+            file = rng.choices(self.files, cum_weights=self._cumulative)[0]
+            if left < SHORTEST_PROMPT + longest or rng.random() < self.plain_share:
+                row.tokens.extend(self._plain(file, rng, left))
+                continue
+            prompt, middle = self._filled(file, rng, left - longest, longest)
+            start = len(row.tokens) + len(prompt)
+            row.tokens.extend((*prompt, *middle))
+            row.middles.append(range(start, start + len(middle)))
+        return row
+
+    def _filled(
+        self, file: SourceFile, rng: Random, room: int, longest: int
+    ) -> tuple[list[int], list[int]]:
+        """A prompt of at most `room` tokens, mostly near that, and a middle of at most `longest`.
+
+        The two lengths are drawn independently of each other.
+        """
+        size = room - int((room - SHORTEST_PROMPT) * rng.random() ** 2)
+        if rng.random() < self.edit_share:
+            edited = self._edited(file, rng, min(size, LONGEST_EDIT_PROMPT), room, longest)
+            if edited is not None:
+                return edited
+        start, end, middle = self._middle(file.text, rng, longest)
+        return self._prompt(file, start, end, rng, size), middle
+
+    def _edited(
+        self, file: SourceFile, rng: Random, room: int, most: int, longest: int
+    ) -> tuple[list[int], list[int]] | None:
+        """A region to rewrite, in a prompt of about `room` tokens and `most`, and its new text."""
+        case = draw_edit(file.text, rng, grammar=grammar_of(file.path))
+        if case is None:
+            return None
+        middle = [*self.tokenizer.encode(case.new), self._fim.eom]
+        budget = self._budget(rng, room)
+        before, after = case.prefix[-5 * room :], case.suffix[: 5 * room]
+        prompt = self._fim.edit(before, case.old, after, self._path(file, rng), case.edits, budget)
+        return (prompt, middle) if len(prompt) <= most and len(middle) <= longest else None
+
+    def _middle(self, text: str, rng: Random, longest: int) -> tuple[int, int, list[int]]:
+        """Where the prompt's prefix ends and its suffix begins, and the tokens in between."""
+        kinds, weights = zip(*HOLE_KINDS, strict=True)
+        eom = self._fim.eom
+        for _ in range(8):
+            kind = rng.choices(kinds, weights)[0]
+            start, end = kind(text, rng.randrange(len(text)), rng)
+            inked = text[start:end].strip() or kind is nothing
+            if inked and end - start <= self.most_middle_chars:
+                settled, typed = self._split(text, start)
+                tokens = [*self.tokenizer.encode(typed + text[start:end]), eom]
+                if len(tokens) <= longest:
+                    return settled, end, tokens
+        at = rng.randrange(len(text))
+        settled, typed = self._split(text, at)
+        return settled, at, [*self.tokenizer.encode(typed), eom]
+
+    def _split(self, text: str, start: int) -> tuple[int, str]:
+        """Where the prefix of a hole at `start` is cut, and what the middle begins with."""
+        _, typed = self._fim.split(text[max(0, start - UNSETTLED_CHARS) : start])
+        return start - len(typed), typed
+
+    def _prompt(self, file: SourceFile, start: int, end: int, rng: Random, room: int) -> list[int]:
+        """A prompt that fills its room."""
+        text = file.text
+        snippets = self._snippets(file, text[max(0, start - 400) : start], rng, room // 4)
+        budget = self._budget(rng, room - len(snippets))
+        before, after = text[max(0, start - 5 * room) : start], text[end : end + 5 * room]
+        return [*snippets, *self._fim(before, after, self._path(file, rng), budget)]
+
+    def _budget(self, rng: Random, room: int) -> PromptBudget:
+        """How much of a prompt is suffix varies, down to nothing."""
+        room -= PROMPT_OVERHEAD
+        suffix = 0 if rng.random() < 0.12 else rng.randint(8, max(8, min(128, room // 3)))
+        return PromptBudget(total=room, suffix=suffix)
+
+    def _path(self, file: SourceFile, rng: Random) -> str:
+        return file.path if rng.random() < self.path_share else ""
+
+    def _snippets(self, file: SourceFile, before: str, rng: Random, limit: int) -> list[int]:
+        """One or two pieces of other files of the project that share names with what is near."""
+        others = self._projects[file.project]
+        if rng.random() >= self.snippet_share or len(others) < 2:
+            return []
+        names = set(NAME.findall(before))
+        pieces = []
+        for _ in range(6):
+            other = rng.choice(others)
+            at = rng.randrange(len(other.text))
+            start = other.text.rfind("\n", 0, at) + 1
+            piece = "\n".join(other.text[start : start + 400].split("\n")[: rng.randint(2, 7)])
+            if other is not file:
+                pieces.append((len(names.intersection(NAME.findall(piece))), other.path, piece))
+        pieces.sort(key=lambda one: one[0], reverse=True)
+        return self._fim.snippets([one[1:] for one in pieces[: rng.randint(1, 2)]], limit)
+
+    def _plain(self, file: SourceFile, rng: Random, room: int) -> list[int]:
+        start = rng.randrange(len(file.text))
+        start = file.text.rfind("\n", 0, start) + 1
+        return self.tokenizer.encode(file.text[start : start + 5 * room])[:room]
+
+
+def _weight(file: SourceFile, languages: Mapping[str, float]) -> float:
+    language = language_of(file.path)
+    return len(file.text) * (1.0 if language is None else languages.get(language.name, 1.0))
+
+
+def _line(text: str, at: int) -> Hole:
+    end = text.find("\n", at)
+    return text.rfind("\n", 0, at) + 1, len(text) if end < 0 else end
+
+
+def _bracket_pairs(text: str, start: int, end: int) -> list[Hole]:
+    """Offsets of the opening and closing brackets that belong together within a line."""
+    opened: list[int] = []
+    pairs = []
+    for at in range(start, end):
+        if text[at] in "([{":
+            opened.append(at)
+        elif text[at] in ")]}" and opened:
+            pairs.append((opened.pop(), at))
+    return pairs
+
+
+def _first_ink(text: str, start: int, end: int) -> int:
+    """Offset of the first character of the line that is not indentation."""
+    line = text[start:end]
+    return start + len(line) - len(line.lstrip(" \t"))

@@ -1,0 +1,297 @@
+"""Fit a model's confidence to what would have been accepted, and choose what is worth showing.
+
+    python -m fim_training.shipping.calibrate --data heldout.jsonl.gz --model FOLDER --write
+
+Suggestions for one-line holes are accepted if they are exactly what was there. Each project is
+judged by a regression, and a threshold, that the others gave; what is kept is fitted on all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+import torch
+from fim_model.calibration.confidence import Calibration, CopyWeights, copy_features, features
+from fim_model.copies import Copied
+from fim_model.infiller import Infiller
+from fim_model.requests import InfillItem, InfillRequest
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from fim_training.evaluation.figures import percentage, same_text
+from fim_training.evaluation.heldout_holes import (
+    ONE_LINE_KINDS,
+    HeldoutHole,
+    Window,
+    draw_each,
+    load_documents,
+)
+
+PRECISION = 0.6
+"""Of what is shown unasked, so much is to be right."""
+
+BINS = 10
+
+UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0, 0, 0))
+"""While outcomes are collected: copies are judged, and nothing is decided by it."""
+
+_SESSION = "calibrate"
+"""In which a hole's prompt is read once, for what is written and for what is copied."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One suggestion: its tokens' log-probabilities, whether it was cut, whether it was right.
+
+    copied: where it was copied from, None for what the model wrote.
+    """
+
+    nats: tuple[float, ...]
+    cut: bool
+    accepted: bool
+    copied: Copied | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Of all suggestions `coverage` % are at least so confident; `precision` % of those right."""
+
+    confidence: float
+    coverage: float
+    precision: float
+
+
+def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
+    """What the model writes into a hole, and the copies that are found; also those that are the
+    same text, since the server may show a copy before anything is written."""
+    shown = hole.hole(Window())
+    request = InfillRequest(
+        shown.prefix, shown.suffix, shown.path,
+        mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, session=_SESSION,
+    )  # fmt: skip
+    found: list[tuple[InfillItem, Copied | None]] = [
+        (item, None) for item in infiller.infill(request).items
+    ]
+    by_text = {one.text: one for one in shown.copies}
+    judged = infiller.judge_copies(replace(request, copies=shown.copies))
+    found += [(item, by_text[item.text]) for item in judged]
+    return [
+        Outcome(item.nats, item.finish == "length", same_text(item.text, hole.answer), copied)
+        for item, copied in found
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What would be shown in a hole: how sure it is, and whether it is right."""
+
+    confidence: float
+    accepted: bool
+    copied: bool = False
+
+
+def judged(calibration: Calibration, each: Sequence[Sequence[Outcome]]) -> list[Judged]:
+    """Of each hole's suggestions the likeliest, as the server would show it."""
+    return [max((_judge(calibration, one) for one in some), key=_sureness) for some in each]
+
+
+def _judge(calibration: Calibration, one: Outcome) -> Judged:
+    if one.copied is not None:
+        return Judged(calibration.of_copy(one.nats, one.copied), one.accepted, True)
+    return Judged(calibration(one.nats, one.cut), one.accepted)
+
+
+def _sureness(one: Judged) -> float:
+    return one.confidence
+
+
+def fit(each: Sequence[Sequence[Outcome]]) -> Calibration:
+    """The regressions with the greatest likelihood, slightly drawn to zero; shows everything.
+
+    each: the suggestions of each hole. Raises ValueError where all of a kind are alike: there is
+    nothing to tell apart.
+    """
+    written = [one for some in each for one in some if one.copied is None]
+    copies = [one for some in each for one in some if one.copied is not None]
+    bias, weights = _fitted(written, [features(one.nats, one.cut) for one in written])
+    mean, total, least, cut = weights
+    return Calibration(bias, mean, total, least, cut, 0.0, _fit_copies(copies))
+
+
+def _fit_copies(copies: Sequence[Outcome]) -> CopyWeights | None:
+    if not copies:
+        return None
+    seen = [copy_features(one.nats, one.copied) for one in copies if one.copied is not None]
+    bias, weights = _fitted(copies, seen)
+    return CopyWeights(bias, *weights)
+
+
+def _fitted(
+    outcomes: Sequence[Outcome], seen: Sequence[Sequence[float]]
+) -> tuple[float, list[float]]:
+    """A bias and the weights of the features `seen` of each outcome."""
+    accepted = torch.tensor([float(one.accepted) for one in outcomes])
+    if not 0 < float(accepted.sum()) < len(outcomes):
+        raise ValueError(
+            f"{int(accepted.sum())} of {len(outcomes)} suggestions were right: a confidence needs "
+            "some of both; ask for more holes, or train the model first"
+        )
+    rows = torch.tensor(seen)
+    centre, spread = rows.mean(0), rows.std(0).clamp_min(1e-3)
+    weights = _regress((rows - centre) / spread, accepted)
+    slopes = weights[1:] / spread
+    return float(weights[0] - (slopes * centre).sum()), slopes.tolist()
+
+
+def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
+    """Logistic regression: the bias, then a weight for each column of `seen`."""
+    rows = torch.cat((torch.ones(len(seen), 1), seen), dim=1).double()
+    weights = torch.zeros(rows.shape[1], dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        nats = binary_cross_entropy_with_logits(rows @ weights, accepted.double())
+        nats = nats + pull * weights[1:].square().sum()
+        nats.backward()
+        return nats
+
+    search.step(loss)
+    return weights.detach()
+
+
+def curve(shown: Sequence[Judged]) -> list[CurvePoint]:
+    """Precision against coverage, from the surest suggestion to all of them."""
+    right, points = 0, []
+    for count, one in enumerate(sorted(shown, key=_sureness, reverse=True), start=1):
+        right += one.accepted
+        coverage, precision = percentage(count, len(shown)), percentage(right, count)
+        points.append(CurvePoint(one.confidence, coverage, precision))
+    return points
+
+
+def threshold(shown: Sequence[Judged], precision: float = PRECISION) -> float:
+    """The least confidence such that of all that are as sure the wanted share is right.
+
+    1 where no confidence is enough: then nothing is shown unasked.
+    """
+    good = [point for point in curve(shown) if point.precision >= 100 * precision]
+    return good[-1].confidence if good else 1.0
+
+
+def calibration_error(shown: Sequence[Judged]) -> float:
+    """Expected calibration error (0..1) over ten bins of equal width (Guo et al. 2017)."""
+    bins: list[list[Judged]] = [[] for _ in range(BINS)]
+    for one in shown:
+        bins[min(int(one.confidence * BINS), BINS - 1)].append(one)
+    gaps = (
+        len(bin_) * abs(fmean(one.confidence for one in bin_) - fmean(one.accepted for one in bin_))
+        for bin_ in bins
+        if bin_
+    )
+    return sum(gaps) / len(shown)
+
+
+Projects = Mapping[str, Sequence[Sequence[Outcome]]]
+"""The suggestions of each hole, by project."""
+
+
+def out_of_fold(projects: Projects) -> dict[str, list[Judged]]:
+    """Each project as judged by what the others say. Raises ValueError for a single project."""
+    if len(projects) < 2:
+        raise ValueError("a calibration needs holes of at least two projects; give more documents")
+    return {name: judged(fit(_of_others(projects, name)), own) for name, own in projects.items()}
+
+
+def _of_others(projects: Mapping[str, Sequence[T]], name: str) -> list[T]:
+    return [one for other, each in projects.items() if other != name for one in each]
+
+
+def calibrate(projects: Projects) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration, fitted on all projects, and what it is worth on projects it never saw."""
+    found = out_of_fold(projects)
+    everything = [one for each in found.values() for one in each]
+    points = curve(everything)
+    unasked = [
+        one
+        for name, own in found.items()
+        for least in [threshold(_of_others(found, name))]
+        for one in own
+        if one.confidence >= least
+    ]
+    written = [some[0] for each in projects.values() for some in each]
+    calibration = replace(
+        fit([some for each in projects.values() for some in each]), show_above=threshold(everything)
+    )
+    return calibration, {
+        "projects": sorted(projects),
+        "n": len(everything),
+        "accepted_written": percentage(sum(one.accepted for one in written), len(written)),
+        "accepted": percentage(sum(one.accepted for one in everything), len(everything)),
+        "copies": percentage(sum(one.copied for one in everything), len(everything)),
+        "calibration_error": round(calibration_error(everything), 4),
+        "show_above": round(calibration.show_above, 4),
+        "precision_shown": percentage(sum(one.accepted for one in unasked), len(unasked)),
+        "coverage_shown": percentage(len(unasked), len(everything)),
+        "curve": [asdict(points[len(points) * tenth // 20 - 1]) for tenth in range(1, 21)],
+    }
+
+
+def outcomes_by_project(
+    infiller: Infiller,
+    holes: Sequence[HeldoutHole],
+    mode: str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[list[Outcome]]]:
+    """Fill every hole, and ask what the model says of the copies."""
+    found: dict[str, list[list[Outcome]]] = {}
+    for done, hole in enumerate(holes, start=1):
+        found.setdefault(hole.document.project, []).append(outcomes(infiller, hole, mode))
+        progress(done)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; one JSON object on stdout, exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m fim_training.shipping.calibrate")
+    parser.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--mode", default="ar")
+    parser.add_argument("--per-kind", type=int, default=300, help="holes of each one-line kind")
+    parser.add_argument("--seed", type=int, default=1, help="of the drawn holes")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--write", action="store_true", help="keep it in the checkpoint folder")
+    given = parser.parse_args(argv)
+    try:
+        documents = load_documents(given.data)
+        holes = draw_each(documents, ONE_LINE_KINDS, given.per_kind, given.seed)
+        infiller = Infiller.load(given.model, threads=given.threads)
+        infiller.calibration = UNDECIDED
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("holes", total=len(holes))
+            found = outcomes_by_project(
+                infiller, holes, given.mode, lambda done: bar.update(task, completed=done)
+            )
+        calibration, figures = calibrate(found)
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if given.write:
+        calibration.write(given.model)
+    sys.stdout.write(json.dumps({"model": str(given.model), "mode": given.mode} | figures) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

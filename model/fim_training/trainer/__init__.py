@@ -1,0 +1,1 @@
+"""The trainer: batches, objective, optimizers, runs and their state."""

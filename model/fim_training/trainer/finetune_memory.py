@@ -1,0 +1,87 @@
+"""What training takes in memory, computed from a model's shape.
+
+`python -m fim_training.trainer.finetune_memory --base FOLDER-OR-ID --lora-rank R` prints it; only
+the checkpoint's JSON files are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fim_model.errors import CheckpointError
+from fim_model.loading import hub
+from fim_model.loading.headers import parameter_count, read_config, weight_shapes
+from fim_model.network.config import ModelConfig
+
+from fim_training.trainer.lora_training import PROJECTIONS
+
+HALF, WHOLE = 2, 4
+"""Bytes of bf16 and of float32."""
+
+
+def training_bytes(config: ModelConfig, lora_rank: int = 0) -> int:
+    """Weights, gradients and the optimizers' memory.
+
+    Whole (rank 0): all in float32; Muon remembers one number for each hidden weight, AdamW two for
+    the others. LoRA: bf16 weights that stay; the updates in float32, AdamW.
+    """
+    total = parameter_count(config)
+    shapes = weight_shapes(config)
+    if lora_rank:
+        names = [
+            name for name in shapes if name.endswith(tuple(f"{p}.weight" for p in PROJECTIONS))
+        ]
+        updates = sum(lora_rank * sum(shapes[name]) for name in names)
+        return total * HALF + updates * WHOLE * (1 + 1 + 2)
+    hidden = sum(
+        shape[0] * shape[1]
+        for name, shape in shapes.items()
+        if name.startswith("model.layers.") and len(shape) == 2
+    )
+    return WHOLE * (2 * total + hidden + 2 * (total - hidden))
+
+
+def activation_bytes(config: ModelConfig, positions: int, *, recompute: bool) -> int:
+    """About what the backward needs of the forward, in bf16, for so many positions of a batch.
+
+    A layer keeps its input, both norms, queries, keys, values, what was seen, and three times the
+    inner width; recomputed, its input alone and one layer's worth for the moment.
+    """
+    heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    layer = 4 * config.hidden_size + (2 * heads + 2 * groups) * size + 3 * config.intermediate_size
+    layers = config.num_hidden_layers
+    kept = layers * config.hidden_size + layer if recompute else layers * layer
+    logits = config.vocab_size * (HALF + 2 * WHOLE)  # in bf16, in float32, and their gradient
+    return positions * (kept * HALF + logits)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print gigabytes. Exit code 2 where there is no such checkpoint."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fim_training.trainer.finetune_memory", description=__doc__
+    )
+    parser.add_argument("--base", required=True, help="the checkpoint's folder or hub id")
+    parser.add_argument("--lora-rank", type=int, default=0, help="0: the whole model learns")
+    parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--positions", type=int, default=2240, help="of a row, noisy ones included")
+    arguments = parser.parse_args(argv)
+    try:
+        config = read_config(hub.describe(arguments.base))
+    except CheckpointError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    state = training_bytes(config, arguments.lora_rank)
+    positions = arguments.rows * arguments.positions
+    kept, again = (activation_bytes(config, positions, recompute=one) for one in (False, True))
+    sys.stdout.write(
+        f"{parameter_count(config) / 1e9:.2f} B parameters; computed, not measured, in GB: "
+        f"state {state / 1e9:.1f}; activations about {kept / 1e9:.1f}, "
+        f"with recompute {again / 1e9:.1f}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The rooms: who imports whom, how many rooms and arrows there are, and that names are unique.
+
+Arrows are imports of modules, those inside functions and for type checking included. A loose file
+is a room of its own; `__init__` files hand nothing on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from importlib import import_module
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("fim_server", "fim_training", "fim_model", "fim_kernels")
+
+MOST_ROOMS = {"fim_server": 15, "fim_model": 13}
+MOST_ARROWS = {"fim_server": 50, "fim_model": 42}
+LOOSE = {
+    "fim_server": {"__main__", "cli", "log"},
+    "fim_model": {"copies", "errors", "infiller", "requests"},
+    "fim_training": set[str](),
+}
+MOST_LOOSE = 6
+"""Modules beside rooms, in any package that has rooms. `fim_kernels` has none: one file an
+operation."""
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, list[str]]:
+    """The modules of each file name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for package in PACKAGES:
+        folder = Path(import_module(package).__path__[0])
+        for path in folder.rglob("*.py"):
+            found[path.name].append(str(path.relative_to(folder.parent)))
+    return found
+
+
+def rooms(graph: grimp.ImportGraph, package: str) -> set[str]:
+    return graph.find_children(package)
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def arrows(graph: grimp.ImportGraph, package: str) -> set[tuple[str, str]]:
+    """The pairs of rooms of which one imports the other."""
+    inside = graph.find_descendants(package)
+    pairs = {
+        (room_of(importer), room_of(imported))
+        for importer in inside
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if imported in inside
+    }
+    return {(one, other) for one, other in pairs if one != other}
+
+
+def loose(graph: grimp.ImportGraph, package: str) -> set[str]:
+    """The modules beside a package's rooms."""
+    children = graph.find_children(package)
+    return {one.rpartition(".")[2] for one in children if not graph.find_children(one)}
+
+
+def test_the_contracts_hold() -> None:
+    """Those of pyproject.toml; what breaks one is on stdout."""
+    code = "import sys; from importlinter.cli import lint_imports as lint; "
+    code += "sys.exit(lint(no_cache=True, no_logo=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("package", MOST_ROOMS)
+def test_rooms_and_arrows_stay_few(graph: grimp.ImportGraph, package: str) -> None:
+    assert len(rooms(graph, package)) <= MOST_ROOMS[package]
+    drawn = sorted(arrows(graph, package))
+    assert len(drawn) <= MOST_ARROWS[package], drawn
+
+
+@pytest.mark.parametrize("package", LOOSE)
+def test_only_these_files_are_loose(graph: grimp.ImportGraph, package: str) -> None:
+    assert loose(graph, package) == LOOSE[package]
+
+
+def test_few_files_stand_beside_rooms(graph: grimp.ImportGraph) -> None:
+    for module in graph.modules - {"fim_kernels"}:
+        children = graph.find_children(module)
+        if any(graph.find_children(one) for one in children):
+            assert len(loose(graph, module)) <= MOST_LOOSE, module
+
+
+def test_no_two_files_have_one_name(files: dict[str, list[str]]) -> None:
+    twice = {name: places for name, places in files.items() if len(places) > 1}
+    assert set(twice) == {"__init__.py"}, twice
+
+
+def test_tests_mirror_the_rooms(graph: grimp.ImportGraph) -> None:
+    """Every folder of tests of a package is named after one of its rooms."""
+    for package in PACKAGES:
+        known = {one.rpartition(".")[2] for one in graph.find_descendants(package)}
+        folders = [path for path in (ROOT / "tests" / package).rglob("*") if path.is_dir()]
+        names = {path.name for path in folders} - {"__pycache__"}
+        assert names <= known, package

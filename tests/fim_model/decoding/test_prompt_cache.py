@@ -1,0 +1,204 @@
+"""The prompt cache: it reads only what is new, and what it gives is what a fresh one gives."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from fim_model.decoding.prompt_cache import PromptCache, SessionStore, common_prefix
+from fim_model.decoding.reference import causal_logits
+from fim_model.network.attention_mask import Attention
+
+
+def test_only_what_is_new_is_read(tiny: Any) -> None:
+    cache = PromptCache(tiny.model(), capacity=32)
+    prompts: list[tuple[list[int], int, int]] = [
+        ([5, 6, 7, 8], 0, 4),
+        ([5, 6, 7, 8, 9], 4, 1),  # one more token
+        ([5, 6, 7, 8, 9], 4, 1),  # the same: the last one is read again for its logits
+        ([5, 6, 2, 8, 9], 2, 3),  # changed in the middle
+        ([5, 6], 1, 1),  # shorter
+        ([4, 6, 2], 0, 3),  # nothing in common
+        ([4], 0, 1),
+    ]
+    for prompt, reused, prefilled in prompts:
+        reading = cache.read(prompt)
+        assert (reading.reused, reading.prefilled) == (reused, prefilled)
+        assert cache.tokens == prompt
+        assert cache.kv.length == len(prompt)
+
+
+def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
+    model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8))
+    cache = PromptCache(model, capacity=64)
+    rng = Random(0)
+    prompt = [rng.randrange(32) for _ in range(20)]
+    for _ in range(25):
+        kept = rng.randint(0, len(prompt))
+        added = [rng.randrange(32) for _ in range(rng.randint(0, 6))]
+        prompt = [*prompt[:kept], *added][:50] or [7]
+        found = cache.read(prompt).logits
+        assert found.shape == (1, 32)
+        assert (found - causal_logits(model, prompt)[-1:]).abs().max() < 1e-4
+
+
+def test_a_rewind_forgets(tiny: Any) -> None:
+    model = tiny.model(2)
+    cache = PromptCache(model, capacity=32)
+    cache.read([1, 2, 3, 4, 5])
+    cache.rewind(2)
+    assert cache.tokens == [1, 2]
+    reading = cache.read([1, 2, 9, 4])
+    assert (reading.reused, reading.prefilled) == (2, 2)
+    fresh = PromptCache(model, capacity=32).read([1, 2, 9, 4])
+    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+
+
+def test_tokens_decoded_behind_the_prompt_are_forgotten(tiny: Any) -> None:
+    """A decoding that was broken off leaves keys behind the prompt; the next reading drops them."""
+    model = tiny.model(3)
+    cache = PromptCache(model, capacity=32)
+    cache.read([1, 2, 3])
+    decoded = torch.tensor([[8, 9]])
+    with torch.inference_mode():
+        model(decoded, torch.tensor([[3, 4]]), Attention.CAUSAL, cache.kv)
+    cache.kv.advance(2)
+    reading = cache.read([1, 2, 3, 4])
+    assert (reading.reused, reading.prefilled) == (3, 1)
+    assert (reading.logits - causal_logits(model, [1, 2, 3, 4])[-1:]).abs().max() < 1e-4
+
+
+def test_a_prompt_that_does_not_fit_is_refused_and_does_no_harm(tiny: Any) -> None:
+    cache = PromptCache(tiny.model(), capacity=6)
+    cache.read([1, 2, 3, 4])
+    with pytest.raises(ValueError, match="holds 6 tokens, 8 were asked for"):
+        cache.read([1, 2, 3, 4, 5, 6, 7, 8])
+    reading = cache.read([1, 2, 3, 4, 5])
+    assert (reading.reused, reading.prefilled) == (4, 1)
+    fresh = PromptCache(cache.model, capacity=6).read([1, 2, 3, 4, 5])
+    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+
+
+def test_the_cache_has_the_dtype_of_the_model(tiny: Any) -> None:
+    model = tiny.model().bfloat16()
+    assert PromptCache(model, capacity=4).read([1, 2]).logits.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 4, 3], 1), ([1], [2], 0)],
+)
+def test_common_prefix(a: list[int], b: list[int], length: int) -> None:
+    assert common_prefix(a, b) == length
+
+
+# The store of all documents' caches.
+
+
+def store(tiny: Any, documents: int) -> SessionStore:
+    model = tiny.model()
+    made = SessionStore(lambda: PromptCache(model, capacity=8))
+    made.take("first")
+    made.budget_bytes = documents * made.bytes
+    made.forget("first")
+    return made
+
+
+def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> None:
+    sessions = store(tiny, 4)
+    sessions.take("a").read([1, 2, 3])
+    sessions.take("").read([4, 5])
+    assert sessions.take("a").tokens == [1, 2, 3]
+    assert sessions.take("b").tokens == []
+    assert sessions.take("").tokens == []
+    sessions.forget("a")
+    sessions.forget("never seen")
+    assert sessions.take("a").tokens == []
+
+
+def test_a_session_s_parts_are_forgotten_with_it_and_its_neighbours_are_not(tiny: Any) -> None:
+    sessions = store(tiny, 8)
+    for name in ("a", "a#edits", "a#edits#rewrite", "ab", "b#a"):
+        sessions.take(name).read([1])
+    sessions.forget("a")
+    assert len(sessions) == 2
+    assert sessions.take("ab").tokens == sessions.take("b#a").tokens == [1]
+
+
+def test_a_cache_in_use_is_forgotten_when_its_work_is_done(tiny: Any) -> None:
+    """An editor closes a document while its last request is still being worked on."""
+    sessions = store(tiny, 4)
+    with sessions.held("a"):
+        sessions.forget("a")  # before the work took its cache: it must not bring it back for good
+        kept = sessions.take("a")
+        kept.read([1])
+        sessions.forget("a")
+        assert sessions.take("a") is kept
+    assert (len(sessions), sessions.bytes) == (0, 0)
+    with sessions.held("a"):
+        assert sessions.take("a").tokens == []
+    assert len(sessions) == 1, "the document was opened again"
+
+
+def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
+    now = 0.0
+    model = tiny.model()
+    sessions = SessionStore(lambda: PromptCache(model, capacity=8), clock=lambda: now)
+    sessions.take("old").read([1])
+    now = 5.0
+    sessions.take("new").read([1])
+    now = 12.0
+    with sessions.held("old"):
+        sessions.forget_unused(10)
+        assert len(sessions) == 2
+    sessions.forget_unused(10)
+    assert len(sessions) == 1
+    assert sessions.take("new").tokens == [1]
+
+
+def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
+    sessions = store(tiny, 2)
+    a, b = sessions.take("a"), sessions.take("b")
+    a.read([1, 2, 3])
+    b.read([4])
+    assert sessions.take("a") is a  # b is the oldest now
+    c = sessions.take("c")
+    assert c is b
+    assert (c.tokens, c.kv.length) == ([], 0)
+    assert (len(sessions), sessions.evicted) == (2, 1)
+    assert sessions.take("a").tokens == [1, 2, 3]
+    assert sessions.bytes == sessions.budget_bytes
+
+
+def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
+    sessions = store(tiny, 0)
+    sessions.take("a").read([1, 2])
+    assert sessions.take("a").tokens == [1, 2]
+    assert sessions.take("b").tokens == []
+    assert len(sessions) == 1
+
+
+def test_a_held_cache_makes_room_for_no_other(tiny: Any) -> None:
+    kept = store(tiny, 1)
+    with kept.held("a"):
+        a = kept.take("a")
+        a.read([2, 3])
+        b = kept.take("b")
+        assert b is not a
+        assert a.tokens == [2, 3]
+        assert kept.take("c") is b, "what nobody holds makes room as ever"
+        assert (len(kept), kept.evicted) == (2, 1)
+    assert len(kept) == 1, "what was beyond the budget is given back"
+    assert kept.take("c").tokens == []
+    assert len(kept) == 1
+
+
+def test_a_session_may_be_held_twice(tiny: Any) -> None:
+    kept = store(tiny, 1)
+    with kept.held("a"):
+        with kept.held("a"):
+            kept.take("a").read([2])
+        kept.take("b")
+        assert kept.take("a").tokens == [2]

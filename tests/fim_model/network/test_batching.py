@@ -1,0 +1,204 @@
+"""Holes filled side by side get the tokens they would get alone, in fewer passes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from fim_model.decoding.core import DecodingCore, StopRule
+from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.prompt_cache import PromptCache
+from fim_model.decoding.sampling import Sampler
+from fim_model.errors import Cancelled
+from fim_model.infiller import Infiller
+from fim_model.network.attention_mask import Attention
+from fim_model.network.batching import JointModel
+from fim_model.network.lora import DraftLora
+from fim_model.network.transformer import TriModeTransformer
+from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import InfillRequest
+
+pytestmark = pytest.mark.timeout(120)  # threads that wait for each other for ever must be seen
+
+NO_EOM = -1
+T = TypeVar("T")
+
+
+def side_by_side(model: JointModel, works: Sequence[Callable[[], T]]) -> list[Future[T]]:
+    """Each in a thread of its own, all of them under way before the first forward."""
+    start = threading.Barrier(len(works))
+
+    def one(work: Callable[[], T]) -> T:
+        with model.filling():
+            start.wait(60)
+            return work()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [pool.submit(one, work) for work in works]
+
+
+def fill(
+    model: TriModeTransformer, prompt: Sequence[int], mode: str, tokens: int, temperature: float = 0
+) -> tuple[list[int], list[float], int]:
+    """Tokens, their probabilities, and the forwards that were asked for."""
+    cache = PromptCache(model, capacity=200)
+    stop = StopRule(NO_EOM, tokens)
+    core = DecodingCore(
+        model, cache.kv, stop, Sampler(temperature, seed=len(prompt)), prompt=prompt
+    )
+    core.commit_choice(cache.read(prompt).logits)
+    for _ in MODES[mode](core, ModeOptions(width_budget=12)):
+        pass
+    return core.tokens, core.confidences, core.forwards + 1
+
+
+def prompts(count: int, seed: int) -> list[list[int]]:
+    rng = Random(seed)
+    return [[rng.randrange(2, 32) for _ in range(rng.randint(1, 40))] for _ in range(count)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_tokens_are_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> None:
+    for seed, temperature in enumerate((0.0, 0.8)):
+        plain = tiny.model(seed, rope=tiny.yarn())
+        joint = JointModel(plain)
+        asked = [(prompt, 4 + 3 * n) for n, prompt in enumerate(prompts(4, seed))]
+        alone = [fill(plain, prompt, mode, tokens, temperature) for prompt, tokens in asked]
+        works = [
+            partial(fill, joint, prompt, mode, tokens, temperature) for prompt, tokens in asked
+        ]
+        together = [one.result() for one in side_by_side(joint, works)]
+        assert [one[0] for one in together] == [one[0] for one in alone]
+        assert [one[2] for one in together] == [one[2] for one in alone]
+        for ours, theirs in zip(together, alone, strict=True):
+            assert ours[1] == pytest.approx(theirs[1], abs=1e-4)
+        assert joint.counts.forwards == sum(one[2] for one in alone)
+        assert joint.counts.passes < joint.counts.forwards
+
+
+def test_different_modes_go_together(tiny: Any) -> None:
+    plain = tiny.model(3)
+    joint = JointModel(plain)
+    asked = list(zip(MODES, prompts(len(MODES), 9), strict=True))
+    alone = [fill(plain, prompt, mode, 10)[0] for mode, prompt in asked]
+    works = [
+        lambda mode=mode, prompt=prompt: fill(joint, prompt, mode, 10) for mode, prompt in asked
+    ]
+    assert [one.result()[0] for one in side_by_side(joint, works)] == alone
+
+
+def test_four_holes_of_one_length_cost_the_passes_of_one(tiny: Any) -> None:
+    """Prefill and nine tokens: ten passes for forty forwards, whatever the threads' timing."""
+    joint = JointModel(tiny.model(1))
+    works = [partial(fill, joint, prompt, "ar", 10) for prompt in prompts(4, 5)]
+    for one in side_by_side(joint, works):
+        one.result()
+    assert (joint.counts.forwards, joint.counts.passes) == (40, 10)
+
+
+def test_who_is_done_holds_up_nobody(tiny: Any) -> None:
+    """The longest hole goes on alone; every pass is one that it needs itself."""
+    joint = JointModel(tiny.model(1))
+    works = [
+        partial(fill, joint, prompt, "ar", 2 + 4 * n) for n, prompt in enumerate(prompts(3, 5))
+    ]
+    for one in side_by_side(joint, works):
+        one.result()
+    assert joint.counts.passes == 10
+    assert joint.counts.forwards == 2 + 6 + 10
+
+
+def test_outside_of_filling_nobody_waits(tiny: Any) -> None:
+    plain = tiny.model(2)
+    joint = JointModel(plain)
+    [prompt] = prompts(1, 1)
+    inside, leave = threading.Event(), threading.Event()
+
+    def idle() -> None:
+        with joint.filling():
+            inside.set()
+            leave.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(idle)
+        inside.wait(60)
+        assert fill(joint, prompt, "ar", 6) == fill(plain, prompt, "ar", 6)
+        leave.set()
+
+
+def test_an_error_is_told_to_its_own_hole(tiny: Any) -> None:
+    plain = tiny.model(2)
+    joint = JointModel(plain)
+    long, short = prompts(2, 2)
+
+    def full() -> object:
+        return PromptCache(joint, capacity=2).read([5, 6, 7])
+
+    def alright() -> object:
+        return fill(joint, short, "ar", 8)[0]
+
+    failed, fine = side_by_side(joint, [full, alright])
+    with pytest.raises(ValueError, match="the KV cache holds 2 tokens, 3 were asked for"):
+        failed.result()
+    assert fine.result() == fill(plain, short, "ar", 8)[0]
+    assert fill(joint, long, "ar", 8) == fill(plain, long, "ar", 8), "and the model goes on"
+
+
+def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
+    plain = tiny.model(4)
+    width, size = plain.config.num_attention_heads * plain.config.head_dim, plain.config.hidden_size
+    draw = torch.Generator().manual_seed(0)
+    down = tuple(torch.randn(2, width, generator=draw) for _ in range(2))
+    up = tuple(torch.randn(size, 2, generator=draw) for _ in range(2))
+    lora = DraftLora(down, up, 1.0)
+    joint = JointModel(plain)
+    tokens, places = torch.tensor([[3, 4, 1]]), torch.arange(3)[None]
+
+    def forward(model: TriModeTransformer, with_lora: DraftLora | None) -> torch.Tensor:
+        cache = PromptCache(model, capacity=8).kv
+        with torch.inference_mode():
+            return model(tokens, places, Attention.BLOCK, cache, with_lora)
+
+    works = [partial(forward, joint, one) for one in (lora, None)]
+    results = [one.result() for one in side_by_side(joint, works)]
+    for result, one in zip(results, (lora, None), strict=True):
+        assert (result - forward(plain, one)).abs().max() < 1e-4
+    assert joint.counts.passes == 2
+
+
+def test_a_cancelled_hole_leaves_within_one_forward(
+    tiny: Any, tiny_tokenizer: CodeTokenizer
+) -> None:
+    model = JointModel(
+        tiny.model(
+            7,
+            vocab_size=tiny_tokenizer.vocab_size,
+            mask_token_id=tiny_tokenizer.special.mask,
+            tie_word_embeddings=False,
+            scale=0.7,
+        )
+    )
+    infiller = Infiller(model, tiny_tokenizer)
+    heard: list[object] = []
+
+    def asked(session: str) -> InfillRequest:
+        return InfillRequest("def area(w", "", mode="ar", max_tokens=20, session=session)
+
+    def cancelled() -> None:
+        infiller.infill(asked("a"), should_stop=lambda: len(heard) >= 3, on_step=heard.append)
+
+    one, other = side_by_side(model, [cancelled, lambda: infiller.infill(asked("b"))])
+    with pytest.raises(Cancelled):
+        one.result()
+    assert len(heard) == 3
+    result = other.result()
+    assert result is not None
+    assert result.forwards > 3
+    assert model.counts.forwards == 3 + result.forwards
+    assert model.counts.passes == result.forwards

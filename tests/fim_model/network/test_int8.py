@@ -1,0 +1,87 @@
+"""8-bit weights on a CPU: near the full ones, and as exact about drafts as those are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from fim_model.decoding.core import DecodingCore, StopRule
+from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.prompt_cache import PromptCache
+from fim_model.decoding.sampling import Sampler
+from fim_model.errors import CheckpointError
+from fim_model.infiller import Infiller
+from fim_model.loading.memory import default_weights
+from fim_model.network.attention_mask import Attention
+from fim_model.network.choice import fast_network
+from fim_model.network.contract import Network
+from fim_model.network.cpu import PackedTransformer
+from fim_model.network.kv_cache import KVCache
+
+NO_EOM = -1
+FITS = {"hidden_size": 32, "intermediate_size": 48}
+"""Depths that PyTorch's kernel takes: multiples of 16."""
+
+
+def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int) -> list[int]:
+    cache = PromptCache(network, capacity=200)
+    stop = StopRule(NO_EOM, tokens)
+    core = DecodingCore(network, cache.kv, stop, Sampler(), block_size=8, prompt=prompt)
+    core.commit_choice(cache.read(prompt).logits)
+    list(MODES[mode](core, ModeOptions(width_budget=20)))
+    return core.tokens
+
+
+@pytest.mark.parametrize("shape", [FITS, {}], ids=["pytorch's kernel", "reference"])
+def test_hidden_states_stay_near_the_full_ones(tiny: Any, shape: dict[str, int]) -> None:
+    model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8), **shape)
+    tokens, places = torch.arange(2, 22)[None], torch.arange(20)[None]
+    states = []
+    for storage in (None, torch.int8):
+        network = PackedTransformer.of(model, storage=storage)
+        cache = KVCache(model.config, capacity=32)
+        states.append(network(tokens, places, Attention.CAUSAL, cache)[0])
+        assert states[-1].dtype == network.logits(states[-1]).dtype == torch.float32
+    error = (states[1] - states[0]).norm() / states[0].norm()
+    assert 0 < error < 0.03
+
+
+def test_verified_drafts_are_what_ar_writes(tiny: Any) -> None:
+    """A token's product is the same in a block as alone; attention is in float32 as ever."""
+    rng = Random(0)
+    for seed in range(4):
+        network = PackedTransformer.of(tiny.model(seed, **FITS), storage=torch.int8)
+        for _ in range(4):
+            prompt = [rng.randrange(2, 32) for _ in range(rng.randint(1, 30))]
+            wanted = fill(network, prompt, "ar", 14)
+            for mode in ("self_speculation", "quadratic_speculation", "lookup"):
+                assert fill(network, prompt, mode, 14) == wanted
+
+
+def test_int8_is_asked_for_and_leaves_embedding_and_head_as_they_are(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FIM_WEIGHTS", raising=False)
+    assert default_weights() == "full"
+    monkeypatch.setenv("FIM_WEIGHTS", "int8")
+    assert default_weights() == "int8"
+    monkeypatch.setenv("FIM_WEIGHTS", "int4")
+    with pytest.raises(CheckpointError, match="FIM_WEIGHTS=int4 is unknown; use 'full' or 'int8'"):
+        default_weights()
+    model = tiny.model(1, **FITS)
+    head = model.lm_head.weight.clone()
+    network = fast_network(model, "int8")
+    assert isinstance(network, PackedTransformer)
+    assert torch.equal(network.logits(torch.eye(32)), head.T)
+
+
+def test_forced_kernels_that_cannot_run_stop_a_model_from_loading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv("FIM_KERNELS", "triton")
+    with pytest.raises(CheckpointError, match="FIM_KERNELS=triton cannot run: the tensors are on"):
+        Infiller.load(device="cpu")

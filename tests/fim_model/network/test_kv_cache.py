@@ -1,0 +1,90 @@
+"""The KV cache: what is written is scratch until it is kept."""
+
+from typing import Any
+
+import pytest
+import torch
+from fim_model.network.kv_cache import KVCache
+from torch import Tensor
+
+
+def cache_of(tiny: Any, capacity: int = 6, **kind: Any) -> KVCache:
+    return KVCache(tiny.config(), capacity=capacity, **kind)
+
+
+def numbered(first: int, count: int, batch: int = 1) -> Tensor:
+    """Keys `[batch, 2, count, 8]` that carry their number."""
+    return torch.arange(first, first + count).float()[:, None].expand(batch, 2, count, 8)
+
+
+def visible(keys: Tensor) -> list[float]:
+    assert (keys == keys[:1, :1, :, :1]).all()
+    return keys[0, 0, :, 0].tolist()
+
+
+def test_a_write_shows_what_is_kept_and_itself(tiny: Any) -> None:
+    cache = cache_of(tiny)
+    keys, values = cache.write(0, numbered(0, 3), numbered(10, 3))
+    assert (visible(keys), visible(values)) == ([0, 1, 2], [10, 11, 12])
+    cache.advance(2)
+    keys, values = cache.write(0, numbered(20, 3), numbered(30, 3))
+    assert (visible(keys), visible(values)) == ([0, 1, 20, 21, 22], [10, 11, 30, 31, 32])
+
+
+def test_a_draft_that_is_not_kept_is_overwritten(tiny: Any) -> None:
+    cache = cache_of(tiny)
+    cache.write(0, numbered(0, 1), numbered(0, 1))
+    cache.advance(1)
+    cache.write(0, numbered(90, 5), numbered(90, 5))
+    keys, values = cache.write(0, numbered(1, 2), numbered(1, 2))
+    assert (visible(keys), visible(values)) == ([0, 1, 2], [0, 1, 2])
+    assert cache.length == 1
+
+
+def test_layers_and_rows_are_apart(tiny: Any) -> None:
+    cache = cache_of(tiny, batch=3)
+    cache.write(0, numbered(0, 2, 3), numbered(0, 2, 3))
+    first, _ = cache.write(1, numbered(50, 2, 3), numbered(50, 2, 3))
+    assert first.shape == (3, 2, 2, 8)
+    cache.advance(2)
+    keys, _ = cache.write(0, numbered(7, 1, 3), numbered(7, 1, 3))
+    assert visible(keys) == [0, 1, 7]
+
+
+def test_crop_forgets_the_end(tiny: Any) -> None:
+    cache = cache_of(tiny)
+    cache.write(0, numbered(0, 5), numbered(0, 5))
+    cache.advance(5)
+    cache.crop(2)
+    keys, _ = cache.write(0, numbered(40, 1), numbered(40, 1))
+    assert visible(keys) == [0, 1, 40]
+
+
+def test_the_last_place_can_be_used_and_no_more(tiny: Any) -> None:
+    cache = cache_of(tiny, capacity=3)
+    cache.write(0, numbered(0, 2), numbered(0, 2))
+    cache.advance(2)
+    cache.write(0, numbered(2, 1), numbered(2, 1))
+    with pytest.raises(ValueError, match="holds 3 tokens, 4 were asked for"):
+        cache.write(0, numbered(2, 2), numbered(2, 2))
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_what_does_not_fit_cannot_be_kept(tiny: Any, count: int) -> None:
+    cache = cache_of(tiny, capacity=3)
+    with pytest.raises(ValueError, match=f"cannot keep {count} more tokens after 0"):
+        cache.advance(count)
+
+
+@pytest.mark.parametrize("length", [-1, 3])
+def test_only_what_is_kept_can_be_cropped(tiny: Any, length: int) -> None:
+    cache = cache_of(tiny)
+    cache.advance(2)
+    with pytest.raises(ValueError, match=f"cannot crop 2 tokens to {length}"):
+        cache.crop(length)
+
+
+def test_the_dtype_is_the_one_asked_for(tiny: Any) -> None:
+    cache = cache_of(tiny, dtype=torch.bfloat16)
+    keys, _ = cache.write(0, numbered(0, 1), numbered(0, 1))
+    assert keys.dtype == torch.bfloat16

@@ -1,0 +1,197 @@
+"""Kernel and forward benchmarks: that they run, count their work rightly, and draw it."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from fim_model.decoding.modes import MODES
+from fim_model.network.config import ModelConfig
+
+from fim_server.bench import decoding, kernels, shapes
+from fim_server.bench.decoding import bench_completion
+from fim_server.bench.device_timing import Roof, Stopwatch
+from fim_server.bench.forward import bench_forward, random_model, work
+from fim_server.bench.kernels import bench_kernels
+from fim_server.bench.roofline import Work, roofline
+from fim_server.cli import main
+from fim_server.commands.bench_arguments import DTYPES, RIVALS, SHAPES
+
+OURS = "fused" if torch.cuda.is_available() else "packed"
+CPU = torch.device("cpu")
+TINY = ModelConfig(
+    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=16, intermediate_size=48, mask_token_id=1,
+)  # fmt: skip
+
+
+def test_every_operation_is_measured() -> None:
+    seen: list[str] = []
+    report = bench_kernels(TINY, "tiny", width=4, context=16, device=CPU, progress=seen.append)
+    names = [one.name for one in report.kernels]
+    assert len(set(names)) == len(names) == 10
+    assert seen == ["roof", *names]
+    assert report.path == "reference"
+    for one in report.kernels:
+        assert one.ms > 0
+        assert one.reference_ms > 0
+        assert one.share == pytest.approx(one.floor_ms / one.ms)
+        assert one.floor_ms == pytest.approx(report.roof.floor_ms(one.moved, one.flops))
+    libraries = {name: ms for one in report.kernels for name, ms in one.libraries_ms.items()}
+    assert libraries["SDPA"] is not None
+    assert libraries["SDPA"] > 0
+    assert {"FlexAttention", "varlen_attn", "_scaled_mm", "_weight_int8pack_mm"} <= libraries.keys()
+    assert json.loads(json.dumps(report.as_json()))["width"] == 4
+
+
+def test_a_library_that_refuses_a_device_or_a_shape_is_no_figure() -> None:
+    def refuses() -> None:
+        raise RuntimeError("not on this device")
+
+    assert kernels.if_it_can(Stopwatch(CPU), refuses) is None
+
+
+def test_every_path_of_a_forward_is_measured() -> None:
+    report = bench_forward(
+        TINY, "tiny", widths=[1, 4], contexts=[8, 16], dtype="int8",
+        against=["eager", "transformers"], device=CPU,
+    )  # fmt: skip
+    cells = [(one.path, one.weights, one.context, one.width) for one in report.forwards]
+    assert cells == [
+        (path, weights, context, width)
+        for path, weights in (("eager", "f32"), ("transformers", "f32"), ("packed", "int8"))
+        for context in (8, 16)
+        for width in (1, 4)
+    ]
+    assert all(one.ms > 0 and one.floor_ms > 0 for one in report.forwards)
+
+
+def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
+    for dtype, rival in (("f32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
+        report = bench_forward(
+            TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
+        )
+        cells = [(one.path, one.weights) for one in report.forwards]
+        assert cells == [("eager", rival), ("packed", dtype)]
+    with pytest.raises(ValueError, match="fp8 weights need a GPU"):
+        bench_forward(TINY, "tiny", widths=[4], contexts=[16], dtype="fp8", against=[], device=CPU)
+
+
+def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
+    seen: list[str] = []
+    report = bench_completion(
+        TINY, "tiny", context=12, tokens=9, dtype="f32", device=CPU, budget_s=0,
+        progress=seen.append,
+    )  # fmt: skip
+    figures = {one.setting: one for one in report.completions}
+    assert seen == ["random weights", *figures]
+    assert {setting.partition(",")[0] for setting in figures} == set(MODES)
+    assert report.network == "PackedTransformer"
+    for one in report.completions:
+        assert (one.tokens, one.n) == (9, 3)
+        assert one.cold_ms > 0
+        assert one.warm_ms > 0
+    assert figures["ar"].forwards == 9
+    # [seed, 8 masks] at so many a step, and the forward that read the prompt.
+    assert figures["diffusion, 4 a step"].forwards == 1 + 2
+    assert figures["diffusion, 1 a step"].forwards == 1 + 8
+    assert figures["diffusion, surest"].forwards == 1 + 8
+    assert json.loads(json.dumps(report.as_json()))["context"] == 12
+
+
+def test_a_context_that_cannot_be_warm_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "completion", "--device", "cpu", "--context", "3"]) == 2
+    assert "a context of 3 is too short" in capsys.readouterr().err
+
+
+def test_the_completion_command_writes_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "shape", lambda name: TINY)
+    monkeypatch.setattr(
+        decoding, "settings_of", lambda config: [("ar", "ar", decoding.ModeOptions())]
+    )
+    options = ["--device", "cpu", "--context", "8", "--tokens", "4", "--json"]
+    assert main(["bench", "completion", *options]) == 0
+    [only] = json.loads(capsys.readouterr().out)["completions"]
+    assert (only["setting"], only["forwards"]) == ("ar", 4)
+
+
+def test_the_floor_counts_every_weight_that_is_read_once() -> None:
+    """All matrices; the head is tied here, so that the embedding is not there a second time."""
+    matrices = sum(p.numel() for p in random_model(TINY, CPU).parameters() if p.dim() == 2)
+    moved, flops = work(TINY, 3, 0, "bf16", torch.bfloat16)
+    assert moved == 2 * matrices
+    assert flops == 2 * 3 * matrices
+    with_context = work(TINY, 3, 10, "bf16", torch.bfloat16)
+    assert with_context[0] - moved == 2 * 2 * 2 * 16 * 10 * 2  # k, v; layers; groups; dim; bytes
+    assert work(TINY, 3, 10, "f32", torch.float32)[0] == 2 * with_context[0]
+    assert work(TINY, 3, 0, "int8", torch.bfloat16)[0] == moved - (matrices - 64 * 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("nld-3b", 3.83), ("nld-8b", 8.49), ("nld-14b", 13.51)]
+)
+def test_shapes_have_the_published_sizes(name: str, billions: float) -> None:
+    config = shapes.shape(name)
+    with torch.device("meta"):
+        from fim_model.network.transformer import TriModeTransformer
+
+        count = sum(p.numel() for p in TriModeTransformer(config).parameters())
+    assert count / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+def test_the_command_knows_the_benchmarks_own_lists() -> None:
+    from fim_server.bench import forward
+
+    assert (forward.RIVALS, tuple(forward.STORAGE), shapes.SHAPES) == (RIVALS, DTYPES, SHAPES)
+    assert forward.TENSORS.keys() == forward.STORAGE.keys()
+    for shape in shapes.SHAPES:
+        with pytest.raises(SystemExit):  # --help exits after the choices were accepted
+            main(["bench", "kernels", "--shape", shape, "--help"])
+
+
+def test_a_width_that_does_not_fit_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("kernels", "forward"):
+        found = main(["bench", kind, "--shape", "nld-3b", "--width", "64", "--context", "32"])
+        assert found == 2
+        assert "width 64 does not fit a context of 32" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to use")
+def test_a_gpu_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "kernels", "--device", "cuda"]) == 2
+    assert "torch sees no GPU" in capsys.readouterr().err
+
+
+def test_the_command_writes_json_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "shape", lambda name: TINY)
+    picture = tmp_path / "roof.svg"
+    options = ["--width", "4", "--context", "16", "--json", "--picture", str(picture)]
+    assert main(["bench", "forward", "--against", "eager", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [one["path"] for one in report["forwards"]][:2] == ["eager", OURS]
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+def test_the_picture_puts_work_on_the_roof_where_it_is() -> None:
+    """Work at the memory limit lies on the slanted line, work at the compute limit on the flat."""
+    roof = Roof(bytes_per_s=1e12, flop_per_s=1e14)
+    slow = Work("slow", moved=1e9, flops=1e9, ms=1.0)  # intensity 1, at 1e12
+    fast = Work("fast", moved=1e6, flops=1e9, ms=0.01)  # intensity 1000, at 1e14
+    svg = ElementTree.fromstring(roofline([slow, fast, Work("copy", 1e6, 0, 1)], roof, "t"))
+    space = {"s": "http://www.w3.org/2000/svg"}
+    dots = [
+        (float(dot.get("cx", "")), float(dot.get("cy", "")))
+        for dot in svg.findall("s:circle", space)
+    ]
+    line = svg.find("s:polyline", space)
+    assert line is not None
+    corners = [tuple(map(float, corner.split(","))) for corner in line.get("points", "").split()]
+    assert len(dots) == 2
+    (x0, y0), (x1, y1), _ = corners
+    assert dots[0][1] == pytest.approx(y0 + (dots[0][0] - x0) * (y1 - y0) / (x1 - x0), abs=0.2)
+    assert dots[1][1] == pytest.approx(y1, abs=0.2)

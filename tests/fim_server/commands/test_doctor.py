@@ -1,0 +1,101 @@
+"""`doctor` and `stats`: every line has a verdict, and what is not well has its fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_checkpoint import write_tiny_checkpoint
+
+from fim_server.cli import main
+from fim_server.commands import doctor
+from fim_server.completion.statistics import Statistics, statistics_file
+from fim_server.settings.settings import Settings
+from fim_server.settings.sources import config_file
+
+
+def report(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    code = main(("doctor", "--json"))
+    return code, json.loads(capsys.readouterr().out)
+
+
+def by_topic(answer: dict[str, Any], topic: str) -> list[dict[str, str]]:
+    return [one for one in answer["findings"] if one["topic"] == topic]
+
+
+def set_model(model: object) -> Path:
+    file = config_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"model = {json.dumps(str(model))}\nmaxLines = 0\n")
+    return file
+
+
+def test_a_good_model_and_a_mistake_in_the_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "tiny")
+    file = set_model(folder)
+    try:
+        code, answer = report(capsys)
+        assert main(("doctor",)) == code
+        people = capsys.readouterr().out
+    finally:
+        file.unlink()
+    assert (code, answer["ok"]) == (0, True)
+    [model] = by_topic(answer, "model")
+    assert model["verdict"] == "ok"
+    assert model["message"].startswith(f"{folder}: ministral3, ")
+    [settings] = by_topic(answer, "settings")
+    assert settings["verdict"] == "warn"
+    assert "setting maxLines: 0 is not used" in settings["message"]
+    assert settings["fix"] == f"correct {file}"
+    assert by_topic(answer, "device")[0]["message"].startswith("torch ")
+    assert by_topic(answer, "syntax")[0]["message"] == "grammars for 9 languages"
+    for one in answer["findings"]:
+        assert (one["fix"] == "") == (one["verdict"] == "ok"), one
+        assert one["topic"] == "memory" or one["message"] in people, "memory changes meanwhile"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_checkpoint_that_lacks_something_fails(tmp_path: Path, name: str) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "tiny")
+    (folder / name).unlink()
+    [finding] = doctor.model(Settings(model=str(folder)))
+    assert finding.verdict == "fail"
+    assert finding.fix
+
+
+def test_missing_packages_fail_with_the_command_that_installs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "torch" else object())
+    finding = next(one for one in doctor.environment(Settings()) if one.verdict == "fail")
+    assert finding.message == "a local model needs torch"
+    assert finding.fix == "pip install 'fim-server[local]'"
+
+
+def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "free_mib", lambda: 200)
+    [finding] = doctor.memory(Settings())
+    assert (finding.verdict, finding.message) == ("warn", "only 200 MiB are free")
+
+
+def test_stats_adds_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(("stats",)) == 0
+    assert "nothing was counted yet" in capsys.readouterr().out
+    for _ in range(2):
+        counted = Statistics(statistics_file())
+        counted.count("requests", 3)
+        counted.count("characters", 40)
+        counted.count("silence.blank")
+        counted.flush()
+    assert main(("stats", "--json")) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["total"] == {"requests": 6, "characters": 80, "silence.blank": 2}
+    assert main(("stats",)) == 0
+    assert "blank 2" in capsys.readouterr().out

@@ -1,0 +1,405 @@
+"""From recent edits to proposals: where to look, what is shown, what never is. The model is a
+script (see `scripted.py`): it replaces names as the last edit did."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from fim_model.requests import DRAFT_PRIOR
+from lsprotocol import types as lsp
+from scripted import ScriptedBackend
+
+from fim_server.access.workspace import Workspace
+from fim_server.backends.base import BackendError, Rewrite, RewriteRequest, Unsupported
+from fim_server.documents.documents import DocumentStore, without_end
+from fim_server.edits.next_edit import MOST_TRIES, Proposal
+from fim_server.edits.regions import Problem
+from fim_server.edits.service import EditService
+from fim_server.settings.settings import Settings
+
+pytestmark = pytest.mark.timeout(60)
+
+URI = "file:///project/a.py"
+OTHER = "file:///project/b.py"
+CODE = """\
+def area(width, height):
+    return width * height
+
+
+def cost(area, price):
+    total = area * price
+    print("total", total)
+    return total
+"""
+
+
+class Desk:
+    """A service with open documents, the script behind it, and a clock."""
+
+    def __init__(self, text: str = CODE, settings: Settings | None = None, *roots: Path) -> None:
+        self.backend = ScriptedBackend()
+        self.documents = DocumentStore()
+        self.now = 0.0
+        self.service = EditService(
+            self.documents,
+            lambda: self.backend,
+            settings or Settings(),
+            Workspace(roots, settings),
+            lambda: self.now,
+        )
+        self.open(URI, text)
+
+    def open(self, uri: str, text: str) -> None:
+        self.documents.open(uri, "python", 1, text)
+
+    def text(self, uri: str = URI) -> str:
+        snapshot = self.documents.snapshot(uri)
+        assert snapshot is not None
+        return snapshot.text
+
+    def edit(self, line: int, old: str, new: str, uri: str = URI) -> None:
+        """Replace a text in a line."""
+        before = self.documents.snapshot(uri)
+        assert before is not None
+        start = without_end(before.lines[line]).index(old)
+        span = lsp.Range(lsp.Position(line, start), lsp.Position(line, start + len(old)))
+        self.change(lsp.TextEdit(span, new), uri)
+
+    def change(self, edit: lsp.TextEdit, uri: str = URI) -> None:
+        before = self.documents.snapshot(uri)
+        assert before is not None
+        event = lsp.TextDocumentContentChangePartial(edit.range, edit.new_text)
+        self.documents.change(uri, before.version + 1, [event])
+        after = self.documents.snapshot(uri)
+        assert after is not None
+        self.service.changed(before, after)
+
+    async def found(self, most: int = 1, line: int = 0, uri: str = URI) -> list[Proposal]:
+        return await self.service.next_edits(uri, line, None, most)
+
+    async def offered(self, most: int = 1) -> list[str]:
+        return [self.service.offer(one) for one in await self.found(most)]
+
+    def apply(self, proposal: Proposal) -> None:
+        [edit] = proposal.text_edits
+        self.change(edit, proposal.uri)
+
+
+def shown(found: list[Proposal]) -> list[tuple[int, tuple[str, ...]]]:
+    return [(one.first, one.new) for one in found]
+
+
+async def test_a_file_at_rest_is_left_alone() -> None:
+    desk = Desk()
+    assert await desk.found(most=6) == []
+    assert desk.backend.rewrites == [], "the model is not even asked"
+
+
+async def test_the_other_places_of_a_renamed_name() -> None:
+    desk = Desk()
+    desk.edit(5, "total", "amount")
+    found = await desk.found(most=6)
+    assert shown(found) == [
+        (6, ('    print("total", amount)', "    return amount")),
+    ]
+    [request] = {one.old: one for one in desk.backend.rewrites if "print" in one.old}.values()
+    assert request.drafts == ('    print("total", amount)\n    return amount',)
+    assert request.prefix + request.old + request.suffix == desk.text()
+    assert request.speculative
+    assert [(one.old, one.new) for one in request.edits] == [
+        ("total = area * price", "amount = area * price")
+    ]
+    assert request.session != URI, "a document's completions keep their own tokens"
+
+
+async def test_one_is_enough_for_a_client_that_applies_all_it_gets() -> None:
+    desk = Desk("old = 1\nx = 2\nprint(old)\ny = 3\nprint(old + 1)\n")
+    desk.edit(0, "old", "new")
+    assert shown(await desk.found(line=4)) == [(4, ("print(new + 1)",))], "the nearest first"
+    assert len(desk.backend.rewrites) == 1, "and no more is asked than that"
+
+
+async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
+    desk = Desk()
+    desk.edit(5, "total", "amount")
+    first = await desk.offered()
+    asked = len(desk.backend.rewrites)
+    assert await desk.offered() == first
+    assert len(desk.backend.rewrites) == asked
+
+
+async def test_the_gate_asks_for_a_gain() -> None:
+    for evidence, expected in ((7, 0), (9, 1)):
+        desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - DRAFT_PRIOR:.0f}\n")
+        desk.edit(0, "old", "new")
+        found = await desk.found()
+        assert [one.evidence for one in found] == [evidence] * expected
+    strict = Desk(
+        f"old = 1\n\nprint(old)  #gain {9 - DRAFT_PRIOR:.0f}\n", Settings(min_edit_gain=10)
+    )
+    strict.edit(0, "old", "new")
+    assert await strict.found() == []
+
+
+async def test_an_undone_edit_is_never_proposed_again() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n\nreturn_it(old)\n")
+    desk.edit(0, "old", "new")
+    [proposal] = await desk.found()
+    desk.apply(proposal)
+    desk.edit(proposal.first, "new", "old")
+    for _ in range(3):
+        assert proposal.first not in [one.first for one in await desk.found(most=6)]
+        desk.edit(0, "=", "= ")
+    desk.edit(0, "new", "old")
+    assert await desk.found(most=6) == [], "the edit that led to it is undone itself"
+
+
+async def test_a_rejected_one_is_not_made_in_the_same_place() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n\nprint(old)\nend()\n")
+    desk.edit(0, "old", "new")
+    [name] = await desk.offered()
+    desk.service.rejected(name)
+    assert shown(await desk.found(most=6)) == [(4, ("print(new)",))], "elsewhere it may be"
+    desk.change(lsp.TextEdit(lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0)), "import x\n"))
+    assert shown(await desk.found(most=6)) == [(5, ("print(new)",))], "its place has moved"
+
+
+async def test_ignored_twice_is_rejected() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n")
+    desk.edit(0, "old", "new")
+    for _ in range(2):
+        assert len(await desk.offered()) == 1
+        desk.edit(0, "=", "= ")
+    assert await desk.found() == []
+
+
+async def test_accepting_is_not_ignoring() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n\nprint(old, 3)\n")
+    desk.edit(0, "old", "new")
+    for _ in range(3):
+        [name] = await desk.offered()
+        proposal = desk.service.offered(name)
+        assert proposal is not None
+        desk.apply(proposal)
+    assert "old" not in desk.text()
+
+
+async def test_of_a_list_that_is_stepped_through_the_rest_stays_on_the_screen() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n")
+    desk.edit(0, "old", "new")
+    await desk.offered(most=6)
+    first, second = desk.service.current(URI)
+    desk.apply(first)
+    [rest] = desk.service.current(URI)
+    assert rest.new == second.new
+    desk.apply(rest)
+    assert desk.text() == "new = 1\n\nprint(new)\n\nprint(new, 2)\n"
+
+
+async def test_typing_stops_the_work_at_once() -> None:
+    desk = Desk("old = 1\n\nprint(old)  #wait\n")
+    desk.edit(0, "old", "new")
+    asking = asyncio.create_task(desk.found())
+    await desk.backend.rewriting.wait()
+    desk.edit(0, "1", "12")
+    assert await asking == []
+    assert desk.backend.rewrite_stopped.is_set()
+
+
+async def test_a_request_that_is_taken_back_stops_the_work() -> None:
+    desk = Desk("old = 1\n\nprint(old)  #wait\n")
+    desk.edit(0, "old", "new")
+    asking = asyncio.create_task(desk.found())
+    await desk.backend.rewriting.wait()
+    asking.cancel()
+    await desk.backend.rewrite_stopped.wait()
+
+
+async def test_a_stale_version_gets_nothing() -> None:
+    desk = Desk()
+    desk.edit(5, "total", "amount")
+    assert await desk.service.next_edits(URI, 0, 1) == []
+    assert len(await desk.service.next_edits(URI, 0, 2)) == 1
+    assert await desk.service.next_edits("file:///never.py", 0) == []
+
+
+async def test_other_open_documents_follow_where_several_are_asked_for() -> None:
+    desk = Desk("def area(width):\n    return width\n")
+    desk.open(OTHER, "from a import area\n\nx = 1\nprint(area(2))\n")
+    desk.edit(0, "area", "surface")
+    assert await desk.found() == []
+    found = await desk.found(most=6)
+    assert [(one.uri, one.first) for one in found] == [(OTHER, 0), (OTHER, 3)]
+    assert shown(await desk.found(uri=OTHER)) == [(0, ("from a import surface",))]
+
+
+async def test_what_may_not_be_seen_is_not_shown_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / ".fimignore").write_text("secret.py\n")
+    public, secret = ((tmp_path / name).as_uri() for name in ("public.py", "secret.py"))
+    desk = Desk("", None, tmp_path)
+    for uri in (public, secret):
+        desk.open(uri, "old = 1\n\nprint(old)\n")
+    desk.edit(0, "old", "new", secret)
+    assert await desk.found(most=6, uri=secret) == []
+    assert await desk.found(most=6, uri=public) == []
+    assert desk.backend.rewrites == [], "nor do its edits lead anywhere"
+    desk.edit(0, "old", "new", public)
+    assert {one.uri for one in await desk.found(most=6, uri=public)} == {public}
+
+
+async def test_files_that_cannot_be_written_are_not_proposed_for(tmp_path: Path) -> None:
+    file = tmp_path / "b.py"
+    file.write_text("print(area)\n")
+    desk = Desk("area = 1\n")
+    desk.open(file.as_uri(), file.read_text())
+    desk.edit(0, "area", "surface")
+    assert len(await desk.found(most=6)) == 1
+    desk.edit(0, "1", "2")
+    file.chmod(0o444)
+    assert await desk.found(most=6) == []
+
+
+async def test_untrusted_and_disabled() -> None:
+    untrusted = Desk("area = 1\n", Settings(workspace_trusted=False))
+    untrusted.open(OTHER, "print(area)\n")
+    untrusted.edit(0, "area", "surface")
+    assert await untrusted.found(most=6) == []
+    assert await untrusted.found(uri=OTHER) == []
+    disabled = Desk(CODE, Settings(disabled_languages=("python",)))
+    disabled.edit(5, "total", "amount")
+    assert await disabled.found(most=6) == []
+
+
+async def test_a_backend_that_cannot_is_asked_once() -> None:
+    class Unable(ScriptedBackend):
+        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+            self.rewrites.append(request)
+            raise Unsupported("no edits here")
+
+    desk = Desk()
+    desk.backend = Unable()
+    for _ in range(3):
+        desk.edit(5, "total", "total_")
+        assert await desk.found() == []
+    assert len(desk.backend.rewrites) == 1
+    desk.backend = ScriptedBackend()
+    desk.edit(5, "total_", "amount")
+    assert len(await desk.found()) == 1, "another one is"
+
+
+async def test_trouble_is_an_empty_answer() -> None:
+    for trouble in (BackendError("gone"), ValueError("a mistake")):
+
+        class Broken(ScriptedBackend):
+            problem: Exception = trouble
+
+            async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+                raise self.problem
+
+        desk = Desk()
+        desk.backend = Broken()
+        desk.edit(5, "total", "amount")
+        assert await desk.found() == []
+
+
+async def test_a_region_is_asked_about_again_when_somebody_else_took_the_model() -> None:
+    class Busy(ScriptedBackend):
+        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+            answer = await super().rewrite(request)
+            return answer if len(self.rewrites) > 2 else None
+
+    desk = Desk("old = 1\n\nprint(old)\n")
+    desk.backend = Busy()
+    desk.edit(0, "old", "new")
+    assert len(await desk.found()) == 1
+    assert len(desk.backend.rewrites) == 3
+
+
+async def test_a_line_with_half_a_character_is_left_alone() -> None:
+    desk = Desk("old = 1\n\nprint(old, '\ud800')\n")
+    desk.edit(0, "old", "new")
+    assert await desk.found() == []
+    assert desk.backend.rewrites == []
+
+
+async def test_the_model_is_asked_a_bounded_number_of_times() -> None:
+    desk = Desk("old = 1\n" + "print(old)  #keep\n\n" * 50)
+    desk.edit(0, "old", "new")
+    assert await desk.found() == []
+    assert len(desk.backend.rewrites) == MOST_TRIES
+
+
+# --- where to look -------------------------------------------------------------------------------
+
+
+async def looked_at(desk: Desk, line: int = 0) -> list[tuple[str, str]]:
+    """The regions and the reasons for them, the first one asked about first."""
+    snapshot = desk.documents.snapshot(URI)
+    assert snapshot is not None
+    scene = desk.service.scene(snapshot, line)
+    assert scene is not None
+    lines = [without_end(one) for one in snapshot.lines]
+    return [("\n".join(lines[one.first : one.end]), one.reason) for one in scene.regions()]
+
+
+async def test_calls_after_a_signature_changed() -> None:
+    desk = Desk("def pay(who,\n        amount):\n    pass\n\n\npay(me, 1)\n\nx = pay\n")
+    desk.edit(1, "amount", "amount, when")
+    regions = await looked_at(desk)
+    assert regions[:2] == [("pay(me, 1)", "uses pay"), ("x = pay", "uses pay")]
+
+
+async def test_the_third_of_three_similar_lines() -> None:
+    lines = [f"    add(row[{n}], kind='int', width={n})" for n in (0, 1, 2)]
+    desk = Desk("def f(row):\n" + "\n\n".join(lines) + "\n")
+    desk.edit(1, "'int'", "INT")
+    desk.edit(3, "'int'", "INT")
+    assert (lines[2], "still has 'int'") in await looked_at(desk)
+
+
+async def test_a_literal_a_docstring_and_a_diagnostic() -> None:
+    body = '    """At most 50 of them."""\n    return rows[:50]'
+    desk = Desk(f"LIMIT = 50\n\n\ndef f():\n{body}\n\nx\n")
+    desk.edit(0, "50", "80")
+    regions = await looked_at(desk)
+    assert (body, "still has 50") in regions
+    desk.service.diagnosed(URI, [Problem(7, 8, "x is not defined")])
+    assert ("x", "has a diagnostic") in await looked_at(desk)
+    desk.edit(0, "80", "90")
+    assert "x" not in [text for text, _ in await looked_at(desk)], "it was about another text"
+
+
+async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() -> None:
+    desk = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', z)\n")
+    desk.edit(3, "1", "json.loads(text)")
+    assert ("import os\nimport re", "json may lack an import") in await looked_at(desk)
+    assert shown(await desk.found(line=4)) == [(0, ("import json", "import os", "import re"))]
+    unused = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', os)\n")
+    unused.edit(4, "re.sub('a', 'b', os)", "os")
+    assert ("import re", "re is used no more") in await looked_at(unused)
+    assert shown(await unused.found(line=4)) == [(1, ())]
+
+
+async def test_a_name_that_looks_misspelt_once_the_cursor_has_left_it() -> None:
+    desk = Desk("counter = 1\n\n\nx = 2\n")
+    desk.edit(3, "2", "conuter")
+    assert await looked_at(desk, line=3) == []
+    assert await looked_at(desk, line=1) == [("x = conuter", "conuter looks misspelt")]
+
+
+async def test_the_same_definition_comes_before_others() -> None:
+    body = "    x = 1\n\n    use(value)\n\n"
+    desk = Desk(f"def a(value):\n{body}\ndef b(value):\n{body}    more(value)\n")
+    desk.edit(6, "value", "amount")
+    regions = [text for text, _ in await looked_at(desk, line=6)]
+    assert regions.index("    more(value)") < regions.index("def a(value):")
+
+
+async def test_long_lines_and_huge_files_are_bounded() -> None:
+    filler = "y = 1\n" * 60_000
+    desk = Desk("old = 1\n" + "x" * 1000 + " = old\n" + filler + "print(old)\n")
+    desk.edit(0, "old", "new")
+    assert await looked_at(desk) == [], "neither the long line nor the far one"
+    assert len(await looked_at(desk, line=60_000)) == 1

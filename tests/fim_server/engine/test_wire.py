@@ -1,0 +1,44 @@
+"""The native request as JSON: what goes in comes out, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fim_model.copies import Copied
+
+from fim_server.backends.base import CompletionRequest, Snippet
+from fim_server.engine.wire import WireError, request_from_json, request_to_json
+
+COPY = {"text": "x", "matched": 1, "behind": 2, "distance": 3, "places": 1, "elsewhere": False}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        CompletionRequest("a", "b"),
+        CompletionRequest("a", "b", max_lines=1, snippets=(Snippet("p", "t"),)),
+        CompletionRequest(
+            "a", "b", copies=(Copied("x", 1, 2, 3), Copied("y", 1, 2, 0, 5, elsewhere=True))
+        ),
+    ],
+)
+def test_a_request_survives_the_wire(request_: CompletionRequest) -> None:
+    assert request_from_json(json.loads(json.dumps(request_to_json(request_)))) == request_
+
+
+@pytest.mark.parametrize(
+    ("copied", "says"),
+    [
+        ("x", "'copies' must be an object"),
+        ({"text": "x"}, "'matched' is missing"),
+        (COPY | {"distance": "far"}, "'distance' must be a whole number"),
+        (COPY | {"matched": -1}, "'matched' must be 0 to"),
+        (COPY | {"elsewhere": 1}, "'elsewhere' must be true or false"),
+        (COPY | {"more": 1}, "'more' is unknown"),
+    ],
+)
+def test_a_copy_that_is_none_is_named(copied: Any, says: str) -> None:
+    with pytest.raises(WireError, match=says):
+        request_from_json({"prefix": "a", "suffix": "b", "copies": [copied]})

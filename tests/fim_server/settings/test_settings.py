@@ -1,0 +1,182 @@
+"""A user's mistake is named, with the way out, and never stops the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fim_server.settings import docs as settings_docs
+from fim_server.settings.settings import RULES, Settings, needs_new_backend, read_settings
+from fim_server.settings.sources import SettingsSources, pushed_configuration
+
+DEFAULTS = Settings()
+
+SET = {
+    "model": "/models/small",
+    "mode": "ar",
+    "maxTokens": 32,
+    "maxLines": 4,
+    "multiline": "never",
+    "copiesFrom": "file",
+    "alternatives": 2,
+    "minConfidence": 0.25,
+    "prefixChars": 4000,
+    "suffixChars": 0,
+    "nextEdits": False,
+    "minEditGain": 4.5,
+    "snippets": 4,
+    "snippetChars": 900,
+    "disabledLanguages": ["markdown", "plaintext"],
+    "exclude": ["legal/", "!legal/a.py"],
+    "gitignore": False,
+    "workspaceTrusted": False,
+    "statistics": False,
+    "threads": 2,
+    "logLevel": "debug",
+    "backend": "openai",
+    "remoteUrl": "http://127.0.0.1:8000/v1",
+    "remoteModel": "coder",
+    "remoteTemplate": "qwen",
+    "speculate": False,
+    "engineIdleMinutes": 5,
+}
+
+
+def test_what_the_client_sets_is_used() -> None:
+    settings, problems = read_settings(SET, DEFAULTS)
+    assert problems == []
+    assert SET.keys() == RULES.keys()
+    for key, value in SET.items():
+        expected = tuple(value) if isinstance(value, list) else value
+        assert getattr(settings, RULES[key].field) == expected
+        assert getattr(DEFAULTS, RULES[key].field) != expected
+
+
+def test_every_setting_can_be_set() -> None:
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert {rule.field for rule in RULES.values()} == fields
+
+
+def test_every_default_is_allowed() -> None:
+    for key, rule in RULES.items():
+        default = settings_docs.schema()[key]["default"]
+        assert default is None or rule.accepts(default), key
+
+
+@pytest.mark.parametrize("options", [None, {}, {"mode": None, "threads": None}])
+def test_nothing_set_leaves_the_defaults(options: object) -> None:
+    assert read_settings(options, DEFAULTS) == (DEFAULTS, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("mode", "autoregressive", "one of ar, diffusion, self_speculation"),
+        ("mode", ["ar"], "one of ar, diffusion, self_speculation"),
+        ("maxTokens", 0, "a whole number from 1 to 256"),
+        ("maxTokens", "64", "a whole number from 1 to 256"),
+        ("maxLines", 2.5, "a whole number from 1 to 100"),
+        ("alternatives", True, "a whole number from 1 to 10"),
+        ("minConfidence", 1.5, "a number from 0 to 1"),
+        ("minConfidence", float("nan"), "a number from 0 to 1"),
+        ("minEditGain", -1, "a number from 0 to 100"),
+        ("minEditGain", float("nan"), "a number from 0 to 100"),
+        ("nextEdits", "on", "true or false"),
+        ("threads", -1, "a whole number from 1 to 256"),
+        ("model", "  ", "a folder or model name"),
+        ("logLevel", "verbose", "one of error, warning, info, debug"),
+        ("gitignore", 1, "true or false"),
+        ("exclude", "legal/", "a list of patterns as in .gitignore"),
+        ("exclude", ["!"], "a list of patterns as in .gitignore"),
+        ("disabledLanguages", [3], "a list of language names"),
+    ],
+)
+def test_a_wrong_value_is_named_and_the_default_stays(
+    key: str, value: object, expected: str
+) -> None:
+    settings, [problem] = read_settings({key: value, "suffixChars": 7}, DEFAULTS)
+    assert problem.startswith(f"setting {key}: {value!r} is not used, {expected}")
+    assert problem.endswith(" stays")
+    assert "\n" not in problem
+    assert settings == dataclasses.replace(DEFAULTS, suffix_chars=7)
+
+
+def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+    settings, [problem] = read_settings({"max_tokens": 5}, DEFAULTS)
+    assert settings == DEFAULTS
+    assert problem.startswith("setting 'max_tokens' is unknown; the settings are: model, mode")
+
+
+def test_options_that_are_no_object_are_named() -> None:
+    settings, [problem] = read_settings(["mode"], DEFAULTS)
+    assert settings == DEFAULTS
+    assert "an object is expected" in problem
+
+
+def test_a_huge_value_is_not_repeated_whole() -> None:
+    _, [problem] = read_settings({"mode": "x" * 10_000}, DEFAULTS)
+    assert len(problem) < 300
+
+
+def test_later_sources_win_and_leave_what_they_do_not_name(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('mode = "ar"\nmaxTokens = 1\nmaxLines = 1\nalternatives = 1\nthreads = 7\n')
+    sources = SettingsSources(
+        DEFAULTS,
+        file,
+        initialization_options={"maxTokens": 2, "maxLines": 2, "alternatives": 2},
+        configuration={"maxLines": 3, "alternatives": 3, "enable": {"*": True}},
+        command_line={"alternatives": 4},
+    )
+    settings, problems = sources.resolve()
+    assert problems == [], "an editor keeps settings of its own in the section"
+    assert settings == Settings(mode="ar", max_tokens=2, max_lines=3, alternatives=4, threads=7)
+    sources.configuration = None
+    assert sources.resolve()[0].max_lines == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"mode = ", "is not TOML, and not used (Invalid value"),
+        (b"\xff", "is not UTF-8, and not used"),
+        (b"mode = 3", "setting mode: 3 is not used, one of ar, "),
+        (b"[server]\nx = 1", "setting 'server' is unknown; the settings are: "),
+    ],
+)
+def test_mistakes_in_the_file_name_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    settings, [problem] = SettingsSources(DEFAULTS, file).resolve()
+    assert settings == DEFAULTS
+    assert problem.startswith(f"{file}: {message}")
+
+
+def test_a_file_that_is_a_folder_and_one_that_is_not_there(tmp_path: Path) -> None:
+    assert SettingsSources(DEFAULTS, tmp_path / "none.toml").resolve() == (DEFAULTS, [])
+    [problem] = SettingsSources(DEFAULTS, tmp_path).resolve()[1]
+    assert "cannot be read" in problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [(None, None), ({}, None), ({"fim": {"mode": "ar"}}, {"mode": "ar"}), ([], None)],
+)
+def test_our_section_of_a_pushed_configuration(settings: object, ours: object) -> None:
+    assert pushed_configuration(settings) == ours
+
+
+def test_only_the_models_own_settings_need_a_new_backend() -> None:
+    assert needs_new_backend(DEFAULTS, Settings(model="x"))
+    assert needs_new_backend(DEFAULTS, Settings(threads=3))
+    assert not needs_new_backend(DEFAULTS, Settings(mode="ar", max_lines=1, exclude=("a",)))
+
+
+def test_the_document_is_up_to_date() -> None:
+    """If this fails: python -m fim_server.settings.docs"""
+    file = Path(__file__).parents[3] / settings_docs.DOCUMENT
+    assert file.read_text(encoding="utf-8") == settings_docs.document()
+    for key, rule in RULES.items():
+        assert f"### `{key}`\n\n{rule.meaning}" in settings_docs.document()

@@ -1,0 +1,286 @@
+"""Training rows: every hole is within its text, and every example is what inference asks."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_training.examples.examples import (
+    HOLE_KINDS,
+    SHORTEST_PROMPT,
+    ExampleStream,
+    Row,
+    SourceFile,
+    nothing,
+)
+from fim_training.examples.synthetic_edits import draw_edit
+from hypothesis import given
+from hypothesis import strategies as st
+
+KINDS = [kind for kind, _ in HOLE_KINDS]
+texts = st.text(st.sampled_from("ab1 \t\n\r(é😀"), min_size=1, max_size=80)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@given(text=texts, at=st.integers(0, 79), seed=st.integers(0, 5))
+def test_a_hole_is_within_its_text(kind: Any, text: str, at: int, seed: int) -> None:
+    start, end = kind(text, at % len(text), Random(seed))
+    assert 0 <= start <= end <= len(text)
+
+
+TEXT = "def f(x):\n    if x:\n        return x + 1\n\n    return 0\n"
+
+
+def holes(kind: Any, text: str = TEXT, draws: int = 300) -> set[tuple[str, str, str]]:
+    """Prefix, middle and suffix of many draws."""
+    rng = Random(0)
+    found = set()
+    for _ in range(draws):
+        start, end = kind(text, rng.randrange(len(text)), rng)
+        found.add((text[:start], text[start:end], text[end:]))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_hole_takes_its_middle_out_and_nothing_else(kind: Any) -> None:
+    found = holes(kind)
+    assert all(prefix + middle + suffix == TEXT for prefix, middle, suffix in found)
+    assert len(found) > 4
+
+
+def kind_named(name: str) -> Any:
+    return next(kind for kind in KINDS if kind.__name__ == name)
+
+
+def test_whole_lines() -> None:
+    lines = TEXT.splitlines()
+    found = holes(kind_named("whole_line"))
+    for prefix, middle, suffix in found:
+        indentation = prefix.rpartition("\n")[2]
+        assert not indentation.strip()
+        if middle.endswith("\n"):
+            assert middle[:-1] in lines
+            assert indentation == ""
+        else:
+            assert indentation + middle in lines
+            assert suffix.startswith("\n")
+    assert 0.2 < sum(middle.endswith("\n") for _, middle, _ in found) / len(found) < 0.8
+
+
+def test_the_rest_of_a_line_ends_where_the_line_does() -> None:
+    found = holes(kind_named("rest_of_line"))
+    assert all(suffix[:1] in ("\n", "") for _, _, suffix in found)
+    assert all("\n" not in middle for _, middle, _ in found)
+    assert any(prefix[-1:].isalpha() and middle[:1].isalpha() for prefix, middle, _ in found)
+
+
+def test_a_span_stays_in_its_line() -> None:
+    found = holes(kind_named("span_in_line"))
+    assert all("\n" not in middle for _, middle, _ in found)
+    assert any(suffix[:1] not in ("\n", "") for _, _, suffix in found)
+
+
+def test_several_lines_are_two_to_six() -> None:
+    long = "".join(f"line {number}\n" for number in range(40))
+    counts = {middle.count("\n") for _, middle, _ in holes(kind_named("several_lines"), long)}
+    assert counts - {0} == {1, 2, 3, 4, 5}  # none only at the end of the file
+
+
+def test_nothing_is_empty() -> None:
+    assert all(middle == "" for _, middle, _ in holes(nothing))
+
+
+# Whole rows.
+
+
+def stream(tiny: Any, tokenizer: CodeTokenizer, **settings: Any) -> ExampleStream:
+    settings = {"edit_share": 0, "snippet_share": 0} | settings
+    return ExampleStream(tiny.files, tokenizer, **settings)
+
+
+def rows(draws: ExampleStream, count: int, room: int, seed: int = 1) -> list[Row]:
+    rng = Random(seed)
+    return [draws.draw(rng, room) for _ in range(count)]
+
+
+def examples(row: Row, tokenizer: CodeTokenizer) -> list[tuple[list[int], list[int]]]:
+    """Each hole's prompt and middle: the prompt begins where the last example ended."""
+    found, begin = [], 0
+    for middle in row.middles:
+        prompt = row.tokens[begin : middle.start]
+        while prompt[0] not in (tokenizer.special.file, tokenizer.special.suffix):
+            prompt = prompt[1:]  # plain text that came before
+        found.append((prompt, row.tokens[middle.start : middle.stop]))
+        begin = middle.stop
+    return found
+
+
+def parts(prompt: list[int], tokenizer: CodeTokenizer) -> tuple[bytes, bytes, bytes]:
+    """Header, suffix and prefix, as bytes (a cut may go through a character)."""
+    special = tokenizer.special
+    suffix, prefix = prompt.index(special.suffix), prompt.index(special.prefix)
+    header = prompt[1:suffix] if prompt[0] == special.file else prompt[:suffix]
+    assert prompt[-1] == special.middle
+    pieces = (header, prompt[suffix + 1 : prefix], prompt[prefix + 1 : -1])
+    for piece in pieces:
+        assert all(tokenizer.token_bytes(token) for token in piece)  # no marker within
+    return tuple(tokenizer.decode_bytes(piece) for piece in pieces)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("room", [64, 100, 400])
+def test_a_row_is_full(tiny: Any, tiny_tokenizer: CodeTokenizer, room: int) -> None:
+    for row in rows(stream(tiny, tiny_tokenizer), 60, room):
+        assert len(row.tokens) == room
+
+
+@pytest.mark.parametrize("room", [64, 100, 400])
+def test_an_example_is_a_piece_of_a_file(
+    tiny: Any, tiny_tokenizer: CodeTokenizer, room: int
+) -> None:
+    """Prefix, middle and suffix stand in one file one after the other; the end is the last."""
+    special, whole = tiny_tokenizer.special, [file.text.encode() for file in tiny.files]
+    filled = 0
+    for row in rows(stream(tiny, tiny_tokenizer, plain_share=0), 60, room):
+        assert row.tokens.count(special.eom) == len(row.middles)
+        for prompt, middle in examples(row, tiny_tokenizer):
+            filled += 1
+            assert middle[-1] == special.eom
+            header, suffix, prefix = parts(prompt, tiny_tokenizer)
+            text = prefix + tiny_tokenizer.decode_bytes(middle[:-1]) + suffix
+            assert any(text in one for one in whole)
+            assert header == b"" or header.decode() in {file.path for file in tiny.files}
+    assert filled >= 60
+
+
+def test_where_a_middle_ends_says_nothing_about_its_length(tiny_tokenizer: CodeTokenizer) -> None:
+    """The first prompt's length and its middle's are independent, and no place is the end.
+
+    A model learns positions before it learns code: where the prompt leaves just the room that the
+    middle takes, it learns to end at the row's last position, which tells it nothing in use.
+    """
+    lines = "".join(f"value_{number} = {'x' * (number % 40)}\n" for number in range(2000))
+    draws = ExampleStream(
+        [SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0, snippet_share=0
+    )
+    firsts = [row.middles[0] for row in rows(draws, 400, 256)]
+    short = [one.start for one in firsts if len(one) <= 8]
+    long = [one.start for one in firsts if len(one) >= 16]
+    assert min(len(short), len(long)) > 60
+    assert abs(sum(short) / len(short) - sum(long) / len(long)) < 12
+    ends = [one.stop for one in firsts]
+    assert max(ends.count(end) for end in set(ends)) < 0.1 * len(ends)
+
+
+def test_plain_text_begins_at_a_line(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
+    texts = [f"\n{file.text}".encode() for file in tiny.files]
+    for row in rows(stream(tiny, tiny_tokenizer, plain_share=1), 50, 64):
+        assert not row.middles
+        assert all(tiny_tokenizer.token_bytes(token) for token in row.tokens)
+        text = tiny_tokenizer.decode_bytes(row.tokens)
+        assert any(text[:12] in one and b"\n" + text[:12] in one for one in texts)
+
+
+def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
+    """With and without a name, a suffix, a middle."""
+    drawn = rows(stream(tiny, tiny_tokenizer, plain_share=0.2), 300, 200)
+    assert 0.02 < sum(not row.middles for row in drawn) / 300 < 0.35
+    shown = [one for row in drawn for one in examples(row, tiny_tokenizer)]
+    headers, suffixes, _ = zip(*(parts(prompt, tiny_tokenizer) for prompt, _ in shown), strict=True)
+    middles = [middle[:-1] for _, middle in shown]
+    for found, least, most in (
+        (headers, 0.35, 0.65), (suffixes, 0.75, 0.97), (middles, 0.85, 0.99)
+    ):  # fmt: skip
+        assert least < sum(map(bool, found)) / len(shown) < most
+
+
+def test_prompts_mostly_fill_their_room(tiny_tokenizer: CodeTokenizer) -> None:
+    """A model is to see as much context as it has room for, and short prompts as well."""
+    lines = "".join(f"value_{number} = {number}\n" for number in range(400))
+    draws = ExampleStream([SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0)
+    firsts = sorted(row.middles[0].start for row in rows(draws, 200, 256))
+    most = 256 - 256 // 5
+    assert firsts[-1] <= most
+    assert firsts[100] > 0.6 * most
+    assert firsts[4] < SHORTEST_PROMPT + 40
+
+
+# Snippets and edits.
+
+
+def test_snippets_are_of_other_files_of_the_project(tiny_tokenizer: CodeTokenizer) -> None:
+    files = [
+        SourceFile(f"{project}/{name}.py", f"{project}_{name} = 1\n" * 60, project)
+        for project in ("one", "two")
+        for name in ("a", "b", "c")
+    ]
+    special = tiny_tokenizer.special
+    draws = ExampleStream(
+        files, tiny_tokenizer, plain_share=0, edit_share=0, snippet_share=1, path_share=0
+    )
+    seen = 0
+    for row in rows(draws, 60, 400):
+        if special.snippet not in row.tokens[: row.middles[0].start]:
+            continue  # none was short enough
+        seen += 1
+        at = row.tokens.index(special.snippet)
+        name = tiny_tokenizer.decode(row.tokens[1:at])
+        asked = row.tokens[row.tokens.index(special.suffix) : row.middles[0].stop]
+        assert row.tokens[0] == special.file
+        assert f"{name[:3]}_" in tiny_tokenizer.decode(asked)
+        assert f"{name.removesuffix('.py').replace('/', '_')} =" not in tiny_tokenizer.decode(asked)
+    assert seen > 30
+
+
+def test_an_edit_shows_the_region_and_asks_for_what_it_becomes(
+    tiny: Any, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """As `FimPrompt.edit` asks; the answer is the case's new region."""
+    special = tiny_tokenizer.special
+    edited = 0
+    for row in rows(stream(tiny, tiny_tokenizer, plain_share=0, edit_share=1), 60, 400):
+        for prompt, _ in examples(row, tiny_tokenizer):
+            if special.old not in prompt:
+                continue  # too long for the room, or nothing repeats in that file
+            edited += 1
+            region = prompt[prompt.index(special.old) + 1 : -1]
+            assert all(tiny_tokenizer.token_bytes(token) for token in region)
+    assert edited > 40
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_edit_is_undone_by_its_answer(tiny: Any, seed: int) -> None:
+    """A region that repairs gives the original; a change that is carried on is in the answer."""
+    rng = Random(seed)
+    text = rng.choice(tiny.files).text
+    if (case := draw_edit(text, rng)) is None:
+        return
+    assert (case.kind == "none") == (case.old == case.new)
+    assert "\n" not in (case.prefix[-1:] or "\n").replace("\n", "", 1)
+    assert case.suffix[:1] in ("", "\n")
+    if case.kind in ("typo", "import"):
+        assert case.prefix + case.new + case.suffix in text
+    if case.kind in ("rename", "literal", "argument"):
+        assert case.edits
+        assert all(old != new for old, new in case.edits)
+
+
+def test_the_same_seed_draws_the_same(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
+    draws = stream(tiny, tiny_tokenizer)
+    first, again, other = (draws.draw(Random(seed), 100) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_long_files_are_drawn_more_often(tiny_tokenizer: CodeTokenizer) -> None:
+    files = [SourceFile("long.py", "long = 1\n" * 90), SourceFile("short.py", "short = 2\n" * 9)]
+    draws = ExampleStream(files, tiny_tokenizer, plain_share=1)
+    rng = Random(4)
+    found = [tiny_tokenizer.decode(draws.draw(rng, 64).tokens) for _ in range(200)]
+    assert 0.8 < sum("long" in text for text in found) / 200 < 0.98
+
+
+def test_no_files_are_named() -> None:
+    with pytest.raises(ValueError, match="no training files: build the corpus first"):
+        ExampleStream([], None)  # type: ignore[arg-type]

@@ -1,0 +1,40 @@
+"""What lines of a page may become after a person's edits, by the planner alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fim_server.documents.documents import Encoding, Snapshot, split_lines, without_end
+from fim_server.edits.history import Hunk
+from fim_server.edits.regions import regions
+from fim_server.syntax.languages import language_of
+
+URI = "file:///project/a.py"
+
+
+def expected(
+    text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
+    neighbours: tuple[str, ...] = (),
+) -> dict[int, list[str]]:  # fmt: skip
+    """What lines may become after edits (line now, text before): by the first line of each region,
+    its drafts, those of one line in full and of several as a diff of changed lines."""
+    lines = split_lines(text)
+    snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
+    hunks = [
+        Hunk(URI, line, (old,) if old else (), (without_end(lines[line]),), 0.0)
+        for line, old in edits
+    ]
+    at = hunks[-1].first if cursor is None else cursor
+    found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
+    return {one.first: [draft.text for draft in one.drafts] for one in found if one.drafts}
+
+
+def after(
+    text: str, first: int, old: Sequence[str], new: Sequence[str], *, language: str = "python"
+) -> dict[int, list[str]]:
+    """The same after one hunk: the lines `old` became `new`, which stand from line `first` on."""
+    snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
+    assert [without_end(one) for one in snapshot.lines[first : first + len(new)]] == [*new]
+    hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)
+    found = regions(snapshot, [hunk], language_of(language), first)
+    return {one.first: [draft.text for draft in one.drafts] for one in found if one.drafts}

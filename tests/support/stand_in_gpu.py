@@ -1,0 +1,335 @@
+"""A GPU as far as its rules go, on the CPU: for what runs on CUDA, where there is none.
+
+Tensors say that they are on `cuda:0` and compute with CPU tensors inside. What a real one refuses
+is refused: an operation over tensors of both sides, a kernel over memory of the host and, while a
+graph is recorded, any wait for the device and any copy between the sides. Kernels are interpreted.
+Nothing here says how fast a GPU is, what its compiler makes of a kernel, or how it rounds; there is
+no autocast.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fim_kernels.dispatch import multiprocessors
+from safetensors import safe_open
+from safetensors.torch import save_file
+from stand_in_graphs import Graph
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+CUDA = torch.device("cuda", 0)
+MULTIPROCESSORS = 2
+"""Few, for the interpreter takes half a millisecond for every program of a grid."""
+
+_aten = torch.ops.aten
+_WAITS = {
+    _aten._local_scalar_dense.default, _aten.equal.default, _aten.nonzero.default,
+    _aten.masked_select.default,
+}  # fmt: skip
+_INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}
+"""Operations whose indices may be on the host, for a copy and a wait."""
+
+
+class OnDevice(Tensor):
+    """A tensor of the stand-in; `inner` has its values, on the CPU."""
+
+    inner: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> OnDevice:
+        with torch.inference_mode(False):  # torch makes views of what was made outside of it
+            made: OnDevice = Tensor._make_wrapper_subclass(
+                cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(),
+                dtype=inner.dtype, requires_grad=inner.requires_grad,
+            )  # fmt: skip
+        made.inner = inner.detach()
+        return made
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return CUDA
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return True
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"OnDevice({self.inner!r})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # Without autograd operations arrive whole that are made of others, which may wait.
+        decomposed = operation.decompose(*args, **kwargs)
+        return _gpu.run(operation, args, kwargs) if decomposed is NotImplemented else decomposed
+
+
+class StandInGpu:
+    """graphs: those that were recorded. waits: how often the host waited for the device, or copied
+    to or from it. launches: of Triton kernels."""
+
+    def __init__(self) -> None:
+        self.graphs: list[Graph] = []
+        self.waits = self.launches = 0
+        self._of_thread = threading.local()
+
+    @property
+    def _recording(self) -> Graph | None:
+        """The graph that this thread records; others may go on with their own work meanwhile."""
+        return getattr(self._of_thread, "recording", None)
+
+    @contextmanager
+    def graph(self, graph: Graph, pool: object = None, **_: Any) -> Iterator[None]:
+        """`torch.cuda.graph`."""
+        self._of_thread.recording = graph
+        try:
+            with graph.recording(pool):
+                yield
+        finally:
+            self._of_thread.recording = None
+        self.graphs.append(graph)
+
+    def wait(self, what: object) -> None:
+        """Raises RuntimeError while a graph is recorded."""
+        if self._recording is not None:
+            raise RuntimeError(f"{what}: the host may not be waited for while recording")
+        self.waits += 1
+
+    def run(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operation of torch over tensors of which one at least is on the device."""
+        if operation is _aten._has_compatible_shallow_copy_type.default:
+            return False
+        if operation is _aten.index_add.default and not isinstance(args[0], OnDevice):
+            # Autograd's zeros for the gradient of a gather, made where torch takes the shell to be.
+            args = (OnDevice(args[0]), *args[1:])
+        if _crosses(operation, args, kwargs) or operation in _WAITS:
+            self.wait(operation)
+        target = kwargs.get("device")
+        if target is not None:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        inner_args, inner_kwargs = _inner(args), _inner(kwargs)
+        if self._recording is not None:
+            self._recording.before_operation(operation, inner_args, inner_kwargs)
+        out = operation(*inner_args, **inner_kwargs)
+        if self._recording is not None:
+            self._recording.note_operation(operation, inner_args, inner_kwargs, out)
+        if _is_host(target):
+            return out
+        if operation is _aten.copy_.default:
+            return args[0]
+        return _on_device(out, (args, kwargs))
+
+    def launch(self, run: Callable[..., None], args: Any, kwargs: dict[str, Any]) -> None:
+        """A kernel through the interpreter. Raises ValueError for memory of the host."""
+        for one in tree_leaves((args, kwargs)):
+            if isinstance(one, Tensor) and not isinstance(one, OnDevice):
+                raise ValueError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+        self.launches += 1
+        args, kwargs = _inner(args), _inner(kwargs)
+        if self._recording is not None:
+            self._recording.note_launch(lambda: run(*args, **kwargs), (args, kwargs))
+        run(*args, **kwargs)
+
+
+_gpu = StandInGpu()
+
+
+def _crosses(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether an operation moves something between host and device. Raises as CUDA does where the
+    tensors are on both sides and it is none that may."""
+    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+    host = [one for one in tensors if not isinstance(one, OnDevice)]
+    if _is_host(kwargs.get("device")):
+        return True
+    if operation is _aten.copy_.default:
+        return bool(host)
+    if operation in _INDEXING and isinstance(args[0], OnDevice):
+        return bool(host) or any(one is not None and one.dtype is torch.bool for one in args[1])
+    # A number in a tensor of the host is handed over with the launch.
+    if any(one.dim() for one in host):
+        found = [(tuple(one.shape), str(one.device)) for one in tensors]
+        raise RuntimeError(f"{operation}: expected all tensors on the same device, found {found}")
+    return False
+
+
+def _is_host(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cpu"
+
+
+def _is_device(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cuda"
+
+
+def _inner(values: Any) -> Any:
+    return tree_map(lambda one: one.inner if isinstance(one, OnDevice) else one, values)
+
+
+def _on_device(values: Any, given: Any = ()) -> Any:
+    """Tensors of the stand-in around CPU tensors; those that are in `given` are found there."""
+    known = {id(one.inner): one for one in tree_leaves(given) if isinstance(one, OnDevice)}
+
+    def wrapped(one: Any) -> Any:
+        if not isinstance(one, Tensor):
+            return one
+        found = known.get(id(one))
+        return OnDevice(one) if found is None else found
+
+    return tree_map(wrapped, values)
+
+
+class _Factories(TorchFunctionMode):
+    """Makes tensors on the stand-in, and moves them between the sides."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is Tensor.to:
+            return _to(*args, **kwargs)
+        if function is Tensor.cpu:
+            return _to(args[0], "cpu")
+        if function is Tensor.pin_memory:
+            return args[0]
+        if function is Tensor.tolist and isinstance(args[0], OnDevice):
+            return _to(args[0], "cpu").tolist()
+        is_given = any(isinstance(one, OnDevice) for one in tree_leaves((args, kwargs)))
+        if _is_device(kwargs.get("device")) and not is_given:
+            return _on_device(function(*args, **{**kwargs, "device": "cpu"}))
+        return function(*args, **kwargs)
+
+
+def _to(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
+    """`Tensor.to`, in any of its spellings."""
+    device, dtype = tensor.device, tensor.dtype
+    for one in (*args, *kwargs.values()):
+        if isinstance(one, Tensor):
+            device, dtype = one.device, one.dtype
+        elif isinstance(one, torch.dtype):
+            dtype = one
+        elif isinstance(one, str | torch.device):
+            device = torch.device(one)
+    if _is_device(device) and not tensor.is_cuda:
+        _gpu.wait("a copy to the device")
+        return OnDevice(tensor.detach().to(dtype).clone())
+    if _is_host(device) and tensor.is_cuda:
+        copied: Tensor = _aten._to_copy.default(tensor, dtype=dtype, device=device)
+        return copied
+    return tensor if dtype == tensor.dtype else _aten._to_copy.default(tensor, dtype=dtype)
+
+
+class _Stream:
+    """Everything is done as soon as it is asked for."""
+
+    def wait_stream(self, other: _Stream) -> None:
+        pass
+
+
+class _Event:
+    def __init__(self, **options: bool) -> None:
+        self._at = 0.0
+
+    def record(self) -> None:
+        self._at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, later: _Event) -> float:
+        return 1e3 * (later._at - self._at)
+
+
+class _File:
+    """A safetensors file whose tensors come to the stand-in; the library's own way to a GPU leads
+    through memory that only CUDA gives."""
+
+    def __init__(self, path: Any, framework: str) -> None:
+        self._file = safe_open(path, framework=framework)
+
+    def __enter__(self) -> _File:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def keys(self) -> list[str]:
+        return list(self._file.keys())
+
+    def get_tensor(self, name: str) -> Tensor:
+        return _to(self._file.get_tensor(name), CUDA)
+
+
+def _open(path: Any, framework: str, device: str = "cpu") -> Any:
+    return _File(path, framework) if _is_device(device) else safe_open(path, framework=framework)
+
+
+def _save(tensors: dict[str, Tensor], *about: Any, **metadata: Any) -> None:
+    save_file(_inner(tensors), *about, **metadata)
+
+
+@contextmanager
+def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
+    """While inside, `cuda` is the stand-in, for this thread and those that are started meanwhile.
+
+    Skips where there is a real one.
+    """
+    pytest.importorskip("triton", reason="Triton has no wheel for this system")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU, which needs no stand-in")
+    from triton.runtime.interpreter import GridExecutor
+
+    properties = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
+    interpret = GridExecutor.__call__
+    patch.setattr(
+        GridExecutor, "__call__",
+        lambda kernel, *args, **kwargs: _gpu.launch(interpret, (kernel, *args), kwargs),
+    )  # fmt: skip
+    run = threading.Thread.run
+
+    def run_there(thread: threading.Thread) -> None:
+        with _Factories():
+            run(thread)
+
+    patch.setattr(threading.Thread, "run", run_there)
+    patch.setattr("fim_model.loading.headers.safe_open", _open)
+    patch.setattr("fim_model.loading.checkpoint.save_file", _save)
+    for name, replacement in {
+        "is_available": lambda: True,
+        "is_bf16_supported": lambda: True,
+        "current_device": lambda: 0,
+        "is_current_stream_capturing": lambda: _gpu._recording is not None,
+        "get_device_properties": lambda device=None: properties,
+        "get_device_capability": lambda device=None: (9, 0),
+        "get_device_name": lambda device=None: "a stand-in",
+        "mem_get_info": lambda device=None: (2**37, 2**37),
+        "synchronize": lambda device=None: None,
+        "Event": _Event,
+        "Stream": _Stream,
+        "current_stream": _Stream,
+        "stream": lambda other: nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": _gpu.graph,
+        "graph_pool_handle": object,
+    }.items():
+        patch.setattr(torch.cuda, name, replacement)
+    _gpu.__init__()  # type: ignore[misc]
+    # A module's parameters are replaced when it moves, for their memory cannot be exchanged.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        with _Factories():
+            yield _gpu
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+        multiprocessors.cache_clear()
