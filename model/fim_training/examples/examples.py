@@ -102,7 +102,7 @@ def block(text: str, at: int, rng: Random) -> Hole:
         if ink < stop and ink - first <= depth - start:
             break
         last = stop
-    return end, len(text[:last].rstrip())
+    return end, max(end, len(text[:last].rstrip()))
 
 
 def nothing(text: str, at: int, rng: Random) -> Hole:

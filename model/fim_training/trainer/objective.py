@@ -262,7 +262,7 @@ def joint_losses(model: TriModeTransformer, batch: Batch, *, fused: bool = False
     for first in range(0, len(rows), ROWS_AT_ONCE):
         some = slice(first, first + ROWS_AT_ONCE)
         nats = checkpoint(
-            _nats, model, hidden[rows[some]], batch.target.flatten()[rows[some]],
+            _nats, model, hidden.index_select(0, rows[some]), batch.target.flatten()[rows[some]],
             use_reentrant=False,
         )  # fmt: skip
         found = found + weights[:, some] @ nats

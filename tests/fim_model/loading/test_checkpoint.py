@@ -271,9 +271,9 @@ def test_damage_is_found_before_weights_are_read(
 
 
 def test_the_default_checkpoint_is_within_the_package() -> None:
-    import fim_model.loading.checkpoint
+    import fim_model
 
-    assert Path(fim_model.loading.checkpoint.__file__).parent in default_checkpoint().parents
+    assert Path(fim_model.__file__).parent in default_checkpoint().parents
 
 
 def test_loading_imports_no_compiler(folder: Path) -> None:
