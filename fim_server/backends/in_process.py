@@ -324,7 +324,7 @@ def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
         nonlocal prefills
         prefills += step.kind is ForwardKind.PREFILL
         if prefills == 1 and step.kind is not ForwardKind.DRAFT:
-            on_text(infiller.tokenizer.decode(step.hole))
+            on_text(infiller.tokenizer.decode(step.hole)[step.typed :])
 
     return on_step
 
@@ -336,7 +336,7 @@ def _traced(infiller: Infiller, step: Step) -> TraceStep:
     return TraceStep(
         kind=step.kind.value,
         width=step.width,
-        hole=infiller.pieces(step.hole),
+        hole=infiller.pieces(step.hole, step.typed),
         committed=list(step.committed),
         confidences=list(step.confidences),
         remasked=list(step.remasked),

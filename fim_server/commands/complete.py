@@ -93,7 +93,7 @@ def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -
     with Live(console=console, auto_refresh=False) as live:
 
         def show(step: Step) -> None:
-            text = unfinished(infiller.pieces(step.hole))
+            text = unfinished(infiller.pieces(step.hole, step.typed))
             live.update(
                 Group(ghost_view(snapshot, hole.position, text), step_line(step)), refresh=True
             )

@@ -18,6 +18,7 @@ from fim_model.calibration.confidence import Calibration
 from fim_model.calibration.edit_priors import EditPriors
 from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.core import DecodingCore, ForwardKind, Step, StopRule
+from fim_model.decoding.healing import Continuations, left_to_spell, restricted, spell
 from fim_model.decoding.judge_copies import CopyJudge
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.native import (
@@ -85,6 +86,7 @@ class Infiller:
         """
         self.model, self.tokenizer = model, tokenizer
         self.fim = fim_prompt(model.config, tokenizer)
+        self.continuations = Continuations(tokenizer)
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
         self.calibration = calibration
@@ -227,12 +229,25 @@ class Infiller:
         snippets = self.fim.snippets(request.snippets, total // 4)
         rest = total - len(snippets)
         budget = PromptBudget(rest, suffix=total // 4, step=max(1, window // 8))
-        return [*snippets, *self.fim(request.prefix, request.suffix, request.path, budget)]
+        settled, _ = self.fim.split(request.prefix)
+        return [*snippets, *self.fim(settled, request.suffix, request.path, budget)]
 
-    def pieces(self, ids: Sequence[int]) -> list[str | None]:
-        """A hole's tokens as text for a person, None where there is still a mask."""
+    def pieces(self, ids: Sequence[int], typed: int = 0) -> list[str | None]:
+        """A hole's tokens as text for a person, None where there is still a mask.
+
+        The first `typed` characters, which stand before the cursor, are left out.
+        """
         mask = self.model.config.mask_token_id
-        return [None if i == mask else self.tokenizer.decode([i]) for i in ids]
+        found: list[str | None] = []
+        for token_id in ids:
+            text = "" if token_id == mask else self.tokenizer.decode([token_id])
+            found.append(None if token_id == mask else text[typed:])
+            typed = max(0, typed - len(text))
+        return found
+
+    def _typed(self, request: InfillRequest) -> str:
+        """What the hole's tokens must spell before they go on behind the cursor."""
+        return "" if request.mode == NATIVE else self.fim.split(request.prefix)[1]
 
     def forget(self, session: str) -> None:
         """Drop a document's caches."""
@@ -245,14 +260,17 @@ class Infiller:
     def _core(
         self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
     ) -> DecodingCore:
+        typed = len(self._typed(request))
         stop = StopRule(
             self.fim.eom,
             request.max_tokens,
-            line_limit(self.tokenizer, request.max_lines),
+            line_limit(self.tokenizer, request.max_lines, typed),
             self.fim.stops,
         )
         size, prompt = options.block_size, cache.tokens
-        return DecodingCore(self.model, cache.kv, stop, sampler, block_size=size, prompt=prompt)
+        return DecodingCore(
+            self.model, cache.kv, stop, sampler, block_size=size, prompt=prompt, typed=typed
+        )
 
     def _mode(self, asked: str | None) -> tuple[str, ModeOptions]:
         """The mode that is meant, and its options. Raises ValueError where the model lacks it."""
@@ -289,14 +307,18 @@ class Infiller:
         reading: Reading,
         options: ModeOptions,
     ) -> Iterator[Attempt]:
-        first = reading.logits[:1]
+        first, typed = reading.logits[:1], self._typed(request).encode()
+        if typed:
+            first = restricted(first, self.continuations.choices(typed))
         for token, confidence, sampler in openings(
             first, request.alternatives, request.temperature, request.seed
         ):
             core = self._core(cache, request, sampler, options)
             core.commit([token], [confidence])
             prefill = core.step(ForwardKind.PREFILL, reading.prefilled, 0)
-            yield core, chain([prefill], MODES[mode](core, options))
+            left = left_to_spell(typed, self.tokenizer.token_bytes(token))
+            spelling = spell(core, left, self.continuations)
+            yield core, chain([prefill], spelling, MODES[mode](core, options))
 
     def _native_attempts(
         self, cache: PromptCache, request: InfillRequest, options: ModeOptions
@@ -321,13 +343,14 @@ class Infiller:
         None is judged where the mode sees no suffix.
         """
         copies = () if request.mode == NATIVE else request.copies
-        judge = CopyJudge(self.tokenizer, self.fim.eom, self.calibration)
-        reading, judged = judge.read(cache, prompt, copies, request.max_tokens - 1)
+        judge = CopyJudge(self.tokenizer, self.fim.eom, self.calibration, self.continuations)
+        room, typed = request.max_tokens - 1, self._typed(request)
+        reading, judged = judge.read(cache, prompt, copies, room, typed)
         items = [InfillItem(one.text, one.confidence, "copied", one.nats) for one in judged]
         return reading, items
 
     def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
-        text = self.tokenizer.decode(core.tokens)
+        text = self.tokenizer.decode(core.tokens)[core.typed :]
         if core.finish == "lines" and request.max_lines is not None:
             text = first_lines(text, request.max_lines)
         assert core.finish is not None

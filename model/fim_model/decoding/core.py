@@ -38,7 +38,8 @@ class Step:
     """What one forward did. Ids are of the hole alone; `hole` shows masks as the mask id.
 
     committed: positions in the hole that became final or were revealed by this forward.
-    remasked: positions that became masks again. confidences: of the committed positions.
+    remasked: positions that became masks again. confidences: of the committed positions. typed: how
+    many characters of the hole's text stand before the cursor already (token healing).
     """
 
     kind: ForwardKind
@@ -47,6 +48,7 @@ class Step:
     committed: tuple[int, ...]
     confidences: tuple[float, ...]
     remasked: tuple[int, ...] = ()
+    typed: int = 0
 
 
 Mode = Iterator[Step]
@@ -68,7 +70,8 @@ class StopRule:
 class DecodingCore:
     """Fills the hole behind a prompt whose keys are already in `cache`.
 
-    `prompt` is its ids, for the modes that copy from it.
+    `prompt` is its ids, for the modes that copy from it. The hole's text begins with `typed`
+    characters that stand before the cursor.
     """
 
     def __init__(
@@ -80,12 +83,13 @@ class DecodingCore:
         *,
         block_size: int | None = None,
         prompt: Sequence[int] = (),
+        typed: int = 0,
     ) -> None:
         self.model, self.cache, self.stop, self.sampler = model, cache, stop, sampler
         self.block_size = model.config.block_size if block_size is None else block_size
         if self.block_size < 2:
             raise ValueError(f"block size must be at least 2, not {self.block_size}")
-        self.prompt = prompt
+        self.prompt, self.typed = prompt, typed
         self.tokens: list[int] = []
         self.confidences: list[float] = []
         self.forwards = 0
@@ -168,7 +172,8 @@ class DecodingCore:
     def step(self, kind: ForwardKind, width: int, before: int) -> Step:
         """Report a forward that committed everything from position `before` of the hole on."""
         committed = tuple(range(before, len(self.tokens)))
-        return Step(kind, width, tuple(self.tokens), committed, tuple(self.confidences[before:]))
+        confidences = tuple(self.confidences[before:])
+        return Step(kind, width, tuple(self.tokens), committed, confidences, typed=self.typed)
 
     def draft_step(self, canvas: Canvas, revealed: Tensor) -> Step:
         """Report a draft forward: what it revealed on the canvas, nothing of it final yet."""
@@ -180,6 +185,7 @@ class DecodingCore:
             (*self.tokens[:-1], *canvas.tokens.tolist()),
             tuple((where + offset).tolist()),
             tuple(canvas.confidence[where].tolist()),
+            typed=self.typed,
         )
 
     @torch.inference_mode()

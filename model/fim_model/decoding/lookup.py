@@ -26,7 +26,7 @@ DRAFT_TOKENS = 10
 
 def lookup(core: DecodingCore) -> Mode:
     """Yields one step a forward."""
-    return verified_copies(core, NgramIndex([*core.prompt, *core.tokens]))
+    yield from verified_copies(core, NgramIndex([*core.prompt, *core.tokens]))
 
 
 class CopySource(Protocol):

@@ -20,7 +20,6 @@ from fim_model.decoding.rewrite_drafts import rewriting, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
-from fim_model.families.fim_layouts import OWN
 from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -68,7 +67,7 @@ class Rewriter:
         The layout does not tell: older models have the tokens for edits and never saw them.
         """
         config = self.model.config
-        if config.fim_edits and self.fim.layout is OWN:
+        if config.fim_edits and self.fim.layout.context:
             return "rewrite"
         return None if config.mask_token_id is None else "refill"
 

@@ -87,6 +87,8 @@ def openings(
         return
     best = logits[0].float().softmax(-1).topk(min(alternatives, logits.shape[-1]))
     for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        if not confidence:  # fewer tokens are possible than were asked for
+            return
         yield token, confidence, Sampler()
 
 

@@ -30,6 +30,7 @@ class FimLayout:
     every layout. stops: tokens that end a middle too, where the tokenizer has them.
     file: the marker before a file's name, for a layout with Slot.FILE.
     verified: False where nothing says that the model was trained with it.
+    context: whether snippets of other files and recent edits have a place in it.
     """
 
     name: str
@@ -39,6 +40,12 @@ class FimLayout:
     stops: tuple[str, ...] = ()
     file: str | None = None
     verified: bool = True
+    context: bool = False
+
+    @property
+    def joined(self) -> bool:
+        """Whether the middle goes on where the prefix ends, with no marker in between."""
+        return self.order[-1] is Slot.PREFIX
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -59,7 +66,20 @@ OWN = FimLayout(
     end="<|eom|>",
     file="<|file|>",
     source="this project's own training",
+    context=True,
 )  # fmt: skip
+
+JOINED = FimLayout(
+    name="fim-server joined",
+    order=(Slot.FILE, "<|fim_suffix|>", Slot.SUFFIX, "<|fim_prefix|>", Slot.PREFIX),
+    end="<|eom|>",
+    file="<|file|>",
+    source="this project's own training, on a base that knows how a prefix goes on",
+    context=True,
+)
+
+OWN_LAYOUTS = {layout.name: layout for layout in (OWN, JOINED)}
+"""Those that this project trains with; `fim_layout` of a checkpoint's config names one."""
 
 QWEN = FimLayout(
     name="Qwen2.5-Coder",

@@ -10,6 +10,7 @@ from typing import Any
 
 from fim_model.errors import ConfigError
 from fim_model.families.architectures import CAUSAL_MODES, FAMILIES, Family
+from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS
 from fim_model.network.rope import RopeConfig, is_number, rope_from_hf
 
 __all__ = ["MODEL_TYPE", "ConfigError", "ModelConfig", "RopeConfig"]
@@ -27,7 +28,8 @@ class ModelConfig:
     `block_size` the positions denoised together. `sliding_window` is how far a token sees back:
     this package never reads further than that, so that it need not mask. `bos_token_id` and
     `eos_token_ids` are the ids that begin and end a text. `fim_edits` says that the model was
-    trained to rewrite a region after recent edits (`FimPrompt.edit`).
+    trained to rewrite a region after recent edits (`FimPrompt.edit`); `fim_layout` names the layout
+    of this project that it was trained with.
     """
 
     vocab_size: int
@@ -51,6 +53,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     fim_edits: bool = False
+    fim_layout: str = OWN.name
 
     def __post_init__(self) -> None:
         for name in (
@@ -77,6 +80,11 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim must be even for rotary embedding, not {self.head_dim}")
+        if self.fim_layout not in OWN_LAYOUTS:
+            raise ConfigError(
+                f"fim_layout {self.fim_layout!r} is unknown; known are "
+                f"{', '.join(map(repr, OWN_LAYOUTS))}"
+            )
         if self.mask_token_id is not None and not 0 <= self.mask_token_id < self.vocab_size:
             raise ConfigError(
                 f"mask_token_id {self.mask_token_id} is outside the vocabulary of {self.vocab_size}"
@@ -161,6 +169,7 @@ class ModelConfig:
             **{name: value for name, value in shape.items() if value is not None},
             "rope_parameters": rope,
             **({"fim_edits": True} if self.fim_edits else {}),
+            **({} if self.fim_layout == OWN.name else {"fim_layout": self.fim_layout}),
         }
 
 
@@ -169,7 +178,7 @@ _REQUIRED = (
     "num_key_value_heads", "head_dim", "intermediate_size",
     "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
 )  # fmt: skip
-_OPTIONAL = ("block_size", "sliding_window", "fim_edits")
+_OPTIONAL = ("block_size", "sliding_window", "fim_edits", "fim_layout")
 
 
 def _completed(raw: dict[str, Any], family: Family) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from fim_model.families.fim_layouts import OWN, FimLayout, Slot
+from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS, FimLayout, Slot
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
 
@@ -60,7 +60,7 @@ class FimPrompt:
         """
         layouts = config.family.layouts
         if OWN in layouts and tokenizer.has_roles:
-            return cls.own(tokenizer)
+            return cls.own(tokenizer, OWN_LAYOUTS[config.fim_layout])
         for layout in layouts:
             if prompt := cls._bind(layout, config, tokenizer):
                 return prompt
@@ -71,11 +71,11 @@ class FimPrompt:
         )
 
     @classmethod
-    def own(cls, tokenizer: CodeTokenizer) -> FimPrompt:
-        """The layout that this project trains with."""
-        ids = {name: tokenizer.token_id(name) for name in OWN.needed}
+    def own(cls, tokenizer: CodeTokenizer, layout: FimLayout = OWN) -> FimPrompt:
+        """A layout that this project trains with."""
+        ids = {name: tokenizer.token_id(name) for name in layout.needed}
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
-        return cls(OWN, tokenizer, found, tokenizer.special.eom, tokenizer.special.eot)
+        return cls(layout, tokenizer, found, tokenizer.special.eom, tokenizer.special.eot)
 
     @classmethod
     def _bind(
@@ -95,8 +95,8 @@ class FimPrompt:
     def __call__(self, prefix: str, suffix: str, path: str, budget: PromptBudget) -> list[int]:
         """Token ids whose continuation is the middle.
 
-        Prefix, suffix and middle are tokenised apart, at the very character of the cursor, in
-        training as here.
+        Suffix and prefix are tokenised apart, in training as here. Where the layout is joined,
+        the prefix must end where `split` says.
         """
         suffix_ids = self.tokenizer.encode(suffix)[: budget.suffix]
         room = budget.total - len(suffix_ids)
@@ -110,6 +110,17 @@ class FimPrompt:
         for part in self.layout.order:
             ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
         return ids
+
+    def split(self, prefix: str) -> tuple[str, str]:
+        """The prefix as far as its tokens are settled, and the rest, with which the middle begins.
+
+        In a joined layout the tokens around the cursor may merge, so the middle is tokenised from
+        the last settled border on (token healing). In others the rest is empty.
+        """
+        if not self.layout.joined:
+            return prefix, ""
+        at = len(prefix) - self.tokenizer.unsettled(prefix)
+        return prefix[:at], prefix[at:]
 
     def edit(
         self,
@@ -127,7 +138,7 @@ class FimPrompt:
         are shown. The region is shown whole, prefix and suffix in what is left, but at least in a
         third. Only this project's own layout has a place for edits; the others raise ValueError.
         """
-        if self.layout is not OWN:
+        if not self.layout.context:
             raise ValueError(f"the layout {self.layout.name} has no place for edits")
         special = self.tokenizer.special
         region = self.tokenizer.encode(old)
@@ -141,8 +152,10 @@ class FimPrompt:
         room = max(budget.total - len(region) - len(history), budget.total // 3)
         around = PromptBudget(room, min(budget.suffix, room // 2), budget.step)
         header = self.file_header(path)
-        *body, middle = self(prefix, suffix, "", around)
-        return [*header, *history, *body, special.old, *region, middle]
+        around_ids = self(prefix, suffix, "", around)
+        if not self.layout.joined:
+            around_ids.pop()
+        return [*header, *history, *around_ids, special.old, *region, special.middle]
 
     def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
         """`<file> path <snippet> text` for each (path, text): what stands before the rest.
@@ -150,7 +163,7 @@ class FimPrompt:
         The first ones, whole, as long as they take no more than `limit` tokens together. Only this
         project's own layout has a place for them; the others get none.
         """
-        if self.layout is not OWN:
+        if not self.layout.context:
             return []
         ids: list[int] = []
         mark = self.tokenizer.special.snippet

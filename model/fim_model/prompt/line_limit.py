@@ -13,13 +13,18 @@ def first_lines(text: str, count: int) -> str:
     return text[: len(text) - len(ink)] + "\n".join(ink.split("\n")[:count])
 
 
-def line_limit(tokenizer: CodeTokenizer, lines: int | None) -> Callable[[Sequence[int]], bool]:
-    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule."""
+def line_limit(
+    tokenizer: CodeTokenizer, lines: int | None, typed: int = 0
+) -> Callable[[Sequence[int]], bool]:
+    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule.
+
+    The first `typed` characters stand before the cursor and do not count.
+    """
     if lines is None:
         return lambda ids: False
     newlines = frozenset(tokenizer.newline_ids)
 
     def done(ids: Sequence[int]) -> bool:
-        return ids[-1] in newlines and tokenizer.decode(ids).lstrip().count("\n") >= lines
+        return ids[-1] in newlines and tokenizer.decode(ids)[typed:].lstrip().count("\n") >= lines
 
     return done

@@ -35,6 +35,10 @@ SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
 }
 
 
+LONGEST_UNSETTLED = 48
+"""In characters; what is longer is settled piece by piece."""
+
+
 class TokenizerError(CheckpointError):
     """A tokenizer file that cannot be used; the message names the file and the way out."""
 
@@ -183,6 +187,18 @@ class CodeTokenizer:
         """`encode` for the beginning of a text, before which SentencePiece models saw a space."""
         opened = " " + text if self.spelling is Spelling.SENTENCE_PIECE else text
         return self.encode(opened)
+
+    def unsettled(self, text: str) -> int:
+        """How many characters at the end of a text may get other tokens when more text follows.
+
+        Byte-level tokenizers cut text into words first, so that is the last word, or the white
+        space at the end. 0 for others, and where the word is longer than any token.
+        """
+        if self.spelling is not Spelling.BYTE_LEVEL or not text:
+            return 0
+        tail = _well_formed(text[-2 * LONGEST_UNSETTLED :])
+        (first, last) = self._tokenizer.pre_tokenizer.pre_tokenize_str(tail)[-1][1]
+        return last - first if last - first <= LONGEST_UNSETTLED else 0
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """`encode` for many texts at once, with a byte-level tokenizer on several threads."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fim_model.errors import CheckpointError
-from fim_model.families.fim_layouts import OWN
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, FimPrompt
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -20,10 +19,10 @@ def fim_prompt(config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
     sizes = f"the tokenizer has {tokenizer.vocab_size} entries, the model {config.vocab_size}"
     # Published models have spare rows, so that their number divides well; ours have none.
     if tokenizer.vocab_size > config.vocab_size or (
-        fim.layout is OWN and tokenizer.vocab_size != config.vocab_size
+        fim.layout.context and tokenizer.vocab_size != config.vocab_size
     ):
         raise CheckpointError(f"{sizes}; they are not of one checkpoint")
-    if fim.layout is OWN and config.mask_token_id not in (None, tokenizer.special.mask):
+    if fim.layout.context and config.mask_token_id not in (None, tokenizer.special.mask):
         raise CheckpointError(
             f"the tokenizer's mask token is {tokenizer.special.mask}, the model's is "
             f"{config.mask_token_id}; they are not of one checkpoint"

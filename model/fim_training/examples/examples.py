@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from fim_model.families.fim_layouts import OWN
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
 
@@ -81,6 +80,31 @@ def random_span(text: str, at: int, rng: Random) -> Hole:
     return at, min(len(text), at + rng.randint(1, 120))
 
 
+def in_brackets(text: str, at: int, rng: Random) -> Hole:
+    """From a character inside a line's brackets to the one that closes them, as after `f(`."""
+    start, end = _line(text, at)
+    pairs = _bracket_pairs(text, start, end)
+    if not pairs:
+        return rest_of_line(text, at, rng)
+    opened, closed = rng.choice(pairs)
+    inside = opened + 1 if rng.random() < 0.6 else rng.randint(opened + 1, closed)
+    return inside, closed
+
+
+def block(text: str, at: int, rng: Random) -> Hole:
+    """The lines that are indented deeper than the one around `at`, as the body of a function."""
+    start, end = _line(text, at)
+    depth = _first_ink(text, start, end)
+    last = end
+    while last < len(text):
+        first, stop = _line(text, last + 1)
+        ink = _first_ink(text, first, stop)
+        if ink < stop and ink - first <= depth - start:
+            break
+        last = stop
+    return end, max(end, len(text[:last].rstrip()))
+
+
 def nothing(text: str, at: int, rng: Random) -> Hole:
     """A hole where nothing is missing: the model must learn to end at once."""
     _, end = _line(text, at)
@@ -89,9 +113,11 @@ def nothing(text: str, at: int, rng: Random) -> Hole:
 
 HOLE_KINDS: Sequence[tuple[Callable[[str, int, Random], Hole], float]] = (
     (whole_line, 0.28),
-    (rest_of_line, 0.36),
-    (span_in_line, 0.10),
-    (several_lines, 0.14),
+    (rest_of_line, 0.30),
+    (in_brackets, 0.08),
+    (span_in_line, 0.08),
+    (several_lines, 0.08),
+    (block, 0.06),
     (random_span, 0.08),
     (nothing, 0.04),
 )
@@ -101,6 +127,9 @@ NAME = re.compile(r"[A-Za-z_]\w{2,}")
 
 SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
 """In tokens; where less is left in a row, plain text fills it up."""
+
+UNSETTLED_CHARS = 128
+"""Enough of a prefix to find where its tokens are settled."""
 
 LONGEST_EDIT_PROMPT = 260
 """What follows from an edit shows in the lines around it; short prompts make more cases a row."""
@@ -136,7 +165,7 @@ class ExampleStream:
         self.path_share, self.snippet_share = path_share, snippet_share
         self.most_middle_chars = most_middle_chars
         self._fim = FimPrompt.own(tokenizer) if fim is None else fim
-        if self._fim.layout is not OWN:
+        if not self._fim.layout.context:
             self.edit_share = 0.0
         weights = {} if languages is None else languages
         self._cumulative = list(accumulate(_weight(file, weights) for file in files))
@@ -188,7 +217,7 @@ class ExampleStream:
         return (prompt, middle) if len(prompt) <= most and len(middle) <= longest else None
 
     def _middle(self, text: str, rng: Random, longest: int) -> tuple[int, int, list[int]]:
-        """A hole, and its tokens with their end."""
+        """Where the prompt's prefix ends and its suffix begins, and the tokens in between."""
         kinds, weights = zip(*HOLE_KINDS, strict=True)
         eom = self._fim.eom
         for _ in range(8):
@@ -196,11 +225,18 @@ class ExampleStream:
             start, end = kind(text, rng.randrange(len(text)), rng)
             inked = text[start:end].strip() or kind is nothing
             if inked and end - start <= self.most_middle_chars:
-                tokens = [*self.tokenizer.encode(text[start:end]), eom]
+                settled, typed = self._split(text, start)
+                tokens = [*self.tokenizer.encode(typed + text[start:end]), eom]
                 if len(tokens) <= longest:
-                    return start, end, tokens
+                    return settled, end, tokens
         at = rng.randrange(len(text))
-        return at, at, [eom]
+        settled, typed = self._split(text, at)
+        return settled, at, [*self.tokenizer.encode(typed), eom]
+
+    def _split(self, text: str, start: int) -> tuple[int, str]:
+        """Where the prefix of a hole at `start` is cut, and what the middle begins with."""
+        _, typed = self._fim.split(text[max(0, start - UNSETTLED_CHARS) : start])
+        return start - len(typed), typed
 
     def _prompt(self, file: SourceFile, start: int, end: int, rng: Random, room: int) -> list[int]:
         """A prompt that fills its room."""
@@ -250,6 +286,18 @@ def _weight(file: SourceFile, languages: Mapping[str, float]) -> float:
 def _line(text: str, at: int) -> Hole:
     end = text.find("\n", at)
     return text.rfind("\n", 0, at) + 1, len(text) if end < 0 else end
+
+
+def _bracket_pairs(text: str, start: int, end: int) -> list[Hole]:
+    """Offsets of the opening and closing brackets that belong together within a line."""
+    opened: list[int] = []
+    pairs = []
+    for at in range(start, end):
+        if text[at] in "([{":
+            opened.append(at)
+        elif text[at] in ")]}" and opened:
+            pairs.append((opened.pop(), at))
+    return pairs
 
 
 def _first_ink(text: str, start: int, end: int) -> int:

@@ -22,10 +22,10 @@ HALF, WHOLE = 2, 4
 
 
 def training_bytes(config: ModelConfig, lora_rank: int = 0) -> int:
-    """Weights, gradients and the optimizers' memory.
+    """Weights, masters, gradients and AdamW's memory, in bytes.
 
-    Whole (rank 0): all in float32; Muon remembers one number for each hidden weight, AdamW two for
-    the others. LoRA: bf16 weights that stay; the updates in float32, AdamW.
+    Whole (rank 0): bf16 weights; for each of them a master, a gradient and two moments in float32.
+    LoRA: bf16 weights that stay; updates, gradients and moments in float32.
     """
     total = parameter_count(config)
     shapes = weight_shapes(config)
@@ -35,12 +35,7 @@ def training_bytes(config: ModelConfig, lora_rank: int = 0) -> int:
         ]
         updates = sum(lora_rank * sum(shapes[name]) for name in names)
         return total * HALF + updates * WHOLE * (1 + 1 + 2)
-    hidden = sum(
-        shape[0] * shape[1]
-        for name, shape in shapes.items()
-        if name.startswith("model.layers.") and len(shape) == 2
-    )
-    return WHOLE * (2 * total + hidden + 2 * (total - hidden))
+    return total * HALF + total * WHOLE * (1 + 1 + 2)
 
 
 def activation_bytes(config: ModelConfig, positions: int, *, recompute: bool) -> int:

@@ -46,9 +46,15 @@ class LoraLinear(nn.Module):
         return (self.base.weight.float() + update).to(self.base.weight.dtype)
 
 
-def add_lora(model: TriModeTransformer, rank: int, alpha: float) -> None:
-    """Give every projection of every layer an update; nothing else learns from now on."""
+def add_lora(
+    model: TriModeTransformer, rank: int, alpha: float, *, embeddings: bool = False
+) -> None:
+    """Give every projection of every layer an update; nothing else learns from now on, but
+    embeddings (with a tied head) and norms where `embeddings` says so."""
     model.requires_grad_(False)
+    if embeddings:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.ndim == 1 or "embed_tokens" in name)
     for layer in model.model.layers:
         for path in PROJECTIONS:
             parent = layer.get_submodule(path.rpartition(".")[0])

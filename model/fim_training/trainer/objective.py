@@ -20,8 +20,12 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt
 from fim_model.prompt.tokenizer import SpecialTokens
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fim_training.examples.examples import Row
+
+ROWS_AT_ONCE = 256
+"""Positions whose logits are in memory at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,16 @@ class Batch:
         block = torch.arange(noisy, device=device) // self.block_size
         own_block = (block[:, None] == block).expand(rows, noisy, noisy)
         return NoisyBlocks(self.clean, torch.cat((clean_keys, own_block), dim=2)[:, None])
+
+    def split(self, rows: int) -> list[Batch]:
+        """The batch in parts of at most so many rows."""
+        tensors = {
+            field.name: value.split(rows)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        count = -(-len(self.tokens) // rows)
+        return [replace(self, **{n: v[i] for n, v in tensors.items()}) for i in range(count)]
 
     def to(self, device: torch.device) -> Batch:
         """On a device; the copy to a GPU runs beside what the host does next."""
@@ -233,15 +247,35 @@ class Losses:
 
 
 def joint_losses(model: TriModeTransformer, batch: Batch, *, fused: bool = False) -> Losses:
-    """One forward; the vocabulary is applied only to rows that carry a target."""
-    hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused))
-    ar, diffusion = batch.ar_weight, batch.diffusion_weight
-    rows = (ar + diffusion).flatten().nonzero().squeeze(1)
-    logits = model.logits(hidden.flatten(0, 1).index_select(0, rows))
-    nats = F.cross_entropy(logits.float(), batch.target.flatten()[rows], reduction="none")
+    """One forward; the vocabulary is applied only to rows that carry a target.
 
-    def mean(weight: Tensor) -> Tensor:
-        picked = weight.flatten()[rows]
-        return (nats * picked).sum() / picked.sum().clamp_min(1)
+    Memory stays bounded: logits exist for `ROWS_AT_ONCE` rows at a time, and the rows are padded to
+    a multiple of that, since buffers of ever new sizes make the allocator's memory only grow.
+    """
+    hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused)).flatten(0, 1)
+    ar, diffusion = batch.ar_weight.flatten(), batch.diffusion_weight.flatten()
+    rows = _padded((ar + diffusion).nonzero().squeeze(1))
+    weights = torch.stack((_shares(ar), _shares(diffusion)))[:, rows]
+    # A padding row repeats the first position, and counts for nothing.
+    weights[:, int(((ar + diffusion) > 0).sum()) :] = 0
+    found = torch.zeros(2, device=hidden.device)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        some = slice(first, first + ROWS_AT_ONCE)
+        nats = checkpoint(
+            _nats, model, hidden.index_select(0, rows[some]), batch.target.flatten()[rows[some]],
+            use_reentrant=False,
+        )  # fmt: skip
+        found = found + weights[:, some] @ nats
+    return Losses(found[0], found[1])
 
-    return Losses(mean(ar), mean(diffusion))
+
+def _nats(model: TriModeTransformer, hidden: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(model.logits(hidden).float(), target, reduction="none")
+
+
+def _shares(weight: Tensor) -> Tensor:
+    return weight / weight.sum().clamp_min(1)
+
+
+def _padded(rows: Tensor) -> Tensor:
+    return F.pad(rows, (0, -len(rows) % ROWS_AT_ONCE))

@@ -1,37 +1,37 @@
 """Which parameter learns by what, and how fast.
 
-Hidden matrices by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings, norms and low-rank
-updates by AdamW.
+From nothing: hidden matrices by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings and norms
+by AdamW. From a base, which was trained by AdamW: everything by AdamW, matrices at their own rate.
 """
 
 from __future__ import annotations
 
 import torch
-from fim_model.network.transformer import TriModeTransformer
 
+from fim_training.trainer.master_weights import MasterWeights
 from fim_training.trainer.train_config import TrainConfig
 
 
-def build_optimizers(model: TriModeTransformer, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(weights: MasterWeights, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """One optimizer or two; `initial_lr` of a group is what the schedule scales."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    # Muon is for matrices that mix many directions; a thin one is better served by AdamW.
-    hidden = [] if config.lora_rank else list(model.model.layers.parameters())
-    matrices = [p for p in hidden if p.ndim == 2 and p.requires_grad]
-    chosen = {id(p) for p in matrices}
+    matrices = [p for name, p in weights if ".layers." in name and p.ndim == 2]
+    others = [p for name, p in weights if not (".layers." in name and p.ndim == 2)]
     optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        optimizers.append(
-            torch.optim.Muon(
-                matrices, lr=config.matrix_lr, momentum=0.95, weight_decay=config.weight_decay
-            )
+    if config.base:
+        groups = [
+            {"params": matrices, "lr": config.matrix_lr, "weight_decay": config.weight_decay},
+            {"params": others, "lr": config.vector_lr, "weight_decay": 0.0},
+        ]
+        full = [group for group in groups if group["params"]]
+        optimizers.append(torch.optim.AdamW(full, betas=(0.9, 0.98), fused=True))
+    else:
+        muon = torch.optim.Muon(
+            matrices, lr=config.matrix_lr, momentum=0.95, weight_decay=config.weight_decay
         )
-    others = [p for p in learning if id(p) not in chosen]
-    optimizers.append(
-        torch.optim.AdamW(
+        adam = torch.optim.AdamW(
             others, lr=config.vector_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )
-    )
+        optimizers += [muon, adam]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

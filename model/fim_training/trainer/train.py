@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from torch import nn
 
 from fim_training.examples.examples import ExampleStream
 from fim_training.trainer.batches import MOST_STEPS, Batches, read_split
+from fim_training.trainer.master_weights import MasterWeights
 from fim_training.trainer.objective import Batch, Losses, joint_losses
 from fim_training.trainer.optimizers import build_optimizers, learning_rate_scale, set_rates
 from fim_training.trainer.saved_state import (
@@ -62,11 +64,13 @@ class Run:
         self.pause_after = pause_after * 60 if pause_after else float("inf")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.most_bytes = config.state_mb * 1_000_000
-        choose_precision(sum(p.numel() for p in self._learning()), 0, self.most_bytes)
-        self.optimizers = build_optimizers(self.model, config)
+        self.weights = MasterWeights(self.model)
+        choose_precision(self.weights.count(), 0, self.most_bytes)
+        self.optimizers = build_optimizers(self.weights, config)
         self.step, self.tokens, self.seconds, self.remembered_from = 0, 0, 0.0, 0
         self._resume()
         self.earlier_seconds = self.seconds
+        self.kept = self.tokens // config.keep_every if config.keep_every else 0
         if self.device.type == "cuda":
             # The compiler makes kernels that have a backward; this project's own have none.
             os.environ.setdefault("FIM_KERNELS", "reference")
@@ -75,7 +79,9 @@ class Run:
         if config.recompute:
             recompute_layers(self.model)
         if config.compile:
-            self.model.compile()
+            # One graph for all layers: a graph of the whole model takes minutes to compile.
+            for layer in self.model.model.layers:
+                layer.compile(dynamic=False)
 
     def train(self) -> None:
         """Go on until the budget is spent, or this session's time."""
@@ -83,8 +89,9 @@ class Run:
         train = self._batches("train", config.seed)
         validation = self._batches("heldout", VALIDATION_SEED)
         held_out = list(validation.steps(0, VALIDATION_BATCHES))
-        log.info("%d files, %d parameters that learn, on %s", len(train.stream.files),
-                 sum(p.numel() for p in self._learning()), self.device)  # fmt: skip
+        log.info("%d files, %d parameters that learn, on %s with %d threads",
+                 len(train.stream.files), self.weights.count(), self.device,
+                 torch.get_num_threads())  # fmt: skip
         rate = measured_matrix_rate(self.device) if self.device.type == "cuda" else 0.0
         last = MOST_STEPS if config.minutes else config.steps
         meter = _Meter(rate)
@@ -122,22 +129,38 @@ class Run:
         set_rates(
             self.optimizers, learning_rate_scale(self.step - self.remembered_from, left, config)
         )
-        with torch.autocast(self.device.type, torch.bfloat16):
-            losses = joint_losses(self.model, batch.to(self.device), fused=self.fused)
-        (losses.ar + config.diffusion_weight * losses.diffusion).backward()
-        nn.utils.clip_grad_norm_(self._learning(), 1.0)
+        losses, learning = [], []
+        parts = batch.split(config.rows_at_once or config.rows)
+        for part in parts:
+            found = self.losses(part)
+            total = found.ar + config.diffusion_weight * found.diffusion
+            (total / len(parts)).backward()
+            learning = self.weights.add_gradients()
+            losses.append(Losses(found.ar.detach(), found.diffusion.detach()))
+        nn.utils.clip_grad_norm_(learning, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return losses
+        self.weights.publish()
+        return _mean(losses)
+
+    def losses(self, batch: Batch) -> Losses:
+        """The joint losses of a batch, in bf16: a base's own dtype, or by autocast."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.config.base):
+            return joint_losses(self.model, batch.to(self.device), fused=self.fused)
 
     def save(self) -> None:
         """The state to resume from, and a checkpoint that the server can load."""
         progress = Progress(self.step, self.tokens, self.seconds)
         memory = optimizer_memory(self.optimizers)
-        save_state(self.folder, State(progress, self.trainee.weights(), memory), self.most_bytes)
+        save_state(self.folder, State(progress, self.weights.tensors(), memory), self.most_bytes)
         about = {"steps": str(self.step), "tokens": str(self.tokens)}
         self.trainee.save(self.folder / "checkpoint", about)
+        every = self.config.keep_every
+        if every and self.tokens // every > self.kept:
+            self.kept = self.tokens // every
+            kept = self.folder / "checkpoints" / f"{self.tokens // 1000}k"
+            shutil.copytree(self.folder / "checkpoint", kept, dirs_exist_ok=True)
 
     def _resume(self) -> None:
         state = load_state(self.folder) or load_old_state(self.folder)
@@ -145,15 +168,12 @@ class Run:
             about = json.dumps(asdict(self.config), indent=2)
             (self.folder / "config.json").write_text(about)
             return
-        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         shapes = {name: tensor.shape for name, tensor in state.weights.items()}
-        if shapes != {name: parameter.shape for name, parameter in own.items()}:
+        if shapes != {name: master.shape for name, master in self.weights}:
             raise ConfigError(
                 f"{self.folder / 'state'} is of a model of another shape; change 'out'"
             )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state.weights[name])
+        self.weights.restore(dict(state.weights))
         progress = state.progress
         self.step, self.tokens, self.seconds = progress.step, progress.tokens, progress.seconds
         if state.memory is None:
@@ -186,9 +206,6 @@ class Run:
             return 0
         return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 2))
 
-    def _learning(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-
     def _flops(self, batch: Batch) -> float:
         rows, noisy = batch.noisy_limit.shape
         targets = int(((batch.ar_weight + batch.diffusion_weight) > 0).sum())
@@ -204,6 +221,11 @@ class Run:
         log.info("%s", row)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
+
+
+def _mean(losses: Sequence[Losses]) -> Losses:
+    ar = torch.stack([found.ar for found in losses]).mean()
+    return Losses(ar, torch.stack([found.diffusion for found in losses]).mean())
 
 
 class _Meter:
@@ -234,10 +256,8 @@ class _Meter:
 def validate(run: Run, held_out: Sequence[Batch]) -> dict[str, float]:
     """Mean losses over these batches."""
     run.model.eval()
-    with torch.autocast(run.device.type, torch.bfloat16):
-        found = [
-            joint_losses(run.model, batch.to(run.device), fused=run.fused) for batch in held_out
-        ]
+    size = run.config.rows_at_once or run.config.rows
+    found = [run.losses(part) for batch in held_out for part in batch.split(size)]
     run.model.train()
     return {
         "held_out_ar": sum(losses.ar.item() for losses in found) / len(found),
@@ -267,6 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=float, help="length of the whole run, cooldown and resumed parts included"
     )
+    parser.add_argument("--threads", type=int, help="threads of this session")
     parser.add_argument(
         "--pause-after", type=float, default=0.0, metavar="MINUTES",
         help="save and stop after so many minutes of this session; the same command goes on later",
@@ -275,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given: dict[str, Any] = {
         name: value
-        for name in ("out", "corpus", "minutes")
+        for name in ("out", "corpus", "minutes", "threads")
         if (value := getattr(arguments, name)) is not None
     }
     try:

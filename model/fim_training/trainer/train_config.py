@@ -22,13 +22,18 @@ class TrainConfig:
 
     The run ends after `steps`, or after `minutes` where that is not 0. `base` is a checkpoint to
     go on from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
-    of the run, and with a `lora_rank` only low-rank updates are trained. Without `noisy_blocks` a
-    model learns next tokens alone, and has no other mode. `edit_share` of the examples are regions
+    of the run, and with a `lora_rank` only low-rank updates are trained, with `train_embeddings`
+    beside embeddings and norms (whole checkpoints are written then). A base learns by AdamW,
+    `matrix_lr` being the rate of matrices or their updates, `vector_lr` that of embeddings and
+    norms; a model from nothing learns matrices by Muon. Without `noisy_blocks` a model learns next
+    tokens alone, and has no other mode. `edit_share` of the examples are regions
     to rewrite after edits. `languages` says how often text of a language is drawn, against as often
     as the corpus has it: `{javascript = 0.5}` is half as often. `workers` is the number of
     processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the
     most megabytes that the saved state may take, 0 for no limit. `recompute` computes each layer
-    twice instead of keeping what it computed.
+    twice instead of keeping what it computed. `rows_at_once` bounds the memory of a step: gradients
+    of so many rows at a time are added up (0: of all). A copy of the checkpoint is kept in
+    `checkpoints/` every `keep_every` tokens (0: never).
     """
 
     corpus: str
@@ -37,6 +42,7 @@ class TrainConfig:
     steps: int = 0
     minutes: float = 0.0
     rows: int = 24
+    rows_at_once: int = 0
     length: int = 384
     noisy_blocks: int = 6
     block_size: int = 16
@@ -49,6 +55,7 @@ class TrainConfig:
     base: str = ""
     lora_rank: int = 0
     lora_alpha: float = 32.0
+    train_embeddings: bool = False
     matrix_lr: float = 0.02
     vector_lr: float = 0.003
     weight_decay: float = 0.05
@@ -65,12 +72,14 @@ class TrainConfig:
     recompute: bool = False
     save_every: int = 100
     validate_every: int = 200
+    keep_every: int = 0
     state_mb: int = 64
 
     def __post_init__(self) -> None:
         least = [
             ("rows", 1), ("length", 64), ("warmup", 1), ("save_every", 1), ("validate_every", 1),
-            ("lora_rank", 0), ("workers", -1), ("state_mb", 0), ("noisy_blocks", 0),
+            ("lora_rank", 0), ("workers", -1), ("threads", 1), ("keep_every", 0), ("state_mb", 0),
+            ("noisy_blocks", 0), ("rows_at_once", 0),
         ]  # fmt: skip
         if not self.minutes:
             least.append(("steps", 1))
@@ -90,6 +99,8 @@ class TrainConfig:
                 raise ConfigError(f"the weight of {name} must not be negative, as {weight} is")
         if bool(self.base) == bool(self.tokenizer):
             raise ConfigError("give a tokenizer, to train from nothing, or else a base checkpoint")
+        if self.train_embeddings and not self.lora_rank:
+            raise ConfigError("train_embeddings is for a run with lora_rank; others train them all")
         if self.lora_rank and not self.base:
             raise ConfigError("lora_rank is for a base checkpoint; give base, or leave it out")
 

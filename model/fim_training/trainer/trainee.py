@@ -23,7 +23,7 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fim_training.trainer.lora_training import add_lora, merged_state, save_adapter
@@ -46,16 +46,12 @@ class Trainee:
     config: TrainConfig
     base: Path | None = None
 
-    def weights(self) -> dict[str, Tensor]:
-        """What learns, by name; a tied head once."""
-        return {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
-
     def save(self, folder: Path, metadata: dict[str, str]) -> None:
         """A checkpoint that the server can load; of a LoRA run, the adapter alone."""
         if self.base is None:
             save_checkpoint(self.model, folder, metadata=metadata, shard_bytes=FILE_BYTES)
             shutil.copyfile(self.config.tokenizer, folder / TOKENIZER)
-        elif self.config.lora_rank:
+        elif self.config.lora_rank and not self.config.train_embeddings:
             save_adapter(self.model, folder, self.config.base)
         else:
             save_finetuned(self.model, self.base, folder, metadata)
@@ -72,23 +68,22 @@ def from_nothing(config: TrainConfig) -> Trainee:
 
 
 def from_base(config: TrainConfig, device: str) -> Trainee:
-    """A checkpoint to go on from; its weights are bf16 where they stay, float32 where they learn.
+    """A checkpoint to go on from, in bf16; low-rank updates are float32.
 
     Raises CheckpointError, or ConfigError where the model has no mask token.
     """
     folder = hub.resolve(config.base, check=_can_denoise)
     _can_denoise(folder)
     tokenizer = read_tokenizer(folder)
-    dtype = torch.bfloat16 if config.lora_rank else torch.float32
-    model = load_model(folder, dtype=dtype, device=device)
+    model = load_model(folder, dtype=torch.bfloat16, device=device).train()
     # Mapped from the file until here: what learns must not write there.
-    model = model.train()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     torch.manual_seed(config.seed)
     if config.lora_rank:
-        add_lora(model, config.lora_rank, config.lora_alpha)
+        alpha, embeddings = config.lora_alpha, config.train_embeddings
+        add_lora(model, config.lora_rank, alpha, embeddings=embeddings)
     else:
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
         model.requires_grad_(True)
     fim = fim_prompt(model.config, tokenizer)
     control = ControlIds.of(fim, model.config.mask_id)

@@ -197,7 +197,7 @@ def prompt_names(infiller: Infiller, prefix: str, suffix: str) -> list[str]:
         ("Llama", deepseek_tokenizer,
          "<｜end▁of▁sentence｜> <｜fim▁begin｜> a <｜fim▁hole｜> b <｜fim▁end｜>", ""),
         ("Mistral", mistral_tokenizer, "<s> [SUFFIX] b [PREFIX]   a", "</s>"),
-        ("Ministral3", tekken, "<s> [SUFFIX] b [PREFIX] a", "</s>"),
+        ("Ministral3", tekken, "<s> [SUFFIX] b [PREFIX]", "</s>"),  # "a" is spelled by the hole
     ],
 )  # fmt: skip
 def test_each_family_asks_in_its_own_way(

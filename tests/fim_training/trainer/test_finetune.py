@@ -155,7 +155,7 @@ def test_a_lora_run_that_was_broken_off_ends_as_if_it_had_not_been(
     resumed = Run(parts)
     assert resumed.step == 2
     resumed.train()
-    ours, theirs = (dict(one.trainee.weights()) for one in (resumed, whole))
+    ours, theirs = (run.weights.tensors() for run in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -176,6 +176,7 @@ def test_the_memory_that_is_foretold_is_what_is_taken(config: TrainConfig, rank:
     run = Run(lora(config) if rank else config)
     run._update(next(run._batches("train", 0).steps(0, 1)))
     weights = {p.data_ptr(): p.nbytes for p in run.model.parameters()}
+    weights |= {master.data_ptr(): master.nbytes for _, master in run.weights}
     memory = sum(
         value.nbytes
         for optimizer in run.optimizers
@@ -183,7 +184,7 @@ def test_the_memory_that_is_foretold_is_what_is_taken(config: TrainConfig, rank:
         for value in values.values()
         if isinstance(value, Tensor) and value.numel() > 1
     )
-    gradients = sum(p.nbytes for p in run.model.parameters() if p.requires_grad)
+    gradients = sum(master.nbytes for _, master in run.weights)
     foretold = training_bytes(run.model.config, rank)
     assert foretold == sum(weights.values()) + gradients + memory
 
