@@ -126,10 +126,16 @@ HOLE_KINDS: Sequence[tuple[Callable[[str, int, Random], Hole], float]] = (
 NAME = re.compile(r"[A-Za-z_]\w{2,}")
 
 SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
-"""In tokens; where less is left in a row, plain text fills it up."""
+"""In tokens."""
 
 UNSETTLED_CHARS = 128
 """Enough of a prefix to find where its tokens are settled."""
+
+LEAST_ROOM = SHORTEST_PROMPT + 16
+"""In tokens, of an example; what is left of a row below that is filled with plain text."""
+
+SHORT_PROMPT = 224
+"""Most tokens of a prompt that is not drawn to fill its row."""
 
 LONGEST_EDIT_PROMPT = 260
 """What follows from an edit shows in the lines around it; short prompts make more cases a row."""
@@ -147,11 +153,13 @@ class ExampleStream:
         edit_share: float = 0.3,
         snippet_share: float = 0.3,
         path_share: float = 0.5,
+        long_share: float = 0.3,
         most_middle_chars: int = 320,
         languages: Mapping[str, float] | None = None,
         fim: FimPrompt | None = None,
     ) -> None:
-        """The shares are of examples; `path_share` and `snippet_share` of those with a hole.
+        """The shares are of examples; `path_share`, `snippet_share` and `long_share` (prompts that
+        may fill a row) of those with a hole.
 
         languages: how often text of a language is drawn, where that is not just as often as there
         is text of it (1.0).
@@ -163,6 +171,7 @@ class ExampleStream:
         self.files, self.tokenizer = files, tokenizer
         self.plain_share, self.edit_share = plain_share, edit_share
         self.path_share, self.snippet_share = path_share, snippet_share
+        self.long_share = long_share
         self.most_middle_chars = most_middle_chars
         self._fim = FimPrompt.own(tokenizer) if fim is None else fim
         if not self._fim.layout.context:
@@ -179,10 +188,12 @@ class ExampleStream:
         longest = room // 5
         while (left := room - len(row.tokens)) > 0:
             file = rng.choices(self.files, cum_weights=self._cumulative)[0]
-            if left < SHORTEST_PROMPT + longest or rng.random() < self.plain_share:
-                row.tokens.extend(self._plain(file, rng, left))
+            if left < LEAST_ROOM or rng.random() < self.plain_share:
+                most = left if left < LEAST_ROOM else min(left, SHORT_PROMPT)
+                row.tokens.extend(self._plain(file, rng, most))
                 continue
-            prompt, middle = self._filled(file, rng, left - longest, longest)
+            most = min(longest, left // 4)
+            prompt, middle = self._filled(file, rng, left - most, most)
             start = len(row.tokens) + len(prompt)
             row.tokens.extend((*prompt, *middle))
             row.middles.append(range(start, start + len(middle)))
@@ -191,11 +202,15 @@ class ExampleStream:
     def _filled(
         self, file: SourceFile, rng: Random, room: int, longest: int
     ) -> tuple[list[int], list[int]]:
-        """A prompt of at most `room` tokens, mostly near that, and a middle of at most `longest`.
+        """A prompt of at most `room` tokens and a middle of at most `longest`.
 
-        The two lengths are drawn independently of each other.
+        The two lengths are drawn independently of each other. Most prompts are short: the
+        base knows how text goes on, what it must learn is the hole, and short prompts make more
+        holes a row.
         """
-        size = room - int((room - SHORTEST_PROMPT) * rng.random() ** 2)
+        size = rng.randint(SHORTEST_PROMPT, max(SHORTEST_PROMPT, min(room, SHORT_PROMPT)))
+        if rng.random() < self.long_share:
+            size = room - int((room - SHORTEST_PROMPT) * rng.random() ** 2)
         if rng.random() < self.edit_share:
             edited = self._edited(file, rng, min(size, LONGEST_EDIT_PROMPT), room, longest)
             if edited is not None:
@@ -241,7 +256,7 @@ class ExampleStream:
     def _prompt(self, file: SourceFile, start: int, end: int, rng: Random, room: int) -> list[int]:
         """A prompt that fills its room."""
         text = file.text
-        snippets = self._snippets(file, text[max(0, start - 400) : start], rng, room // 4)
+        snippets = self._snippets(file, text[max(0, start - 400) : start], rng, room // 3)
         budget = self._budget(rng, room - len(snippets))
         before, after = text[max(0, start - 5 * room) : start], text[end : end + 5 * room]
         return [*snippets, *self._fim(before, after, self._path(file, rng), budget)]
@@ -249,7 +264,7 @@ class ExampleStream:
     def _budget(self, rng: Random, room: int) -> PromptBudget:
         """How much of a prompt is suffix varies, down to nothing."""
         room -= PROMPT_OVERHEAD
-        suffix = 0 if rng.random() < 0.12 else rng.randint(8, max(8, min(128, room // 3)))
+        suffix = 0 if rng.random() < 0.12 else rng.randint(8, max(8, min(192, room // 2)))
         return PromptBudget(total=room, suffix=suffix)
 
     def _path(self, file: SourceFile, rng: Random) -> str:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -116,6 +117,10 @@ class Run:
                 meter.restart()
             if done or pause:
                 return
+
+    def pause(self) -> None:
+        """Save and stop after the step under way; the same command goes on from there."""
+        self.pause_after = 0.0
 
     def _spent(self) -> float:
         """Share of the run's budget that is behind it: of its steps, or of its minutes."""
@@ -302,7 +307,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = TrainConfig.read(arguments.config, **given)
         torch.set_num_threads(config.threads)
-        Run(config, pause_after=arguments.pause_after).train()
+        run = Run(config, pause_after=arguments.pause_after)
+        signal.signal(signal.SIGTERM, lambda number, frame: run.pause())
+        run.train()
     except (ConfigError, CheckpointError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

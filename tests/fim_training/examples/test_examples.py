@@ -9,6 +9,7 @@ import pytest
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_training.examples.examples import (
     HOLE_KINDS,
+    SHORT_PROMPT,
     SHORTEST_PROMPT,
     ExampleStream,
     Row,
@@ -195,14 +196,15 @@ def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenize
         assert least < sum(map(bool, found)) / len(shown) < most
 
 
-def test_prompts_mostly_fill_their_room(tiny_tokenizer: CodeTokenizer) -> None:
-    """A model is to see as much context as it has room for, and short prompts as well."""
+def test_most_prompts_are_short_and_some_fill_their_room(tiny_tokenizer: CodeTokenizer) -> None:
+    """Short prompts make more holes a row; long ones keep the model used to all that fits."""
     lines = "".join(f"value_{number} = {number}\n" for number in range(400))
     draws = ExampleStream([SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0)
-    firsts = sorted(row.middles[0].start for row in rows(draws, 200, 256))
-    most = 256 - 256 // 5
+    firsts = sorted(row.middles[0].start for row in rows(draws, 200, 512))
+    most = 512 - 512 // 5
     assert firsts[-1] <= most
-    assert firsts[100] > 0.6 * most
+    assert 0.15 < sum(first > 0.7 * most for first in firsts) / 200 < 0.3
+    assert firsts[100] < SHORT_PROMPT
     assert firsts[4] < SHORTEST_PROMPT + 40
 
 
