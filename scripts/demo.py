@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fim_model.requests import MODES
+from fim_model.requests import MODES, Completion, CompletionItem
 from lsprotocol import types as lsp
 from pygls.lsp.client import BaseLanguageClient
 from rich.console import Console
 
-from fim_server.backends.base import Completion, CompletionItem
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.commands.render import figures, ghost_view
 from fim_server.completion.hole import hole_at, request_for

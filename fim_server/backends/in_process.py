@@ -15,19 +15,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from fim_server.backends.base import (
-    BackendError,
+from fim_model.requests import (
     Completion,
     CompletionItem,
     CompletionRequest,
     CompletionStats,
-    Progress,
     Rewrite,
     RewriteRequest,
     TraceStep,
-    Unfit,
-    Unsupported,
 )
+
+from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.backends.mode_choice import measured_choice
 from fim_server.backends.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from fim_model.decoding.core import Step
     from fim_model.infiller import Infiller
     from fim_model.network.batching import JointModel
-    from fim_model.requests import InfillRequest, InfillResult, RewriteResult
+    from fim_model.requests import Completion, CompletionRequest, Rewrite
 
 logger = logging.getLogger(__name__)
 
@@ -258,16 +256,16 @@ class InProcessBackend:
             raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
 
 
-def infill_request(request: CompletionRequest) -> InfillRequest:
+def infill_request(request: CompletionRequest) -> CompletionRequest:
     """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model.requests import InfillRequest
+    from fim_model.requests import CompletionRequest
 
-    values = {name: getattr(request, name) for name in InfillRequest.__slots__}
+    values = {name: getattr(request, name) for name in CompletionRequest.__slots__}
     values["snippets"] = [(one.path, one.text) for one in request.snippets]
-    return InfillRequest(**values)
+    return CompletionRequest(**values)
 
 
-def completion_of(result: InfillResult) -> Completion:
+def completion_of(result: Completion) -> Completion:
     """The model's result in the terms of all backends."""
     return Completion(
         [CompletionItem(item.text, item.confidence, item.finish) for item in result.items],
@@ -300,7 +298,7 @@ def rewrite_request(request: RewriteRequest) -> requests.RewriteRequest:
     )
 
 
-def rewrite_of(result: RewriteResult) -> Rewrite:
+def rewrite_of(result: Rewrite) -> Rewrite:
     """The model's result in the terms of all backends."""
     return Rewrite(**{field.name: getattr(result, field.name) for field in fields(Rewrite)})
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from fim_server.backends.base import (
-    BackendError,
+from fim_model.requests import (
     Completion,
     CompletionItem,
     CompletionRequest,
     CompletionStats,
-    Progress,
     Rewrite,
     RewriteRequest,
 )
+
+from fim_server.backends.base import BackendError, Progress
 from fim_server.backends.openai import UNKNOWN_CONFIDENCE
 from fim_server.backends.remote import RemoteServer, cut_lines
 

@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fim_server.backends.base import BackendError, CompletionRequest, RewriteRequest
+from fim_model.requests import CompletionRequest, RewriteRequest
+
+from fim_server.backends.base import BackendError
 
 ShouldStop = Callable[[], bool]
 Request = CompletionRequest | RewriteRequest

@@ -10,13 +10,9 @@ from __future__ import annotations
 import random
 from itertools import cycle, islice
 
-from fim_server.backends.base import (
-    Backend,
-    Completion,
-    CompletionRequest,
-    Progress,
-    RewriteRequest,
-)
+from fim_model.requests import Completion, CompletionRequest, RewriteRequest
+
+from fim_server.backends.base import Backend, Progress
 from fim_server.bench.keystrokes import TypingTask
 from fim_server.bench.machine import machine_description
 from fim_server.bench.samples import FILES, source_text

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean, quantiles
 from typing import Any
 
-from fim_model.requests import MODES, Mode
+from fim_model.requests import MODES, CompletionRequest, CompletionStats, Mode
 from rich.console import Group
 from rich.table import Table
 
-from fim_server.backends.base import Backend, CompletionRequest, CompletionStats
+from fim_server.backends.base import Backend
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.bench.samples import Keystrokes, bundled_samples, requests_while_typing
 from fim_server.bench.server_probe import SERVER, ServerFigures, probe_server

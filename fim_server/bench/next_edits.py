@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from fim_model.requests import Rewrite, RewriteRequest
 from fim_training.evaluation.edit_baseline import search_and_replace
 from fim_training.evaluation.edit_sessions import (
     KINDS,
@@ -19,7 +20,6 @@ from fim_training.evaluation.edit_sessions import (
 from fim_training.evaluation.figures import percentage, percentile
 from fim_training.evaluation.heldout_holes import Document
 
-from fim_server.backends.base import Rewrite, RewriteRequest
 from fim_server.bench.edit_priors_sweep import Candidate, Judged
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk, past_edits

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from fim_model.requests import CompletionRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.documents.documents import DocumentStore

@@ -34,10 +34,10 @@ def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
 
     def fill(hole: Hole) -> Fill:
         from fim_model.prompt.line_limit import first_lines, line_limit
-        from fim_model.requests import InfillRequest
+        from fim_model.requests import CompletionRequest
         from fim_training.evaluation.filler import Fill
 
-        request = InfillRequest(
+        request = CompletionRequest(
             hole.prefix,
             hole.suffix,
             hole.path,

@@ -14,18 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import quantiles
 from typing import Any
 
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 from rich.console import Group
 from rich.table import Table
 
-from fim_server.backends.base import (
-    Backend,
-    Completion,
-    CompletionRequest,
-    Progress,
-    Rewrite,
-    RewriteRequest,
-)
+from fim_server.backends.base import Backend, Progress
 from fim_server.bench.keystrokes import Jump, Key, TypingTask, keys_of
 from fim_server.bench.machine import Machine, machine_description
 from fim_server.completion.completer import Answer, Completer

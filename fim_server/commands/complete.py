@@ -9,12 +9,13 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from fim_server.backends.base import CompletionItem, CompletionRequest
-from fim_server.backends.in_process import completion_of, infill_request
+from fim_model.requests import Completion, CompletionItem, CompletionRequest
+
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.completion.gate import judge
+from fim_server.engine.wire import item_to_json
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
@@ -36,18 +37,21 @@ def run(arguments: argparse.Namespace) -> int:
         return _say_nothing(arguments, refusal)
     question = question_at(arguments, settings)
     snapshot, hole = question.snapshot, question.hole
-    request = replace(question.request, temperature=arguments.temperature, seed=arguments.seed)
+    try:
+        request = replace(question.request, temperature=arguments.temperature, seed=arguments.seed)
+    except ValueError as wrong:
+        raise UsageError(str(wrong)) from None
     infiller = load_infiller(settings.model, settings.threads)
     if arguments.watch:
         _watch(infiller, request, question)
         return 0
-    completion = completion_of(_infill(infiller, request))
+    completion = _infill(infiller, request)
     judgement = judge(completion.items, hole, settings.min_confidence or 0.0)
     items = judgement.items
     assert completion.stats is not None
     if arguments.json:
         answer: dict[str, Any] = {
-            "items": [asdict(item) for item in items],
+            "items": [item_to_json(item) for item in items],
             "stats": asdict(completion.stats),
         }
         if judgement.silence is not None:
@@ -75,9 +79,9 @@ def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
     return 0
 
 
-def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) -> Any:
+def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) -> Completion:
     try:
-        return infiller.infill(infill_request(request), **listeners)
+        return infiller.infill(request, **listeners)
     except ValueError as wrong:
         raise UsageError(str(wrong)) from wrong
 
@@ -99,7 +103,7 @@ def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -
             )
             time.sleep(WATCH_PAUSE)
 
-        completion = completion_of(_infill(infiller, request, on_step=show))
+        completion = _infill(infiller, request, on_step=show)
         judgement = judge(completion.items, hole, question.settings.min_confidence or 0.0)
         text = judgement.items[0].text if judgement.items else ""
         ghost = ghost_view(snapshot, hole.position, text)

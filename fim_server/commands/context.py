@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fim_server.backends.in_process import infill_request
 from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _prompt(question: Question) -> list[str]:
     from fim_server.commands.load_model import load_infiller
 
     infiller = load_infiller(question.settings.model, question.settings.threads)
-    ids = infiller.prompt(infill_request(question.request))
+    ids = infiller.prompt(question.request)
     return [infiller.tokenizer.token_text(one) for one in ids]
 
 

@@ -12,10 +12,9 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fim_model.requests import Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import Rewrite, RewriteRequest
-from fim_server.backends.in_process import rewrite_of, rewrite_request
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
@@ -151,7 +150,7 @@ async def _proposals(
 
 def _rewrite(infiller: Infiller, request: RewriteRequest, **listeners: Any) -> Rewrite:
     try:
-        return rewrite_of(infiller.rewrite(rewrite_request(request), **listeners))
+        return infiller.rewrite(request, **listeners)
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit
 

@@ -59,12 +59,11 @@ def humaneval_infilling(arguments: argparse.Namespace) -> int:
 
 def edits(arguments: argparse.Namespace) -> int:
     """Next edits in sessions whose outcome is known, beside search and replace."""
+    from fim_model.requests import Rewrite, RewriteRequest
     from fim_training.evaluation.heldout_holes import load_documents
     from rich.console import Console
     from rich.progress import Progress
 
-    from fim_server.backends.base import Rewrite, RewriteRequest
-    from fim_server.backends.in_process import rewrite_of, rewrite_request
     from fim_server.bench.next_edits import evaluate_edits, halves
 
     try:
@@ -78,7 +77,7 @@ def edits(arguments: argparse.Namespace) -> int:
 
     async def ask(request: RewriteRequest) -> Rewrite:
         try:
-            return rewrite_of(infiller.rewrite(rewrite_request(request)))
+            return infiller.rewrite(request)
         except ValueError as unfit:
             raise Unfit(str(unfit)) from unfit
 

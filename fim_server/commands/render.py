@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fim_model.requests import Completion
 from lsprotocol import types as lsp
 from rich.syntax import Syntax
 from rich.text import Text
 
-from fim_server.backends.base import Completion
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import Snapshot, without_end
 

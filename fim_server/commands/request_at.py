@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from fim_model.requests import CompletionRequest
 from lsprotocol import types as lsp
 
 from fim_server.access.exclusions import repository_of
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import CompletionRequest
 from fim_server.commands.usage_error import UsageError
 from fim_server.completion.hole import Hole, budgeted_hole, request_for
 from fim_server.completion.in_context import in_context

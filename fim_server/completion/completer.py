@@ -12,17 +12,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from fim_model.requests import Completion, CompletionRequest, CompletionStats
 from lsprotocol import types as lsp
 
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import (
-    Backend,
-    BackendError,
-    Completion,
-    CompletionRequest,
-    CompletionStats,
-    Progress,
-)
+from fim_server.backends.base import Backend, BackendError, Progress
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
 from fim_server.completion.gate import Judgement, judge, least_confidence

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fim_server.backends.base import CompletionItem
+from fim_model.requests import CompletionItem
+
 from fim_server.completion.hole import Hole
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence

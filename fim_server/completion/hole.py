@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from fim_model.requests import CompletionRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest
 from fim_server.documents.documents import Place, Snapshot, without_end
 from fim_server.settings.settings import Settings
 from fim_server.syntax.definitions import Spot, spot_at

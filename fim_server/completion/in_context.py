@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fim_model.copies import Copied, copies
+from fim_model.requests import CompletionRequest, Snippet
 
-from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.completion.hole import Hole, text_after, text_before
 from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
 from fim_server.context.gather import Context

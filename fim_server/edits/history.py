@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from textwrap import dedent
 
-from fim_server.backends.base import PastEdit
+from fim_model.requests import PastEdit
+
 from fim_server.documents.documents import Snapshot, without_end
 
 MOST_LINES = 40

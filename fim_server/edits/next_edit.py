@@ -8,9 +8,10 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from fim_model.requests import PastEdit, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import PastEdit, Rewrite, RewriteRequest, Unfit
+from fim_server.backends.base import Unfit
 from fim_server.completion.hole import hole_at
 from fim_server.documents.diff import Change, minimal_changes, one_change
 from fim_server.documents.documents import Snapshot, without_end

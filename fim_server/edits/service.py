@@ -13,8 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from fim_model.requests import Rewrite, RewriteRequest
+
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.backends.base import Backend, BackendError, Rewrite, RewriteRequest, Unsupported
+from fim_server.backends.base import Backend, BackendError, Unsupported
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MOST_TRIES, Gate, Proposal, Scene, proposals, ranked

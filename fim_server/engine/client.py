@@ -15,16 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fim_server.backends.base import (
-    BackendError,
-    Completion,
-    CompletionRequest,
-    Progress,
-    Rewrite,
-    RewriteRequest,
-    Unfit,
-    Unsupported,
-)
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
+
+from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
 from fim_server.engine.place import EnginePlace, PlaceError, engine_place
 from fim_server.engine.wire import (

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from fim_server.backends.base import Completion, CompletionRequest
+from fim_model.requests import Completion, CompletionRequest
+
 from fim_server.backends.in_process import TextListener
 from fim_server.engine.native_api import answer
 from fim_server.engine.state import EngineState

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from fim_model.requests import Completion, CompletionRequest, Snippet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.base import Completion, CompletionRequest, Snippet
 from fim_server.engine.bodies import read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.openai_api import MOST_TOKENS
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
-from fim_server.engine.wire import WireError, check_type
+from fim_server.engine.wire import WireError, check_type, completion_request
 
 DEFAULT_TEMPERATURE = 0.8
 """llama.cpp's own, for clients that name neither a temperature nor their samplers."""
@@ -53,7 +53,7 @@ def read_request(body: object) -> tuple[CompletionRequest, list[str]]:
     samplers = body.get("samplers")
     default = DEFAULT_TEMPERATURE if samplers is None or "temperature" in samplers else 0.0
     predict = body.get("n_predict") or -1
-    request = CompletionRequest(
+    request = completion_request(
         prefix=(body.get("input_prefix") or "") + (body.get("prompt") or ""),
         suffix=body.get("input_suffix") or "",
         max_tokens=min(predict, MOST_TOKENS) if predict > 0 else MOST_TOKENS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
+from fim_model.requests import Completion, CompletionRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.base import Completion, CompletionRequest
 from fim_server.backends.in_process import TextListener
 from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
 from fim_server.engine.state import EngineState
@@ -21,14 +21,14 @@ from fim_server.engine.wire import (
 
 
 async def fim(state: EngineState, http: Request) -> Response:
-    """The body is a CompletionRequest, the answer a Completion; a superseded one has no items."""
+    """The body is a CompletionRequest, the answer a Completion: without items if superseded."""
     request = request_from_json(await read_json(http))
     completion = await unless_disconnected(http, answer(state, "native", request))
     return JSONResponse(completion_to_json(completion))
 
 
 async def rewrite(state: EngineState, http: Request) -> Response:
-    """The body is a RewriteRequest; the answer has no rewrite if another request took its place."""
+    """The body is a RewriteRequest; the rewrite is null if another request took its place."""
     request = rewrite_from_json(await read_json(http))
     _check_loaded(state)
     began = time.perf_counter()
@@ -38,7 +38,7 @@ async def rewrite(state: EngineState, http: Request) -> Response:
 
 
 async def forget(state: EngineState, http: Request) -> Response:
-    """The body names a session that is over: its keys are freed, and those of its parts."""
+    """The body names a session that is over: its cached tokens are dropped, also its parts'."""
     body = await read_json(http)
     session = body.get("session") if isinstance(body, dict) else None
     check_type("session", session, str)
@@ -55,12 +55,8 @@ async def answer(
     *,
     latest_wins: bool = True,
 ) -> Completion:
-    """Run the model on a request of any API. Raises HttpError for a request it cannot be asked."""
+    """Run the model on a request of any API. Raises HttpError while no model is loaded."""
     _check_loaded(state)
-    try:
-        state.backend.check(request)
-    except ValueError as unfit:
-        raise HttpError(400, str(unfit)) from None
     began = time.perf_counter()
     completion = await state.backend.stream(request, on_text, latest_wins=latest_wins)
     state.metrics.answered(api, time.perf_counter() - began, completion)

@@ -7,16 +7,21 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from fim_model.requests import MODES
+from fim_model.requests import MODES, Completion, CompletionRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.base import Completion, CompletionRequest
 from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
-from fim_server.engine.wire import MOST_ALTERNATIVES, WireError, check_range, check_type
+from fim_server.engine.wire import (
+    MOST_ALTERNATIVES,
+    WireError,
+    check_range,
+    check_type,
+    completion_request,
+)
 
 DEFAULT_MAX_TOKENS = 16
 MOST_TOKENS = 256
@@ -81,7 +86,7 @@ def read_request(body: object) -> _Asked:
     options = body.get("stream_options") or {}
     check_type("user", body.get("user", ""), str)
     return _Asked(
-        CompletionRequest(prompt, session=f"openai/{body.get('user', '')}", **values),
+        completion_request(prefix=prompt, session=f"openai/{body.get('user', '')}", **values),
         read_stops(body.get("stop")),
         stream=_given(body, "stream", False, bool),
         usage=isinstance(options, dict) and bool(options.get("include_usage")),

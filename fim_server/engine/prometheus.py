@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from fim_model.requests import Completion, Rewrite
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -14,7 +15,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-from fim_server.backends.base import Completion, Rewrite
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.backends.scheduler import Scheduler
 

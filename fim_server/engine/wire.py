@@ -1,6 +1,6 @@
-"""The native request and answer as JSON, read strictly: what is wrong is named by its field.
+"""Requests and answers as JSON and back, read strictly: an error names the field.
 
-Both ends use this module, so it imports nothing but the types it speaks of.
+Both ends of the socket use this module, so it imports nothing but the types that it converts.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from fim_model.copies import Copied
-from fim_model.requests import MODES
-
-from fim_server.backends.base import (
+from fim_model.requests import (
+    AUTO,
+    MODES,
     Completion,
     CompletionItem,
     CompletionRequest,
@@ -26,13 +26,16 @@ from fim_server.backends.base import (
 )
 
 PROTOCOL = 6
-"""Raised when an older front-end could not read a newer engine's answers, or the reverse."""
+"""Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
 
 
+T = TypeVar("T", CompletionRequest, RewriteRequest)
+
+
 class WireError(ValueError):
-    """A message that is not of the agreed form; one line that names the field."""
+    """A message that is not valid; one line that names the field."""
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -88,29 +91,39 @@ def request_to_json(request: CompletionRequest | RewriteRequest) -> dict[str, An
 def request_from_json(body: object) -> CompletionRequest:
     """Raises WireError. `prefix` and `suffix` are required, everything else has its default."""
     values = _checked(body, _TYPES, ("prefix", "suffix"))
-    snippets = (_texts(one, "snippets", ("path", "text")) for one in values.get("snippets", ()))
-    request = CompletionRequest(
-        **{
-            **values,
-            "snippets": tuple(Snippet(**one) for one in snippets),
-            "copies": tuple(_copied(one) for one in values.get("copies", ())),
-        }
-    )
-    if request.mode not in MODES:
-        raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {request.mode!r}")
-    check_range("alternatives", request.alternatives, 1, MOST_ALTERNATIVES)
-    return request
+    if (mode := values.get("mode", AUTO)) not in MODES:
+        raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {mode!r}")
+    check_range("alternatives", values.get("alternatives", 1), 1, MOST_ALTERNATIVES)
+    snippets = (_texts(item, "snippets", ("path", "text")) for item in values.get("snippets", ()))
+    lists = {
+        "snippets": tuple(Snippet(**snippet) for snippet in snippets),
+        "copies": tuple(_copied(copy) for copy in values.get("copies", ())),
+    }
+    return completion_request(**{**values, **lists})
+
+
+def completion_request(**values: Any) -> CompletionRequest:
+    """A request from fields of the right types. Raises WireError for one out of range."""
+    return _in_range(CompletionRequest, values)
 
 
 def rewrite_from_json(body: object) -> RewriteRequest:
     """Raises WireError. The three texts are required, everything else has its default."""
     values = _checked(body, _REWRITE_TYPES, ("prefix", "old", "suffix"))
-    edits = (_texts(one, "edits", ("old", "new")) for one in values.get("edits", ()))
+    edits = (_texts(item, "edits", ("old", "new")) for item in values.get("edits", ()))
     drafts = tuple(values.get("drafts", ()))
     for draft in drafts:
         check_type("drafts", draft, str)
     lists = {"edits": tuple(PastEdit(**edit) for edit in edits), "drafts": drafts}
-    return RewriteRequest(**{**values, **lists})
+    return _in_range(RewriteRequest, {**values, **lists})
+
+
+def _in_range(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A request of a kind. Raises WireError for a value that it does not allow."""
+    try:
+        return kind(**values)
+    except ValueError as wrong:
+        raise WireError(str(wrong)) from None
 
 
 def _checked(
@@ -140,15 +153,15 @@ def _texts(value: object, name: str, keys: tuple[str, str]) -> Mapping[str, str]
     """An element of the list `name`: an object of two texts."""
     if not isinstance(value, Mapping) or set(value) != set(keys):
         raise WireError(f"{name!r} must be objects with {keys[0]!r} and {keys[1]!r}")
-    for key, one in value.items():
-        check_type(key, one, str)
+    for key, text in value.items():
+        check_type(key, text, str)
     return value
 
 
 def check_type(name: str, value: object, *allowed: type) -> None:
-    """Raises WireError unless `value` is of one of the types; true is no number here."""
-    stray_truth = isinstance(value, bool) and bool not in allowed
-    if stray_truth or not isinstance(value, allowed):
+    """Raises WireError unless `value` is of one of the types; a bool is not an int here."""
+    unwanted_bool = isinstance(value, bool) and bool not in allowed
+    if unwanted_bool or not isinstance(value, allowed):
         wanted = " or ".join("null" if kind is type(None) else _NAMES[kind] for kind in allowed)
         raise WireError(f"{name!r} must be {wanted}")
 
@@ -160,14 +173,23 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
 
 
 def completion_to_json(completion: Completion) -> dict[str, Any]:
-    return asdict(completion)
+    items = [item_to_json(item) for item in completion.items]
+    return {**asdict(completion), "items": items}
+
+
+def item_to_json(item: CompletionItem) -> dict[str, Any]:
+    """An item as every API shows it: without its log-probabilities."""
+    return {"text": item.text, "confidence": item.confidence, "finish": item.finish}
 
 
 def completion_from_json(body: object) -> Completion:
     """Raises WireError."""
     try:
         stats = body["stats"]  # type: ignore[index]
-        items = [_from(CompletionItem, item) for item in body["items"]]  # type: ignore[index]
+        items = [
+            CompletionItem(item["text"], item["confidence"], item["finish"])
+            for item in body["items"]  # type: ignore[index]
+        ]
         cost = None if stats is None else _from(CompletionStats, stats)
         trace = [_from(TraceStep, step) for step in body["trace"]]  # type: ignore[index]
         return Completion(items, cost, body["show_above"], trace)  # type: ignore[index]
@@ -176,7 +198,7 @@ def completion_from_json(body: object) -> Completion:
 
 
 def rewrite_to_json(rewrite: Rewrite | None) -> dict[str, Any]:
-    """Without a rewrite, another request took its place."""
+    """The rewrite as `{"rewrite": …}`: null if another request took its place."""
     return {"rewrite": None if rewrite is None else asdict(rewrite)}
 
 
@@ -192,5 +214,5 @@ def rewritten_from_json(body: object) -> Rewrite | None:
 
 
 def _from(kind: type, values: Mapping[str, Any]) -> Any:
-    """A dataclass from the fields it knows: a newer engine may say more."""
+    """A dataclass from its own fields; others, which a newer engine may send, are ignored."""
     return kind(**{field.name: values[field.name] for field in fields(kind)})

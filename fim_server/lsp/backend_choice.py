@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from fim_server.backends.base import (
-    Backend,
-    BackendError,
-    Completion,
-    CompletionRequest,
-    Progress,
-    Rewrite,
-    RewriteRequest,
-)
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
+
+from fim_server.backends.base import Backend, BackendError, Progress
 from fim_server.settings.settings import Settings
 
 

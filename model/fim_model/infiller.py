@@ -47,11 +47,11 @@ from fim_model.prompt.window import WINDOW, fim_prompt, kv_tokens, usable_window
 from fim_model.requests import (
     AUTO,
     NATIVE,
-    InfillItem,
-    InfillRequest,
-    InfillResult,
+    Completion,
+    CompletionItem,
+    CompletionRequest,
+    Rewrite,
     RewriteRequest,
-    RewriteResult,
 )
 
 SURE = 0.6
@@ -150,11 +150,11 @@ class Infiller:
 
     def infill(
         self,
-        request: InfillRequest,
+        request: CompletionRequest,
         *,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: StepListener = lambda step: None,
-    ) -> InfillResult:
+    ) -> Completion:
         """Fill the hole. `on_step` hears of every forward; Cancelled is raised between two."""
         began = time.perf_counter()
         mode, options = self._mode(request.mode)
@@ -166,7 +166,7 @@ class Infiller:
         reading, copied = self._read(cache, prompt, request)
         if copied and copied[0].confidence >= SURE and request.alternatives == 1:
             return self._result(copied, mode, 1, len(copied[0].nats), reading, began)
-        items: list[InfillItem] = []
+        items: list[CompletionItem] = []
         tokens, forwards = 0, 1
         for core, steps in self._attempts(cache, request, mode, reading, options):
             for step in steps:
@@ -182,14 +182,14 @@ class Infiller:
 
     def _result(
         self,
-        items: list[InfillItem],
+        items: list[CompletionItem],
         mode: str,
         forwards: int,
         tokens: int,
         reading: Reading,
         began: float,
-    ) -> InfillResult:
-        return InfillResult(
+    ) -> Completion:
+        return Completion(
             items=_without_repeats(items),
             mode=mode,
             forwards=forwards,
@@ -200,7 +200,7 @@ class Infiller:
             show_above=self.calibration.show_above if self.calibration else 0.0,
         )
 
-    def judge_copies(self, request: InfillRequest) -> list[InfillItem]:
+    def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """What the model says of the request's copies, the surest first, writing nothing."""
         mode, _ = self._mode(request.mode)
         request = replace(request, mode=mode)
@@ -213,11 +213,11 @@ class Infiller:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: StepListener = lambda step: None,
-    ) -> RewriteResult:
+    ) -> Rewrite:
         """What a region becomes after recent edits; see `Rewriter.rewrite`."""
         return self.rewriter.rewrite(request, should_stop=should_stop, on_step=on_step)
 
-    def prompt(self, request: InfillRequest) -> list[int]:
+    def prompt(self, request: CompletionRequest) -> list[int]:
         """The token ids that the model reads for this request.
 
         With the middle they fit the model's window, but half of the window is theirs in any case.
@@ -245,7 +245,7 @@ class Infiller:
             typed = max(0, typed - len(text))
         return found
 
-    def _typed(self, request: InfillRequest) -> str:
+    def _typed(self, request: CompletionRequest) -> str:
         """What the hole's tokens must spell before they go on behind the cursor."""
         return "" if request.mode == NATIVE else self.fim.split(request.prefix)[1]
 
@@ -258,7 +258,7 @@ class Infiller:
         return PromptCache(self.model, capacity=capacity)
 
     def _core(
-        self, cache: PromptCache, request: InfillRequest, sampler: Sampler, options: ModeOptions
+        self, cache: PromptCache, request: CompletionRequest, sampler: Sampler, options: ModeOptions
     ) -> DecodingCore:
         typed = len(self._typed(request))
         stop = StopRule(
@@ -289,7 +289,7 @@ class Infiller:
     def _attempts(
         self,
         cache: PromptCache,
-        request: InfillRequest,
+        request: CompletionRequest,
         mode: str,
         reading: Reading,
         options: ModeOptions,
@@ -302,7 +302,7 @@ class Infiller:
     def _prompted_attempts(
         self,
         cache: PromptCache,
-        request: InfillRequest,
+        request: CompletionRequest,
         mode: str,
         reading: Reading,
         options: ModeOptions,
@@ -321,7 +321,7 @@ class Infiller:
             yield core, chain([prefill], spelling, MODES[mode](core, options))
 
     def _native_attempts(
-        self, cache: PromptCache, request: InfillRequest, options: ModeOptions
+        self, cache: PromptCache, request: CompletionRequest, options: ModeOptions
     ) -> Iterator[Attempt]:
         suffix = self.tokenizer.encode(request.suffix[: 8 * self.model.config.block_size])
         right = RightContext.of(suffix, self.model.config.block_size)
@@ -336,8 +336,8 @@ class Infiller:
             yield core, then_trim_echo(core, steps, suffix)
 
     def _read(
-        self, cache: PromptCache, prompt: Sequence[int], request: InfillRequest
-    ) -> tuple[Reading, list[InfillItem]]:
+        self, cache: PromptCache, prompt: Sequence[int], request: CompletionRequest
+    ) -> tuple[Reading, list[CompletionItem]]:
         """Read the prompt, and judge the copies in the same forward, the surest first.
 
         None is judged where the mode sees no suffix.
@@ -346,10 +346,10 @@ class Infiller:
         judge = CopyJudge(self.tokenizer, self.fim.eom, self.calibration, self.continuations)
         room, typed = request.max_tokens - 1, self._typed(request)
         reading, judged = judge.read(cache, prompt, copies, room, typed)
-        items = [InfillItem(one.text, one.confidence, "copied", one.nats) for one in judged]
+        items = [CompletionItem(one.text, one.confidence, "copied", one.nats) for one in judged]
         return reading, items
 
-    def _item(self, core: DecodingCore, request: InfillRequest) -> InfillItem:
+    def _item(self, core: DecodingCore, request: CompletionRequest) -> CompletionItem:
         text = self.tokenizer.decode(core.tokens)[core.typed :]
         if core.finish == "lines" and request.max_lines is not None:
             text = first_lines(text, request.max_lines)
@@ -357,16 +357,16 @@ class Infiller:
         confidence = core.confidence
         if self.calibration is not None:
             confidence = self.calibration(core.nats, core.finish == "length")
-        return InfillItem(text, confidence, core.finish, core.nats)
+        return CompletionItem(text, confidence, core.finish, core.nats)
 
 
-def _sureness(item: InfillItem) -> float:
+def _sureness(item: CompletionItem) -> float:
     return item.confidence
 
 
-def _without_repeats(items: list[InfillItem]) -> list[InfillItem]:
+def _without_repeats(items: list[CompletionItem]) -> list[CompletionItem]:
     """The first item of each text, in order."""
-    first: dict[str, InfillItem] = {}
+    first: dict[str, CompletionItem] = {}
     for item in items:
         first.setdefault(item.text, item)
     return list(first.values())

@@ -1,13 +1,15 @@
-"""What a model is asked, and what it answers: one vocabulary from the front-end to the core.
+"""What a model is asked and what it answers: one vocabulary from the front-end to the core.
 
-Plain values: nothing here needs torch.
+Plain values without torch, so that the front-end can import them. A request is checked when it is
+made: one that exists can be served, unless the model lacks the mode. JSON is made and read by
+`fim_server.engine.wire` alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fim_model.copies import Copied
@@ -27,47 +29,67 @@ MOST_TOKENS = 256
 """Longest middle that can be asked for."""
 
 MOST_DRAFTS = 8
+"""Drafts of one rewrite."""
 
 DRAFT_PRIOR = 15.0
-"""Of a checkpoint that was never measured: a draft is right nine times of ten."""
+"""Log-odds that a draft is right, in nats, for a checkpoint that was never measured."""
 
 OWN_PRIOR = 0.0
+"""The same for what the model writes by itself."""
 
-Finish = Literal["eom", "lines", "length", "filled", "copied"]
-"""Why a hole is done: end-of-middle, the lines asked for, the token limit, no mask left, or that it
-was copied whole."""
+Finish = Literal["eom", "lines", "length", "filled", "copied", ""]
+"""What ended a hole: the end-of-middle token, the line limit, the token limit, no mask left, or
+that it was copied whole. Empty where a remote server does not say."""
 
 
 @dataclass(frozen=True, slots=True)
-class InfillRequest:
-    """A hole between `prefix` and `suffix`.
+class Snippet:
+    """A piece of another file. `path` is for the model to read, relative to the workspace."""
 
-    `mode` None is the model's best. `snippets` are pieces of other files, as (path, text).
-    `session` names the document whose keys may be reused ("" keeps nothing). `max_lines` ends the
-    middle after so many lines; None leaves it to the model. Several `alternatives` differ in their
-    first token (temperature 0) or in their seed. `copies` are what stands in the hole's place
-    elsewhere: items more if the model is calibrated for that, the likeliest of all first.
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A hole between `prefix` and `suffix`, plain text with `\\n` line ends.
+
+    What the model reads: `snippets`, before everything else, in their order (keeping it keeps the
+    cached tokens); `path`; `copies`, texts that stand in the hole's place elsewhere, which a
+    calibrated model judges beside its own.
+
+    How it decodes: `mode`; `alternatives`, which differ in their first token (temperature 0) or in
+    their seed; `max_tokens`; `max_lines`, None to leave the end to the model's end-of-middle token.
+
+    What the service needs: `session` names the document whose cached tokens may be reused ("" keeps
+    nothing; behind a `#` it names a part of one, such as its second prompt). A `speculative`
+    request gives way to everything that a person waits for. `trace` asks for what each forward did
+    (remote servers cannot say). `language` is the editor's name for the document's language.
+
+    Raises ValueError, naming the field, for a value out of range.
     """
 
     prefix: str
     suffix: str
     path: str = ""
-    mode: str | None = None
+    language: str = ""
+    mode: str = AUTO
     alternatives: int = 1
     max_tokens: int = 64
     max_lines: int | None = None
     temperature: float = 0.0
     seed: int = 0
     session: str = ""
-    snippets: Sequence[tuple[str, str]] = ()
+    snippets: Sequence[Snippet] = ()
+    speculative: bool = False
     copies: Sequence[Copied] = ()
+    trace: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in MODES:
+        if self.mode not in MODES:
             known = ", ".join(MODES)
             raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
-        if not 1 <= self.max_tokens <= MOST_TOKENS:
-            raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
+        _check_tokens(self.max_tokens)
         if self.alternatives < 1:
             raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
         if self.max_lines is not None and self.max_lines < 1:
@@ -77,47 +99,76 @@ class InfillRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class InfillItem:
-    """nats: the log-probability of each token when it was committed, the end's included.
+class CompletionItem:
+    """One way to fill the hole.
 
-    `confidence` (0..1) is the probability of being what was wanted if the model is calibrated, else
-    the geometric mean of the tokens' probabilities.
+    `confidence` (0..1) is the probability that it is what was wanted where the model is calibrated,
+    else the geometric mean of its tokens' probabilities. `nats` are the log-probabilities of its
+    tokens when they were committed, the end's included; they stay in the process of the model.
     """
 
     text: str
     confidence: float
-    finish: Finish
-    nats: tuple[float, ...]
+    finish: Finish = ""
+    nats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class InfillResult:
-    """forwards: every pass through the network, prefill included. tokens: committed ones.
+class CompletionStats:
+    """What a completion cost.
 
-    show_above: the confidence below which the model's calibration advises to show nothing unasked.
+    forwards: every pass through the network, prefill included. tokens: committed ones, the
+    end-of-middle tokens included. tokens_per_forward: their ratio (TPF).
     """
 
-    items: list[InfillItem]
     mode: str
     forwards: int
     tokens: int
+    tokens_per_forward: float
     prefill_tokens: int
     reused_tokens: int
     ms: float
-    show_above: float = 0.0
-
-    @property
-    def tokens_per_forward(self) -> float:
-        return self.tokens / self.forwards if self.forwards else 0.0
-
-
-Way = Literal["rewrite", "refill"]
-"""How a region is rewritten: by a model with edit training, or by re-masking and refilling."""
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """A recent change of the user: these lines became those."""
+class TraceStep:
+    """What one forward did; a `kind` of "prefill" begins an alternative.
+
+    width: positions in the forward. hole: its tokens' texts after the forward, None for a mask.
+    committed, remasked: positions in the hole. confidences: of the committed ones.
+    """
+
+    kind: str
+    width: int
+    hole: list[str | None]
+    committed: list[int]
+    confidences: list[float]
+    remasked: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The items, best first; none if another request took the place of this one.
+
+    `stats` is None where nothing was computed or a remote server does not say. `show_above` is the
+    confidence from which the model's calibration advises to show an item unasked. `trace` has every
+    forward, if that was asked for.
+    """
+
+    items: list[CompletionItem] = field(default_factory=list)
+    stats: CompletionStats | None = None
+    show_above: float = 0.0
+    trace: list[TraceStep] = field(default_factory=list)
+
+
+RewriteWay = Literal["rewrite", "refill"]
+"""How a region is rewritten: by a model with edit training, or by a revision that re-masks and
+refills (`decoding/revision.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastEdit:
+    """A change that the user made: whole lines before and after it, with `\\n` between them."""
 
     old: str
     new: str
@@ -125,48 +176,55 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class RewriteRequest:
-    """A region of whole lines, `old`, between `prefix` and `suffix`.
+    """A region of whole lines, to be rewritten after recent edits elsewhere.
 
-    `edits` are the user's latest, oldest first; `path` names the file. `drafts` are texts that the
-    region may become. `max_tokens` is how many tokens longer than the old region the new one may
-    get. `session` names the document whose keys may be reused ("" keeps nothing); they are kept
-    apart from those of its completions.
+    `old` are the lines with `\\n` between them and none at the end; prefix + old + suffix is the
+    text, as far as it is shown. `edits` are the user's latest, oldest first. `drafts` are texts
+    that the region may become, for the model to judge beside its own. `max_tokens` is how many
+    tokens longer than the old region the new one may get.
+
+    `session` names the document whose cached tokens may be reused ("" keeps nothing); they are kept
+    apart from those of its completions. A `speculative` request gives way to everything that a
+    person waits for.
+
+    Raises ValueError, naming the field, for a value out of range.
     """
 
     prefix: str
     old: str
     suffix: str
-    edits: Sequence[Edit] = ()
+    edits: Sequence[PastEdit] = ()
     path: str = ""
     max_tokens: int = 96
     session: str = ""
+    speculative: bool = True
     drafts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_tokens <= MOST_TOKENS:
-            raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {self.max_tokens}")
+        _check_tokens(self.max_tokens)
         if len(self.drafts) > MOST_DRAFTS:
             raise ValueError(f"drafts must be at most {MOST_DRAFTS}, not {len(self.drafts)}")
 
 
 @dataclass(frozen=True, slots=True)
-class RewriteResult:
-    """The region, rewritten.
+class Rewrite:
+    """What a region becomes: `new` is `old` where the model leaves it alone.
 
     new: the likeliest of the old text, the drafts and what the model writes by itself, if that
-    comes to an end within the tokens that it may write. gain: log P(new) - log P(old) in nats given
-    the prompt, the end included; 0 where it is unchanged (way "refill": the smaller of the gains
-    with both sides in view and from left to right). confidence: geometric mean of the probabilities
-    of the new tokens, the end included. forwards: every pass through the network. tokens: those of
-    the new region. reused_tokens: of the prompt, from the session. draft_gains: of each draft as
-    it is; None for one that is too long to be judged. draft_prior, own_prior: nats that speak for a
-    draft, and for what the model wrote by itself, beside their gain.
+    comes to an end within the token limit. gain: log P(new) - log P(old) in nats given the prompt,
+    the end included; 0 where it is unchanged (way "refill": the smaller of the gains with both
+    sides in view and from left to right). confidence (0..1): geometric mean of the probabilities of
+    the new tokens, the end included. forwards: every pass through the network. tokens: those of the
+    new region. reused_tokens: of the prompt, from the session. draft_gains: the gain of each draft,
+    None for one that is too long to be judged. draft_prior, own_prior: log-odds in nats that are
+    added to the gain of a draft, and of what the model wrote by itself; measured for the
+    checkpoint, else the defaults.
     """
 
     new: str
     gain: float
     confidence: float
-    way: Way
+    way: str
     forwards: int
     tokens: int
     reused_tokens: int
@@ -174,3 +232,8 @@ class RewriteResult:
     draft_gains: tuple[float | None, ...] = ()
     draft_prior: float = DRAFT_PRIOR
     own_prior: float = OWN_PRIOR
+
+
+def _check_tokens(count: int) -> None:
+    if not 1 <= count <= MOST_TOKENS:
+        raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {count}")

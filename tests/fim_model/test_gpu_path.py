@@ -24,7 +24,7 @@ from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import InfillRequest, RewriteRequest
+from fim_model.requests import CompletionRequest, RewriteRequest
 from fim_training.shipping.calibrate import UNDECIDED
 from stand_in_gpu import CUDA, OnDevice, StandInGpu, stand_in_gpu
 
@@ -142,7 +142,7 @@ def checkpoint(
     return folder
 
 
-REQUEST = InfillRequest(PREFIX, SUFFIX, max_tokens=10, session="a")
+REQUEST = CompletionRequest(PREFIX, SUFFIX, max_tokens=10, session="a")
 
 
 def answers(infiller: Infiller) -> list[Any]:

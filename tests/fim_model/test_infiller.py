@@ -26,7 +26,7 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import AUTO, MOST_TOKENS, NATIVE, InfillRequest, InfillResult
+from fim_model.requests import AUTO, MOST_TOKENS, NATIVE, Completion, CompletionRequest
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"
@@ -53,11 +53,11 @@ def infiller(model: TriModeTransformer, tiny_tokenizer: CodeTokenizer) -> Infill
     return Infiller(model, tiny_tokenizer)
 
 
-def request(**changes: Any) -> InfillRequest:
-    return InfillRequest(**({"prefix": PREFIX, "suffix": SUFFIX, "max_tokens": 12} | changes))
+def request(**changes: Any) -> CompletionRequest:
+    return CompletionRequest(**({"prefix": PREFIX, "suffix": SUFFIX, "max_tokens": 12} | changes))
 
 
-def outcome(result: InfillResult) -> tuple[Any, ...]:
+def outcome(result: Completion) -> tuple[Any, ...]:
     """What must not depend on what was reused. (Confidences do, in the last digits.)"""
     return [(item.text, item.finish) for item in result.items], result.mode, result.tokens
 
@@ -300,7 +300,7 @@ def test_a_repeated_alternative_keeps_its_first_place(
     answers = iter(["a", "b", "a", "c", "b"])
     real = Infiller._item
 
-    def item(self: Infiller, core: Any, asked: InfillRequest) -> Any:
+    def item(self: Infiller, core: Any, asked: CompletionRequest) -> Any:
         return replace(real(self, core, asked), text=next(answers))
 
     monkeypatch.setattr(Infiller, "_item", item)

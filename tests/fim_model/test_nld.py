@@ -35,7 +35,7 @@ from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.window import WINDOW
-from fim_model.requests import InfillRequest
+from fim_model.requests import CompletionRequest
 from torch import Tensor
 
 
@@ -186,13 +186,13 @@ def test_it_fills_holes_within_a_sane_window(folder: Path) -> None:
     assert infiller.modes[0] == "self_speculation"
     assert infiller.window == WINDOW
     assert not infiller.fim.layout.verified
-    request = InfillRequest("def f(x):\n    return ", "\n", max_tokens=24)
+    request = CompletionRequest("def f(x):\n    return ", "\n", max_tokens=24)
     result = infiller.infill(request)
     assert result.mode == "self_speculation"
     assert result.items[0].text == infiller.infill(request).items[0].text
     assert infiller._new_cache().kv.capacity < 2 * WINDOW
     small = Infiller.load(folder, window=128)
-    assert len(small.prompt(InfillRequest("x = 1\n" * 500, "y = 2\n" * 500))) <= 128
+    assert len(small.prompt(CompletionRequest("x = 1\n" * 500, "y = 2\n" * 500))) <= 128
     assert small._new_cache().kv.capacity < 600
 
 
@@ -200,7 +200,7 @@ def test_the_prompt_is_the_one_that_the_table_says(folder: Path) -> None:
     infiller = Infiller.load(folder)
     encode = infiller.tokenizer.encode
     # The space before the cursor may merge with what follows, so the hole begins with it.
-    assert infiller.prompt(InfillRequest("a = ", "\nb", path="x.py")) == [
+    assert infiller.prompt(CompletionRequest("a = ", "\nb", path="x.py")) == [
         1, 16, *encode("\nb"), 14, *encode("a ="),
     ]  # fmt: skip
     assert (infiller.fim.eom, infiller.fim.stops) == (11, {2})
@@ -384,6 +384,6 @@ def test_remote_code_is_never_touched(tmp_path: Path) -> None:
 def test_a_draft_step_is_reported_as_a_draft(folder: Path) -> None:
     kinds: list[ForwardKind] = []
     Infiller.load(folder).infill(
-        InfillRequest("x", "", max_tokens=8), on_step=lambda step: kinds.append(step.kind)
+        CompletionRequest("x", "", max_tokens=8), on_step=lambda step: kinds.append(step.kind)
     )
     assert ForwardKind.DRAFT in kinds

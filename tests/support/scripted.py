@@ -26,8 +26,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fim_server.backends.base import (
-    BackendError,
+from fim_model.requests import (
     Completion,
     CompletionItem,
     CompletionRequest,
@@ -35,6 +34,8 @@ from fim_server.backends.base import (
     Rewrite,
     RewriteRequest,
 )
+
+from fim_server.backends.base import BackendError
 
 NAME = re.compile(r"[^\W\d]\w*")
 

@@ -26,8 +26,8 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
 from fim_model.requests import (
     MOST_TOKENS,
+    Rewrite,
     RewriteRequest,
-    RewriteResult,
     Way,
 )
 
@@ -77,7 +77,7 @@ class Rewriter:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: StepListener = lambda step: None,
-    ) -> RewriteResult:
+    ) -> Rewrite:
         """Rewrite the region. `on_step` hears of every forward; Cancelled is raised between two.
 
         Raises ValueError for a region that is too long, and for a model that has no way.
@@ -120,7 +120,7 @@ class Rewriter:
         should_stop: Callable[[], bool],
         on_step: StepListener,
         began: float,
-    ) -> RewriteResult:
+    ) -> Rewrite:
         prompt, old = self.prompt(request), self.tokenizer.encode(request.old)
         stop = StopRule(self.fim.eom, self._most_tokens(len(old), request), stops=self.fim.stops)
         cache = self.sessions.take(rewriting_session(request.session))
@@ -152,7 +152,7 @@ class Rewriter:
         gains = {request.old: 0.0} | {
             text: one - nats[0] for text, one in zip(texts, nats[1:], strict=True)
         }
-        return RewriteResult(
+        return Rewrite(
             new=new,
             gain=0.0 if new == request.old else chosen - nats[0],
             confidence=math.exp(chosen / (size + 1)),
@@ -191,7 +191,7 @@ class Rewriter:
         should_stop: Callable[[], bool],
         on_step: StepListener,
         began: float,
-    ) -> RewriteResult:
+    ) -> Rewrite:
         reviser = Reviser(self.model, self.tokenizer)
         before, old, after = request.prefix, request.old, request.suffix
         revised = reviser.revise(before, old, after, should_stop=should_stop, on_step=on_step)
@@ -199,7 +199,7 @@ class Rewriter:
         judged = zip(gains, request.drafts, strict=True)
         gain, new = max([(revised.gain, revised.text), *judged], key=lambda one: one[0])
         rewritten = revised.tokens if new == revised.text else len(self.tokenizer.encode(new))
-        return RewriteResult(
+        return Rewrite(
             new=new,
             gain=0.0 if new == old else gain,
             confidence=revised.confidence,

@@ -60,10 +60,10 @@ def model_filler(
 
     copies: what the project has in the hole's place is a candidate too, as in the server.
     """
-    from fim_model.requests import InfillRequest
+    from fim_model.requests import CompletionRequest
 
     def fill(hole: Hole) -> Fill:
-        request = InfillRequest(
+        request = CompletionRequest(
             prefix=hole.prefix,
             suffix=hole.suffix,
             path=hole.path,

@@ -21,7 +21,7 @@ import torch
 from fim_model.calibration.confidence import Calibration, CopyWeights, copy_features, features
 from fim_model.copies import Copied
 from fim_model.infiller import Infiller
-from fim_model.requests import InfillItem, InfillRequest
+from fim_model.requests import CompletionItem, CompletionRequest
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -76,11 +76,11 @@ def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
     """What the model writes into a hole, and the copies that are found; also those that are the
     same text, since the server may show a copy before anything is written."""
     shown = hole.hole(Window())
-    request = InfillRequest(
+    request = CompletionRequest(
         shown.prefix, shown.suffix, shown.path,
         mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, session=_SESSION,
     )  # fmt: skip
-    found: list[tuple[InfillItem, Copied | None]] = [
+    found: list[tuple[CompletionItem, Copied | None]] = [
         (item, None) for item in infiller.infill(request).items
     ]
     by_text = {one.text: one for one in shown.copies}

@@ -23,7 +23,7 @@ from fim_model.decoding.native import LENGTHS, LengthCalibration, RightContext, 
 from fim_model.decoding.sampling import Sampler
 from fim_model.infiller import Infiller
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import NATIVE, InfillRequest
+from fim_model.requests import NATIVE, CompletionRequest
 from rich.console import Console
 from rich.progress import Progress
 
@@ -75,7 +75,7 @@ def draw_places(
 def first_confidences(infiller: Infiller, place: Place) -> dict[int, float]:
     """Phi(L) at one place for each of LENGTHS: the mean top-1 probability over L masks."""
     block_size = infiller.model.config.block_size
-    request = InfillRequest(place.prefix, place.suffix, mode=NATIVE)
+    request = CompletionRequest(place.prefix, place.suffix, mode=NATIVE)
     cache = infiller.sessions.take("")
     cache.read(infiller.prompt(request))
     core = DecodingCore(

@@ -16,7 +16,7 @@ from fim_model.families.fim_layouts import QWEN
 from fim_model.infiller import Infiller
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import MOST_TOKENS, Edit, RewriteRequest, RewriteResult
+from fim_model.requests import MOST_TOKENS, Edit, Rewrite, RewriteRequest
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n"
@@ -177,7 +177,7 @@ def test_the_session_is_the_document_s_own(same: Infiller) -> None:
     assert same.rewrite(asked).reused_tokens == 0
 
 
-def outcome(result: RewriteResult) -> tuple[object, ...]:
+def outcome(result: Rewrite) -> tuple[object, ...]:
     return result.new, result.forwards, result.tokens
 
 

@@ -22,7 +22,7 @@ from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget, spm_prompt
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
-from fim_model.requests import NATIVE, InfillRequest
+from fim_model.requests import NATIVE, CompletionRequest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
@@ -140,7 +140,7 @@ def test_a_model_stays_within_its_sliding_window(tmp_path: Path) -> None:
     checkpoint(tmp_path, "Mistral", mistral_tokenizer(), {"sliding_window": 420})
     infiller = Infiller.load(tmp_path)
     assert infiller._new_cache().kv.capacity <= 420
-    assert len(infiller.prompt(InfillRequest("x = 1\n" * 300, "y\n" * 300))) < 420 - 256
+    assert len(infiller.prompt(CompletionRequest("x = 1\n" * 300, "y\n" * 300))) < 420 - 256
     checkpoint(tmp_path, "Mistral", mistral_tokenizer(), {"sliding_window": 100})
     with pytest.raises(CheckpointError, match="sliding window of 100 tokens leaves no room"):
         Infiller.load(tmp_path)
@@ -181,7 +181,7 @@ def checkpoint(
 
 def prompt_names(infiller: Infiller, prefix: str, suffix: str) -> list[str]:
     tokenizer = infiller.tokenizer
-    ids = infiller.prompt(InfillRequest(prefix, suffix, path="a/b.py"))
+    ids = infiller.prompt(CompletionRequest(prefix, suffix, path="a/b.py"))
     return [
         tokenizer.token_text(i) if not tokenizer.token_bytes(i) else tokenizer.decode([i])
         for i in ids
@@ -281,7 +281,7 @@ def test_the_table_names_the_modes_that_there_are() -> None:
 def test_a_causal_model_says_what_it_can_do(tmp_path: Path, mode: str) -> None:
     infiller = Infiller.load(checkpoint(tmp_path, "Qwen2", qwen_tokenizer()))
     with pytest.raises(ValueError, match=r"this qwen2 model has the modes lookup, ar"):
-        infiller.infill(InfillRequest("a", "b", mode=mode))
+        infiller.infill(CompletionRequest("a", "b", mode=mode))
 
 
 @pytest.mark.parametrize(
@@ -290,12 +290,14 @@ def test_a_causal_model_says_what_it_can_do(tmp_path: Path, mode: str) -> None:
 def test_causal_models_fill_holes_by_lookup(tmp_path: Path, name: str, tokenizer: Any) -> None:
     infiller = Infiller.load(checkpoint(tmp_path, name, tokenizer()))
     for temperature in (0.0, 1.0):
-        request = InfillRequest("def f():\n    a", "\n\n", max_tokens=20, temperature=temperature)
+        request = CompletionRequest(
+            "def f():\n    a", "\n\n", max_tokens=20, temperature=temperature
+        )
         result = infiller.infill(request)
         assert result.mode == "lookup"
         assert result.tokens >= 1
-    greedy = InfillRequest("def f():\n    a", "\n\n", max_tokens=20)
-    ar = infiller.infill(InfillRequest("def f():\n    a", "\n\n", max_tokens=20, mode="ar"))
+    greedy = CompletionRequest("def f():\n    a", "\n\n", max_tokens=20)
+    ar = infiller.infill(CompletionRequest("def f():\n    a", "\n\n", max_tokens=20, mode="ar"))
     assert infiller.infill(greedy).items[0].text == ar.items[0].text
 
 
@@ -312,7 +314,7 @@ def test_dtype_and_device_are_as_asked(tmp_path: Path) -> None:
     checkpoint(tmp_path, "Qwen2", qwen_tokenizer())
     infiller = Infiller.load(tmp_path, device="cpu", dtype=torch.bfloat16)
     assert infiller.model.dtype == torch.bfloat16
-    assert infiller.infill(InfillRequest("a", "b", max_tokens=3)).tokens >= 1
+    assert infiller.infill(CompletionRequest("a", "b", max_tokens=3)).tokens >= 1
     assert Infiller.load(tmp_path, device="cpu").model.dtype == torch.float32
 
 

@@ -22,7 +22,7 @@ from fim_model.network.batching import JointModel
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import InfillRequest
+from fim_model.requests import CompletionRequest
 
 pytestmark = pytest.mark.timeout(120)  # threads that wait for each other for ever must be seen
 
@@ -187,8 +187,8 @@ def test_a_cancelled_hole_leaves_within_one_forward(
     infiller = Infiller(model, tiny_tokenizer)
     heard: list[object] = []
 
-    def asked(session: str) -> InfillRequest:
-        return InfillRequest("def area(w", "", mode="ar", max_tokens=20, session=session)
+    def asked(session: str) -> CompletionRequest:
+        return CompletionRequest("def area(w", "", mode="ar", max_tokens=20, session=session)
 
     def cancelled() -> None:
         infiller.infill(asked("a"), should_stop=lambda: len(heard) >= 3, on_step=heard.append)

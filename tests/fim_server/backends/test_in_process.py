@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from fim_model.infiller import Infiller
-from fim_model.requests import InfillRequest
+from fim_model.requests import Completion, CompletionRequest
 from tiny_checkpoint import write_tiny_checkpoint
 
-from fim_server.backends.base import BackendError, Completion, CompletionRequest
+from fim_server.backends.base import BackendError
 from fim_server.backends.in_process import InProcessBackend
 
 REQUEST = CompletionRequest("def first(items):\n    ", "\n", mode="ar", max_tokens=40, session="a")
@@ -72,7 +72,7 @@ async def test_the_answer_is_the_models(
     completion = await backend.complete(request)
     fields = dataclasses.asdict(request)
     del fields["language"], fields["speculative"], fields["trace"]
-    direct = Infiller.load(checkpoint).infill(InfillRequest(**fields))
+    direct = Infiller.load(checkpoint).infill(CompletionRequest(**fields))
     assert [item.text for item in completion.items] == [item.text for item in direct.items]
     assert [item.confidence for item in completion.items] == pytest.approx(
         [item.confidence for item in direct.items]

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from engine_home import TcpEngine
+from fim_model.requests import CompletionRequest
 
 from fim_server.backends import resilience
-from fim_server.backends.base import BackendError, CompletionRequest
+from fim_server.backends.base import BackendError
 from fim_server.backends.keys import api_key
 from fim_server.backends.llama_cpp import LlamaCppBackend
 from fim_server.backends.openai import OpenAIBackend

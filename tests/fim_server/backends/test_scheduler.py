@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
+from fim_model.requests import Completion, CompletionItem, CompletionRequest
 
-from fim_server.backends.base import Completion, CompletionItem, CompletionRequest
 from fim_server.backends.scheduler import Busy, Scheduler, ShouldStop
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fim_model.requests import CompletionRequest
 
-from fim_server.backends.base import CompletionRequest
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.backends.openai import OpenAIBackend
 

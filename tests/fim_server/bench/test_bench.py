@@ -9,13 +9,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from fim_model.requests import Completion, CompletionItem, CompletionRequest, CompletionStats
 
-from fim_server.backends.base import (
-    Completion,
-    CompletionItem,
-    CompletionRequest,
-    CompletionStats,
-)
 from fim_server.bench import server_probe
 from fim_server.bench.latency import MEASURED_MODES, Timing, bench_latency, measure_modes, summarise
 from fim_server.bench.machine import machine_description, memory_of

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from fim_model.calibration.edit_priors import EDIT_PRIORS, EditPriors
 from fim_model.infiller import Infiller
-from fim_model.requests import RewriteRequest
+from fim_model.requests import Rewrite, RewriteRequest
 from fim_training.evaluation.edit_sessions import KINDS, draw_sessions, line_changes
 from fim_training.evaluation.heldout_holes import Document
 from tiny_checkpoint import write_tiny_checkpoint
 
 from fim_server.backends import base
-from fim_server.backends.base import Rewrite
 from fim_server.bench.edit_priors_sweep import DRAFT_PRIORS, OWN_PRIORS, best
 from fim_server.bench.next_edits import evaluate_edits, halves, judged
 from fim_server.cli import main

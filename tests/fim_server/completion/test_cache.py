@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from fim_model.requests import Completion, CompletionItem, CompletionRequest, CompletionStats
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import Completion, CompletionItem, CompletionRequest, CompletionStats
 from fim_server.completion.cache import DOCUMENTS, SUGGESTIONS, SuggestionCache
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.debounce import LONGEST_WAIT_SECONDS, Debounce

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fim_model.requests import Completion, CompletionRequest, Snippet
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import BackendError, Completion, CompletionRequest, Snippet
+from fim_server.backends.base import BackendError
 from fim_server.completion.completer import Answer, Completer
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from fim_model.copies import Copied
+from fim_model.requests import CompletionRequest, Snippet
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.context.gather import Context

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from fim_model.requests import CompletionItem
 from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionItem
 from fim_server.completion.gate import judge_one
 from fim_server.completion.hole import Hole
 from fim_server.completion.scope import within_scope

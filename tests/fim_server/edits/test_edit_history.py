@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fim_model.requests import PastEdit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import PastEdit
 from fim_server.documents.documents import DocumentStore, Encoding, split_lines, without_end
 from fim_server.edits.history import (
     MOST_HUNKS,

@@ -7,12 +7,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fim_model.requests import DRAFT_PRIOR
+from fim_model.requests import DRAFT_PRIOR, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import BackendError, Rewrite, RewriteRequest, Unsupported
+from fim_server.backends.base import BackendError, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
 from fim_server.edits.next_edit import MOST_TRIES, Proposal
 from fim_server.edits.regions import Problem

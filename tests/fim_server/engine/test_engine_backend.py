@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from engine_home import EngineHome
+from fim_model.requests import CompletionRequest
 from raw_client import RawClient, inline_params, raw_client
 
-from fim_server.backends.base import BackendError, CompletionRequest
+from fim_server.backends.base import BackendError
 from fim_server.bench.machine import memory_of
 from fim_server.engine.client import EngineBackend
 from fim_server.engine.place import PlaceError

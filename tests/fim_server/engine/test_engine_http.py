@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 from engine_home import EngineHome
+from fim_model.requests import CompletionRequest
 
-from fim_server.backends.base import CompletionRequest
 from fim_server.engine.client import EngineBackend
 
 HOLE = {"prefix": "def add(first, second):\n    return ", "suffix": "\n"}

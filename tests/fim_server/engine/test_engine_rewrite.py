@@ -9,14 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 from engine_home import EngineHome
+from fim_model.requests import PastEdit, Rewrite, RewriteRequest
 
-from fim_server.backends.base import (
-    PastEdit,
-    Rewrite,
-    RewriteRequest,
-    Unfit,
-    Unsupported,
-)
+from fim_server.backends.base import Unfit, Unsupported
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.backends.llama_cpp import LlamaCppBackend
 from fim_server.backends.openai import OpenAIBackend
@@ -87,7 +82,7 @@ async def test_the_front_end_asks_the_engine(
 
 async def test_a_completion_goes_before_a_rewrite(shared_home: EngineHome) -> None:
     """A rewrite gives way to what a person waits for, and says so."""
-    from fim_server.backends.base import CompletionRequest
+    from fim_model.requests import CompletionRequest
 
     backend = InProcessBackend(str(shared_home.model), threads=1)
     await backend.start(lambda what, share: None)

@@ -14,9 +14,9 @@ from engine_home import EngineHome
 from fim_model.decoding.prompt_cache import PromptCache, SessionStore
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.kv_cache import KVCache
+from fim_model.requests import CompletionRequest, CompletionStats, RewriteRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import CompletionRequest, CompletionStats, RewriteRequest
 from fim_server.completion.hole import hole_at, request_for
 from fim_server.documents.documents import DocumentStore
 from fim_server.engine.client import EngineBackend

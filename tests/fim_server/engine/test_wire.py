@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fim_model.copies import Copied
+from fim_model.requests import CompletionRequest, Snippet
 
-from fim_server.backends.base import CompletionRequest, Snippet
 from fim_server.engine.wire import WireError, request_from_json, request_to_json
 
 COPY = {"text": "x", "matched": 1, "behind": 2, "distance": 3, "places": 1, "elsewhere": False}

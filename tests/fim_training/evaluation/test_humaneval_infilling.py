@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fim_model.infiller import Infiller
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import InfillResult
+from fim_model.requests import Completion
 from fim_training.evaluation import sandbox
 from fim_training.evaluation.figures import cost_of, edit_similarity, percentile
 from fim_training.evaluation.filler import Fill, Hole, Mode, model_filler
@@ -309,7 +309,7 @@ def test_a_model_is_asked_cold_and_with_the_holes_limits(
     tiny: Any, tiny_tokenizer: CodeTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infiller = Infiller(tiny.model(vocab_size=tiny_tokenizer.vocab_size), tiny_tokenizer)
-    results: list[InfillResult] = []
+    results: list[Completion] = []
     infill = infiller.infill
     monkeypatch.setattr(infiller, "infill", lambda request: keep(results, infill(request)))
     fill = model_filler(infiller, mode="ar")
@@ -321,6 +321,6 @@ def test_a_model_is_asked_cold_and_with_the_holes_limits(
     assert [one.forwards for one in fills] == [result.forwards for result in results]
 
 
-def keep(kept: list[InfillResult], result: InfillResult) -> InfillResult:
+def keep(kept: list[Completion], result: Completion) -> Completion:
     kept.append(result)
     return result

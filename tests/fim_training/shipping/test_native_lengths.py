@@ -17,7 +17,7 @@ from fim_model.errors import CheckpointError
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import AUTO, NATIVE, InfillRequest
+from fim_model.requests import AUTO, NATIVE, CompletionRequest
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.shipping.native_lengths import (
     Place,
@@ -48,7 +48,7 @@ def test_a_confidence_is_that_of_the_first_forward(infiller: Infiller) -> None:
     """Against the plain reference, for the lengths that fit a block beside the suffix head."""
     found = first_confidences(infiller, PLACE)
     assert set(found) == set(LENGTHS)
-    prompt = infiller.prompt(InfillRequest(PLACE.prefix, PLACE.suffix, mode=NATIVE))
+    prompt = infiller.prompt(CompletionRequest(PLACE.prefix, PLACE.suffix, mode=NATIVE))
     head = infiller.tokenizer.encode(PLACE.suffix)[:2]
     for length in (1, 2, 6):
         block = [infiller.model.config.mask_id] * length + head
@@ -134,7 +134,7 @@ def test_the_loaded_curve_decides(checkpoint: Path, mode: str) -> None:
         curve = LengthCalibration({size: 0.01 if size == length else 1.0 for size in LENGTHS})
         curve.write(checkpoint)
         infiller = Infiller.load(checkpoint, device="cpu", auto=ModeChoice(mode=NATIVE))
-        result = infiller.infill(InfillRequest(PLACE.prefix, PLACE.suffix, mode=mode))
+        result = infiller.infill(CompletionRequest(PLACE.prefix, PLACE.suffix, mode=mode))
         assert result.mode == NATIVE
         assert result.tokens == length
 

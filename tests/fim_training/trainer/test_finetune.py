@@ -14,7 +14,7 @@ from checkpoints import nld_checkpoint
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import read_config, read_headers, weight_files
-from fim_model.requests import InfillRequest
+from fim_model.requests import CompletionRequest
 from fim_training.shipping import merge_lora
 from fim_training.trainer.finetune_memory import training_bytes
 from fim_training.trainer.lora_training import LoraLinear, merged_state
@@ -81,7 +81,7 @@ def test_the_whole_model_learns_and_the_server_loads_it(config: TrainConfig, bas
         assert torch.equal(after[name], weight.bfloat16().float())
     assert not (saved / "linear_spec_lora").exists()  # made for other weights
     infiller = Infiller.load(saved)
-    assert infiller.infill(InfillRequest("def f(", "):\n", max_tokens=4)).items
+    assert infiller.infill(CompletionRequest("def f(", "):\n", max_tokens=4)).items
 
 
 def test_the_base_is_not_written_to(config: TrainConfig, base: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_adapter_has_pefts_layout_and_merges(
     wanted = (original[name].bfloat16().float() + up @ down * 2).bfloat16()
     assert torch.equal(stored[name], wanted)
     assert stored.keys() == original.keys()
-    assert Infiller.load(out).infill(InfillRequest("x = ", "\n", max_tokens=4)).items
+    assert Infiller.load(out).infill(CompletionRequest("x = ", "\n", max_tokens=4)).items
 
 
 def test_a_lora_run_that_was_broken_off_ends_as_if_it_had_not_been(

@@ -16,7 +16,7 @@ from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.noisy_blocks import NoisyBlocks
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import InfillRequest
+from fim_model.requests import CompletionRequest
 from fim_training.corpus.pack import main as pack_corpus
 from fim_training.examples.examples import ExampleStream
 from fim_training.trainer import saved_state, trainee
@@ -170,7 +170,7 @@ def test_a_run_leaves_a_log_and_a_checkpoint(config: TrainConfig) -> None:
     assert loaded.config.max_position_embeddings == config.length  # what it has been trained on
     assert loaded.config.mask_token_id == run.tokenizer.special.mask
     infiller = Infiller.load(folder / "checkpoint")
-    assert infiller.infill(InfillRequest("def f(", "):\n", max_tokens=4)).items
+    assert infiller.infill(CompletionRequest("def f(", "):\n", max_tokens=4)).items
 
 
 def test_without_noisy_blocks_a_model_learns_next_tokens_alone(config: TrainConfig) -> None:
