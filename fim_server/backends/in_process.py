@@ -1,29 +1,19 @@
-"""The model in this process: worker threads use it, the event loop never waits for it.
+"""The model in this process: worker threads run it, the event loop never waits for it.
 
-Everything of `fim_model` is imported in the worker, so that importing this module costs nothing.
-The engine serves exactly this backend to other processes.
+What needs torch is imported in the workers, so that importing this module is cheap. The engine
+serves this backend to other processes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fim_model.requests import (
-    Completion,
-    CompletionItem,
-    CompletionRequest,
-    CompletionStats,
-    Rewrite,
-    RewriteRequest,
-    TraceStep,
-)
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.backends.mode_choice import measured_choice
@@ -31,23 +21,22 @@ from fim_server.backends.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 
 if TYPE_CHECKING:
-    from fim_model import requests
     from fim_model.decoding.core import Step
     from fim_model.infiller import Infiller
-    from fim_model.network.batching import JointModel
-    from fim_model.requests import Completion, CompletionRequest, Rewrite
 
 logger = logging.getLogger(__name__)
 
 TextListener = Callable[[str], None]
-"""Hears the hole's text so far, whenever it grew; of the first alternative only."""
+"""Receives the text so far of the first alternative, whenever it grew."""
 
 
 class InProcessBackend:
-    """Implements Backend. `model` is a checkpoint folder (None: the one that ships with fim_model);
-    `threads` is the number of CPU threads (None: torch decides), `cache_bytes` the memory for kept
-    keys and values (None: the model's own choice), `at_once` how many requests are worked on side
-    by side, sharing their forwards."""
+    """Implements Backend.
+
+    model: a checkpoint folder, None for the model that ships. threads: CPU threads, None for
+    torch's default. cache_bytes: memory for cached keys and values, None for the default budget.
+    at_once: requests that run side by side and share their forwards.
+    """
 
     def __init__(
         self,
@@ -61,7 +50,6 @@ class InProcessBackend:
         self._model = model
         self._threads = threads
         self._infiller: Infiller | None = None
-        self._model_shared: JointModel | None = None
         self._thread = threading.local()
         self._closed = threading.Event()
 
@@ -81,17 +69,17 @@ class InProcessBackend:
         return await self.stream(request, None)
 
     def sessions(self) -> tuple[int, int, int]:
-        """Kept sessions, the bytes they take, and how many made room for others so far."""
+        """Cached sessions, their bytes, and how many were evicted so far."""
         if self._infiller is None:
             return 0, 0, 0
         store = self._infiller.sessions
         return len(store), store.bytes, store.evicted
 
     def passes(self) -> tuple[int, int]:
-        """Forwards that requests asked for, and passes over the weights that were made for them."""
-        if self._model_shared is None:
+        """Forwards of all requests, and the passes over the weights that they took together."""
+        if self._infiller is None or self._infiller.batched is None:
             return 0, 0
-        counts = self._model_shared.counts
+        counts = self._infiller.batched.counts
         return counts.forwards, counts.passes
 
     async def stream(
@@ -101,16 +89,15 @@ class InProcessBackend:
         *,
         latest_wins: bool = True,
     ) -> Completion:
-        """`complete`, telling `on_text` (in the event loop) of what stands so far.
+        """`complete`, calling `on_text` in the event loop with the text so far.
 
-        `latest_wins` False does not end older requests of the session.
+        `latest_wins` False does not cancel older requests of the session.
         """
         infiller = self._loaded()
         listener = None if on_text is None else _in_loop(on_text)
 
         def work(should_stop: ShouldStop) -> Completion:
-            with self._at_the_model(infiller, request.session):
-                return self._infill(infiller, request, should_stop, listener)
+            return self._infill(infiller, request, should_stop, listener)
 
         return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
 
@@ -118,10 +105,7 @@ class InProcessBackend:
         infiller = self._loaded()
 
         def work(should_stop: ShouldStop) -> Rewrite | None:
-            from fim_model.decoding.rewrite_region import rewriting_session
-
-            with self._at_the_model(infiller, rewriting_session(request.session)):
-                return self._rewrite(infiller, request, should_stop)
+            return self._rewrite(infiller, request, should_stop)
 
         return await self.scheduler.run(request, work, None)
 
@@ -130,13 +114,9 @@ class InProcessBackend:
             self._infiller.forget(session)
 
     def forget_unused(self, seconds: float) -> None:
-        """Free what is kept for sessions that nobody asked anything of for so long."""
+        """Evict sessions idle for longer than `seconds`."""
         if self._infiller is not None:
             self._infiller.sessions.forget_unused(seconds)
-
-    def check(self, request: CompletionRequest) -> None:
-        """Raises ValueError, naming the field, for a request the model cannot be asked."""
-        infill_request(request)
 
     def _loaded(self) -> Infiller:
         if self._closed.is_set():
@@ -152,32 +132,22 @@ class InProcessBackend:
 
     # In the worker threads.
 
-    @contextlib.contextmanager
-    def _at_the_model(self, infiller: Infiller, session: str) -> Iterator[None]:
-        """While inside, this thread shares the forwards of the others inside, and keeps its cache.
-
-        torch counts its threads for each thread that calls it.
-        """
+    def _bound_threads(self) -> None:
+        """torch keeps its number of threads for each thread that calls it."""
         if self._threads and not hasattr(self._thread, "ready"):
             import torch
 
             torch.set_num_threads(self._threads)
             self._thread.ready = True
-        with contextlib.ExitStack() as inside:
-            inside.enter_context(infiller.sessions.held(session))
-            if self._model_shared is not None:
-                inside.enter_context(self._model_shared.filling())
-            yield
 
     def _load(self, report: Progress) -> Infiller | None:
         report("Starting torch", 0.0)
         # Read when torch is first imported. By default, OpenMP threads that wait for each other
-        # spin: beside a running build one forward then takes seconds instead of milliseconds.
+        # spin: while a build is running, a forward then takes seconds instead of milliseconds.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             from fim_model.errors import CheckpointError
             from fim_model.infiller import Infiller
-            from fim_model.network.batching import JointModel
         except ImportError as missing:
             raise BackendError(
                 f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
@@ -186,7 +156,14 @@ class InProcessBackend:
             return None
         try:
             auto = measured_choice(self._model)
-            infiller = Infiller.load(self._model, threads=self._threads, auto=auto, progress=report)
+            return Infiller.load(
+                self._model,
+                threads=self._threads,
+                auto=auto,
+                cache_bytes=self._cache_bytes,
+                batched=True,
+                progress=report,
+            )
         except CheckpointError as problem:
             raise BackendError(str(problem)) from problem
         except Exception as mistake:
@@ -194,11 +171,6 @@ class InProcessBackend:
                 f"the model {self._model or '(default)'} could not be loaded ({where(mistake)}); "
                 "choose another one with the setting 'model'"
             ) from mistake
-        if self._cache_bytes is not None:
-            infiller.sessions.budget_bytes = self._cache_bytes
-        infiller.model = self._model_shared = JointModel(infiller.model)
-        infiller.rewriter.model = infiller.model
-        return infiller
 
     def _infill(
         self,
@@ -214,25 +186,14 @@ class InProcessBackend:
 
         if stopped():
             return Completion()
-        trace: list[TraceStep] = []
-        tell = _ignored if on_text is None else _told(infiller, on_text)
-
-        def on_step(step: Step) -> None:
-            tell(step)
-            if request.trace:
-                trace.append(_traced(infiller, step))
-
+        self._bound_threads()
+        on_step = _ignore if on_text is None else _text_of_steps(infiller, on_text)
         try:
-            result = infiller.infill(
-                infill_request(request),
-                should_stop=stopped,
-                on_step=on_step,
-            )
+            return infiller.infill(request, should_stop=stopped, on_step=on_step)
         except Cancelled:
             return Completion()
         except Exception as mistake:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
-        return replace(completion_of(result), trace=trace)
 
     def _rewrite(
         self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
@@ -246,8 +207,9 @@ class InProcessBackend:
             return None
         if infiller.rewriter.way is None:
             raise Unsupported("this model was not trained on edits and denoises no blocks")
+        self._bound_threads()
         try:
-            return rewrite_of(infiller.rewrite(rewrite_request(request), should_stop=stopped))
+            return infiller.rewrite(request, should_stop=stopped)
         except Cancelled:
             return None
         except ValueError as unfit:
@@ -256,64 +218,20 @@ class InProcessBackend:
             raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
 
 
-def infill_request(request: CompletionRequest) -> CompletionRequest:
-    """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model.requests import CompletionRequest
-
-    values = {name: getattr(request, name) for name in CompletionRequest.__slots__}
-    values["snippets"] = [(one.path, one.text) for one in request.snippets]
-    return CompletionRequest(**values)
-
-
-def completion_of(result: Completion) -> Completion:
-    """The model's result in the terms of all backends."""
-    return Completion(
-        [CompletionItem(item.text, item.confidence, item.finish) for item in result.items],
-        CompletionStats(
-            mode=result.mode,
-            forwards=result.forwards,
-            tokens=result.tokens,
-            tokens_per_forward=result.tokens_per_forward,
-            prefill_tokens=result.prefill_tokens,
-            reused_tokens=result.reused_tokens,
-            ms=result.ms,
-        ),
-        result.show_above,
-    )
-
-
-def rewrite_request(request: RewriteRequest) -> requests.RewriteRequest:
-    """The request in the model's own terms. Imports the model; raises ValueError if it is unfit."""
-    from fim_model import requests
-
-    return requests.RewriteRequest(
-        prefix=request.prefix,
-        old=request.old,
-        suffix=request.suffix,
-        edits=tuple(requests.Edit(one.old, one.new) for one in request.edits),
-        path=request.path,
-        max_tokens=request.max_tokens,
-        session=request.session,
-        drafts=request.drafts,
-    )
-
-
-def rewrite_of(result: Rewrite) -> Rewrite:
-    """The model's result in the terms of all backends."""
-    return Rewrite(**{field.name: getattr(result, field.name) for field in fields(Rewrite)})
-
-
 def _in_loop(on_text: TextListener) -> TextListener:
     loop = asyncio.get_running_loop()
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         loop.call_soon_threadsafe(on_text, text)
 
-    return tell
+    return report
 
 
-def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
-    """Turns steps into text. A draft's tokens may still change, so they are not told."""
+def _text_of_steps(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
+    """A listener to steps that reports the text of the first alternative.
+
+    Draft steps are left out: their tokens may still be rejected.
+    """
     from fim_model.decoding.core import ForwardKind
 
     prefills = 0
@@ -327,15 +245,4 @@ def _told(infiller: Infiller, on_text: TextListener) -> Callable[[Step], None]:
     return on_step
 
 
-def _ignored(step: Step) -> None: ...
-
-
-def _traced(infiller: Infiller, step: Step) -> TraceStep:
-    return TraceStep(
-        kind=step.kind.value,
-        width=step.width,
-        hole=infiller.pieces(step.hole, step.typed),
-        committed=list(step.committed),
-        confidences=list(step.confidences),
-        remasked=list(step.remasked),
-    )
+def _ignore(step: Step) -> None: ...

@@ -1,4 +1,4 @@
-"""What mode `auto` means on this machine: where `bench modes` keeps what it measured."""
+"""Where `bench modes` keeps what it measured: the meaning of mode `auto` on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def choice_file(model: str | None) -> Path:
 
 
 def measured_choice(model: str | None) -> ModeChoice:
-    """The measured mode of a model, or the default one where nothing was measured."""
+    """The measured mode of a model, or the default if none was measured."""
     from fim_model.decoding.auto import load_choice
 
     return load_choice(choice_file(model))

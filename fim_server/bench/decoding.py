@@ -160,11 +160,11 @@ class _Fill:
         cache = self._cache
         cache.rewind(kept)
         start = time.perf_counter()
-        reading = cache.read(self._prompt)
+        prefill = cache.prefill(self._prompt)
         core = DecodingCore(
             self._network, cache.kv, StopRule(NO_END, self._tokens), Sampler(), prompt=self._prompt
         )
-        core.commit_choice(reading.logits)
+        core.commit_choice(prefill.logits)
         for _ in MODES[self._mode](core, self._options):
             pass
         ms = (time.perf_counter() - start) * 1e3  # the tokens are on the host: all work is done

@@ -159,7 +159,7 @@ def answers(infiller: Infiller) -> list[Any]:
     for one in requests:
         result = infiller.infill(one)
         texts = [(item.text, item.finish) for item in result.items]
-        found.append((texts, result.tokens, result.reused_tokens))
+        found.append((texts, result.stats.tokens, result.stats.reused_tokens))
         assert sum(finish == "copied" for _, finish in texts) == len(one.copies)
     old, drafts = "    return width\n", ("    return height\n", "    return 2\n")
     for by_edit_training in (False, True):

@@ -59,7 +59,11 @@ def request(**changes: Any) -> CompletionRequest:
 
 def outcome(result: Completion) -> tuple[Any, ...]:
     """What must not depend on what was reused. (Confidences do, in the last digits.)"""
-    return [(item.text, item.finish) for item in result.items], result.mode, result.tokens
+    return (
+        [(item.text, item.finish) for item in result.items],
+        result.stats.mode,
+        result.stats.tokens,
+    )
 
 
 # What comes back.
@@ -69,25 +73,25 @@ def outcome(result: Completion) -> tuple[Any, ...]:
 def test_an_answer_and_its_counts(infiller: Infiller, mode: str) -> None:
     steps: list[Step] = []
     result = infiller.infill(request(mode=mode), on_step=steps.append)
-    assert result.mode == mode
+    assert result.stats.mode == mode
     assert len(result.items) == 1
     assert result.items[0].finish in ("eom", "length", "filled")
     assert 0 < result.items[0].confidence <= 1
-    assert 1 <= result.tokens <= 12
-    assert result.prefill_tokens == len(infiller.prompt(request(mode=mode)))
-    assert result.reused_tokens == 0
-    assert result.tokens_per_forward == result.tokens / result.forwards
-    assert result.ms > 0
+    assert 1 <= result.stats.tokens <= 12
+    assert result.stats.prefill_tokens == len(infiller.prompt(request(mode=mode)))
+    assert result.stats.reused_tokens == 0
+    assert result.stats.tokens_per_forward == result.stats.tokens / result.stats.forwards
+    assert result.stats.ms > 0
     if mode != NATIVE:
-        assert len(steps) == result.forwards
+        assert len(steps) == result.stats.forwards
         assert steps[0].kind is ForwardKind.PREFILL
-        assert steps[0].width == result.prefill_tokens
+        assert steps[0].width == result.stats.prefill_tokens
 
 
 def test_ar_commits_one_token_a_forward(infiller: Infiller) -> None:
     for most in (1, 2, 12):
         result = infiller.infill(request(mode="ar", max_tokens=most))
-        assert result.tokens == result.forwards
+        assert result.stats.tokens == result.stats.forwards
 
 
 def test_greedy_modes_that_must_agree_do(infiller: Infiller) -> None:
@@ -143,8 +147,8 @@ def test_a_copy_that_is_sure_costs_one_forward(
     result = infiller.infill(request(mode="ar", copies=[COPY]))
     assert [(item.text, item.finish) for item in result.items] == [(COPY.text, "copied")]
     assert result.items[0].confidence == pytest.approx(1 / (1 + math.exp(-5)))
-    assert result.forwards == 1
-    assert result.tokens == len(tiny_tokenizer.encode(COPY.text)) + 1
+    assert result.stats.forwards == 1
+    assert result.stats.tokens == len(tiny_tokenizer.encode(COPY.text)) + 1
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -159,8 +163,8 @@ def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
     confidences = [item.confidence for item in both.items]
     assert confidences == sorted(confidences, reverse=True)
     # The copy is read with the prompt, and what the model writes is none the different for it.
-    assert (both.forwards, both.tokens) == (alone.forwards, alone.tokens)
-    assert both.prefill_tokens == alone.prefill_tokens
+    assert (both.stats.forwards, both.stats.tokens) == (alone.stats.forwards, alone.stats.tokens)
+    assert both.stats.prefill_tokens == alone.stats.prefill_tokens
 
 
 def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
@@ -191,8 +195,8 @@ def test_several_copies_are_judged_as_if_each_were_alone(
         [copy] = [one for one in (COPY, *others) if one.text == item.text]
         [alone] = infiller.judge_copies(replace(asked, copies=[copy]))
         assert item.nats == pytest.approx(alone.nats, abs=1e-4)
-    forwards = infiller.infill(replace(asked, copies=[COPY, *others])).forwards
-    assert forwards == infiller.infill(asked).forwards
+    forwards = infiller.infill(replace(asked, copies=[COPY, *others])).stats.forwards
+    assert forwards == infiller.infill(asked).stats.forwards
 
 
 def test_a_calibration_that_comes_later_is_the_one_that_judges(infiller: Infiller) -> None:
@@ -240,7 +244,7 @@ def test_keys_are_reused_behind_a_copy(
     infiller.infill(request(session="one", copies=[COPY]))
     again = infiller.infill(request(session="one"))
     fresh = infiller.infill(request())
-    assert again.prefill_tokens == 1
+    assert again.stats.prefill_tokens == 1
     assert outcome(again) == outcome(fresh)
 
 
@@ -251,7 +255,7 @@ def test_the_end_is_counted_and_not_shown(
     for mode in MODES:
         result = ending.infill(request(mode=mode))
         assert (result.items[0].text, result.items[0].finish) == ("", "eom")
-        assert (result.tokens, result.forwards) == (1, 1)
+        assert (result.stats.tokens, result.stats.forwards) == (1, 1)
 
 
 def test_pieces_show_masks_as_none(infiller: Infiller) -> None:
@@ -269,9 +273,9 @@ def test_alternatives_are_distinct_and_begin_with_the_best(infiller: Infiller, m
     texts = [item.text for item in several.items]
     assert texts[0] == alone.items[0].text
     assert len(set(texts)) == len(texts) >= 3
-    # One reading of the prompt, then for each what it would cost alone.
-    assert several.prefill_tokens == alone.prefill_tokens
-    assert several.tokens > alone.tokens
+    # One prefill of the prompt, then for each what it would cost alone.
+    assert several.stats.prefill_tokens == alone.stats.prefill_tokens
+    assert several.stats.tokens > alone.stats.tokens
 
 
 def test_alternatives_come_in_the_order_of_their_first_token(infiller: Infiller) -> None:
@@ -313,7 +317,7 @@ def test_a_repeated_alternative_keeps_its_first_place(
 def test_more_alternatives_than_tokens(infiller: Infiller) -> None:
     size = infiller.model.config.vocab_size
     result = infiller.infill(request(mode="ar", alternatives=size + 10, max_tokens=1))
-    assert result.tokens == size
+    assert result.stats.tokens == size
 
 
 # Temperature.
@@ -385,9 +389,9 @@ def test_max_lines_ends_the_hole(
     assert cut.items[0].finish == "lines"
     assert cut.items[0].text == first_lines(free.items[0].text, lines)
     assert cut.items[0].text.lstrip().count("\n") <= lines - 1
-    assert cut.forwards < free.forwards
+    assert cut.stats.forwards < free.stats.forwards
     if mode != "diffusion":
-        assert cut.tokens == 1 + 3 * lines  # a blank line, and three tokens for each with ink
+        assert cut.stats.tokens == 1 + 3 * lines  # a blank line, and three tokens for each with ink
 
 
 def test_blank_lines_alone_are_no_lines(
@@ -406,22 +410,22 @@ def test_blank_lines_alone_are_no_lines(
 def test_typing_reads_only_what_was_typed(infiller: Infiller, mode: str) -> None:
     typed = "th * height"
     first = infiller.infill(request(mode=mode, session="a.py"))
-    assert first.reused_tokens == 0
+    assert first.stats.reused_tokens == 0
     for count in range(1, len(typed) + 1):
         now = request(mode=mode, prefix=PREFIX + typed[:count], session="a.py")
         result = infiller.infill(now)
         # What is typed, what it merges with, and <middle>.
-        assert result.prefill_tokens <= 5
-        assert result.prefill_tokens + result.reused_tokens == len(infiller.prompt(now))
+        assert result.stats.prefill_tokens <= 5
+        assert result.stats.prefill_tokens + result.stats.reused_tokens == len(infiller.prompt(now))
         fresh = infiller.infill(replace(now, session=""))
-        assert fresh.reused_tokens == 0
+        assert fresh.stats.reused_tokens == 0
         assert [item.text for item in result.items] == [item.text for item in fresh.items]
 
 
 def test_the_same_request_again_reads_one_token(infiller: Infiller) -> None:
     first = infiller.infill(request(session="a.py"))
     again = infiller.infill(request(session="a.py"))
-    assert again.prefill_tokens == 1
+    assert again.stats.prefill_tokens == 1
     assert [i.text for i in again.items] == [i.text for i in first.items]
 
 
@@ -429,31 +433,31 @@ def test_a_changed_suffix_is_read_anew(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
     changed = request(session="a.py", suffix="X" + SUFFIX)
     result = infiller.infill(changed)
-    assert result.reused_tokens <= 2
+    assert result.stats.reused_tokens <= 2
     assert outcome(result) == outcome(infiller.infill(replace(changed, session="")))
 
 
 def test_documents_do_not_share_keys(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
-    assert infiller.infill(request(session="b.py")).reused_tokens == 0
-    assert infiller.infill(request(session="a.py")).prefill_tokens == 1
+    assert infiller.infill(request(session="b.py")).stats.reused_tokens == 0
+    assert infiller.infill(request(session="a.py")).stats.prefill_tokens == 1
 
 
 def test_no_session_keeps_nothing(infiller: Infiller) -> None:
     infiller.infill(request())
-    assert infiller.infill(request()).reused_tokens == 0
+    assert infiller.infill(request()).stats.reused_tokens == 0
 
 
 def test_a_forgotten_document_is_read_anew(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
     infiller.forget("a.py")
     infiller.forget("never seen")
-    assert infiller.infill(request(session="a.py")).reused_tokens == 0
+    assert infiller.infill(request(session="a.py")).stats.reused_tokens == 0
 
 
 def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
     def ask(name: str) -> int:
-        return infiller.infill(request(session=name, max_tokens=1)).reused_tokens
+        return infiller.infill(request(session=name, max_tokens=1)).stats.reused_tokens
 
     names = [f"{number}.py" for number in range(5)]
     ask(names[0])
@@ -500,7 +504,7 @@ def test_cancelled_between_any_two_forwards(infiller: Infiller, mode: str) -> No
 
 
 def test_a_finished_answer_is_given_even_if_it_is_late(infiller: Infiller) -> None:
-    steps = infiller.infill(request(mode="ar")).forwards
+    steps = infiller.infill(request(mode="ar")).stats.forwards
     result = infiller.infill(request(mode="ar"), should_stop=StopAfter(steps))
     assert len(result.items) == 1
 
@@ -520,7 +524,7 @@ def test_native_infilling_does_not_echo_the_suffix(
         request(mode=NATIVE, prefix="y = ", suffix=echoed + "\n", max_tokens=6)
     )
     assert result.items[0].text == "x" * left
-    assert result.tokens == left
+    assert result.stats.tokens == left
 
 
 def test_native_infilling_tries_several_lengths(infiller: Infiller) -> None:
@@ -551,9 +555,9 @@ def test_native_infilling_tries_several_lengths(infiller: Infiller) -> None:
 def test_any_amount_of_context(infiller: Infiller, mode: str, prefix: str, suffix: str) -> None:
     asked = request(mode=mode, prefix=prefix, suffix=suffix, path="a/b.py", max_tokens=9)
     result = infiller.infill(asked)
-    assert 1 <= result.tokens <= 9
+    assert 1 <= result.stats.tokens <= 9
     window = infiller.model.config.max_position_embeddings
-    assert result.prefill_tokens + asked.max_tokens <= window
+    assert result.stats.prefill_tokens + asked.max_tokens <= window
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
@@ -579,7 +583,7 @@ def test_the_longest_hole_behind_the_longest_prompt(
     )
     infiller = Infiller(model, tiny_tokenizer)
     result = infiller.infill(asked)
-    assert result.prefill_tokens <= max(window - MOST_TOKENS, window // 2 + PROMPT_OVERHEAD)
+    assert result.stats.prefill_tokens <= max(window - MOST_TOKENS, window // 2 + PROMPT_OVERHEAD)
     assert result.items
 
 
@@ -588,8 +592,8 @@ def test_a_long_document_keeps_its_keys_while_typing(infiller: Infiller) -> None
     prefills: list[int] = []
     for typed in range(11):
         now = request(prefix=text + "result = va"[:typed], session="long.py", max_tokens=4)
-        prefills.append(infiller.infill(now).prefill_tokens)
-    assert sorted(prefills)[-2] > 50  # the first reading, and at most one move of the window
+        prefills.append(infiller.infill(now).stats.prefill_tokens)
+    assert sorted(prefills)[-2] > 50  # the first prefill, and at most one move of the window
     assert sorted(prefills)[-3] <= 6
 
 
@@ -690,7 +694,7 @@ def test_auto_is_the_choice_that_was_measured(
     infiller = Infiller(model, tiny_tokenizer, auto=choice)
     steps: list[Step] = []
     result = infiller.infill(request(mode=AUTO), on_step=steps.append)
-    assert result.mode == "diffusion"
+    assert result.stats.mode == "diffusion"
     drafts = [step for step in steps if step.kind is ForwardKind.DRAFT]
     assert all((step.width, len(step.committed)) == (4, 1) for step in drafts)
 

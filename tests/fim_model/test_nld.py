@@ -94,7 +94,7 @@ def test_a_block_of_32_equals_the_dense_mask(model: TriModeTransformer, past: in
     tokens = tokens_of(past + 32, seed=past)
     cache = PromptCache(model, capacity=past + 32)
     if past:
-        cache.read(tokens[:past].tolist())
+        cache.prefill(tokens[:past].tolist())
     positions = torch.arange(past, past + 32)[None]
     with torch.no_grad():
         hidden = model(tokens[None, past:], positions, Attention.BLOCK, cache.kv)
@@ -125,9 +125,9 @@ def test_the_draft_lora_equals_merged_weights(folder: Path, model: TriModeTransf
 
 def run(model: TriModeTransformer, mode: str, prompt: list[int], count: int = 48) -> DecodingCore:
     cache = PromptCache(model, capacity=len(prompt) + count + 80)
-    reading = cache.read(prompt)
+    prefill = cache.prefill(prompt)
     core = DecodingCore(model, cache.kv, StopRule(-1, count), Sampler(), prompt=prompt)
-    core.commit_choice(reading.logits)
+    core.commit_choice(prefill.logits)
     for _ in MODES[mode](core, ModeOptions()):
         pass
     return core
@@ -188,7 +188,7 @@ def test_it_fills_holes_within_a_sane_window(folder: Path) -> None:
     assert not infiller.fim.layout.verified
     request = CompletionRequest("def f(x):\n    return ", "\n", max_tokens=24)
     result = infiller.infill(request)
-    assert result.mode == "self_speculation"
+    assert result.stats.mode == "self_speculation"
     assert result.items[0].text == infiller.infill(request).items[0].text
     assert infiller._new_cache().kv.capacity < 2 * WINDOW
     small = Infiller.load(folder, window=128)

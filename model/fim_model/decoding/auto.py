@@ -1,23 +1,25 @@
-"""`--mode auto`: the mode and setting that were measured to be best on this machine.
+"""Mode `auto`: the mode and setting that were measured to be fastest on this machine.
 
-Which of the modes pays depends on the model and the machine: on a GPU a wide forward is free, on a
-CPU it is not. So it is measured once (`fim-server bench modes`) and kept beside the user's other
-caches, one file for each model.
+Which mode pays depends on the model and the machine: on a GPU a wide forward is free, on a CPU it
+is not. So it is measured once (`fim-server bench modes`) and kept in the user's cache folder, one
+file for each model.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fim_model.decoding.commit_rules import parse_rule
 from fim_model.decoding.modes import ModeOptions
+from fim_model.network.config import ModelConfig
+from fim_model.requests import AUTO
 
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A mode and its setting, in plain values that a file can hold."""
+    """A mode and its setting, in values that JSON can hold."""
 
     mode: str = "self_speculation"
     rule: str = "confidence:0.9"
@@ -29,8 +31,28 @@ class ModeChoice:
         return ModeOptions(parse_rule(self.rule), self.width_budget, self.block_size)
 
 
+def resolve_mode(
+    asked: str, config: ModelConfig, options: ModeOptions, auto: ModeChoice
+) -> tuple[str, ModeOptions]:
+    """The mode to decode in, and its options: `auto` stands for a choice, others for themselves.
+
+    Where the model lacks the chosen mode, `auto` is the model's first one. Raises ValueError for
+    another mode that it lacks.
+    """
+    modes = config.modes
+    if asked == AUTO:
+        choice = auto if auto.mode in modes else ModeChoice(modes[0])
+        return choice.mode, replace(choice.options(), lengths=options.lengths)
+    if asked not in modes:
+        raise ValueError(
+            f"mode {asked!r} needs a model that denoises blocks; this {config.model_type} model "
+            f"has the modes {', '.join(modes)}"
+        )
+    return asked, options
+
+
 def save_choice(path: Path, choice: ModeChoice) -> None:
-    """Keep a measured choice; the folder is made."""
+    """Write a measured choice, creating the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.canvas import Canvas
-from fim_model.decoding.predictions import Predictions, Said
+from fim_model.decoding.predictions import Predicted, Predictions
 from fim_model.decoding.sampling import Sampler
 from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.contract import Network
@@ -51,7 +51,7 @@ class Step:
     typed: int = 0
 
 
-Mode = Iterator[Step]
+Steps = Iterator[Step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,9 @@ class DecodingCore:
         self.keep(len(tokens))
         self.commit_choice(self.predictions(hidden[-1:]))
 
-    def commit_choice(self, said: Said) -> None:
+    def commit_choice(self, rows: Predicted) -> None:
         """Commit the sampler's choice from one row."""
-        chosen = self.sampler.choose(said)
+        chosen = self.sampler.choose(rows)
         self.commit(chosen.token.tolist(), chosen.confidence.tolist())
 
     def keep(self, count: int) -> None:

@@ -8,11 +8,11 @@ the next seed, so the cache is never approximate.
 from __future__ import annotations
 
 from fim_model.decoding.commit_rules import CommitRule
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.denoise import denoise
 
 
-def diffusion(core: DecodingCore, rule: CommitRule) -> Mode:
+def diffusion(core: DecodingCore, rule: CommitRule) -> Steps:
     while core.finish is None:
         canvas = core.open_block(core.left)
         for revealed in denoise(core, canvas, rule, end=core.stop.eom_id):

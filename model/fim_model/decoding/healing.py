@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.network.transformer import Attention
 from fim_model.prompt.tokenizer import CodeTokenizer
 
@@ -67,7 +67,7 @@ def left_to_spell(typed: bytes, token: bytes) -> bytes:
     return typed[len(token) :]
 
 
-def spell(core: DecodingCore, typed: bytes, continuations: Continuations) -> Mode:
+def spell(core: DecodingCore, typed: bytes, continuations: Continuations) -> Steps:
     """Commit one causal token a forward until `typed` is spelled; yields a step for each."""
     while typed and core.finish is None:
         before = len(core.tokens)

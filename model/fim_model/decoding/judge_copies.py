@@ -1,9 +1,8 @@
-"""What the model says of texts from elsewhere, judged in the forward that reads the prompt."""
+"""Judging copies: how likely texts from elsewhere are, from the forward that reads the prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,24 +10,18 @@ from fim_model.calibration.confidence import Calibration
 from fim_model.copies import Copied
 from fim_model.decoding.healing import Continuations, left_to_spell, restricted
 from fim_model.decoding.predictions import log_probabilities
-from fim_model.decoding.prompt_cache import PromptCache, Reading
+from fim_model.decoding.prepared_hole import PreparedHole
+from fim_model.decoding.prompt_cache import Prefill, PromptCache
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.prompt.tokenizer import CodeTokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """nats: the log-probability of each token of the text, the end's included. confidence: of the
-    text being what was wanted."""
-
-    text: str
-    nats: tuple[float, ...]
-    confidence: float
+from fim_model.requests import NATIVE, CompletionItem
 
 
 class CopyJudge:
-    """Reads prompts, and copies behind them. Without a calibration for copies nothing tells how far
-    to trust one, and none is judged."""
+    """Prefills prompts with copies behind them.
+
+    Without a calibration for copies there is no measure of how far to trust one: none is judged.
+    """
 
     def __init__(
         self,
@@ -42,31 +35,27 @@ class CopyJudge:
         self._tokenizer, self._eom_id = tokenizer, eom_id
         self._continuations = continuations
 
-    def read(
-        self,
-        cache: PromptCache,
-        prompt: Sequence[int],
-        copies: Sequence[Copied],
-        room: int,
-        typed: str = "",
-    ) -> tuple[Reading, list[Judged]]:
-        """One forward over the prompt and those copies for which `room` tokens are enough.
+    def prefill(
+        self, cache: PromptCache, hole: PreparedHole
+    ) -> tuple[Prefill, list[CompletionItem]]:
+        """One forward over the prompt and as many copies as the hole's token limit allows.
 
-        Each copy stands behind `typed`, whose tokens are certain. The judged ones come the surest
-        first.
+        Each copy stands behind what was typed, whose tokens are certain. The items come surest
+        first. Mode `native`, which sees no suffix, judges none.
         """
-        if self._calibration is None:
-            return cache.read(prompt), []
-        chosen = self._fitting(copies, room, typed)
+        if self._calibration is None or hole.mode == NATIVE:
+            return cache.prefill(hole.prompt), []
+        chosen = self._fitting(hole)
         tree = TokenTree.of([ids for _, ids in chosen])
-        reading, judged = cache.read(prompt, tree), []
-        for place, (one, ids) in enumerate(chosen):
-            logits = self._bound(reading.logits[tree.rows(place)], ids, typed.encode())
-            nats = log_probabilities(logits, [*ids, self._eom_id])
-            judged.append(Judged(one.text, tuple(nats), self._calibration.of_copy(nats, one)))
-        return reading, sorted(judged, key=lambda one: one.confidence, reverse=True)
+        prefill, items = cache.prefill(hole.prompt, tree), []
+        for number, (copy, ids) in enumerate(chosen):
+            logits = self._restricted(prefill.logits[tree.rows(number)], ids, hole.typed.encode())
+            nats = tuple(log_probabilities(logits, [*ids, self._eom_id]))
+            confidence = self._calibration.of_copy(nats, copy)
+            items.append(CompletionItem(copy.text, confidence, "copied", nats))
+        return prefill, sorted(items, key=lambda item: item.confidence, reverse=True)
 
-    def _bound(self, logits: Tensor, ids: Sequence[int], typed: bytes) -> Tensor:
+    def _restricted(self, logits: Tensor, ids: Sequence[int], typed: bytes) -> Tensor:
         """Logits `[n, V]` of a text's tokens, restricted where they spell what was typed."""
         for row, token in enumerate(ids):
             if not typed:
@@ -76,13 +65,12 @@ class CopyJudge:
             typed = left_to_spell(typed, self._tokenizer.token_bytes(token))
         return logits
 
-    def _fitting(
-        self, copies: Sequence[Copied], room: int, typed: str
-    ) -> list[tuple[Copied, list[int]]]:
-        chosen = []
-        for one in copies:
-            ids = self._tokenizer.encode(typed + one.text)
+    def _fitting(self, hole: PreparedHole) -> list[tuple[Copied, list[int]]]:
+        """The copies that fit the token limit together, and their ids; a token is for the end."""
+        chosen, room = [], hole.request.max_tokens - 1
+        for copy in hole.request.copies:
+            ids = self._tokenizer.encode(hole.typed + copy.text)
             if len(ids) <= room:
-                chosen.append((one, ids))
+                chosen.append((copy, ids))
                 room -= len(ids)
         return chosen

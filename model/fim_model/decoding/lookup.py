@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fim_kernels.types import TokenScores
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.sampling import Draft
 
 LONGEST, SHORTEST = 4, 2
@@ -24,12 +24,12 @@ LONGEST, SHORTEST = 4, 2
 DRAFT_TOKENS = 10
 
 
-def lookup(core: DecodingCore) -> Mode:
+def lookup(core: DecodingCore) -> Steps:
     """Yields one step a forward."""
-    yield from verified_copies(core, NgramIndex([*core.prompt, *core.tokens]))
+    yield from verify_drafts(core, NgramIndex([*core.prompt, *core.tokens]))
 
 
-class CopySource(Protocol):
+class DraftSource(Protocol):
     """Where drafts are copied from."""
 
     def continuation(self, most: int) -> list[int]:
@@ -41,11 +41,11 @@ class CopySource(Protocol):
         ...
 
 
-def verified_copies(core: DecodingCore, source: CopySource) -> Mode:
+def verify_drafts(core: DecodingCore, source: DraftSource) -> Steps:
     """Copy and verify until the hole is done; one step a forward."""
     while core.finish is None:
         before = len(core.tokens)
-        draft = copied(source.continuation(core.left - 1), core).until(core.stop.eom_id)
+        draft = certain_draft(source.continuation(core.left - 1), core).until(core.stop.eom_id)
         block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         accepted = core.sampler.accept_draft(core.causal(block), draft)
         core.keep(len(accepted.tokens))
@@ -55,7 +55,7 @@ def verified_copies(core: DecodingCore, source: CopySource) -> Mode:
         yield core.step(kind, len(block), before)
 
 
-def copied(tokens: Sequence[int], core: DecodingCore) -> Draft:
+def certain_draft(tokens: Sequence[int], core: DecodingCore) -> Draft:
     """A draft that puts all its probability on these tokens."""
     ids = torch.tensor(tokens, dtype=torch.int64)
     scores = TokenScores(ids, torch.ones(len(ids)), torch.zeros(len(ids)))

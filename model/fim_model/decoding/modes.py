@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fim_model.decoding.ar import autoregressive
 from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
-from fim_model.decoding.core import DecodingCore, Mode
+from fim_model.decoding.core import DecodingCore, Steps
 from fim_model.decoding.diffusion import diffusion
 from fim_model.decoding.lookup import lookup
 from fim_model.decoding.native import LengthCalibration
@@ -38,7 +38,7 @@ class ModeOptions:
             raise ValueError(f"width budget must be at least 1, not {self.width_budget}")
 
 
-MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Mode]] = {
+MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Steps]] = {
     "ar": lambda core, options: autoregressive(core),
     "diffusion": lambda core, options: diffusion(core, options.rule),
     "self_speculation": lambda core, options: self_speculation(core),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.commit_rules import CommitRule
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode, Step
+from fim_model.decoding.core import DecodingCore, ForwardKind, Step, Steps
 from fim_model.decoding.denoise import denoise
 from fim_model.errors import CheckpointError
 from fim_model.network.attention_mask import Attention
@@ -125,7 +125,7 @@ def probe_lengths(
     return sorted(found, key=lambda one: -one.score)
 
 
-def native_infill(core: DecodingCore, right: RightContext, length: int, rule: CommitRule) -> Mode:
+def native_infill(core: DecodingCore, right: RightContext, length: int, rule: CommitRule) -> Steps:
     """Fill a hole of `length` tokens; the cache keeps exactly the prefix, nothing is committed."""
     left = length
     while core.finish is None:
@@ -146,7 +146,7 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
             yield core.step(ForwardKind.VERIFY, size, before)
 
 
-def then_trim_echo(
+def trim_echo_after(
     core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
 ) -> Iterator[Step]:
     """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""

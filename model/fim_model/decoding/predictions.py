@@ -1,4 +1,4 @@
-"""What a model says at some positions, worked out only as far as somebody reads it."""
+"""A model's predictions at some positions, computed only as far as they are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Predictions:
     """N rows of hidden states before the vocabulary.
 
     Greedy decoding reads `scores`, for which a GPU never writes logits to memory; sampling and
-    likelihoods read `logits`. Either must be asked before the network's next forward.
+    likelihoods read `logits`. Both must be read before the network's next forward.
     """
 
     __slots__ = ("_hidden", "_network")
@@ -38,16 +38,16 @@ class Predictions:
         return self._network.logits(self._hidden).cpu()
 
 
-Said = Predictions | Tensor
-"""Predictions, or logits `[N, vocab_size]` that somebody has already, on the CPU."""
+Predicted = Predictions | Tensor
+"""Predictions, or logits `[N, vocab_size]` that are already on the CPU."""
 
 
-def scores_of(said: Said) -> TokenScores:
-    return said.scores() if isinstance(said, Predictions) else score_tokens_reference(said)
+def scores_of(rows: Predicted) -> TokenScores:
+    return rows.scores() if isinstance(rows, Predictions) else score_tokens_reference(rows)
 
 
-def logits_of(said: Said) -> Tensor:
-    return said.logits() if isinstance(said, Predictions) else said
+def logits_of(rows: Predicted) -> Tensor:
+    return rows.logits() if isinstance(rows, Predictions) else rows
 
 
 def log_probabilities(logits: Tensor, ids: Sequence[int]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The tokens of one document that the model has already read, and their keys and values."""
+"""The cached tokens of each document, with their keys and values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
@@ -19,7 +20,7 @@ from fim_model.network.kv_cache import KVCache
 
 
 class PromptCache:
-    """A KV cache that knows its tokens, so that the next prompt reads only what is new."""
+    """A KV cache with its token ids, so that the next prompt computes only what is new."""
 
     def __init__(self, model: Network, *, capacity: int) -> None:
         self.model = model
@@ -27,13 +28,13 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int], ahead: TokenTree | Sequence[int] = ()) -> Reading:
+    def prefill(self, prompt: Sequence[int], ahead: TokenTree | Sequence[int] = ()) -> Prefill:
         """One causal forward over what the cache does not hold of a non-empty prompt.
 
-        Reused is the longest common prefix with what was read before, short of the last token,
-        whose logits are wanted. `ahead` is a draft of what follows, or several, read in the same
-        forward: the caller says by `kv.keep` which of their tokens stand. Raises ValueError if all
-        that does not fit the cache.
+        Reused is the longest common prefix with the cached tokens, except for the prompt's last
+        token, whose logits are needed. `ahead` are drafts of what follows, read in the same
+        forward; `kv.keep` keeps those of their tokens that are accepted. Raises ValueError if the
+        cache is too small.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
@@ -46,29 +47,28 @@ class PromptCache:
         hidden = self.model(new[None], positions[None], pattern, self.kv)
         self.kv.advance(count)
         self.tokens = list(prompt)
-        return Reading(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
+        return Prefill(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
 
     def rewind(self, length: int) -> None:
-        """Forget everything behind the first `length` tokens."""
+        """Keep only the first `length` tokens."""
         self.kv.crop(length)
         self.tokens = self.tokens[:length]
 
 
 SESSION_BYTES = 512 * 2**20
-"""What the kept keys and values of all documents may take, unless told otherwise."""
+"""Default budget for the keys and values of all documents."""
 
 
 PART = "#"
-"""What stands between a session's name and that of a part of it: a document's second prompt, or a
-document among those of one editor."""
+"""Separates a session's name from that of a part of it: a document's second prompt, or a document
+among those of one editor."""
 
 
 class SessionStore:
-    """The caches of several documents within a budget; the one unused for longest makes room.
+    """The caches of several documents within a budget; the least recently used one is evicted.
 
-    However small the budget, one cache fits it, and those that are `held`. May be used by
-    several threads, as long as each session's cache is used by one of them at a time. `clock` gives
-    seconds.
+    One cache and those that are `held` always fit, however small the budget. Thread-safe, as long
+    as each session's cache is used by one thread at a time. `clock` gives seconds.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SessionStore:
 
     @contextmanager
     def held(self, session: str) -> Iterator[None]:
-        """While inside, the session's cache makes room for no other, whatever the budget."""
+        """While inside, the session's cache is not evicted, whatever the budget."""
         with self._lock:
             self._held[session] += 1
         try:
@@ -103,7 +103,7 @@ class SessionStore:
                 self._shrink()
 
     def take(self, session: str) -> PromptCache:
-        """The session's cache, now the latest used one. That of session "" is always empty."""
+        """The session's cache, from now the most recently used. That of session "" is empty."""
         with self._lock:
             cache = self._caches.pop(session, None) or self._new()
             self._caches[session] = cache
@@ -113,9 +113,9 @@ class SessionStore:
         return cache
 
     def forget(self, session: str) -> None:
-        """Drop the caches of a session and of its parts; one that is held goes when it is let go.
+        """Drop the caches of a session and of its parts, held ones as soon as they are released.
 
-        The parts of `a` are the sessions whose names begin with `a#`. Others are none of them.
+        The parts of `a` are the sessions whose names begin with `a#`.
         """
         with self._lock:
             for name in {*self._caches, *self._held}:
@@ -123,10 +123,10 @@ class SessionStore:
                     self._drop(name)
 
     def forget_unused(self, seconds: float) -> None:
-        """Drop the caches that nobody took for so long."""
+        """Evict the caches of sessions idle for longer than `seconds`."""
         with self._lock:
             before = self._clock() - seconds
-            for name in [one for one, used in self._last_used.items() if used < before]:
+            for name in [name for name, used in self._last_used.items() if used < before]:
                 if not self._held[name]:
                     self._drop(name)
 
@@ -135,11 +135,11 @@ class SessionStore:
 
     @property
     def bytes(self) -> int:
-        """What all caches take, used or not."""
+        """The size of all caches' buffers, filled or not."""
         return len(self._caches) * self._bytes_each
 
     def _new(self) -> PromptCache:
-        """An empty cache: a new one while the budget lasts, then the oldest one's buffers."""
+        """An empty cache: a new one within the budget, else the buffers of the oldest session."""
         oldest = self._oldest()
         if oldest is not None and self.bytes + self._bytes_each > self.budget_bytes:
             self.evicted += 1
@@ -152,7 +152,7 @@ class SessionStore:
         return cache
 
     def _shrink(self) -> None:
-        """Give back what was beyond the budget because of held caches."""
+        """Evict what exceeds the budget because caches were held."""
         while len(self._caches) > 1 and self.bytes > self.budget_bytes:
             oldest = self._oldest()
             if oldest is None:
@@ -169,22 +169,23 @@ class SessionStore:
         self._last_used.pop(session, None)
 
     def _oldest(self) -> str | None:
-        """The session unused for longest of those that nobody holds."""
+        """The least recently used session that is not held."""
         return next((name for name in self._caches if not self._held[name]), None)
 
 
-class Reading:
-    """What reading a prompt and drafts of n tokens gave, and the prompt's cost in tokens.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefill:
+    """What the forward over a prompt and drafts of n tokens gave.
 
-    logits: `[1 + n, V]`, of what follows the prompt and each token of the drafts.
+    logits: `[1 + n, V]`, of what follows the prompt and each token of the drafts. reused, computed:
+    the prompt's tokens that were in the cache, and those that were not.
     """
 
-    __slots__ = ("logits", "prefilled", "reused")
-
-    def __init__(self, logits: Tensor, reused: int, prefilled: int) -> None:
-        self.logits, self.reused, self.prefilled = logits, reused, prefilled
+    logits: Tensor
+    reused: int
+    computed: int
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from the start."""
+    """The length of the common prefix of two sequences."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

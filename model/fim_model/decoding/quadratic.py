@@ -15,11 +15,11 @@ import math
 import torch
 from torch import Tensor
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.sampling import Draft
 
 
-def quadratic_speculation(core: DecodingCore, width_budget: int) -> Mode:
+def quadratic_speculation(core: DecodingCore, width_budget: int) -> Steps:
     """Yields one step a forward. Greedy output is the autoregressive output."""
     most = masks_within(width_budget, core.block_size)
     draft = Draft.nothing()

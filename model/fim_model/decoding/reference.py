@@ -2,7 +2,7 @@
 
 There is no cache and no canvas here, and the fast path lends only its layers, rotation table and
 commit rules: every forward reads the whole sequence anew under an explicit mask. Greedy only; each
-mode returns the hole's tokens and the number of forwards, the reading of the prompt included.
+mode returns the hole's tokens and the number of forwards, prefill included.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def native_infill(
     rule: CommitRule,
     size: int,
 ) -> Hole:
-    """A hole of `length` tokens; the reading of the prefix is not counted."""
+    """A hole of `length` tokens; the prefill is not counted."""
     hole, forwards = list[int](), 0
     while left := length - len(hole):
         past = [*prefix, *hole]

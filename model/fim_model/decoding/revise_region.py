@@ -1,8 +1,8 @@
-"""Revise a region of a text in place: text in, the same text or a likelier one out.
+"""Revise a region of a text: the same text or a likelier one.
 
-The decoding core revises one window at a time (`decoding/revise_window.py`). Here a region of any
-length is covered window by window, left to right; each window sees the revised text before it
-through the cache, and the tokens behind it as context it may not change.
+A region of any length is revised window by window (`decoding/revise_window.py`), left to right.
+Each window sees the revised text before it through the cache, and the tokens behind it as fixed
+context.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.prompt_cache import PromptCache
-from fim_model.decoding.revise_window import Revision, RevisionRule, revise
+from fim_model.decoding.revise_window import Revision, RevisionRule, revise_window
 from fim_model.decoding.rewrite_drafts import tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
@@ -31,8 +31,8 @@ from fim_model.prompt.window import WINDOW, fim_prompt
 class RevisedRegion:
     """The region after revision.
 
-    gain: by how many nats it became likelier, 0 if it stands. confidence: geometric mean of the
-    probabilities of its tokens, both sides in view.
+    gain: by how many nats it became likelier, 0 if it is unchanged. confidence: geometric mean of
+    the probabilities of its tokens, both sides in view.
     """
 
     text: str
@@ -42,8 +42,8 @@ class RevisedRegion:
     tokens: int
 
 
-class Reviser:
-    """Revises with a loaded model. Not thread-safe: one owner at a time."""
+class RegionReviser:
+    """Revises regions with a loaded model. Thread-safe as far as its network is."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Reviser:
         self._stride = max(1, block - self._context - 1)
         self._window = min(WINDOW, model.config.max_position_embeddings)
 
-    def revise(
+    def revise_window(
         self,
         before: str,
         region: str,
@@ -82,9 +82,9 @@ class Reviser:
             if should_stop():
                 raise Cancelled
             text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
-            *read, last = text
-            if read:  # at the very beginning of a text there is nothing before the window
-                cache.read(read)
+            *before_window, last = text
+            if before_window:  # empty at the very beginning of a text
+                cache.prefill(before_window)
             core = DecodingCore(self.model, cache.kv, stop, Sampler())
             part = inner[start : start + self._stride]
             behind = [*inner[start + self._stride :], *right][: self._context]
@@ -104,18 +104,18 @@ class Reviser:
     def gains(self, before: str, region: str, drafts: Sequence[str], after: str) -> list[float]:
         """By how many nats the text is likelier with each draft in the region's place.
 
-        Read from left to right, with the beginning of what follows; one forward, none for nothing.
+        Read from left to right, with the beginning of what follows, in one forward.
         """
         if not drafts:
             return []
         right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
-        texts = [[*self.tokenizer.encode(one), *right] for one in (region, *drafts)]
+        texts = [[*self.tokenizer.encode(text), *right] for text in (region, *drafts)]
         prompt = self.fim.plain(before, self._window // 2)
         tree = TokenTree.of(texts)
         cache = PromptCache(self.model, capacity=len(prompt) + len(tree))
-        logits = cache.read(prompt, tree).logits
+        logits = cache.prefill(prompt, tree).logits
         old, *new = tree_log_probabilities(logits, tree, texts)
-        return [one - old for one in new]
+        return [nats - old for nats in new]
 
     def _revise_window(
         self, core: DecodingCore, last: int, part: list[int], behind: list[int]
@@ -124,4 +124,4 @@ class Reviser:
         window = torch.tensor([last, *part, *behind])
         editable = torch.zeros(len(window), dtype=torch.bool)
         editable[1 : len(part) + 1] = True
-        return revise(core, window, editable, self.rule, self.commit)
+        return revise_window(core, window, editable, self.rule, self.commit)

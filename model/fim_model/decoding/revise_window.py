@@ -1,11 +1,11 @@
-"""Revision: re-mask what the model no longer believes, refill it, keep it if it is likelier.
+"""Revise a window: re-mask unlikely tokens, refill them, keep the change if it is likelier.
 
-Every editable token of a window is scored with both sides in view, as if it alone were masked: the
-window is read once for each, all as rows of one forward, so that no score has seen its own token.
+Every editable token is scored with both sides in view, as if it alone were masked: the window is
+read once for each token, all as rows of one forward, so that no score has seen its own token.
 (WINO's shadow block, arXiv 2507.18578, is cheaper, but through its neighbours a token's shadow does
 see the token.) Doubtful tokens and their neighbours become masks, the block is denoised again, and
-the change stands only if it makes the window likelier by a margin. What was tried is not tried
-again, and the number of rounds is bounded: revision always ends and never grows the text.
+the change is kept only if it makes the window likelier by a margin. A token is re-masked at most
+once, and the number of rounds is bounded: revision always ends and never grows the text.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fim_model.decoding.denoise import denoise
 
 @dataclass(frozen=True, slots=True)
 class RevisionRule:
-    """When to doubt and when to believe.
+    """When to re-mask, and when to keep what was refilled.
 
     doubt: a token below this probability, both sides in view, is re-masked, with `neighbours`
-    tokens on each side; at most the `share` of the window that is least believed. margin: nats by
+    tokens on each side; at most the unlikeliest `share` of the window. margin: nats by
     which the window must become likelier, both sides in view and causally. rounds: at most.
     """
 
@@ -51,7 +51,7 @@ class Revision:
     log_probability: float
 
 
-def revise(
+def revise_window(
     core: DecodingCore, window: Tensor, editable: Tensor, rule: RevisionRule, commit: CommitRule
 ) -> Iterator[Step | Revision]:
     """Revise a window of tokens that follow what the cache keeps; the last item is the Revision.
@@ -63,7 +63,7 @@ def revise(
     if not editable.any():
         yield Revision(window, 0.0, 0.0)
         return
-    start = now = Belief.of(core, window, editable)
+    start = now = Likelihood.of(core, window, editable)
     settled = ~editable
     for _ in range(rule.rounds):
         doubtful = _doubtful(now.both_sides, settled, rule)
@@ -74,7 +74,7 @@ def revise(
         for revealed in denoise(core, canvas, commit):
             yield _revealed(canvas, revealed)
         if not torch.equal(canvas.tokens, window):
-            then = Belief.of(core, canvas.tokens, editable)
+            then = Likelihood.of(core, canvas.tokens, editable)
             if then.gain_over(now) > rule.margin:
                 window, now = canvas.tokens, then
         settled = settled | doubtful
@@ -82,25 +82,25 @@ def revise(
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Likelihood:
     """How likely a window is, in nats: each editable token by both sides, and all of it causally.
 
-    The two guard each other: text that repeats itself looks likely from both sides, and text that
-    does not fit what follows looks likely from the left.
+    Each catches what the other misses: text that repeats itself looks likely from both sides, text
+    that does not fit what follows looks likely from the left.
     """
 
     both_sides: Tensor
     causal: float
 
     @classmethod
-    def of(cls, core: DecodingCore, window: Tensor, editable: Tensor) -> Belief:
+    def of(cls, core: DecodingCore, window: Tensor, editable: Tensor) -> Likelihood:
         """Two forwards."""
         return cls(
             both_sides_log_probabilities(core, window, editable),
             causal_log_probability(core, window),
         )
 
-    def gain_over(self, other: Belief) -> float:
+    def gain_over(self, other: Likelihood) -> float:
         """The smaller of the two gains."""
         both_sides = float(self.both_sides.sum() - other.both_sides.sum())
         return min(both_sides, self.causal - other.causal)
@@ -115,7 +115,7 @@ def causal_log_probability(core: DecodingCore, window: Tensor) -> float:
 def both_sides_log_probabilities(core: DecodingCore, window: Tensor, where: Tensor) -> Tensor:
     """Log-probability of each token at `where` (bool `[T]`) given all others, float32 `[T]`.
 
-    One forward of `where.sum()` rows of T tokens; 0 at the positions that were not asked for.
+    One forward of `where.sum()` rows of T tokens; 0 at all other positions.
     """
     asked = where.nonzero().squeeze(1)
     count, size = len(asked), len(window)
@@ -132,11 +132,11 @@ def both_sides_log_probabilities(core: DecodingCore, window: Tensor, where: Tens
 
 def _doubtful(log_probabilities: Tensor, settled: Tensor, rule: RevisionRule) -> Tensor:
     """Which positions to re-mask, bool `[T]`."""
-    belief = log_probabilities.exp().masked_fill(settled, 1.0)
-    most = max(1, int(rule.share * len(belief)))
-    least_believed = torch.zeros_like(settled)
-    least_believed[belief.argsort()[:most]] = True
-    doubted = least_believed & (belief < rule.doubt)
+    probability = log_probabilities.exp().masked_fill(settled, 1.0)
+    most = max(1, int(rule.share * len(probability)))
+    unlikeliest = torch.zeros_like(settled)
+    unlikeliest[probability.argsort()[:most]] = True
+    doubted = unlikeliest & (probability < rule.doubt)
     if rule.neighbours:
         width = 2 * rule.neighbours + 1
         near = F.max_pool1d(doubted.float()[None], width, stride=1, padding=rule.neighbours)

@@ -15,30 +15,30 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.lookup import (
     DRAFT_TOKENS,
     LONGEST,
     SHORTEST,
     NgramIndex,
-    copied,
-    verified_copies,
+    certain_draft,
+    verify_drafts,
 )
 from fim_model.decoding.predictions import log_probabilities
-from fim_model.decoding.prompt_cache import Reading, common_prefix
+from fim_model.decoding.prompt_cache import Prefill, common_prefix
 from fim_model.decoding.token_tree import TokenTree
 
 
-def rewriting(
-    core: DecodingCore, drafts: Sequence[Sequence[int]], tree: TokenTree, reading: Reading
-) -> Mode:
-    """Write the region anew; `reading` is of the prompt with the tree of `drafts` ahead.
+def rewrite_with_drafts(
+    core: DecodingCore, drafts: Sequence[Sequence[int]], tree: TokenTree, prefill: Prefill
+) -> Steps:
+    """Write the region anew; `prefill` is of the prompt with the tree of `drafts` ahead.
 
     One step a forward. Of several drafts the one that holds longest is followed, which is exact for
     a greedy sampler alone.
     """
     each = [
-        core.sampler.accept_draft(reading.logits[tree.rows(at)], copied(draft, core))
+        core.sampler.accept_draft(prefill.logits[tree.rows(at)], certain_draft(draft, core))
         for at, draft in enumerate(drafts)
     ]
     followed = max(range(len(each)), key=lambda at: len(each[at].tokens))
@@ -48,8 +48,8 @@ def rewriting(
     core.cache.keep(tree.paths[followed][: len(accepted.tokens) - 1])
     core.commit(accepted.tokens, accepted.confidences)
     source.extend(core.tokens)
-    yield core.step(ForwardKind.PREFILL, reading.prefilled + len(tree), 0)
-    yield from verified_copies(core, source)
+    yield core.step(ForwardKind.PREFILL, prefill.computed + len(tree), 0)
+    yield from verify_drafts(core, source)
 
 
 def tree_log_probabilities(
@@ -68,7 +68,7 @@ def tree_log_probabilities(
 
 
 class OldText:
-    """A CopySource: the old text from where the new one has come to in it.
+    """A DraftSource: the old text from where the new one has come to in it.
 
     The new text is in step with the old one as long as it agrees. Once it does not, its last tokens
     are looked for in the old text: the longest gram that is known decides, of several places the

@@ -1,9 +1,10 @@
-"""Rewrite a region after the user's recent edits: text in, the same text or a likelier one out.
+"""Rewrite a region after the user's recent edits: the same text or a likelier one.
 
-A model with edit training sees the edits and writes the region anew; its old text is one draft, and
-others that the caller expects are judged beside it (`decoding/rewrite_drafts.py`). Any other model
-that denoises blocks sees no edits: it re-masks what it doubts in the region and refills it, and
-judges the caller's drafts by how well they stand in the text (`decoding/revise_region.py`).
+There are two ways, by model. A model with edit training reads the edits and *rewrites* the region:
+its old text is one draft, and others that the caller expects are judged beside it
+(`decoding/rewrite_drafts.py`). Any other model that denoises blocks sees no edits and *revises* the
+region: it re-masks what it doubts and refills it, and judges the caller's drafts by how well they
+fit the text (`decoding/revise_region.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable
 from fim_model.calibration.edit_priors import EditPriors
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.prompt_cache import PART, SessionStore
-from fim_model.decoding.revise_region import Reviser
-from fim_model.decoding.rewrite_drafts import rewriting, tree_log_probabilities
+from fim_model.decoding.revise_region import RegionReviser
+from fim_model.decoding.rewrite_drafts import rewrite_with_drafts, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
@@ -24,25 +25,19 @@ from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
-from fim_model.requests import (
-    MOST_TOKENS,
-    Rewrite,
-    RewriteRequest,
-    Way,
-)
+from fim_model.requests import MOST_TOKENS, Rewrite, RewriteRequest, RewriteWay
 
 StepListener = Callable[[Step], None]
 
-
 PROMPT_TOKENS = 256
-"""Most tokens of a prompt: as many as those of edit training have, and half a completion's cost."""
+"""Most tokens of a prompt: as many as edit training has, and half the cost of a completion's."""
 
 _SLACK = 1e-3
 """Nats by which the same text's likelihood may differ between two forwards."""
 
 
-class Rewriter:
-    """Rewrites with a loaded model. Not thread-safe: one owner at a time."""
+class RegionRewriter:
+    """Rewrites regions with a loaded model. Thread-safe as far as its network is."""
 
     def __init__(
         self,
@@ -61,10 +56,11 @@ class Rewriter:
         """Most tokens of a region."""
 
     @property
-    def way(self) -> Way | None:
-        """What this model can do, None where it was not trained on edits and only reads causally.
+    def way(self) -> RewriteWay | None:
+        """How this model rewrites; None if it has no edit training and denoises no blocks.
 
-        The layout does not tell: older models have the tokens for edits and never saw them.
+        The layout alone does not say: older models have the tokens for edits but no training on
+        them.
         """
         config = self.model.config
         if config.fim_edits and self.fim.layout.context:
@@ -78,9 +74,9 @@ class Rewriter:
         should_stop: Callable[[], bool] = lambda: False,
         on_step: StepListener = lambda step: None,
     ) -> Rewrite:
-        """Rewrite the region. `on_step` hears of every forward; Cancelled is raised between two.
+        """Rewrite the region. `on_step` receives every forward; Cancelled is raised between two.
 
-        Raises ValueError for a region that is too long, and for a model that has no way.
+        Raises ValueError for a region that is too long, and for a model that cannot rewrite.
         """
         began = time.perf_counter()
         size = len(self.tokenizer.encode(request.old))
@@ -92,9 +88,9 @@ class Rewriter:
         if should_stop():
             raise Cancelled
         if self.way == "rewrite":
-            return self._rewrite(request, should_stop, on_step, began)
+            return self._rewritten(request, should_stop, on_step, began)
         if self.way == "refill":
-            return self._refill(request, should_stop, on_step, began)
+            return self._revised(request, should_stop, on_step, began)
         raise ValueError(
             f"this {self.model.config.model_type} model was not trained on edits and denoises no "
             "blocks, so it cannot rewrite; choose another model"
@@ -114,7 +110,7 @@ class Rewriter:
     def _most_tokens(self, size: int, request: RewriteRequest) -> int:
         return min(size + request.max_tokens, MOST_TOKENS)
 
-    def _rewrite(
+    def _rewritten(
         self,
         request: RewriteRequest,
         should_stop: Callable[[], bool],
@@ -123,34 +119,34 @@ class Rewriter:
     ) -> Rewrite:
         prompt, old = self.prompt(request), self.tokenizer.encode(request.old)
         stop = StopRule(self.fim.eom, self._most_tokens(len(old), request), stops=self.fim.stops)
-        cache = self.sessions.take(rewriting_session(request.session))
+        cache = self.sessions.take(rewrite_session(request.session))
         room = min(cache.kv.capacity - len(prompt), PROMPT_TOKENS)
-        texts = self._judged(request, stop.max_tokens, room)
+        texts = self._fitting(request, stop.max_tokens, room)
         ids = [old, *texts.values()]
         tree = TokenTree.of(ids)
-        reading = cache.read(prompt, tree)
-        nats = tree_log_probabilities(reading.logits, tree, ids, self.fim.eom)
+        prefill = cache.prefill(prompt, tree)
+        nats = tree_log_probabilities(prefill.logits, tree, ids, self.fim.eom)
         best = max(nats)
         core = DecodingCore(self.model, cache.kv, stop, Sampler(), prompt=prompt)
-        for step in rewriting(core, ids, tree, reading):
+        for step in rewrite_with_drafts(core, ids, tree, prefill):
             on_step(step)
-            # What is written only gets less likely: it cannot become the best any more.
+            # Every further token makes the text less likely: it cannot become the best any more.
             if core.finish is not None or core.log_probability < best - _SLACK:
                 break
             if should_stop():
                 raise Cancelled
         cache.rewind(len(prompt))
-        # Of equals the first: the old text, and drafts in their order.
+        # Ties go to the first: the old text, then the drafts in order.
         new, chosen, size = max(
             [
                 (request.old, nats[0], len(old)),
                 *((text, n, len(texts[text])) for text, n in zip(texts, nats[1:], strict=True)),
-                *self._own(core),
+                *self._written(core),
             ],
-            key=lambda one: one[1],
+            key=lambda candidate: candidate[1],
         )
         gains = {request.old: 0.0} | {
-            text: one - nats[0] for text, one in zip(texts, nats[1:], strict=True)
+            text: found - nats[0] for text, found in zip(texts, nats[1:], strict=True)
         }
         return Rewrite(
             new=new,
@@ -159,15 +155,15 @@ class Rewriter:
             way="rewrite",
             forwards=1 + core.forwards,
             tokens=size + 1,
-            reused_tokens=reading.reused,
+            reused_tokens=prefill.reused,
             ms=_ms_since(began),
             draft_gains=tuple(gains.get(draft) for draft in request.drafts),
             draft_prior=self.priors.draft,
             own_prior=self.priors.own,
         )
 
-    def _judged(self, request: RewriteRequest, most: int, room: int) -> dict[str, list[int]]:
-        """The ids of the drafts that fit, each `most` tokens long and `room` with the old text."""
+    def _fitting(self, request: RewriteRequest, most: int, room: int) -> dict[str, list[int]]:
+        """The ids of the drafts below `most` tokens each that fit `room` with the old text."""
         found: dict[str, list[int]] = {}
         room -= len(self.tokenizer.encode(request.old))
         for draft in request.drafts:
@@ -178,26 +174,26 @@ class Rewriter:
                     found[draft] = ids
         return found
 
-    def _own(self, core: DecodingCore) -> list[tuple[str, float, int]]:
-        """What the model wrote by itself, its nats and size, if it came to an end."""
+    def _written(self, core: DecodingCore) -> list[tuple[str, float, int]]:
+        """What the model wrote by itself, its nats and size, if it came to an end; else nothing."""
         if core.finish != "eom":
             return []
         text = self.tokenizer.decode(core.tokens)
         return [(text, core.log_probability, len(core.tokens) - 1)]
 
-    def _refill(
+    def _revised(
         self,
         request: RewriteRequest,
         should_stop: Callable[[], bool],
         on_step: StepListener,
         began: float,
     ) -> Rewrite:
-        reviser = Reviser(self.model, self.tokenizer)
+        reviser = RegionReviser(self.model, self.tokenizer)
         before, old, after = request.prefix, request.old, request.suffix
         revised = reviser.revise(before, old, after, should_stop=should_stop, on_step=on_step)
         gains = reviser.gains(before, old, request.drafts, after)
         judged = zip(gains, request.drafts, strict=True)
-        gain, new = max([(revised.gain, revised.text), *judged], key=lambda one: one[0])
+        gain, new = max([(revised.gain, revised.text), *judged], key=lambda candidate: candidate[0])
         rewritten = revised.tokens if new == revised.text else len(self.tokenizer.encode(new))
         return Rewrite(
             new=new,
@@ -214,8 +210,8 @@ class Rewriter:
         )
 
 
-def rewriting_session(session: str) -> str:
-    """The name of a document's second cache, since its two prompts begin differently; "" stays."""
+def rewrite_session(session: str) -> str:
+    """The session of a document's rewrites, whose prompts begin differently; "" stays ""."""
     return session and f"{session}{PART}rewrite"
 
 

@@ -11,7 +11,7 @@ from fim_kernels.token_scores import score_tokens_reference
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.decoding.predictions import Said, logits_of, scores_of
+from fim_model.decoding.predictions import Predicted, logits_of, scores_of
 
 
 class Sampler:
@@ -23,15 +23,15 @@ class Sampler:
         self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
 
-    def choose(self, said: Said) -> TokenScores:
-        """A token for each row of what the model said, and the probability it was chosen with."""
-        return self.draft(said).scores
+    def choose(self, rows: Predicted) -> TokenScores:
+        """A token for each row, and the probability it was chosen with."""
+        return self.draft(rows).scores
 
-    def draft(self, said: Said) -> Draft:
-        """The same, with the distributions it was drawn from, for `accept_draft`."""
+    def draft(self, rows: Predicted) -> Draft:
+        """The same, with the distributions that the tokens were drawn from, for `accept_draft`."""
         if not self.temperature:
-            return Draft(scores_of(said), None)
-        logits = logits_of(said)
+            return Draft(scores_of(rows), None)
+        logits = logits_of(rows)
         scores = score_tokens_reference(logits)
         probabilities = self.distribution(logits)
         token = self.draw(probabilities)
@@ -46,19 +46,19 @@ class Sampler:
         """One id a row of `[T, V]` (need not be normalised)."""
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(-1)
 
-    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+    def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         """The longest prefix of a draft of n tokens that may stand, and the token that follows.
 
-        Said in n + 1 causal rows: row i predicts draft token i given the ones before it.
+        Predicted in n + 1 causal rows: row i predicts draft token i given the ones before it.
         Greedy: while `argmax == draft`. Sampled: token x stays with probability
-        `min(1, p(x) / q(x))`, the first refused one is redrawn from `max(p - q, 0)`, which leaves
+        `min(1, p(x) / q(x))`, the first rejected one is redrawn from `max(p - q, 0)`, which leaves
         exactly the distribution p (Leviathan et al., arXiv 2211.17192).
         """
         if not self.temperature:
-            return _accept_greedy(scores_of(said), draft.tokens)
+            return _accept_greedy(scores_of(rows), draft.tokens)
         if draft.probabilities is None:
             raise ValueError("a draft for sampling needs the distributions it was drawn from")
-        target = self.distribution(logits_of(said))
+        target = self.distribution(logits_of(rows))
         for i, token in enumerate(draft.tokens.tolist()):
             p, q = target[i], draft.probabilities[i]
             if torch.rand((), generator=self.generator) * q[token] < p[token]:
@@ -74,10 +74,10 @@ class Sampler:
 def openings(
     logits: Tensor, alternatives: int, temperature: float = 0.0, seed: int = 0
 ) -> Iterator[tuple[int, float, Sampler]]:
-    """Each alternative's first token, its probability, and the sampler that goes on with it.
+    """Each alternative's first token, its probability, and the sampler for the rest of it.
 
-    logits: `[1, V]`. Greedy: the likeliest first tokens. An alternative that is sampled is one
-    stream of random numbers from its first token on.
+    logits: `[1, V]`. Greedy: the likeliest first tokens. A sampled alternative uses one stream of
+    random numbers from its first token on.
     """
     if temperature:
         for index in range(alternatives):
@@ -87,7 +87,7 @@ def openings(
         return
     best = logits[0].float().softmax(-1).topk(min(alternatives, logits.shape[-1]))
     for token, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-        if not confidence:  # fewer tokens are possible than were asked for
+        if not confidence:  # fewer tokens are possible than alternatives
             return
         yield token, confidence, Sampler()
 
@@ -101,7 +101,7 @@ class Draft:
 
     @classmethod
     def nothing(cls) -> Draft:
-        """A draft of no tokens: verification then just chooses the next one."""
+        """A draft of no tokens: verifying it chooses the next one."""
         empty = torch.empty(0)
         return cls(TokenScores(empty.long(), empty, empty), empty[:, None])
 
@@ -110,7 +110,7 @@ class Draft:
         return self.scores.token
 
     def until(self, token: int) -> Draft:
-        """The draft up to the first `token`, which is kept: nothing behind it can be wanted."""
+        """The draft up to and including the first `token`, such as the end-of-middle token."""
         found = (self.tokens == token).nonzero()
         return self.first(int(found[0]) + 1) if len(found) else self
 
@@ -125,7 +125,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The draft tokens that stand and the causal one behind them, with causal probabilities."""
+    """The accepted draft tokens and the causal one behind them, with causal probabilities."""
 
     tokens: list[int]
     confidences: list[float]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import torch
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Mode
+from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.sampling import Draft
 
 
-def self_speculation(core: DecodingCore) -> Mode:
+def self_speculation(core: DecodingCore) -> Steps:
     while core.finish is None:
         draft = Draft.nothing()
         if core.left > 1:

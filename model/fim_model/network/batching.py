@@ -30,7 +30,7 @@ from fim_model.network.noisy_blocks import NoisyBlocks
 
 
 @dataclass(slots=True)
-class JointCounts:
+class BatchCounts:
     """forwards: those that decodings asked for. passes: those that were run for them."""
 
     forwards: int = 0
@@ -77,13 +77,13 @@ class _Call:
     done: bool = False
 
 
-class JointModel:
+class BatchedNetwork:
     """A `Network` that threads share. Outside of `filling` it is the one that it was made of."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self.config, self.draft_lora = network.config, network.draft_lora
-        self.counts = JointCounts()
+        self.counts = BatchCounts()
         self._changed = threading.Condition()
         self._filling: set[int] = set()
         self._waiting: list[_Call] = []
@@ -252,7 +252,7 @@ class JointModel:
 
 @dataclass(frozen=True, slots=True)
 class _JointDrafts:
-    model: JointModel
+    model: BatchedNetwork
     drafts: Drafts
 
     def run(self, steps: int) -> Drafted:

@@ -75,7 +75,8 @@ def model_filler(
             copies=hole.copies if copies else (),
         )
         result = infiller.infill(request)
-        item = result.items[0]
-        return Fill(item.text, result.forwards, result.tokens, result.ms, item.finish)
+        item, stats = result.items[0], result.stats
+        assert stats is not None
+        return Fill(item.text, stats.forwards, stats.tokens, stats.ms, item.finish)
 
     return fill

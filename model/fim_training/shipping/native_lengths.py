@@ -77,7 +77,7 @@ def first_confidences(infiller: Infiller, place: Place) -> dict[int, float]:
     block_size = infiller.model.config.block_size
     request = CompletionRequest(place.prefix, place.suffix, mode=NATIVE)
     cache = infiller.sessions.take("")
-    cache.read(infiller.prompt(request))
+    cache.prefill(infiller.prompt(request))
     core = DecodingCore(
         infiller.model, cache.kv, StopRule(infiller.fim.eom, max(LENGTHS)), Sampler()
     )

@@ -25,9 +25,9 @@ from fim_model.decoding.diffusion import diffusion
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.native import RightContext, native_infill
 from fim_model.decoding.prompt_cache import PromptCache
-from fim_model.decoding.revise_window import Revision, RevisionRule, revise
+from fim_model.decoding.revise_window import Revision, RevisionRule, revise_window
 from fim_model.decoding.sampling import Sampler
-from fim_model.network.batching import JointModel
+from fim_model.network.batching import BatchedNetwork
 from fim_model.network.contract import Drafted, Network
 from fim_model.network.cuda import WIDEST_GRAPH, DeviceTransformer
 from fim_model.network.cuda_drafts import RecordedDrafts
@@ -83,7 +83,7 @@ def fill(
 ) -> Filled:
     cache = PromptCache(network, capacity=200)
     core = DecodingCore(network, cache.kv, stop, Sampler(), block_size=size)
-    core.commit_choice(cache.read(prompt).logits)
+    core.commit_choice(cache.prefill(prompt).logits)
     return filled(core, list(diffusion(core, rule)))
 
 
@@ -139,7 +139,7 @@ def test_native_infilling_and_revision_take_the_same_steps(
             core = core_after(network, [3, 7, 5])
             window, editable = torch.tensor([6, 3, 8, 8, 5]), torch.tensor([False, *[True] * 4])
             rule = RevisionRule(doubt=0.5, margin=0.0, rounds=2)
-            done = list(revise(core, window, editable, rule, ConfidenceThreshold(0.5)))
+            done = list(revise_window(core, window, editable, rule, ConfidenceThreshold(0.5)))
             found.append(filled(core, [one for one in done if isinstance(one, Step)]))
             [last] = [one for one in done if isinstance(one, Revision)]
             found[-1].tokens.extend(last.tokens.tolist())
@@ -151,7 +151,7 @@ def test_native_infilling_and_revision_take_the_same_steps(
 
 def core_after(network: Network, past: Sequence[int], sampler: Sampler | None = None) -> Any:
     cache = PromptCache(network, capacity=300)
-    cache.read(past)
+    cache.prefill(past)
     return DecodingCore(network, cache.kv, StopRule(NO_EOM, 64), sampler or Sampler(), block_size=8)
 
 
@@ -219,7 +219,7 @@ def core_canvas(core: DecodingCore) -> Canvas:
 def test_a_full_cache_is_refused(tiny: Any) -> None:
     network = DeviceTransformer.of(tiny.model(1))
     cache = PromptCache(network, capacity=10)
-    cache.read([3, 4, 5])
+    cache.prefill([3, 4, 5])
     core = DecodingCore(network, cache.kv, StopRule(NO_EOM, 64), Sampler(), block_size=8)
     with pytest.raises(ValueError, match="holds 10 tokens, 11 were asked for"):
         next(denoise(core, core_canvas(core), ConfidenceThreshold()))
@@ -234,7 +234,7 @@ def test_holes_side_by_side_take_their_own_steps(
     from threading import Barrier
 
     model = tiny.model(2)
-    joint, rng = JointModel(on_device(model)), Random(3)
+    joint, rng = BatchedNetwork(on_device(model)), Random(3)
     start = Barrier(4)
     asked = [(random_prompt(rng, 32), 6 + 3 * n) for n in range(4)]
 
@@ -242,7 +242,7 @@ def test_holes_side_by_side_take_their_own_steps(
         prompt, tokens = asked[number]
         cache = PromptCache(network, capacity=100)
         core = DecodingCore(network, cache.kv, StopRule(NO_EOM, tokens), Sampler(), prompt=prompt)
-        core.commit_choice(cache.read(prompt).logits)
+        core.commit_choice(cache.prefill(prompt).logits)
         mode = "self_speculation" if number == 3 else "diffusion"
         list(MODES[mode](core, ModeOptions(ConfidenceThreshold(0.5))))
         return core.tokens
@@ -278,7 +278,7 @@ def test_kernels_and_references_decode_the_same_tokens(
             cache = PromptCache(network, capacity=24)
             stop = StopRule(NO_EOM, 6)
             core = DecodingCore(network, cache.kv, stop, Sampler(), block_size=4)
-            core.commit_choice(cache.read([3, 4, 5]).logits)
+            core.commit_choice(cache.prefill([3, 4, 5]).logits)
             list(MODES[mode](core, ModeOptions(ConfidenceThreshold(0.5))))
             seen.append(core.tokens)
     assert seen[:2] == seen[2:]

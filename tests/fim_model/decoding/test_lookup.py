@@ -30,10 +30,10 @@ def run(
     eom: int = -1,
 ) -> tuple[DecodingCore, list[Step]]:
     cache = PromptCache(model, capacity=len(prompt) + count + 80)
-    reading = cache.read(prompt)
+    prefill = cache.prefill(prompt)
     stop = StopRule(eom, count)
     core = DecodingCore(model, cache.kv, stop, sampler or Sampler(), prompt=prompt)
-    core.commit_choice(reading.logits)
+    core.commit_choice(prefill.logits)
     return core, list(MODES[mode](core, ModeOptions()))
 
 
@@ -129,7 +129,7 @@ def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
     cache = PromptCache(model, capacity=60)
     sampler = Sampler(1.0, seed=1)
     for _ in range(draws):
-        cache.read(prompt)
+        cache.prefill(prompt)
         core = DecodingCore(model, cache.kv, StopRule(-1, 3), sampler, prompt=prompt)
         core.commit([2], [1.0])
         steps = list(MODES["lookup"](core, ModeOptions()))

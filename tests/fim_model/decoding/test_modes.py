@@ -54,11 +54,11 @@ class Filled:
 def start(model: TriModeTransformer, case: Case, sampler: Sampler | None = None) -> DecodingCore:
     """A core with its first token, as the infiller makes it."""
     cache = PromptCache(model, capacity=200)
-    reading = cache.read(case.prompt)
+    prefill = cache.prefill(case.prompt)
     core = DecodingCore(
         model, cache.kv, case.stop, sampler or Sampler(), block_size=case.block_size
     )
-    core.commit_choice(reading.logits)
+    core.commit_choice(prefill.logits)
     return core
 
 

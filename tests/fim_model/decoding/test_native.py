@@ -34,7 +34,7 @@ SUFFIX = [6, 2, 8, 8, 3]
 
 def core_after(model: TriModeTransformer, prefix: Sequence[int], stop: StopRule) -> DecodingCore:
     cache = PromptCache(model, capacity=300)
-    cache.read(prefix)
+    cache.prefill(prefix)
     return DecodingCore(model, cache.kv, stop, Sampler(), block_size=BLOCK)
 
 

@@ -24,8 +24,8 @@ def test_only_what_is_new_is_read(tiny: Any) -> None:
         ([4], 0, 1),
     ]
     for prompt, reused, prefilled in prompts:
-        reading = cache.read(prompt)
-        assert (reading.reused, reading.prefilled) == (reused, prefilled)
+        prefill = cache.prefill(prompt)
+        assert (prefill.reused, prefill.computed) == (reused, prefilled)
         assert cache.tokens == prompt
         assert cache.kv.length == len(prompt)
 
@@ -39,7 +39,7 @@ def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
         kept = rng.randint(0, len(prompt))
         added = [rng.randrange(32) for _ in range(rng.randint(0, 6))]
         prompt = [*prompt[:kept], *added][:50] or [7]
-        found = cache.read(prompt).logits
+        found = cache.prefill(prompt).logits
         assert found.shape == (1, 32)
         assert (found - causal_logits(model, prompt)[-1:]).abs().max() < 1e-4
 
@@ -47,43 +47,43 @@ def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
 def test_a_rewind_forgets(tiny: Any) -> None:
     model = tiny.model(2)
     cache = PromptCache(model, capacity=32)
-    cache.read([1, 2, 3, 4, 5])
+    cache.prefill([1, 2, 3, 4, 5])
     cache.rewind(2)
     assert cache.tokens == [1, 2]
-    reading = cache.read([1, 2, 9, 4])
-    assert (reading.reused, reading.prefilled) == (2, 2)
-    fresh = PromptCache(model, capacity=32).read([1, 2, 9, 4])
-    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+    prefill = cache.prefill([1, 2, 9, 4])
+    assert (prefill.reused, prefill.computed) == (2, 2)
+    fresh = PromptCache(model, capacity=32).prefill([1, 2, 9, 4])
+    assert (prefill.logits - fresh.logits).abs().max() < 1e-5
 
 
 def test_tokens_decoded_behind_the_prompt_are_forgotten(tiny: Any) -> None:
-    """A decoding that was broken off leaves keys behind the prompt; the next reading drops them."""
+    """A decoding that was broken off leaves keys behind the prompt; the next prefill drops them."""
     model = tiny.model(3)
     cache = PromptCache(model, capacity=32)
-    cache.read([1, 2, 3])
+    cache.prefill([1, 2, 3])
     decoded = torch.tensor([[8, 9]])
     with torch.inference_mode():
         model(decoded, torch.tensor([[3, 4]]), Attention.CAUSAL, cache.kv)
     cache.kv.advance(2)
-    reading = cache.read([1, 2, 3, 4])
-    assert (reading.reused, reading.prefilled) == (3, 1)
-    assert (reading.logits - causal_logits(model, [1, 2, 3, 4])[-1:]).abs().max() < 1e-4
+    prefill = cache.prefill([1, 2, 3, 4])
+    assert (prefill.reused, prefill.computed) == (3, 1)
+    assert (prefill.logits - causal_logits(model, [1, 2, 3, 4])[-1:]).abs().max() < 1e-4
 
 
 def test_a_prompt_that_does_not_fit_is_refused_and_does_no_harm(tiny: Any) -> None:
     cache = PromptCache(tiny.model(), capacity=6)
-    cache.read([1, 2, 3, 4])
+    cache.prefill([1, 2, 3, 4])
     with pytest.raises(ValueError, match="holds 6 tokens, 8 were asked for"):
-        cache.read([1, 2, 3, 4, 5, 6, 7, 8])
-    reading = cache.read([1, 2, 3, 4, 5])
-    assert (reading.reused, reading.prefilled) == (4, 1)
-    fresh = PromptCache(cache.model, capacity=6).read([1, 2, 3, 4, 5])
-    assert (reading.logits - fresh.logits).abs().max() < 1e-5
+        cache.prefill([1, 2, 3, 4, 5, 6, 7, 8])
+    prefill = cache.prefill([1, 2, 3, 4, 5])
+    assert (prefill.reused, prefill.computed) == (4, 1)
+    fresh = PromptCache(cache.model, capacity=6).prefill([1, 2, 3, 4, 5])
+    assert (prefill.logits - fresh.logits).abs().max() < 1e-5
 
 
 def test_the_cache_has_the_dtype_of_the_model(tiny: Any) -> None:
     model = tiny.model().bfloat16()
-    assert PromptCache(model, capacity=4).read([1, 2]).logits.dtype == torch.bfloat16
+    assert PromptCache(model, capacity=4).prefill([1, 2]).logits.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def store(tiny: Any, documents: int) -> SessionStore:
 
 def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> None:
     sessions = store(tiny, 4)
-    sessions.take("a").read([1, 2, 3])
-    sessions.take("").read([4, 5])
+    sessions.take("a").prefill([1, 2, 3])
+    sessions.take("").prefill([4, 5])
     assert sessions.take("a").tokens == [1, 2, 3]
     assert sessions.take("b").tokens == []
     assert sessions.take("").tokens == []
@@ -121,7 +121,7 @@ def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> No
 def test_a_session_s_parts_are_forgotten_with_it_and_its_neighbours_are_not(tiny: Any) -> None:
     sessions = store(tiny, 8)
     for name in ("a", "a#edits", "a#edits#rewrite", "ab", "b#a"):
-        sessions.take(name).read([1])
+        sessions.take(name).prefill([1])
     sessions.forget("a")
     assert len(sessions) == 2
     assert sessions.take("ab").tokens == sessions.take("b#a").tokens == [1]
@@ -146,9 +146,9 @@ def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
     now = 0.0
     model = tiny.model()
     sessions = SessionStore(lambda: PromptCache(model, capacity=8), clock=lambda: now)
-    sessions.take("old").read([1])
+    sessions.take("old").prefill([1])
     now = 5.0
-    sessions.take("new").read([1])
+    sessions.take("new").prefill([1])
     now = 12.0
     with sessions.held("old"):
         sessions.forget_unused(10)
@@ -174,7 +174,7 @@ def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
 
 def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
     sessions = store(tiny, 0)
-    sessions.take("a").read([1, 2])
+    sessions.take("a").prefill([1, 2])
     assert sessions.take("a").tokens == [1, 2]
     assert sessions.take("b").tokens == []
     assert len(sessions) == 1
@@ -199,6 +199,6 @@ def test_a_session_may_be_held_twice(tiny: Any) -> None:
     kept = store(tiny, 1)
     with kept.held("a"):
         with kept.held("a"):
-            kept.take("a").read([2])
+            kept.take("a").prefill([2])
         kept.take("b")
         assert kept.take("a").tokens == [2]

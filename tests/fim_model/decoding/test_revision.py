@@ -11,13 +11,13 @@ from fim_model.decoding import reference
 from fim_model.decoding.commit_rules import ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
 from fim_model.decoding.prompt_cache import PromptCache
-from fim_model.decoding.revise_region import Reviser
+from fim_model.decoding.revise_region import RegionReviser
 from fim_model.decoding.revise_window import (
-    Belief,
+    Likelihood,
     Revision,
     RevisionRule,
     both_sides_log_probabilities,
-    revise,
+    revise_window,
 )
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
@@ -32,12 +32,12 @@ EDITABLE = torch.tensor([False, True, True, True, True, False])
 
 def core_after(model: TriModeTransformer, past: Sequence[int], size: int = 8) -> DecodingCore:
     cache = PromptCache(model, capacity=200)
-    cache.read(past)
+    cache.prefill(past)
     return DecodingCore(model, cache.kv, StopRule(-1, 64), Sampler(), block_size=size)
 
 
 def run(core: DecodingCore, window: Tensor, rule: RevisionRule) -> tuple[list[Step], Revision]:
-    *steps, last = revise(core, window, EDITABLE, rule, ConfidenceThreshold())
+    *steps, last = revise_window(core, window, EDITABLE, rule, ConfidenceThreshold())
     assert isinstance(last, Revision)
     return [step for step in steps if isinstance(step, Step)], last
 
@@ -69,8 +69,8 @@ def test_a_change_stands_only_if_both_likelihoods_rise_by_the_margin(tiny: Any, 
     if torch.equal(revision.tokens, WINDOW):
         assert revision.gain == 0
         return
-    before = Belief.of(core_after(model, PAST), WINDOW, EDITABLE)
-    after = Belief.of(core_after(model, PAST), revision.tokens, EDITABLE)
+    before = Likelihood.of(core_after(model, PAST), WINDOW, EDITABLE)
+    after = Likelihood.of(core_after(model, PAST), revision.tokens, EDITABLE)
     assert after.both_sides.sum() > before.both_sides.sum() + rule.margin
     assert after.causal > before.causal + rule.margin
 
@@ -97,7 +97,7 @@ def test_what_was_doubted_once_is_not_doubted_again(tiny: Any) -> None:
 def test_nothing_is_read_for_a_window_without_anything_to_revise(tiny: Any) -> None:
     core = core_after(tiny.model(1), PAST)
     nothing = torch.zeros_like(EDITABLE)
-    (only,) = revise(core, WINDOW, nothing, RevisionRule(), ConfidenceThreshold())
+    (only,) = revise_window(core, WINDOW, nothing, RevisionRule(), ConfidenceThreshold())
     assert isinstance(only, Revision)
     assert torch.equal(only.tokens, WINDOW)
     assert core.forwards == 0
@@ -106,27 +106,27 @@ def test_nothing_is_read_for_a_window_without_anything_to_revise(tiny: Any) -> N
 def test_a_window_wider_than_a_block_is_refused(tiny: Any) -> None:
     core = core_after(tiny.model(1), PAST, size=4)
     with pytest.raises(ValueError, match="at most 4 tokens, not 6"):
-        next(iter(revise(core, WINDOW, EDITABLE, RevisionRule(), ConfidenceThreshold())))
+        next(iter(revise_window(core, WINDOW, EDITABLE, RevisionRule(), ConfidenceThreshold())))
 
 
 @pytest.fixture(scope="module")
-def reviser(tiny: Any, tiny_tokenizer: CodeTokenizer) -> Reviser:
+def reviser(tiny: Any, tiny_tokenizer: CodeTokenizer) -> RegionReviser:
     mask = tiny_tokenizer.special.mask
     model = tiny.model(2, vocab_size=tiny_tokenizer.vocab_size, mask_token_id=mask, block_size=8)
-    return Reviser(model, tiny_tokenizer, RevisionRule(doubt=0.0))
+    return RegionReviser(model, tiny_tokenizer, RevisionRule(doubt=0.0))
 
 
-def test_a_believed_region_comes_back_as_it_was(reviser: Reviser) -> None:
+def test_a_believed_region_comes_back_as_it_was(reviser: RegionReviser) -> None:
     text = "def größe(x):\n    return x  # 😀\n" * 4
     revised = reviser.revise("import math\n", text, "\nprint(1)\n")
     assert revised.text == text
     assert revised.gain == 0
 
 
-def test_an_empty_region_needs_no_forward(reviser: Reviser) -> None:
+def test_an_empty_region_needs_no_forward(reviser: RegionReviser) -> None:
     assert reviser.revise("a", "", "b").forwards == 0
 
 
-def test_revision_stops_between_two_forwards(reviser: Reviser) -> None:
+def test_revision_stops_between_two_forwards(reviser: RegionReviser) -> None:
     with pytest.raises(Cancelled):
         reviser.revise("a = 1\n", "b = 2\n" * 9, "", should_stop=lambda: True)

@@ -12,7 +12,7 @@ from fim_model.decoding.lookup import DRAFT_TOKENS, NgramIndex
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.reference import causal_logits
-from fim_model.decoding.rewrite_drafts import OldText, rewriting, tree_log_probabilities
+from fim_model.decoding.rewrite_drafts import OldText, rewrite_with_drafts, tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.network.transformer import TriModeTransformer
@@ -25,9 +25,9 @@ Ids = list[int]
 
 def autoregressive(model: TriModeTransformer, prompt: Ids, stop: StopRule) -> DecodingCore:
     cache = PromptCache(model, capacity=200)
-    reading = cache.read(prompt)
+    prefill = cache.prefill(prompt)
     core = DecodingCore(model, cache.kv, stop, Sampler())
-    core.commit_choice(reading.logits)
+    core.commit_choice(prefill.logits)
     list(MODES["ar"](core, ModeOptions()))
     return core
 
@@ -38,7 +38,7 @@ def rewrite(
     cache, drafts = PromptCache(model, capacity=400), [old, *others]
     tree = TokenTree.of(drafts)
     core = DecodingCore(model, cache.kv, stop, Sampler(), prompt=prompt)
-    return core, list(rewriting(core, drafts, tree, cache.read(prompt, tree)))
+    return core, list(rewrite_with_drafts(core, drafts, tree, cache.prefill(prompt, tree)))
 
 
 def altered(ids: Ids, rng: random.Random, vocabulary: int) -> Ids:
@@ -86,9 +86,9 @@ def test_the_cache_keeps_all_but_the_seed(tiny: Any) -> None:
     old[5], old[11] = 0, 0
     drafts = [[7, 7], old[:-1], old[:3]]
     tree = TokenTree.of(drafts)
-    reading = cache.read(prompt, tree)
+    prefill = cache.prefill(prompt, tree)
     core = DecodingCore(model, cache.kv, StopRule(-1, 20), Sampler(), prompt=prompt)
-    for _ in rewriting(core, drafts, tree, reading):
+    for _ in rewrite_with_drafts(core, drafts, tree, prefill):
         assert cache.kv.length == len(prompt) + len(core.tokens) - 1
 
 

@@ -10,19 +10,19 @@ import pytest
 from checkpoints import byte_level
 from fim_model.decoding.core import ForwardKind, Step, StopRule
 from fim_model.decoding.reference import autoregressive, causal_logits
-from fim_model.decoding.revise_region import Reviser
+from fim_model.decoding.revise_region import RegionReviser
 from fim_model.errors import Cancelled
 from fim_model.families.fim_layouts import QWEN
 from fim_model.infiller import Infiller
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import MOST_TOKENS, Edit, Rewrite, RewriteRequest
+from fim_model.requests import MOST_TOKENS, PastEdit, Rewrite, RewriteRequest
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n"
 OLD = "    return width * height\n"
 SUFFIX = "\n\nprint(area(2, 3))\n"
-EDITS = (Edit("def area(w, h):\n", "def area(width, height):\n"), Edit("b\n", ""))
+EDITS = (PastEdit("def area(w, h):\n", "def area(width, height):\n"), PastEdit("b\n", ""))
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_without_edit_training_the_region_is_refilled(
     infiller = Infiller(tiny.model(3, block_size=8, scale=2.0, **shape), tiny_tokenizer)
     steps: list[Step] = []
     result = infiller.rewrite(request(), on_step=steps.append)
-    wanted = Reviser(infiller.model, tiny_tokenizer).revise(PREFIX, OLD, SUFFIX)
+    wanted = RegionReviser(infiller.model, tiny_tokenizer).revise(PREFIX, OLD, SUFFIX)
     assert result.way == "refill"
     assert (result.new, result.gain, result.forwards) == (
         wanted.text, wanted.gain, wanted.forwards,

@@ -17,7 +17,7 @@ import torch
 from fim_kernels.types import TokenScores
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
-from fim_model.decoding.predictions import Said, logits_of
+from fim_model.decoding.predictions import Predicted, logits_of
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.reference import causal_logits
 from fim_model.decoding.sampling import Accepted, Draft, Sampler
@@ -60,7 +60,7 @@ def test_the_chi_square_is_the_one_of_the_tables() -> None:
 class Redraw(Sampler):
     """Wrong: keep what a second, independent sample agrees with, else draw once more."""
 
-    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+    def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         target = self.distribution(logits_of(said))
         tokens: list[int] = []
         for row, token in zip(target, draft.tokens.tolist(), strict=False):
@@ -73,7 +73,7 @@ class Redraw(Sampler):
 class NoResidual(Sampler):
     """Wrong: p/q rejection, but what is refused is redrawn from p instead of from what is left."""
 
-    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+    def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         assert draft.probabilities is not None
         target = self.distribution(logits_of(said))
         tokens: list[int] = []
@@ -91,7 +91,7 @@ class Match(Sampler):
     token survives with probability sum(p * q) only, not sum(min(p, q)).
     """
 
-    def accept_draft(self, said: Said, draft: Draft) -> Accepted:
+    def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         causal = self.draw(self.distribution(logits_of(said))).tolist()
         pairs = zip(causal, draft.tokens.tolist(), strict=False)
         agreed = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
@@ -207,7 +207,7 @@ def sampled(
 ) -> tuple[Counter[Hashable], Counter[Hashable]]:
     """Tokens (0, 1) and (1, 2) of holes of six, each hole with a seed of its own."""
     cache = PromptCache(model, capacity=64)
-    logits = cache.read(PROMPT).logits
+    logits = cache.prefill(PROMPT).logits
     first: Counter[Hashable] = Counter()
     second: Counter[Hashable] = Counter()
     for seed in range(count):

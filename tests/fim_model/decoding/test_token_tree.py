@@ -42,16 +42,16 @@ def test_a_text_is_read_as_if_it_were_alone(tiny: Any, packed: bool) -> None:
     if packed:
         model = PackedTransformer.of(model)
     cache, tree = PromptCache(model, capacity=40), TokenTree.of(texts)
-    cache.read(prompt[:3])
-    reading = cache.read(prompt, tree)
-    assert reading.reused == 3
+    cache.prefill(prompt[:3])
+    prefill = cache.prefill(prompt, tree)
+    assert prefill.reused == 3
     for at, rows in enumerate(wanted):
-        torch.testing.assert_close(reading.logits[tree.rows(at)], rows, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(prefill.logits[tree.rows(at)], rows, atol=1e-4, rtol=1e-4)
     # One text is kept: what follows it is what would follow it alone.
     cache.kv.keep(tree.paths[1])
     cache.tokens = [*prompt, *texts[1]]
-    found = cache.read([*prompt, *texts[1], 6]).logits
-    alone = PromptCache(model, capacity=40).read([*prompt, *texts[1], 6]).logits
+    found = cache.prefill([*prompt, *texts[1], 6]).logits
+    alone = PromptCache(model, capacity=40).prefill([*prompt, *texts[1], 6]).logits
     torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
 
 

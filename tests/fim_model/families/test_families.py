@@ -294,8 +294,8 @@ def test_causal_models_fill_holes_by_lookup(tmp_path: Path, name: str, tokenizer
             "def f():\n    a", "\n\n", max_tokens=20, temperature=temperature
         )
         result = infiller.infill(request)
-        assert result.mode == "lookup"
-        assert result.tokens >= 1
+        assert result.stats.mode == "lookup"
+        assert result.stats.tokens >= 1
     greedy = CompletionRequest("def f():\n    a", "\n\n", max_tokens=20)
     ar = infiller.infill(CompletionRequest("def f():\n    a", "\n\n", max_tokens=20, mode="ar"))
     assert infiller.infill(greedy).items[0].text == ar.items[0].text
@@ -314,7 +314,7 @@ def test_dtype_and_device_are_as_asked(tmp_path: Path) -> None:
     checkpoint(tmp_path, "Qwen2", qwen_tokenizer())
     infiller = Infiller.load(tmp_path, device="cpu", dtype=torch.bfloat16)
     assert infiller.model.dtype == torch.bfloat16
-    assert infiller.infill(CompletionRequest("a", "b", max_tokens=3)).tokens >= 1
+    assert infiller.infill(CompletionRequest("a", "b", max_tokens=3)).stats.tokens >= 1
     assert Infiller.load(tmp_path, device="cpu").model.dtype == torch.float32
 
 

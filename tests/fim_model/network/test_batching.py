@@ -18,7 +18,7 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
 from fim_model.infiller import Infiller
 from fim_model.network.attention_mask import Attention
-from fim_model.network.batching import JointModel
+from fim_model.network.batching import BatchedNetwork
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -30,7 +30,7 @@ NO_EOM = -1
 T = TypeVar("T")
 
 
-def side_by_side(model: JointModel, works: Sequence[Callable[[], T]]) -> list[Future[T]]:
+def side_by_side(model: BatchedNetwork, works: Sequence[Callable[[], T]]) -> list[Future[T]]:
     """Each in a thread of its own, all of them under way before the first forward."""
     start = threading.Barrier(len(works))
 
@@ -52,7 +52,7 @@ def fill(
     core = DecodingCore(
         model, cache.kv, stop, Sampler(temperature, seed=len(prompt)), prompt=prompt
     )
-    core.commit_choice(cache.read(prompt).logits)
+    core.commit_choice(cache.prefill(prompt).logits)
     for _ in MODES[mode](core, ModeOptions(width_budget=12)):
         pass
     return core.tokens, core.confidences, core.forwards + 1
@@ -67,7 +67,7 @@ def prompts(count: int, seed: int) -> list[list[int]]:
 def test_the_tokens_are_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> None:
     for seed, temperature in enumerate((0.0, 0.8)):
         plain = tiny.model(seed, rope=tiny.yarn())
-        joint = JointModel(plain)
+        joint = BatchedNetwork(plain)
         asked = [(prompt, 4 + 3 * n) for n, prompt in enumerate(prompts(4, seed))]
         alone = [fill(plain, prompt, mode, tokens, temperature) for prompt, tokens in asked]
         works = [
@@ -84,7 +84,7 @@ def test_the_tokens_are_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> No
 
 def test_different_modes_go_together(tiny: Any) -> None:
     plain = tiny.model(3)
-    joint = JointModel(plain)
+    joint = BatchedNetwork(plain)
     asked = list(zip(MODES, prompts(len(MODES), 9), strict=True))
     alone = [fill(plain, prompt, mode, 10)[0] for mode, prompt in asked]
     works = [
@@ -95,7 +95,7 @@ def test_different_modes_go_together(tiny: Any) -> None:
 
 def test_four_holes_of_one_length_cost_the_passes_of_one(tiny: Any) -> None:
     """Prefill and nine tokens: ten passes for forty forwards, whatever the threads' timing."""
-    joint = JointModel(tiny.model(1))
+    joint = BatchedNetwork(tiny.model(1))
     works = [partial(fill, joint, prompt, "ar", 10) for prompt in prompts(4, 5)]
     for one in side_by_side(joint, works):
         one.result()
@@ -104,7 +104,7 @@ def test_four_holes_of_one_length_cost_the_passes_of_one(tiny: Any) -> None:
 
 def test_who_is_done_holds_up_nobody(tiny: Any) -> None:
     """The longest hole goes on alone; every pass is one that it needs itself."""
-    joint = JointModel(tiny.model(1))
+    joint = BatchedNetwork(tiny.model(1))
     works = [
         partial(fill, joint, prompt, "ar", 2 + 4 * n) for n, prompt in enumerate(prompts(3, 5))
     ]
@@ -116,7 +116,7 @@ def test_who_is_done_holds_up_nobody(tiny: Any) -> None:
 
 def test_outside_of_filling_nobody_waits(tiny: Any) -> None:
     plain = tiny.model(2)
-    joint = JointModel(plain)
+    joint = BatchedNetwork(plain)
     [prompt] = prompts(1, 1)
     inside, leave = threading.Event(), threading.Event()
 
@@ -134,11 +134,11 @@ def test_outside_of_filling_nobody_waits(tiny: Any) -> None:
 
 def test_an_error_is_told_to_its_own_hole(tiny: Any) -> None:
     plain = tiny.model(2)
-    joint = JointModel(plain)
+    joint = BatchedNetwork(plain)
     long, short = prompts(2, 2)
 
     def full() -> object:
-        return PromptCache(joint, capacity=2).read([5, 6, 7])
+        return PromptCache(joint, capacity=2).prefill([5, 6, 7])
 
     def alright() -> object:
         return fill(joint, short, "ar", 8)[0]
@@ -157,7 +157,7 @@ def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
     down = tuple(torch.randn(2, width, generator=draw) for _ in range(2))
     up = tuple(torch.randn(size, 2, generator=draw) for _ in range(2))
     lora = DraftLora(down, up, 1.0)
-    joint = JointModel(plain)
+    joint = BatchedNetwork(plain)
     tokens, places = torch.tensor([[3, 4, 1]]), torch.arange(3)[None]
 
     def forward(model: TriModeTransformer, with_lora: DraftLora | None) -> torch.Tensor:
@@ -175,7 +175,7 @@ def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
 def test_a_cancelled_hole_leaves_within_one_forward(
     tiny: Any, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    model = JointModel(
+    model = BatchedNetwork(
         tiny.model(
             7,
             vocab_size=tiny_tokenizer.vocab_size,
@@ -199,6 +199,6 @@ def test_a_cancelled_hole_leaves_within_one_forward(
     assert len(heard) == 3
     result = other.result()
     assert result is not None
-    assert result.forwards > 3
-    assert model.counts.forwards == 3 + result.forwards
-    assert model.counts.passes == result.forwards
+    assert result.stats.forwards > 3
+    assert model.counts.forwards == 3 + result.stats.forwards
+    assert model.counts.passes == result.stats.forwards

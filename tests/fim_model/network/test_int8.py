@@ -30,7 +30,7 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int) -> lis
     cache = PromptCache(network, capacity=200)
     stop = StopRule(NO_EOM, tokens)
     core = DecodingCore(network, cache.kv, stop, Sampler(), block_size=8, prompt=prompt)
-    core.commit_choice(cache.read(prompt).logits)
+    core.commit_choice(cache.prefill(prompt).logits)
     list(MODES[mode](core, ModeOptions(width_budget=20)))
     return core.tokens
 

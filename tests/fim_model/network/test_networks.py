@@ -146,7 +146,7 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int, heat: 
     core = DecodingCore(
         network, cache.kv, StopRule(NO_EOM, tokens), Sampler(heat, seed=1), prompt=prompt
     )
-    core.commit_choice(cache.read(prompt).logits)
+    core.commit_choice(cache.prefill(prompt).logits)
     steps = list(MODES[mode](core, ModeOptions(width_budget=20)))
     return core.tokens, core.forwards, [(step.hole, step.committed) for step in steps]
 
@@ -174,7 +174,7 @@ def test_native_infilling_finds_the_same_lengths_and_tokens(tiny: Any, fast: Mak
     seen = []
     for network in (model, fast(model)):
         cache = PromptCache(network, capacity=200)
-        cache.read([5, 6, 7, 8])
+        cache.prefill([5, 6, 7, 8])
         right = RightContext.of([9, 10, 11], 8)
         core = DecodingCore(network, cache.kv, StopRule(NO_EOM, 20), Sampler(), block_size=8)
         lengths = [one.length for one in probe_lengths(core, right, (1, 2, 4, 6, 12))]
@@ -216,7 +216,7 @@ def test_parts_over_several_caches_are_read_as_if_alone(tiny: Any, fast: Make) -
 def test_a_full_cache_is_refused(tiny: Any, fast: Make) -> None:
     cache = PromptCache(fast(tiny.model()), capacity=3)
     with pytest.raises(ValueError, match="holds 3 tokens, 4 were asked for"):
-        cache.read([1, 2, 3, 4])
+        cache.prefill([1, 2, 3, 4])
 
 
 def test_a_cache_may_be_full_to_its_last_place(tiny: Any, fast: Make) -> None:
@@ -225,8 +225,8 @@ def test_a_cache_may_be_full_to_its_last_place(tiny: Any, fast: Make) -> None:
     seen = []
     for network in (model, fast(model)):
         cache = PromptCache(network, capacity=63)
-        cache.read([3 + i % 20 for i in range(60)])
-        seen.append(cache.read([3 + i % 20 for i in range(63)]).logits)
+        cache.prefill([3 + i % 20 for i in range(60)])
+        seen.append(cache.prefill([3 + i % 20 for i in range(63)]).logits)
     torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-4)
 
 

@@ -14,7 +14,6 @@ from fim_training.evaluation.edit_sessions import KINDS, draw_sessions, line_cha
 from fim_training.evaluation.heldout_holes import Document
 from tiny_checkpoint import write_tiny_checkpoint
 
-from fim_server.backends import base
 from fim_server.bench.edit_priors_sweep import DRAFT_PRIORS, OWN_PRIORS, best
 from fim_server.bench.next_edits import evaluate_edits, halves, judged
 from fim_server.cli import main
@@ -72,7 +71,7 @@ class Oracle:
         }
         self.eager = eager
 
-    async def ask(self, request: base.RewriteRequest) -> Rewrite:
+    async def ask(self, request: RewriteRequest) -> Rewrite:
         text = request.prefix + request.old + request.suffix
         session = self.sessions.get(text)
         first = request.prefix.count("\n")

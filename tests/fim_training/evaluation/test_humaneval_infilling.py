@@ -317,8 +317,8 @@ def test_a_model_is_asked_cold_and_with_the_holes_limits(
     fills = [fill(hole), fill(hole)]
     assert fills[0].tokens <= 5
     assert fills[0].text == fills[1].text
-    assert [result.reused_tokens for result in results] == [0, 0]
-    assert [one.forwards for one in fills] == [result.forwards for result in results]
+    assert [result.stats.reused_tokens for result in results] == [0, 0]
+    assert [one.forwards for one in fills] == [result.stats.forwards for result in results]
 
 
 def keep(kept: list[Completion], result: Completion) -> Completion:

@@ -135,8 +135,8 @@ def test_the_loaded_curve_decides(checkpoint: Path, mode: str) -> None:
         curve.write(checkpoint)
         infiller = Infiller.load(checkpoint, device="cpu", auto=ModeChoice(mode=NATIVE))
         result = infiller.infill(CompletionRequest(PLACE.prefix, PLACE.suffix, mode=mode))
-        assert result.mode == NATIVE
-        assert result.tokens == length
+        assert result.stats.mode == NATIVE
+        assert result.stats.tokens == length
 
 
 @pytest.mark.parametrize(
