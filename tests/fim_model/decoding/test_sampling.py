@@ -61,7 +61,7 @@ class Redraw(Sampler):
     """Wrong: keep what a second, independent sample agrees with, else draw once more."""
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
-        target = self.distribution(logits_of(said))
+        target = self.distribution(logits_of(rows))
         tokens: list[int] = []
         for row, token in zip(target, draft.tokens.tolist(), strict=False):
             if int(self.draw(row[None])) != token:
@@ -75,7 +75,7 @@ class NoResidual(Sampler):
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         assert draft.probabilities is not None
-        target = self.distribution(logits_of(said))
+        target = self.distribution(logits_of(rows))
         tokens: list[int] = []
         for p, q, token in zip(target, draft.probabilities, draft.tokens.tolist(), strict=False):
             if torch.rand((), generator=self.generator) * q[token] >= p[token]:
@@ -92,7 +92,7 @@ class Match(Sampler):
     """
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
-        causal = self.draw(self.distribution(logits_of(said))).tolist()
+        causal = self.draw(self.distribution(logits_of(rows))).tolist()
         pairs = zip(causal, draft.tokens.tolist(), strict=False)
         agreed = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
         kept = causal[: sum(1 for _ in agreed) + 1]
