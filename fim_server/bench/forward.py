@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from fim_kernels.token_scores import score_tokens
 from fim_model.network.attention_mask import Attention
+from fim_model.network.batch_parts import Part
 from fim_model.network.config import ModelConfig
 from fim_model.network.contract import Network
 from fim_model.network.cpu import PackedTransformer
@@ -206,15 +207,15 @@ def _paths(
     """Name, weights and preparation of each path; rivals have no 8-bit weights."""
     full = {torch.float32: "f32", torch.bfloat16: "bf16"}[model.dtype]
     if "eager" in against:
-        yield "eager", full, lambda width, context: _plain(model, model, width, context)
+        yield "eager", full, lambda width, context: _plain(model, width, context)
     if "compiled" in against:
         compiled = torch.compile(model, dynamic=False)
-        yield "compiled", full, lambda width, context: _plain(model, compiled, width, context)
+        yield "compiled", full, lambda width, context: _compiled(model, compiled, width, context)
     if "transformers" in against:
         yield "transformers", full, _transformers(model)
     if model.device.type == "cpu":
         packed = PackedTransformer.of(model, storage=STORAGE[dtype], consume=True)
-        yield "packed", dtype, lambda width, context: _plain(packed, packed, width, context)
+        yield "packed", dtype, lambda width, context: _plain(packed, width, context)
         return
     fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)
     yield "fused", dtype, lambda width, context: _fused(fused, width, context)
@@ -222,13 +223,24 @@ def _paths(
         yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context))
 
 
-def _plain(model: Network, call: Any, width: int, context: int) -> Step:
-    """`call` is the model, or what was compiled of it."""
+def _plain(model: Network, width: int, context: int) -> Step:
+    block = _block(model, width, context)
+    return lambda: model.scores(model.forward_parts([block], None)[0][0])
+
+
+def _compiled(model: Network, compiled: Any, width: int, context: int) -> Step:
+    block = _block(model, width, context)
+    return lambda: model.scores(
+        compiled(block.tokens, block.positions, block.attention, block.cache)[0]
+    )
+
+
+def _block(model: Network, width: int, context: int) -> Part:
     cache = KVCache(model.config, capacity=context, dtype=model.dtype, device=model.device)
     cache.advance(context - width)
     tokens = torch.ones(1, width, dtype=torch.int64, device=model.device)
     places = torch.arange(context - width, context, device=model.device)[None]
-    return lambda: model.scores(call(tokens, places, Attention.BLOCK, cache)[0])
+    return Part(tokens, places, Attention.BLOCK, cache)
 
 
 def _fused(model: FusedTransformer, width: int, context: int) -> Step:

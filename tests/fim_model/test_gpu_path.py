@@ -17,6 +17,7 @@ from fim_model.copies import Copied
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.network.attention_mask import Attention
+from fim_model.network.contract import forward_one
 from fim_model.network.cuda import DeviceTransformer
 from fim_model.network.cuda_drafts import DraftKey, RecordedDrafts
 from fim_model.network.cuda_graphs import capturing
@@ -123,7 +124,7 @@ def test_graphs_share_their_memory(tiny: Any, gpu: StandInGpu) -> None:
     cache = KVCache(tiny.config(), capacity=32, device=CUDA)
     for width in (1, 1, 4, 4):
         tokens = torch.full((1, width), 5)
-        network(tokens, torch.arange(width)[None], Attention.BLOCK, cache)
+        forward_one(network, tokens, torch.arange(width)[None], Attention.BLOCK, cache)
     first, second = gpu.graphs
     assert first.pool is second.pool is not None
 

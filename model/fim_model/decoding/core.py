@@ -18,8 +18,8 @@ from torch import Tensor
 from fim_model.decoding.canvas import Canvas
 from fim_model.decoding.predictions import Predicted, Predictions
 from fim_model.decoding.sampling import Sampler
-from fim_model.network.attention_mask import Attention, AttentionPattern
-from fim_model.network.contract import Network
+from fim_model.network.attention_mask import Attention
+from fim_model.network.contract import Network, forward_one
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 from fim_model.requests import Finish
@@ -192,7 +192,7 @@ class DecodingCore:
     def forward(
         self,
         tokens: Tensor,
-        attention: AttentionPattern,
+        attention: Attention | Tensor,
         positions: Tensor | None = None,
         lora: DraftLora | None = None,
     ) -> Tensor:
@@ -208,7 +208,7 @@ class DecodingCore:
         if isinstance(attention, Tensor):
             attention = attention.to(device)
         ids, places = tokens[None].to(device), positions[None].to(device)
-        return self.model(ids, places, attention, self.cache, lora)[0]
+        return forward_one(self.model, ids, places, attention, self.cache, lora)[0]
 
     def predictions(self, hidden: Tensor) -> Predictions:
         """What hidden states `[T, D]` say: only for rows that somebody reads."""

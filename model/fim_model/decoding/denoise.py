@@ -1,8 +1,8 @@
 """Denoising a block: draft forwards and a commit rule, until it is full. All modes share this loop.
 
-Each forward's scores come to the host, which selects. Where the network can take the steps by
-itself, for greedy choice by a confidence threshold, the host starts a few and then asks what became
-of the block. Both reveal the same tokens in the same steps.
+The host reads each forward's scores and selects. Where the network drafts on its device, for greedy
+choice by a confidence threshold, the host launches a few steps and then reads the block. Both
+reveal the same tokens in the same steps.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fim_model.network.batch_parts import Part
 from fim_model.network.contract import Drafts
 
 POLL_EVERY = 2
-"""Steps that a network takes before it is asked: the most that a stop or a cancellation waits for,
-and one more than the forwards that may turn out not to have been needed. Not tuned on a GPU yet."""
+"""Steps on the device before the host reads the block: the most that a cancellation waits for, and
+one more than the forwards that may turn out unnecessary. Not tuned on a GPU yet."""
 
 
 def denoise(
@@ -34,10 +34,10 @@ def denoise(
 ) -> Iterator[Tensor]:
     """Fill a block; after each forward, yield the positions that it revealed, bool `[B]`.
 
-    positions: int64 `[B]`, None for one after the other behind the cache. `end` is a token behind
-    which nothing is wanted: the block is done when no mask is left before it.
+    positions: int64 `[B]`, None for consecutive ones behind the cache. `end` is a token that ends
+    the hole: the block is done when no mask is left before it.
     """
-    drafts = _on_device(core, canvas, rule, positions)
+    drafts = _device_drafts(core, canvas, rule, positions)
     if drafts is not None:
         yield from _polled(core, canvas, drafts, end)
         return
@@ -48,23 +48,27 @@ def denoise(
         yield revealed
 
 
-def _on_device(
+def _device_drafts(
     core: DecodingCore, canvas: Canvas, rule: CommitRule, positions: Tensor | None
 ) -> Drafts | None:
+    """The block's draft steps on the device, None where the host must take them."""
+    drafting = core.model.device_drafting
+    if drafting is None or len(canvas.tokens) > drafting.widest:
+        return None
     if core.sampler.temperature or not isinstance(rule, ConfidenceThreshold):
         return None
     if positions is None:
         positions = torch.arange(core.cache.length, core.cache.length + len(canvas.tokens))
     block = Part(canvas.tokens[None], positions[None], Attention.BLOCK, core.cache)
-    return core.model.drafts(block, canvas.masked, rule.threshold)
+    return drafting.begin(block, canvas.masked, rule.threshold)
 
 
 def _polled(
     core: DecodingCore, canvas: Canvas, drafts: Drafts, end: int | None
 ) -> Iterator[Tensor]:
-    """A forward counts also if it was taken after the last that was needed.
+    """Forwards after the last necessary one are counted as well.
 
-    Raises RuntimeError if a step revealed nothing, for that would go on for ever.
+    Raises RuntimeError if the steps revealed nothing, which would loop for ever.
     """
     while not canvas.settled(end):
         masks = int(canvas.masked.sum())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
-from fim_model.network.transformer import Attention
+from fim_model.network.attention_mask import Attention
 from fim_model.prompt.tokenizer import CodeTokenizer
 
 PROBES = ("", *string.ascii_lowercase, "A", "_", "0", " ", "\n", "(", ")", '"', ".", ",", ":", "=")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.network.attention_mask import Attention
-from fim_model.network.contract import Network
+from fim_model.network.contract import Network, forward_one
 from fim_model.network.kv_cache import KVCache
 
 
@@ -44,7 +44,7 @@ class PromptCache:
         places = [*range(reused, len(prompt)), *tree.positions(len(prompt))]
         pattern = Attention.CAUSAL if tree.is_chain else tree.pattern(count).to(device)
         positions = torch.tensor(places, device=device)
-        hidden = self.model(new[None], positions[None], pattern, self.kv)
+        hidden = forward_one(self.model, new[None], positions[None], pattern, self.kv)
         self.kv.advance(count)
         self.tokens = list(prompt)
         return Prefill(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)

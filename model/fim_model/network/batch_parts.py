@@ -1,4 +1,4 @@
-"""Forwards over several caches as one: parts one behind the other, each sees its own cache."""
+"""The parts of a forward: tokens behind one cache each, concatenated, each seeing its own cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from fim_model.network.kv_cache import KVCache
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """tokens, positions: int64 `[1, T]`; attention is among these T, all see the cache."""
+    """T tokens behind what a cache keeps.
+
+    tokens, positions: int64 `[1, T]`. attention: who sees whom among these T (a tensor: bool
+    `[T, T]`); all see the cache. Raises ValueError for several rows, and for the attention of a
+    training batch.
+    """
 
     tokens: Tensor
     positions: Tensor
     attention: Attention | Tensor
     cache: KVCache
+
+    def __post_init__(self) -> None:
+        if self.tokens.shape[0] != 1 or not isinstance(self.attention, Attention | Tensor):
+            raise ValueError("a forward takes one row of tokens of each cache, no training batch")
 
     @property
     def width(self) -> int:
@@ -31,9 +40,9 @@ class Part:
 
 
 class PackedCache(KVCache):
-    """Several caches (batch 1) as one, for a forward over their parts one behind the other.
+    """Several caches (batch 1) as one, for a forward over their concatenated parts.
 
-    It can only be written to; keeping tokens is the business of each cache's own decoding.
+    It can only be written to; each cache is advanced by its own decoding.
     """
 
     def __init__(self, caches: Sequence[KVCache], widths: Sequence[int]) -> None:
@@ -42,35 +51,36 @@ class PackedCache(KVCache):
         self.capacity = sum(cache.capacity for cache in caches)
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Place each part of `[1, kv_heads, T, head_dim]` in its cache; all that is visible of all
-        caches, one behind the other."""
+        """Write each part of `[1, kv_heads, T, head_dim]` to its cache.
+
+        Returns the visible keys and values of all caches, concatenated.
+        """
         keys, values = key.split(list(self._widths), dim=2), value.split(list(self._widths), dim=2)
         seen = [
-            cache.write(layer, one_key, one_value)
-            for cache, one_key, one_value in zip(self._caches, keys, values, strict=True)
+            cache.write(layer, new_key, new_value)
+            for cache, new_key, new_value in zip(self._caches, keys, values, strict=True)
         ]
-        return torch.cat([one for one, _ in seen], dim=2), torch.cat(
-            [one for _, one in seen], dim=2
-        )
+        seen_keys, seen_values = zip(*seen, strict=True)
+        return torch.cat(seen_keys, dim=2), torch.cat(seen_values, dim=2)
 
 
 def packed_pattern(parts: Sequence[Part]) -> Tensor:
     """Boolean `[1, T1 + T2 + …, S1 + S2 + …]`: each part sees its own cache and tokens."""
     device = parts[0].tokens.device
-    width, span = sum(one.width for one in parts), sum(one.span for one in parts)
+    width, span = sum(part.width for part in parts), sum(part.span for part in parts)
     pattern = torch.zeros(1, width, span, dtype=torch.bool, device=device)
     row = column = 0
-    for one in parts:
-        new = column + one.cache.length
-        pattern[0, row : row + one.width, column:new] = True
-        pattern[0, row : row + one.width, new : new + one.width] = among_new(one, device)
-        row, column = row + one.width, column + one.span
+    for part in parts:
+        new = column + part.cache.length
+        pattern[0, row : row + part.width, column:new] = True
+        pattern[0, row : row + part.width, new : new + part.width] = among_new(part, device)
+        row, column = row + part.width, column + part.span
     return pattern
 
 
-def among_new(one: Part, device: torch.device) -> Tensor:
-    """Who (row) sees whom among a forward's own tokens, boolean `[T, T]`."""
-    if isinstance(one.attention, Tensor):
-        return one.attention.reshape(one.width, one.width)
-    everyone = torch.ones(one.width, one.width, dtype=torch.bool, device=device)
-    return everyone if one.attention is Attention.BLOCK else everyone.tril_()
+def among_new(part: Part, device: torch.device) -> Tensor:
+    """Who (row) sees whom among a part's own tokens, boolean `[T, T]`."""
+    if isinstance(part.attention, Tensor):
+        return part.attention.reshape(part.width, part.width)
+    everyone = torch.ones(part.width, part.width, dtype=torch.bool, device=device)
+    return everyone if part.attention is Attention.BLOCK else everyone.tril_()

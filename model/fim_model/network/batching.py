@@ -1,13 +1,13 @@
-"""Forwards of several holes at once: one pass over the weights for all that are being filled.
+"""Batching: the forwards of several threads as one pass over the weights.
 
-A forward of a few positions costs reading the weights and launching the operations, whoever it is
-for. So holes that are filled side by side, each in a thread of its own, meet at every forward: who
-comes waits until all who are under way have come, and the last one runs the forwards of all as one
-(`Network.together`), each part over its own cache. Nothing is padded, and decoding modes know
-nothing of it. A hole that is filled alone never waits, and its forwards are its own.
+A narrow forward costs reading the weights and launching the operations, however many holes share
+it. So threads that fill holes at the same time meet at every forward: a thread waits until all
+others have arrived, and the last one runs the forwards of all as one (`Network.forward_parts`),
+each part over its own cache. Nothing is padded, and decoding modes need not know. A hole that is
+filled alone never waits.
 
-In float32 a hole's tokens are those that it would get alone (sums are taken in another order, which
-shows in the last bits).
+In float32 a hole gets the same tokens as alone (sums are taken in another order, which changes the
+last bits).
 """
 
 from __future__ import annotations
@@ -21,55 +21,52 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.network.attention_mask import AttentionPattern
 from fim_model.network.batch_parts import Part
-from fim_model.network.contract import Drafted, Drafts, Network
-from fim_model.network.kv_cache import KVCache
+from fim_model.network.contract import DeviceDrafting, Drafted, Drafts, Network
 from fim_model.network.lora import DraftLora
-from fim_model.network.noisy_blocks import NoisyBlocks
 
 
 @dataclass(slots=True)
 class BatchCounts:
-    """forwards: those that decodings asked for. passes: those that were run for them."""
+    """forwards: those that decoding asked for. passes: those that ran."""
 
     forwards: int = 0
     passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Forward:
+class _ForwardCall:
     part: Part
     lora: DraftLora | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Logits:
+class _LogitsCall:
     """hidden: `[N, D]`."""
 
     hidden: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class _Scores:
+class _ScoresCall:
     """hidden: `[N, D]`."""
 
     hidden: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps:
+class _DraftCall:
     drafts: Drafts
     count: int
 
 
-_Wanted = _Forward | _Logits | _Scores | _Steps
+_Wanted = _ForwardCall | _LogitsCall | _ScoresCall | _DraftCall
 _Result = Tensor | TokenScores | Drafted
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """What one thread waits for: `result` is there, or `error`, once it is `done`."""
+    """What one thread waits for. Once it is `done`, it has a `result` or an `error`."""
 
     wanted: _Wanted
     result: _Result | None = None
@@ -78,7 +75,7 @@ class _Call:
 
 
 class BatchedNetwork:
-    """A `Network` that threads share. Outside of `filling` it is the one that it was made of."""
+    """A `Network` that threads share; outside of `filling` it is the network that it wraps."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -93,7 +90,7 @@ class BatchedNetwork:
     def filling(self) -> Iterator[None]:
         """While inside, this thread's forwards wait for those of all other threads inside.
 
-        A thread that is inside must not wait for another one by other means.
+        A thread that is inside must not wait for another one by any other means: deadlock.
         """
         me = threading.get_ident()
         with self._changed:
@@ -113,47 +110,38 @@ class BatchedNetwork:
     def dtype(self) -> torch.dtype:
         return self._network.dtype
 
-    def __call__(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        attention: AttentionPattern,
-        cache: KVCache,
-        lora: DraftLora | None = None,
-    ) -> Tensor:
-        """As `Network` has it; together with the forwards of the others who are filling."""
-        if isinstance(attention, NoisyBlocks):
-            raise ValueError("a training batch is not filled side by side with holes")
-        found = self._meet(_Forward(Part(tokens, positions, attention, cache), lora))
+    @property
+    def device_drafting(self) -> DeviceDrafting | None:
+        drafting = self._network.device_drafting
+        return None if drafting is None else _DraftingInTurns(self, drafting)
+
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """See `Network`: each part runs with the forwards of the other threads that are filling."""
+        return [self._forward(part, lora) for part in parts]
+
+    def _forward(self, part: Part, lora: DraftLora | None) -> Tensor:
+        found = self._meet(_ForwardCall(part, lora))
         assert isinstance(found, Tensor)
         return found
 
-    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
-        return self._network.together(parts, lora)
-
-    def drafts(self, block: Part, masked: Tensor, threshold: float) -> Drafts | None:
-        """Each document's own: their steps are graphs of one cache, and are taken in turns."""
-        drafts = self._network.drafts(block, masked, threshold)
-        return None if drafts is None else _JointDrafts(self, drafts)
-
     def take(self, drafts: Drafts, steps: int) -> Drafted:
         """Steps of one hole's drafts, while no other thread's work runs."""
-        found = self._meet(_Steps(drafts, steps))
+        found = self._meet(_DraftCall(drafts, steps))
         assert isinstance(found, Drafted)
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
-        found = self._meet(_Logits(hidden))
+        found = self._meet(_LogitsCall(hidden))
         assert isinstance(found, Tensor)
         return found
 
     def scores(self, hidden: Tensor) -> TokenScores:
-        found = self._meet(_Scores(hidden))
+        found = self._meet(_ScoresCall(hidden))
         assert isinstance(found, TokenScores)
         return found
 
     def _meet(self, wanted: _Wanted) -> _Result:
-        """Wait for the others, unless there are none, and take one's own part of the result."""
+        """Wait for the other threads, if there are any, and return this thread's result."""
         if threading.get_ident() not in self._filling:
             return self._alone(wanted)
         call = _Call(wanted)
@@ -170,15 +158,15 @@ class BatchedNetwork:
         return call.result
 
     def _next_round(self) -> list[_Call]:
-        """The calls to run next, no longer waiting; all who are filling have come.
+        """The calls to run next, taken off the queue; all threads that are filling have arrived.
 
-        Rows for the vocabulary go first: their threads then come back for the forward that the
-        others wait with. Else it is the turn of who waits longest: with all forwards that have its
-        LoRA, or with its draft steps alone, which must not be taken twice.
+        Rows for the vocabulary go first: their threads then arrive with the forward that the others
+        wait for. Else it is the turn of the longest-waiting call: with all forwards that have the
+        same LoRA, or, for draft steps, alone.
         """
-        chosen = [call for call in self._waiting if isinstance(call.wanted, _Logits)]
+        chosen = [call for call in self._waiting if isinstance(call.wanted, _LogitsCall)]
         if not chosen:
-            chosen = [call for call in self._waiting if isinstance(call.wanted, _Scores)]
+            chosen = [call for call in self._waiting if isinstance(call.wanted, _ScoresCall)]
         if not chosen:
             first = self._waiting[0]
             chosen = [call for call in self._waiting if _same_pass(call.wanted, first.wanted)]
@@ -187,7 +175,7 @@ class BatchedNetwork:
         return chosen
 
     def _run(self, calls: list[_Call]) -> None:
-        """Run a round without holding the lock; whoever may go on is woken."""
+        """Run a round without holding the lock, then wake all threads."""
         self._busy = True
         self._changed.release()
         try:
@@ -200,10 +188,10 @@ class BatchedNetwork:
             self._changed.notify_all()
 
     def _answer(self, calls: list[_Call]) -> None:
-        """Together where that works; else one by one, so that an error is told to its own call."""
+        """As one if possible; else one by one, so that an error reaches its own call."""
         if len(calls) > 1:
             with contextlib.suppress(Exception):
-                for call, result in zip(calls, self._together(calls), strict=True):
+                for call, result in zip(calls, self._as_one(calls), strict=True):
                     call.result = result
                 return
         for call in calls:
@@ -214,33 +202,32 @@ class BatchedNetwork:
 
     @torch.inference_mode()
     def _alone(self, wanted: _Wanted) -> _Result:
-        if isinstance(wanted, _Logits):
+        if isinstance(wanted, _LogitsCall):
             return self._network.logits(wanted.hidden)
-        if isinstance(wanted, _Scores):
+        if isinstance(wanted, _ScoresCall):
             return self._network.scores(wanted.hidden)
-        if isinstance(wanted, _Steps):
+        if isinstance(wanted, _DraftCall):
             self._count(wanted.count, wanted.count)
             return wanted.drafts.run(wanted.count)
         self._count(1, 1)
-        one = wanted.part
-        return self._network(one.tokens, one.positions, one.attention, one.cache, wanted.lora)
+        return self._network.forward_parts([wanted.part], wanted.lora)[0]
 
     @torch.inference_mode()
-    def _together(self, calls: Sequence[_Call]) -> Sequence[_Result]:
-        """All want the same kind of thing."""
-        asked = [call.wanted for call in calls]
-        logits = [one.hidden for one in asked if isinstance(one, _Logits)]
+    def _as_one(self, calls: Sequence[_Call]) -> Sequence[_Result]:
+        """The results of calls of one kind."""
+        wanted = [call.wanted for call in calls]
+        logits = [call.hidden for call in wanted if isinstance(call, _LogitsCall)]
         if logits:
-            return self._network.logits(torch.cat(logits)).split([len(one) for one in logits])
-        scores = [one.hidden for one in asked if isinstance(one, _Scores)]
+            return self._network.logits(torch.cat(logits)).split([len(rows) for rows in logits])
+        scores = [call.hidden for call in wanted if isinstance(call, _ScoresCall)]
         if scores:
             found = self._network.scores(torch.cat(scores))
-            sizes = [len(one) for one in scores]
+            sizes = [len(rows) for rows in scores]
             fields = (found.token, found.confidence, found.entropy)
             each = zip(*(field.split(sizes) for field in fields), strict=True)
-            return [TokenScores(*one) for one in each]
-        forwards = [one for one in asked if isinstance(one, _Forward)]
-        hidden = self._network.together([one.part for one in forwards], forwards[0].lora)
+            return [TokenScores(*parts) for parts in each]
+        forwards = [call for call in wanted if isinstance(call, _ForwardCall)]
+        hidden = self._network.forward_parts([call.part for call in forwards], forwards[0].lora)
         self._count(len(forwards), 1)
         return hidden
 
@@ -250,14 +237,24 @@ class BatchedNetwork:
             self.counts.passes += passes
 
 
+class _DraftingInTurns:
+    """The device drafting of the wrapped network, one hole at a time: graphs are of one cache."""
+
+    def __init__(self, network: BatchedNetwork, drafting: DeviceDrafting) -> None:
+        self._network, self._drafting, self.widest = network, drafting, drafting.widest
+
+    def begin(self, block: Part, masked: Tensor, threshold: float) -> Drafts:
+        return _DraftsInTurns(self._network, self._drafting.begin(block, masked, threshold))
+
+
 @dataclass(frozen=True, slots=True)
-class _JointDrafts:
-    model: BatchedNetwork
+class _DraftsInTurns:
+    network: BatchedNetwork
     drafts: Drafts
 
     def run(self, steps: int) -> Drafted:
-        return self.model.take(self.drafts, steps)
+        return self.network.take(self.drafts, steps)
 
 
-def _same_pass(one: _Wanted, other: _Wanted) -> bool:
-    return isinstance(one, _Forward) and isinstance(other, _Forward) and one.lora is other.lora
+def _same_pass(a: _Wanted, b: _Wanted) -> bool:
+    return isinstance(a, _ForwardCall) and isinstance(b, _ForwardCall) and a.lora is b.lora

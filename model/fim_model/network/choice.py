@@ -1,4 +1,4 @@
-"""Which network runs a model, decided once, where a checkpoint is loaded."""
+"""The choice of the network that runs a model, made once, where a checkpoint is loaded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fim_model.network.contract import Network
 from fim_model.network.transformer import TriModeTransformer
 
 Weights = Literal["full", "int8"]
-"""How the layers' matrices are kept: as they are, or in 8 bits with a scale for each row."""
+"""How the layers' matrices are stored: unchanged, or in 8 bits with a scale for each row."""
 
 
 def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Network:
-    """The network that is quickest where the model is. The model's layers are emptied."""
+    """The fastest network for the model's device. The model's layers are emptied."""
     storage = torch.int8 if weights == "int8" else None
     if model.device.type == "cuda":
         from fim_model.network.cuda import DeviceTransformer

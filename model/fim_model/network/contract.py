@@ -1,8 +1,14 @@
-"""What decoding asks of a model: the one seam between the decoding core and how forwards run.
+"""What decoding asks of a network: the one seam between the decoding core and how forwards run.
 
-`TriModeTransformer` is the plain network, which defines every result. `PackedTransformer` is the
-same on a CPU with fewer and larger operations, `DeviceTransformer` on CUDA, as graphs. All give the
-same tokens; which one runs is decided once, where a checkpoint is loaded (`fast_network`).
+| implementation | where |
+|---|---|
+| `transformer.TriModeTransformer` | anywhere, training included; it defines every result |
+| `cpu.PackedTransformer` | a CPU: fewer and larger operations |
+| `cuda.DeviceTransformer` | CUDA: fused operations in CUDA graphs |
+| `batching.BatchedNetwork` | around any of these: the forwards of several threads as one |
+
+All give the same tokens. `choice.fast_network` decides which one runs, once, where a checkpoint is
+loaded.
 """
 
 from __future__ import annotations
@@ -15,41 +21,25 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.network.attention_mask import AttentionPattern
+from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 
 
-@dataclass(frozen=True, slots=True)
-class Drafted:
-    """A block after some draft steps; fields `[T]`, on the CPU.
-
-    tokens: int64, of no meaning where `masked` (bool). confidence: float32, the probability that a
-    token was revealed with. age: int64, steps since then.
-    """
-
-    tokens: Tensor
-    masked: Tensor
-    confidence: Tensor
-    age: Tensor
-
-
-class Drafts(Protocol):
-    """Draft steps over one block. A step reveals every mask with `confidence >= threshold`, and the
-    most confident one in any case: `ConfidenceThreshold` with the arg-max of each row."""
-
-    def run(self, steps: int) -> Drafted:
-        """Take so many more; where no mask is left, a step changes nothing but the ages."""
-        ...
-
-
 class Network(Protocol):
-    """A loaded model. Hidden states may live in a buffer that its next forward overwrites."""
+    """A loaded model. Hidden states may be in a buffer that the next forward overwrites.
+
+    draft_lora: what the checkpoint brings for drafting, None for most. device_drafting: draft steps
+    without the host, None where the host takes each step.
+    """
 
     config: ModelConfig
     draft_lora: DraftLora | None
+
+    @property
+    def device_drafting(self) -> DeviceDrafting | None: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -57,29 +47,12 @@ class Network(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def __call__(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        attention: AttentionPattern,
-        cache: KVCache,
-        lora: DraftLora | None = None,
-    ) -> Tensor:
-        """One pass over T tokens behind what the cache keeps; see `TriModeTransformer.forward`.
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """One forward over tokens of several caches: the hidden states `[1, T, hidden_size]` of
+        each part.
 
-        tokens, positions: int64 `[1, T]`. Returns hidden states `[1, T, hidden_size]`.
-        """
-        ...
-
-    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
-        """The forwards of several caches; the hidden states `[1, T, hidden_size]` of each."""
-        ...
-
-    def drafts(self, block: Part, masked: Tensor, threshold: float) -> Drafts | None:
-        """Draft steps over a block (BLOCK attention, bool `[T]` which are masks) without the host.
-
-        None where that gains nothing. The cache must keep what it keeps while they are taken, and
-        no other block over it may be begun.
+        The caches are written but not advanced. `lora` is for drafts alone: what it changes must
+        never be kept.
         """
         ...
 
@@ -88,5 +61,61 @@ class Network(Protocol):
         ...
 
     def scores(self, hidden: Tensor) -> TokenScores:
-        """Scores `[T]` of hidden states `[T, hidden_size]`, where nobody needs their logits."""
+        """Hidden states `[T, hidden_size]` to scores `[T]`, for which logits need not be kept."""
         ...
+
+
+def forward_one(
+    network: Network,
+    tokens: Tensor,
+    positions: Tensor,
+    attention: Attention | Tensor,
+    cache: KVCache,
+    lora: DraftLora | None = None,
+) -> Tensor:
+    """A forward over one cache: hidden states `[1, T, hidden_size]` of tokens `[1, T]`.
+
+    Raises ValueError for several rows of tokens.
+    """
+    return network.forward_parts([Part(tokens, positions, attention, cache)], lora)[0]
+
+
+class DeviceDrafting(Protocol):
+    """Draft steps that stay on the device: forward, scores, selection and canvas update.
+
+    A step reveals every mask with `confidence >= threshold`, and the most confident one in any
+    case: `ConfidenceThreshold` with the arg-max of each row. `widest` is the most positions of a
+    block.
+    """
+
+    widest: int
+
+    def begin(self, block: Part, masked: Tensor, threshold: float) -> Drafts:
+        """Draft steps over a block; `masked` (bool `[T]`) says which of its tokens are masks.
+
+        Until they are taken, the cache's length must not change and no other block may be begun
+        over it.
+        """
+        ...
+
+
+class Drafts(Protocol):
+    """The draft steps of one block."""
+
+    def run(self, steps: int) -> Drafted:
+        """Take further steps; where no mask is left, a step changes nothing but the ages."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A block after some draft steps; fields `[T]`, on the CPU.
+
+    tokens: int64, without meaning where `masked` (bool). confidence: float32, the probability that
+    a token was revealed with. age: int64, steps since then.
+    """
+
+    tokens: Tensor
+    masked: Tensor
+    confidence: Tensor
+    age: Tensor

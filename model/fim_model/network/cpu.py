@@ -21,14 +21,12 @@ from fim_kernels.token_scores import score_tokens
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.network.attention_mask import Attention, AttentionPattern
+from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part, among_new
 from fim_model.network.config import ModelConfig
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight, project
 from fim_model.network.fused_network import FusedNetwork
-from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.noisy_blocks import NoisyBlocks
 from fim_model.network.transformer import RotaryEmbedding
 
 LARGEST_MASK = 2**22
@@ -48,28 +46,15 @@ class PackedTransformer(FusedNetwork):
         whole = isinstance(weights.layers[0].qkv, Tensor)
         self._product_dtype = weights.head.dtype if whole else torch.bfloat16
 
-    def __call__(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        attention: AttentionPattern,
-        cache: KVCache,
-        lora: DraftLora | None = None,
-    ) -> Tensor:
-        """As `Network` has it. Raises ValueError for several rows and for training's pattern."""
-        if tokens.shape[0] != 1 or isinstance(attention, NoisyBlocks):
-            raise ValueError("the packed forward takes one row of tokens, and no training batch")
-        return self.together([Part(tokens, positions, attention, cache)], lora)[0]
-
     @torch.inference_mode()
-    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
-        """As `Network` has it: one product for the tokens of all, attention for each part alone."""
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """See `Network`: products over the tokens of all parts, attention for each part alone."""
         config, weights = self.config, self._weights
         count, groups = config.num_attention_heads, config.num_key_value_heads
-        readers = [PartAttention(one, count // groups) for one in parts]
-        widths = [one.width for one in parts]
-        cos, sin, query_scale = self._angles(joined([one.positions[0] for one in parts]))
-        x = F.embedding(joined([one.tokens[0] for one in parts]), weights.embedding)
+        readers = [PartAttention(part, count // groups) for part in parts]
+        widths = [part.width for part in parts]
+        cos, sin, query_scale = self._angles(joined([part.positions[0] for part in parts]))
+        x = F.embedding(joined([part.tokens[0] for part in parts]), weights.embedding)
         for i, layer in enumerate(weights.layers):
             normed = self._norm(x, layer.input_norm).to(self._product_dtype)
             heads = project(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_dim)
@@ -80,15 +65,16 @@ class PackedTransformer(FusedNetwork):
             if len(readers) == 1:
                 mixed = readers[0](i, query, key, value)
             else:
-                each = zip(*(one.split(widths) for one in (query, key, value)), strict=True)
+                each = zip(*(x.split(widths) for x in (query, key, value)), strict=True)
                 mixed = torch.cat([r(i, *qkv) for r, qkv in zip(readers, each, strict=True)])
             after = add_product(x, mixed, layer.output, layer.output_bias)
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
         return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
 
-    def drafts(self, block: Part, masked: Tensor, threshold: float) -> None:
-        """On a CPU there is nobody to wait for."""
+    @property
+    def device_drafting(self) -> None:
+        """None: on a CPU a step has no device to wait for."""
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
@@ -105,15 +91,15 @@ class PackedTransformer(FusedNetwork):
 class PartAttention:
     """Attention of one part over its cache; the heads that share a key are rows of one matrix.
 
-    Room in the cache and the mask, a float one as SDPA takes it, are made once for all layers.
+    The slots in the cache and the mask, a float one for SDPA, are made once for all layers.
     """
 
     def __init__(self, part: Part, share: int) -> None:
-        """share: query heads a key head. Raises ValueError where the cache is full."""
+        """share: query heads a key head. Raises ValueError if the cache is too small."""
         width, span, attention = part.width, part.span, part.attention
         self._slots = part.cache.slots(width)
         causal = attention is Attention.CAUSAL and width > 1
-        # Reading from the start, SDPA needs no mask; a long mask costs more than copied keys.
+        # Reading from the start needs no mask; a long mask costs more than copying keys.
         self._plainly = causal and (width == span or width * span * share > LARGEST_MASK)
         self._mask: Tensor | None = None
         if isinstance(attention, Tensor) or (causal and not self._plainly):
@@ -138,7 +124,7 @@ class PartAttention:
 
 
 class Angles:
-    """Rotation tables by position, computed once and lengthened when a position is beyond them."""
+    """Rotation tables by position, computed once and extended for positions beyond them."""
 
     def __init__(self, config: ModelConfig, rotary: RotaryEmbedding, dtype: torch.dtype) -> None:
         self._rotary, self._dtype, self._half = rotary, dtype, config.head_dim // 2
@@ -191,7 +177,7 @@ def _packed(weight: Weight) -> Weight:
 
 
 def joined(rows: list[Tensor]) -> Tensor:
-    """One behind the other; a single one as it is."""
+    """The concatenation; a single tensor as it is."""
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 

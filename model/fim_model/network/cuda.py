@@ -1,11 +1,11 @@
-"""A `Network` on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
+"""The network on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
 
-A graph keeps what it was recorded with: the addresses of one cache's buffers, a width, a bound of
-the length, who sees whom, and whether the draft LoRA takes part. Those are its key; the tokens,
-positions, pattern and length are copied into its buffers before each replay.
+A graph fixes what it was recorded with: the addresses of one cache's buffers, a width, a bound of
+the length, the kind of attention, and the draft LoRA. Those are its key; tokens, positions, pattern
+and length are copied into its buffers before each replay.
 
 On a CPU nothing is recorded and the same steps run through the same buffers. Tests record and
-replay them under a GPU's rules (`tests/support/stand_in_gpu.py`); no GPU has run this yet.
+replay them under a GPU's rules (`tests/support/stand_in_gpu.py`); it has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
-from fim_model.network.attention_mask import Attention, AttentionPattern
+from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
+from fim_model.network.contract import DeviceDrafting
 from fim_model.network.cuda_drafts import DraftKey, RecordedDrafts
 from fim_model.network.cuda_graphs import Record, Recording, as_it_is, capturing, span_bucket
 from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 from fim_model.network.fused_network import FusedNetwork
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.noisy_blocks import NoisyBlocks
 
 WIDEST_GRAPH = 128
-"""Positions up to which launches show; a wider forward, a prefill, runs without a graph."""
+"""Widest forward that is recorded. In a wider one, a prefill, launches cost little."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepKey:
-    """What a recorded forward cannot change. attention None is any pattern among its tokens."""
+    """What is fixed in a recorded forward. attention None: any pattern among its tokens."""
 
     attention: Attention | None
     width: int
@@ -57,14 +57,14 @@ class RecordedForward:
         self.key, self._model, self._cache, self._lora = key, model, cache, lora
         self.tokens = torch.zeros(1, width, dtype=torch.int64, device=device)
         self.positions = torch.zeros(1, width, dtype=torch.int64, device=device)
-        # A padded position sees itself, for attention over nothing is not a number.
+        # A padded position sees itself: attention over nothing gives NaN.
         self.pattern = torch.eye(width, dtype=torch.bool, device=device)
         size = model.config.hidden_size
         self.hidden = torch.zeros(1, width, size, dtype=model.head.dtype, device=device)
         self._recording = Recording(self._step, record)
 
-    def __call__(self, tokens: Tensor, positions: Tensor, attention: AttentionPattern) -> Tensor:
-        """As the network's call."""
+    def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention | Tensor) -> Tensor:
+        """Hidden states `[1, T, hidden_size]`, in a buffer that the next call overwrites."""
         width = tokens.shape[1]
         self.tokens[:, :width].copy_(tokens)
         self.positions[:, :width].copy_(positions)
@@ -86,7 +86,7 @@ class RecordedForward:
 
 
 class DeviceTransformer(FusedNetwork):
-    """See the module; one row of tokens at a time."""
+    """A `Network`; see the module."""
 
     def __init__(
         self,
@@ -98,83 +98,92 @@ class DeviceTransformer(FusedNetwork):
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
         super().__init__(weights, draft_lora)
         self._record = record or (capturing() if weights.head.is_cuda else as_it_is)
-        # With a cache its graphs go: they hold its addresses.
-        self._recorded: WeakKeyDictionary[KVCache, _OfCache] = WeakKeyDictionary()
+        # Weak keys: when a cache is freed, its graphs go too, for they hold its addresses.
+        self._recorded: WeakKeyDictionary[KVCache, RecordedOfCache] = WeakKeyDictionary()
+
+    @property
+    def device_drafting(self) -> DeviceDrafting:
+        return GraphDrafting(self)
 
     @torch.inference_mode()
-    def __call__(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        attention: AttentionPattern,
-        cache: KVCache,
-        lora: DraftLora | None = None,
-    ) -> Tensor:
-        """As `Network` has it. Raises ValueError for several rows and for training's pattern."""
-        if tokens.shape[0] != 1 or isinstance(attention, NoisyBlocks):
-            raise ValueError("the fused forward takes one row of tokens, and no training batch")
-        end = cache.end(tokens.shape[1])
-        kept = self._of(cache)
-        width = _graph_width(attention, tokens.shape[1])
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """See `Network`: one part after the other, because a graph belongs to one cache."""
+        return [self._forward(part, lora) for part in parts]
+
+    def _forward(self, part: Part, lora: DraftLora | None) -> Tensor:
+        cache, attention = part.cache, part.attention
+        end = cache.end(part.width)
+        recorded = self.recorded(cache)
+        width = _graph_width(attention, part.width)
         if width is None or cache.length + width > cache.capacity:
             return self._weights.forward(
-                tokens, attention, kept.cache, positions=positions, visible=end, lora=lora
-            )
+                part.tokens, attention, recorded.cache,
+                positions=part.positions, visible=end, lora=lora,
+            )  # fmt: skip
         key = StepKey(
             None if isinstance(attention, Tensor) else attention,
             width,
             span_bucket(cache.length + width, cache.capacity),
             None if lora is None else id(lora),
         )
-        step = kept.steps.get(key)
+        step = recorded.steps.get(key)
         if step is None:
-            step = kept.steps[key] = RecordedForward(
-                self._weights, kept.cache, key, lora, self._record
+            step = recorded.steps[key] = RecordedForward(
+                self._weights, recorded.cache, key, lora, self._record
             )
-        return step(tokens, positions, attention)
-
-    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
-        """One after the other: a graph is of one cache."""
-        return [self(one.tokens, one.positions, one.attention, one.cache, lora) for one in parts]
+        return step(part.tokens, part.positions, attention)
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return self._weights.scores(hidden)
 
+    def recorded(self, cache: KVCache) -> RecordedOfCache:
+        """The recordings over a cache; its length on the device is set to its length now."""
+        recorded = self._recorded.get(cache)
+        if recorded is None:
+            recorded = RecordedOfCache(DeviceCache(cache), {}, {})
+            self._recorded[cache] = recorded
+        recorded.cache.length.fill_(cache.length)
+        return recorded
+
+    def record_drafts(self, cache: DeviceCache, key: DraftKey) -> RecordedDrafts:
+        return RecordedDrafts(self._weights, cache, key, self._record)
+
+
+class GraphDrafting:
+    """Implements `DeviceDrafting` with the recordings of a network."""
+
+    widest = WIDEST_GRAPH
+
+    def __init__(self, network: DeviceTransformer) -> None:
+        self._network = network
+
     @torch.inference_mode()
-    def drafts(self, block: Part, masked: Tensor, threshold: float) -> RecordedDrafts | None:
-        """As `Network` has it; None for a block that is too wide for a graph."""
-        if block.width > WIDEST_GRAPH:
-            return None
-        cache, kept = block.cache, self._of(block.cache)
+    def begin(self, block: Part, masked: Tensor, threshold: float) -> RecordedDrafts:
+        """See `DeviceDrafting`. Raises ValueError if the cache is too small."""
+        cache, recorded = block.cache, self._network.recorded(block.cache)
         visible = span_bucket(cache.length + block.width, cache.capacity)
         key = DraftKey(block.width, visible, threshold)
-        drafts = kept.drafts.get(key)
+        drafts = recorded.drafts.get(key)
         if drafts is None:
-            drafts = kept.drafts[key] = RecordedDrafts(self._weights, kept.cache, key, self._record)
+            drafts = recorded.drafts[key] = self._network.record_drafts(recorded.cache, key)
         drafts.open(block.tokens[0], masked, block.positions[0])
         return drafts
 
-    def _of(self, cache: KVCache) -> _OfCache:
-        """What is recorded over a cache, with the length that it has now."""
-        kept = self._recorded.get(cache)
-        if kept is None:
-            kept = self._recorded[cache] = _OfCache(DeviceCache(cache), {}, {})
-        kept.cache.length.fill_(cache.length)
-        return kept
-
 
 @dataclass(frozen=True, slots=True)
-class _OfCache:
+class RecordedOfCache:
+    """What is recorded over one cache."""
+
     cache: DeviceCache
     steps: dict[StepKey, RecordedForward]
     drafts: dict[DraftKey, RecordedDrafts]
 
 
-def _graph_width(attention: AttentionPattern, width: int) -> int | None:
-    """The width of the graph for a forward, None for one that is too wide to need any.
+def _graph_width(attention: Attention | Tensor, width: int) -> int | None:
+    """The width of the graph for a forward, None for one that is too wide to need one.
 
-    Causal tokens do not see what is behind them and a pattern says who sees whom, so those are
-    padded to a power of two; a block sees all of itself and has a width of its own.
+    Causal forwards and patterns are padded to a power of two, because no token sees the padding. A
+    block sees all of itself, so its graph has its own width.
     """
     if width > WIDEST_GRAPH:
         return None

@@ -1,8 +1,8 @@
 """Draft steps that stay on the device: forward, scores, selection and canvas update as one graph.
 
-A step that the host takes costs it some ten operations on a tiny canvas and several waits for the
-device, which idles meanwhile. Here the host starts a few steps in a row and then reads once what
-they made of the block; the ages of the tokens say which step revealed which.
+A step taken by the host costs some ten operations on a tiny canvas and several waits for the
+device, which idles meanwhile. Here the host launches a few steps in a row and then reads the block
+once; the ages of the tokens say which step revealed which.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 
 @dataclass(frozen=True, slots=True)
 class DraftKey:
-    """What a recorded draft step cannot change."""
+    """What is fixed in a recorded draft step."""
 
     width: int
     visible: int

@@ -167,10 +167,11 @@ class Backbone(nn.Module):
 
 
 class TriModeTransformer(nn.Module):
-    """Tokens to hidden states; `logits` applies the vocabulary to the rows somebody reads."""
+    """Tokens to hidden states; `logits` applies the vocabulary to the rows that are needed."""
 
     draft_lora: DraftLora | None = None
-    """What a checkpoint brings for drafting; whoever drafts hands it to `forward`."""
+    """What a checkpoint brings for drafting; only draft forwards use it."""
+    device_drafting: None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -190,9 +191,9 @@ class TriModeTransformer(nn.Module):
     ) -> Tensor:
         """One pass over T tokens that follow what the cache keeps.
 
-        tokens, positions: int64 `[B, T]`. The cache is written but not advanced. `lora` is for
-        drafts alone: what it changes must never be kept. Returns the last layer's normalised
-        hidden states `[B, T, hidden_size]`.
+        tokens, positions: int64 `[B, T]`. The cache, None in training, is written but not advanced.
+        `lora` is for drafts alone: what it changes must never be kept. Returns the last layer's
+        normalised hidden states `[B, T, hidden_size]`.
         """
         backbone = self.model
         x = backbone.embed_tokens(tokens)
@@ -201,19 +202,21 @@ class TriModeTransformer(nn.Module):
             x = layer(x, where, attention, cache, lora)
         return backbone.norm(x)
 
-    def together(self, parts: Sequence[Part], lora: DraftLora | None = None) -> list[Tensor]:
-        """The forwards of several caches as one; the hidden states `[1, T, hidden_size]` of each.
-
-        All keys are seen under one mask, so that attention grows with the square of the parts.
-        """
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """See `Network`. Several parts are read under one mask over the keys of all, so that
+        attention grows with the square of their number."""
+        if len(parts) == 1:
+            [part] = parts
+            return [self(part.tokens, part.positions, part.attention, part.cache, lora)]
+        widths = [part.width for part in parts]
         hidden = self(
-            torch.cat([one.tokens for one in parts], dim=1),
-            torch.cat([one.positions for one in parts], dim=1),
+            torch.cat([part.tokens for part in parts], dim=1),
+            torch.cat([part.positions for part in parts], dim=1),
             packed_pattern(parts),
-            PackedCache([one.cache for one in parts], [one.width for one in parts]),
+            PackedCache([part.cache for part in parts], widths),
             lora,
         )
-        return list(hidden.split([one.width for one in parts], dim=1))
+        return list(hidden.split(widths, dim=1))
 
     @property
     def device(self) -> torch.device:
@@ -224,9 +227,6 @@ class TriModeTransformer(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.lm_head.weight.dtype
-
-    def drafts(self, block: Part, masked: Tensor, threshold: float) -> None:
-        """The plain network defines what a step is; it takes none by itself."""
 
     def scores(self, hidden: Tensor) -> TokenScores:
         """hidden `[T, hidden_size]` to scores `[T]`, by way of their logits."""

@@ -19,6 +19,7 @@ from fim_model.errors import Cancelled
 from fim_model.infiller import Infiller
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batching import BatchedNetwork
+from fim_model.network.contract import forward_one
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -163,7 +164,7 @@ def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
     def forward(model: TriModeTransformer, with_lora: DraftLora | None) -> torch.Tensor:
         cache = PromptCache(model, capacity=8).kv
         with torch.inference_mode():
-            return model(tokens, places, Attention.BLOCK, cache, with_lora)
+            return forward_one(model, tokens, places, Attention.BLOCK, cache, with_lora)
 
     works = [partial(forward, joint, one) for one in (lora, None)]
     results = [one.result() for one in side_by_side(joint, works)]

@@ -17,7 +17,7 @@ from fim_model.infiller import Infiller
 from fim_model.loading.memory import default_weights
 from fim_model.network.attention_mask import Attention
 from fim_model.network.choice import fast_network
-from fim_model.network.contract import Network
+from fim_model.network.contract import Network, forward_one
 from fim_model.network.cpu import PackedTransformer
 from fim_model.network.kv_cache import KVCache
 
@@ -43,7 +43,7 @@ def test_hidden_states_stay_near_the_full_ones(tiny: Any, shape: dict[str, int])
     for storage in (None, torch.int8):
         network = PackedTransformer.of(model, storage=storage)
         cache = KVCache(model.config, capacity=32)
-        states.append(network(tokens, places, Attention.CAUSAL, cache)[0])
+        states.append(forward_one(network, tokens, places, Attention.CAUSAL, cache)[0])
         assert states[-1].dtype == network.logits(states[-1]).dtype == torch.float32
     error = (states[1] - states[0]).norm() / states[0].norm()
     assert 0 < error < 0.03

@@ -24,7 +24,7 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.batch_parts import Part
 from fim_model.network.choice import fast_network
-from fim_model.network.contract import Network
+from fim_model.network.contract import Network, forward_one
 from fim_model.network.cpu import PackedTransformer
 from fim_model.network.cuda import DeviceTransformer, RecordedForward
 from fim_model.network.fused_forward import FusedTransformer
@@ -92,7 +92,8 @@ def some_tokens(rng: Random, count: int) -> Tensor:
 @torch.inference_mode()
 def read(network: Network, cache: KVCache, tokens: Tensor) -> None:
     places = torch.arange(tokens.shape[1])[None]
-    network(tokens.to(network.device), places.to(network.device), Attention.CAUSAL, cache)
+    device = network.device
+    forward_one(network, tokens.to(device), places.to(device), Attention.CAUSAL, cache)
     cache.advance(tokens.shape[1])
 
 
@@ -129,14 +130,16 @@ def test_every_kind_of_forward_is_the_plain_one(tiny: Any, fast: Make) -> None:
             for width, attention, positions, adapter in forwards(caches[0].length, lora):
                 tokens = some_tokens(rng, width)
                 wanted, found = (
-                    net(tokens, positions[None], attention, cache, adapter and loras[net])
+                    forward_one(
+                        net, tokens, positions[None], attention, cache, adapter and loras[net]
+                    )
                     for net, cache in zip((model, network), caches, strict=True)
                 )
                 torch.testing.assert_close(found.cpu(), wanted, rtol=2e-5, atol=2e-5)
                 scores, logits = network.scores(found[0]), model.logits(wanted[0])
                 assert scores.token.tolist() == logits.argmax(-1).tolist()
-                said = network.logits(found[0]).cpu()
-                torch.testing.assert_close(said, logits, rtol=1e-4, atol=1e-4)
+                ours = network.logits(found[0]).cpu()
+                torch.testing.assert_close(ours, logits, rtol=1e-4, atol=1e-4)
             for cache in caches:
                 cache.advance(2)
 
@@ -195,7 +198,7 @@ def test_parts_over_several_caches_are_read_as_if_alone(tiny: Any, fast: Make) -
                 cache = KVCache(model.config, capacity=20 + number, device=net.device)
                 read(net, cache, prompt)
                 found.append(Part(tokens, positions[None], attention, cache))
-        hidden = network.together(together)
+        hidden = network.forward_parts(together, None)
         for one, ours, theirs in zip(hidden, together, alone, strict=True):
             wanted = model(theirs.tokens, theirs.positions, theirs.attention, theirs.cache)
             torch.testing.assert_close(one.cpu(), wanted, rtol=2e-5, atol=2e-5)
@@ -234,7 +237,9 @@ def test_several_rows_are_refused(tiny: Any, fast: Make) -> None:
     model = tiny.model()
     cache = KVCache(model.config, capacity=8)
     with pytest.raises(ValueError, match="takes one row of tokens"):
-        fast(model)(torch.ones(2, 3).long(), torch.arange(3)[None], Attention.CAUSAL, cache)
+        forward_one(
+            fast(model), torch.ones(2, 3).long(), torch.arange(3)[None], Attention.CAUSAL, cache
+        )
 
 
 def test_a_long_read_copies_keys_instead_of_making_a_long_mask(
@@ -250,7 +255,7 @@ def test_positions_beyond_the_tables_are_computed(tiny: Any) -> None:
     tokens, wanted = torch.tensor([[4, 5]]), []
     for network in (model, PackedTransformer.of(model)):
         cache = KVCache(model.config, capacity=4)
-        wanted.append(network(tokens, far, Attention.BLOCK, cache))
+        wanted.append(forward_one(network, tokens, far, Attention.BLOCK, cache))
     torch.testing.assert_close(wanted[1], wanted[0], rtol=2e-5, atol=2e-5)
 
 
@@ -276,20 +281,20 @@ def test_a_step_is_recorded_at_its_second_use_and_replayed_from_then_on(tiny: An
     cache = KVCache(model.config, capacity=1200)
     token = torch.tensor([[4]])
     for use in range(5):
-        network(token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
+        forward_one(network, token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
         cache.advance(1)
         assert (record.recorded, record.replayed) == (min(use, 1), use)
     other = KVCache(model.config, capacity=1200)
     for _ in range(2):  # another cache has other addresses
-        network(token, torch.tensor([[0]]), Attention.CAUSAL, other)
+        forward_one(network, token, torch.tensor([[0]]), Attention.CAUSAL, other)
     assert record.recorded == 2
     cache.advance(600)  # another bound
     for _ in range(2):
-        network(token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
+        forward_one(network, token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
     assert record.recorded == 3
     wide = torch.full((1, 200), 4)
     for _ in range(3):  # a prefill is never recorded
-        network(wide, torch.arange(200)[None], Attention.CAUSAL, other)
+        forward_one(network, wide, torch.arange(200)[None], Attention.CAUSAL, other)
     assert record.recorded == 3
 
 
@@ -301,7 +306,7 @@ def test_a_draft_with_the_lora_is_another_recording(tiny: Any) -> None:
     tokens, places = torch.tensor([[4, 1, 1, 1]]), torch.arange(4)[None]
     seen = []
     for adapter in (None, lora) * 3:
-        found = network(tokens, places, Attention.BLOCK, cache, adapter).clone()
+        found = forward_one(network, tokens, places, Attention.BLOCK, cache, adapter).clone()
         wanted = model(tokens, places, Attention.BLOCK, plain, adapter)
         torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
         seen.append(found)
@@ -324,7 +329,8 @@ def test_a_recorded_step_reads_nothing_but_its_buffers(tiny: Any) -> None:
     read(network, cache, torch.tensor([[4, 5, 6]]))
     pattern, places = row_pattern(2, 2), row_positions(3, 2, 2)[None]
     for _ in range(2):
-        hidden = network(torch.tensor([[7, 8, 1, 1, 1, 1]]), places, pattern, cache)
+        tokens = torch.tensor([[7, 8, 1, 1, 1, 1]])
+        hidden = forward_one(network, tokens, places, pattern, cache)
     wanted = hidden.clone()
     [step] = steps
     hidden.zero_()
@@ -378,7 +384,8 @@ def test_a_forced_reference_packs_nothing(tiny: Any, monkeypatch: pytest.MonkeyP
     found = []
     for network in (fast, plain):
         cache = KVCache(model.config, capacity=9)
-        hidden = network(torch.arange(2, 11)[None], torch.arange(9)[None], Attention.BLOCK, cache)
+        tokens, places = torch.arange(2, 11)[None], torch.arange(9)[None]
+        hidden = forward_one(network, tokens, places, Attention.BLOCK, cache)
         found.append(network.logits(hidden[0]))
     assert not plain._weights.head.is_mkldnn
     torch.testing.assert_close(found[0], found[1], rtol=2e-5, atol=2e-5)
