@@ -1,4 +1,4 @@
-"""One hole for the foreign APIs: stop strings, growing text, and the time the prompt took."""
+"""A completion for the foreign APIs: stop strings, streamed text, and the time of the prefill."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from fim_server.engine.streams import Stops
 
 @dataclass(slots=True)
 class Generation:
-    """A request of a foreign API on its way.
+    """A running request of a foreign API.
 
-    Those clients have no sessions of ours in which the latest wins: their requests queue. `stop` is
-    the stop string that ended the text, `completion` what was made; it stays empty if a stop string
-    ended the work.
+    Requests of these clients queue: a newer one does not cancel an older one. `stop` is the stop
+    string that ended the text. `completion` stays empty if a stop string ended the work.
     """
 
     state: EngineState
@@ -35,21 +34,21 @@ class Generation:
     completion: Completion = field(default_factory=Completion)
 
     async def whole(self) -> Completion:
-        """The completion, before any stop string was looked for."""
+        """The completion, not yet cut at a stop string."""
         return await self._ask(lambda text: None)
 
     async def pieces(self) -> AsyncIterator[str]:
-        """The first alternative's text in pieces, as it grows. A stop string ends the work."""
+        """The first alternative's text in pieces, as it grows; a stop string ends the work."""
         texts: asyncio.Queue[str | None] = asyncio.Queue()
         task = asyncio.create_task(self._ask(texts.put_nowait))
         task.add_done_callback(lambda _: texts.put_nowait(None))
-        stops, told = Stops(self.stops), 0
+        stops, sent = Stops(self.stops), 0
         try:
             while (text := await texts.get()) is not None:
                 settled = stops.settled(text)
-                if len(settled) > told:
-                    yield settled[told:]
-                    told = len(settled)
+                if len(settled) > sent:
+                    yield settled[sent:]
+                    sent = len(settled)
                 if stops.found is not None:
                     self.stop = stops.found
                     return
@@ -57,8 +56,8 @@ class Generation:
             items = self.completion.items
             final = stops.cut(items[0].text if items else "")
             self.stop = stops.found
-            if len(final) > told:
-                yield final[told:]
+            if len(final) > sent:
+                yield final[sent:]
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):

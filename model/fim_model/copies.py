@@ -1,9 +1,9 @@
-"""What stood behind the same text elsewhere: candidates that cost no forward of their own.
+"""Copies: what follows the same text elsewhere, as candidates that cost no forward of their own.
 
-Code repeats itself more than a small model knows, in one file and from file to file of a project.
-The longest text before the cursor that occurs elsewhere is looked up, then shorter ends of it, and
-the rest of the line is copied from there; the model then only has to say how likely each copy is,
-in the forward that reads the prompt. Pure text: no model is needed here.
+Code repeats itself, within a file and across the files of a project, more than a small model knows.
+The longest text before the cursor that occurs elsewhere is looked up, then shorter tails of it, and
+the rest of the line is copied from there; the model then only scores the copies, in the forward
+that reads the prompt. Pure text: this module needs no model.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ LONGEST_MATCH = 400
 """Characters on each side of a hole that are compared with other places."""
 
 MOST_PLACES = 64
-"""Nearest places of each text that are looked at: `self.` may stand in a file a thousand times."""
+"""Most occurrences examined in each text: a file may have `self.` a thousand times."""
 
 MOST_FILES = 12
-"""Files beside the hole's own that are searched."""
+"""Most files searched besides the hole's own."""
 
 MOST_CHARS = 400_000
-"""Of other files that are searched: a millisecond's work."""
+"""Most characters searched in other files: a millisecond's work."""
 
 MOST_COPIES = 4
-"""Different copies that the model is asked about: more are rarely right (measured on projects
-that it was not trained on)."""
+"""Most different copies of a hole: further ones are rarely right (measured on projects that the
+model was not trained on)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A candidate, and how well its place resembles the hole's, in characters.
+    """A copied text, and how well its place resembles the hole.
 
-    matched: of the text before both. behind: of the text after both. distance: between the two, 0
-    in another file. places: how many places have the same. elsewhere: whether none of them is in
-    the hole's own file.
+    matched: characters that agree before both. behind: characters that agree after both. distance:
+    characters between the two, 0 in another file. places: how many places have this text.
+    elsewhere: whether none of them is in the hole's own file.
     """
 
     text: str
@@ -55,11 +55,11 @@ def copies(
     lines: int = 1,
     most: int = MOST_COPIES,
 ) -> list[Copied]:
-    """The rest of the line (of so many lines) as it stands elsewhere, the most alike places first.
+    """The rest of the line (or of `lines` lines) as it stands elsewhere, most similar place first.
 
-    others: texts of other files, the likeliest first. Alike are places with a longer text before
-    them in common, then behind them, then in this file, then nearer ones. Where the hole is inside
-    a line, a copy ends where the rest of that line begins, or is none.
+    others: texts of other files, the likeliest first. Places are ranked by the length of the common
+    text before them, then after them, then own file before others, then by distance. If the hole is
+    inside a line, a copy must be followed by the rest of that line.
     """
     texts = [prefix, suffix, *others]
     size = _longest_repeated_tail(texts)
@@ -70,22 +70,22 @@ def copies(
             if (source, end) in seen:
                 continue
             seen.add((source, end))
-            if (one := _copy(texts, source, end, size, lines)) is not None:
-                found[one.text] = _with_another_place(found.get(one.text), one)
+            if (copy := _copy(texts, source, end, size, lines)) is not None:
+                found[copy.text] = _merged(found.get(copy.text), copy)
         size //= 2
-    return sorted(found.values(), key=_likeness, reverse=True)[:most]
+    return sorted(found.values(), key=_similarity, reverse=True)[:most]
 
 
 def nearest_names(name: str, others: Iterable[str]) -> list[str]:
-    """Names of files beside the file `name`, at most MOST_FILES: those of its kind that begin most
-    like its own, then in the order of the alphabet."""
+    """At most MOST_FILES of the `others` with the suffix of the file `name`: longest common prefix
+    with it first, then alphabetically."""
     kind = PurePosixPath(name).suffix
     alike = (other for other in others if PurePosixPath(other).suffix == kind)
     return sorted(alike, key=lambda other: (-_common_length(name, other), other))[:MOST_FILES]
 
 
 def within_reach(texts: Iterable[str]) -> tuple[str, ...]:
-    """The texts of other files that are searched: those that fit MOST_CHARS, in their order."""
+    """The texts of other files that fit MOST_CHARS together, in their order."""
     reached, room = [], MOST_CHARS
     for text in texts:
         if len(text) <= room:
@@ -94,22 +94,22 @@ def within_reach(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(reached)
 
 
-def _likeness(one: Copied) -> tuple[int, int, bool, int]:
-    return one.matched, one.behind, not one.elsewhere, -one.distance
+def _similarity(copy: Copied) -> tuple[int, int, bool, int]:
+    return copy.matched, copy.behind, not copy.elsewhere, -copy.distance
 
 
-def _with_another_place(known: Copied | None, one: Copied) -> Copied:
-    """The more alike of two places with the same text, counted together."""
+def _merged(known: Copied | None, new: Copied) -> Copied:
+    """The more similar of two copies with the same text, with the places of both."""
     if known is None:
-        return one
-    return replace(max(known, one, key=_likeness), places=known.places + one.places)
+        return new
+    return replace(max(known, new, key=_similarity), places=known.places + new.places)
 
 
 def _longest_repeated_tail(texts: Sequence[str]) -> int:
-    """The length of the longest end of the first text that occurs earlier in it or in another."""
+    """The length of the first text's longest tail that occurs earlier in it or in another text."""
     prefix, *others = texts
     shortest, longest = 0, min(len(prefix), LONGEST_MATCH)
-    while shortest < longest:  # if an end occurs elsewhere, so does every shorter one
+    while shortest < longest:  # if a tail occurs elsewhere, so does every shorter one
         middle = (shortest + longest + 1) // 2
         tail = prefix[-middle:]
         if prefix.find(tail, 0, len(prefix) - 1) >= 0 or any(tail in text for text in others):
@@ -120,8 +120,8 @@ def _longest_repeated_tail(texts: Sequence[str]) -> int:
 
 
 def _places(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
-    """In which text the last `size` characters of the first one stand, and where they end there:
-    the nearest places of the first text, then of the others."""
+    """Where the last `size` characters of the first text occur: (number of the text, end), nearest
+    first within the first text, then in the others."""
     prefix, *others = texts
     tail = prefix[-size:]
     for end in islice(_ends_before(prefix, tail), MOST_PLACES):
@@ -132,7 +132,7 @@ def _places(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _ends_before(text: str, tail: str) -> Iterator[int]:
-    """Where each occurrence of `tail` ends but the one at the text's end; overlapping ones too."""
+    """The ends of all occurrences of `tail` but the last one, overlapping ones included."""
     at = text.rfind(tail, 0, len(text) - 1)
     while at >= 0:
         yield at + len(tail)
@@ -147,7 +147,7 @@ def _ends_after(text: str, tail: str) -> Iterator[int]:
 
 
 def _copy(texts: Sequence[str], source: int, start: int, size: int, lines: int) -> Copied | None:
-    """What stands at `start` of a text, where `size` characters before it are known to agree."""
+    """The copy at `start` of a text, where `size` characters before it are known to agree."""
     prefix, suffix = texts[:2]
     text = texts[source]
     end = _end_of_lines(text, start, lines)
@@ -177,14 +177,14 @@ def _end_of_lines(text: str, start: int, lines: int) -> int:
 
 
 def _common_tail(prefix: str, text: str, end: int, known: int) -> int:
-    """How many characters before `end` are those at the end of `prefix`; `known` ones are."""
+    """The length of the common tail of `prefix` and `text[:end]`; `known` characters agree."""
     most = min(len(prefix), end, LONGEST_MATCH)
     while known < most and prefix[-known - 1] == text[end - known - 1]:
         known += 1
     return known
 
 
-def _common_length(one: str, other: str) -> int:
-    """How many characters two texts have in common at their start."""
-    most = min(len(one), len(other))
-    return next((place for place in range(most) if one[place] != other[place]), most)
+def _common_length(a: str, b: str) -> int:
+    """The length of the common prefix of two texts."""
+    most = min(len(a), len(b))
+    return next((place for place in range(most) if a[place] != b[place]), most)

@@ -37,7 +37,7 @@ class Canvas:
 
     @classmethod
     def of(cls, tokens: Tensor, mask_id: int) -> Canvas:
-        """A block as it is, its mask ids being masks; what is a token already is context."""
+        """A block as it stands: mask ids are masks, all other tokens are context."""
         masked = tokens == mask_id
         return cls(tokens.clone(), masked, (~masked).float(), torch.zeros_like(tokens))
 

@@ -1,7 +1,7 @@
 """Commit rules: which masks become tokens after a forward.
 
 Every rule is a pure function of the scores at the block's positions and commits at least the most
-confident mask, so that a block always gets done.
+confident mask, so that every block ends.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Leftmost:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"count must be at least 1, not {self.count}: a block must get done")
+            raise ValueError(f"count must be at least 1, not {self.count}: or the block never ends")
 
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         return masked & (masked.cumsum(0) <= self.count)

@@ -1,8 +1,8 @@
-"""One hole being filled: what all modes share, so that a mode is only its loop.
+"""A hole being filled: what all modes share, so that a mode is only its loop.
 
-The core owns the forwards and their count, the cache, the tokens committed so far, and when to
-stop. Its invariant between forwards: the cache keeps the prompt and every committed token but the
-last one, the *seed*, whose keys the next forward writes.
+The core owns the forwards and their count, the cache, the committed tokens and the stop rule. Its
+invariant between forwards: the cache holds the prompt and every committed token but the last, the
+*seed*, whose keys the next forward writes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class ForwardKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one forward did. Ids are of the hole alone; `hole` shows masks as the mask id.
+    """What one forward did.
 
-    committed: positions in the hole that became final or were revealed by this forward.
-    remasked: positions that became masks again. confidences: of the committed positions. typed: how
-    many characters of the hole's text stand before the cursor already (token healing).
+    hole: the ids of the hole alone, masks as the mask id. committed: positions in the hole that
+    became final or were revealed by this forward; confidences are theirs. remasked: positions that
+    became masks again. typed: how many characters of the hole's text stand before the cursor
+    (token healing).
     """
 
     kind: ForwardKind
@@ -56,9 +57,9 @@ Steps = Iterator[Step]
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When a hole is done. `lines_done` tells whether the ids so far hold all lines asked for.
+    """When a hole is done: at `eom_id`, at `max_tokens`, or when `lines_done(ids)`.
 
-    `stops` are tokens that end a hole as `eom_id` does, but that no draft looks out for.
+    `stops` are further tokens that end a hole; drafts are cut at `eom_id` alone.
     """
 
     eom_id: int
@@ -70,8 +71,8 @@ class StopRule:
 class DecodingCore:
     """Fills the hole behind a prompt whose keys are already in `cache`.
 
-    `prompt` is its ids, for the modes that copy from it. The hole's text begins with `typed`
-    characters that stand before the cursor.
+    prompt: its ids, for the modes that look drafts up in it. typed: how many characters of the
+    hole's text stand before the cursor (token healing).
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class DecodingCore:
 
     @property
     def log_probability(self) -> float:
-        """Of the committed tokens together, in nats; 0 where there is none."""
+        """Of all committed tokens together, in nats."""
         return sum(self.nats)
 
     @property
@@ -107,11 +108,11 @@ class DecodingCore:
 
     @property
     def confidence(self) -> float:
-        """Geometric mean of the committed tokens' probabilities; there must be some."""
+        """Geometric mean of the committed tokens' probabilities, of which there must be some."""
         return math.exp(self.log_probability / len(self.confidences))
 
     def commit(self, tokens: Sequence[int], confidences: Sequence[float]) -> int:
-        """Append tokens to the hole until one of them ends it; returns how many were taken."""
+        """Append tokens to the hole until one of them ends it; returns how many were appended."""
         for taken, (token, confidence) in enumerate(zip(tokens, confidences, strict=True), 1):
             self.tokens.append(token)
             self.confidences.append(confidence)
@@ -138,24 +139,24 @@ class DecodingCore:
     def draft(
         self, canvas: Canvas, lora: DraftLora | None = None, positions: Tensor | None = None
     ) -> Predictions:
-        """One bidirectional forward over the block; what it says at its masked positions.
+        """One bidirectional forward over the block: the predictions at its masked positions.
 
-        Its keys are scratch: the next forward overwrites them. `lora` is for drafts that are
-        verified; a denoised block is committed as it is and goes without. positions: int64 `[B]`,
-        None for one after the other.
+        Its keys are scratch: the next forward overwrites them. `lora` is for drafts that will be
+        verified; a denoised block is committed unverified, so it uses none. positions: int64
+        `[B]`, None for consecutive ones.
         """
         hidden = self.forward(canvas.tokens, Attention.BLOCK, positions, lora)
         return self.predictions(hidden[canvas.masked])
 
     def causal(self, tokens: Tensor) -> Predictions:
-        """One causal forward over T tokens; row i says what follows token i.
+        """One causal forward over T tokens; row i predicts what follows token i.
 
-        The caller says by `keep` how many of the T tokens stand.
+        The caller then keeps as many of them as it accepts (`keep`).
         """
         return self.predictions(self.forward(tokens, Attention.CAUSAL))
 
     def next_seed(self, tokens: Tensor) -> None:
-        """Write the keys of `tokens`, which stand, and commit the one token that follows them."""
+        """Write the keys of committed `tokens`, and commit the token that follows them."""
         hidden = self.forward(tokens, Attention.CAUSAL)
         self.keep(len(tokens))
         self.commit_choice(self.predictions(hidden[-1:]))
@@ -166,17 +167,17 @@ class DecodingCore:
         self.commit(chosen.token.tolist(), chosen.confidence.tolist())
 
     def keep(self, count: int) -> None:
-        """The first `count` tokens of the last forward stand: their keys are kept."""
+        """Keep the keys of the first `count` tokens of the last forward."""
         self.cache.advance(count)
 
     def step(self, kind: ForwardKind, width: int, before: int) -> Step:
-        """Report a forward that committed everything from position `before` of the hole on."""
+        """The step of a forward that committed the hole's tokens from position `before` on."""
         committed = tuple(range(before, len(self.tokens)))
         confidences = tuple(self.confidences[before:])
         return Step(kind, width, tuple(self.tokens), committed, confidences, typed=self.typed)
 
     def draft_step(self, canvas: Canvas, revealed: Tensor) -> Step:
-        """Report a draft forward: what it revealed on the canvas, nothing of it final yet."""
+        """The step of a draft forward: what it revealed on the canvas, none of it final yet."""
         offset = len(self.tokens) - 1
         where = revealed.nonzero().squeeze(1)
         return Step(
@@ -196,10 +197,10 @@ class DecodingCore:
         positions: Tensor | None = None,
         lora: DraftLora | None = None,
     ) -> Tensor:
-        """Hidden states `[T, D]` of tokens `[T]` placed behind what the cache keeps.
+        """Hidden states `[T, D]` of tokens `[T]` behind what the cache keeps.
 
-        positions: int64 `[T]`; None for one after the other. Inputs come from the CPU, where the
-        canvas is; hidden states stay on the model's device.
+        positions: int64 `[T]`, None for consecutive ones. Inputs are on the CPU, where the canvas
+        is; hidden states stay on the model's device.
         """
         self.forwards += 1
         if positions is None:
@@ -211,5 +212,5 @@ class DecodingCore:
         return forward_one(self.model, ids, places, attention, self.cache, lora)[0]
 
     def predictions(self, hidden: Tensor) -> Predictions:
-        """What hidden states `[T, D]` say: only for rows that somebody reads."""
+        """The predictions of hidden states `[T, D]`: only of rows that are needed."""
         return Predictions(self.model, hidden)

@@ -1,7 +1,7 @@
 """Block diffusion, as Nemotron-Labs-Diffusion does it: denoise a block, make its keys exact, go on.
 
-Each block opens with the autoregressive seed, and has no more masks than tokens are still allowed.
-When it is full, one causal forward writes its keys as if it had been read left to right and yields
+Each block begins with the autoregressive seed and has no more masks than tokens are still allowed.
+When it is full, one causal forward writes the keys that reading it left to right gives, and yields
 the next seed, so the cache is never approximate.
 """
 

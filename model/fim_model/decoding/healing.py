@@ -1,7 +1,7 @@
 """Token healing: the hole's first tokens must spell what was typed since the last token border.
 
 A prompt that ends inside a word, or in white space that the tokenizer would merge with what
-follows, shows the model tokens that it never saw in training. So the prompt ends at the last
+follows, contains tokens that the model never saw in training. So the prompt ends at the last
 settled border, and decoding begins with tokens that spell the rest ("token healing" in guidance;
 FIM-SE, arXiv 2405.17103, trains the same constraint).
 """
@@ -20,7 +20,7 @@ from fim_model.network.attention_mask import Attention
 from fim_model.prompt.tokenizer import CodeTokenizer
 
 PROBES = ("", *string.ascii_lowercase, "A", "_", "0", " ", "\n", "(", ")", '"', ".", ",", ":", "=")
-"""What may follow a typed text: which of its own tokens come first depends on that."""
+"""What may follow a typed text: its first token depends on what follows."""
 
 
 class Continuations:
@@ -36,9 +36,9 @@ class Continuations:
         return self._tokenizer.token_bytes(token_id)
 
     def choices(self, typed: bytes) -> list[int]:
-        """Ids of the tokens that begin with `typed`, and of those that it can begin with.
+        """Ids of the tokens that begin with `typed`, and of those that `typed` begins with.
 
-        The latter only as far as the tokenizer gives them for some continuation: the model has
+        Of the latter only those that the tokenizer produces for some continuation: the model has
         seen no others there.
         """
         first = bisect_left(self._sorted, (typed, -1))
@@ -49,21 +49,21 @@ class Continuations:
     def _beginnings(self, typed: bytes) -> set[int]:
         try:
             text = typed.decode()
-        except UnicodeDecodeError:  # a character was cut: any token that goes on with it will do
+        except UnicodeDecodeError:  # a character was cut: any token that continues it fits
             return {i for piece, i in self._sorted if typed.startswith(piece)}
         firsts = {self._tokenizer.encode(text + probe)[0] for probe in PROBES if text + probe}
         return {i for i in firsts if typed.startswith(self._tokenizer.token_bytes(i))}
 
 
 def restricted(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Logits `[..., V]` with everything but these ids impossible."""
+    """Logits `[..., V]` with all ids but these set to -inf."""
     allowed = torch.full_like(logits, -torch.inf)
     allowed[..., list(ids)] = logits[..., list(ids)]
     return allowed
 
 
 def left_to_spell(typed: bytes, token: bytes) -> bytes:
-    """What is left of `typed` once this token stands."""
+    """What is left of `typed` behind this token."""
     return typed[len(token) :]
 
 

@@ -1,9 +1,9 @@
 """Prompt lookup: drafts copied from what the model has read, verified causally.
 
-Code repeats itself: what stood behind the last few tokens when they occurred before is a draft that
+Code repeats itself: what followed the last few tokens at their previous occurrence is a draft that
 costs no forward (prompt lookup decoding, Saxena 2023; the n-gram side of arXiv 2304.04487). One
 causal forward verifies it. Greedy output is the autoregressive output; sampled output has the
-autoregressive distribution, the draft being a proposal without doubt.
+autoregressive distribution, the draft being a proposal with probability 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
 from fim_model.decoding.sampling import Draft
 
 LONGEST, SHORTEST = 4, 2
-"""Tokens that must agree before their continuation is copied; one alone agrees too often."""
+"""Lengths of the n-grams that are looked up; a single token agrees too often."""
 
 DRAFT_TOKENS = 10
 
@@ -30,19 +30,19 @@ def lookup(core: DecodingCore) -> Steps:
 
 
 class DraftSource(Protocol):
-    """Where drafts are copied from."""
+    """Proposes drafts while a hole is filled."""
 
     def continuation(self, most: int) -> list[int]:
-        """At most `most` tokens that may come next."""
+        """A draft of at most `most` tokens."""
         ...
 
     def extend(self, ids: Sequence[int]) -> None:
-        """These tokens did come next."""
+        """Append tokens that were committed."""
         ...
 
 
 def verify_drafts(core: DecodingCore, source: DraftSource) -> Steps:
-    """Copy and verify until the hole is done; one step a forward."""
+    """Draft and verify until the hole is done; one step a forward."""
     while core.finish is None:
         before = len(core.tokens)
         draft = certain_draft(source.continuation(core.left - 1), core).until(core.stop.eom_id)
@@ -56,7 +56,7 @@ def verify_drafts(core: DecodingCore, source: DraftSource) -> Steps:
 
 
 def certain_draft(tokens: Sequence[int], core: DecodingCore) -> Draft:
-    """A draft that puts all its probability on these tokens."""
+    """A draft that proposes these tokens with probability 1."""
     ids = torch.tensor(tokens, dtype=torch.int64)
     scores = TokenScores(ids, torch.ones(len(ids)), torch.zeros(len(ids)))
     if not core.sampler.temperature:
@@ -65,7 +65,7 @@ def certain_draft(tokens: Sequence[int], core: DecodingCore) -> Draft:
 
 
 class NgramIndex:
-    """Where each n-gram of a growing text occurred last, the one at its very end excepted."""
+    """The last occurrence of each n-gram of a growing text, except at its very end."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = list(ids)
@@ -83,7 +83,7 @@ class NgramIndex:
         }
 
     def continuation(self, most: int) -> list[int]:
-        """What followed the longest known gram at the end of the text, DRAFT_TOKENS at most."""
+        """What followed the longest known n-gram at the end of the text, at most DRAFT_TOKENS."""
         for n in range(LONGEST, SHORTEST - 1, -1):
             start = self._after[n].get(tuple(self._ids[-n:]))
             if start is not None and most > 0:

@@ -17,9 +17,9 @@ from fim_model.decoding.speculation import self_speculation
 
 @dataclass(frozen=True, slots=True)
 class ModeOptions:
-    """What a mode can be told.
+    """The parameters of all modes.
 
-    width_budget: positions a forward may have (quadratic). block_size: positions denoised or
+    width_budget: most positions of a forward (quadratic). block_size: positions denoised or
     drafted together, None for what the model was trained with. lengths: the model's average
     confidence by hole length (native).
     """

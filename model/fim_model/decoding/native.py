@@ -5,9 +5,9 @@ the masks see the prefix through the cache and the beginning of the suffix in th
 within the block size the model was trained for. A longer hole is filled block by block while the
 suffix head stays in view, at its true distance.
 
-How long the hole is, nobody knows. As in CAL (arXiv 2602.00476) `Phi(L)`, the mean top-1
-probability over L masks in the first forward, is compared across lengths after dividing by what the
-model's Phi(L) is on average; all lengths are probed as rows of one forward.
+The length of the hole is unknown. As in CAL (arXiv 2602.00476), `Phi(L)`, the mean top-1
+probability over L masks in the first forward, is compared across lengths after division by the
+model's average Phi(L); all lengths are probed as rows of one forward.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ from fim_model.errors import CheckpointError
 from fim_model.network.attention_mask import Attention
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
-"""Hole lengths that are tried; 139 positions in one forward with a block of 16."""
-
+"""Hole lengths that are probed: 139 positions in one forward with a block of 16."""
 
 NATIVE_LENGTHS = "native_lengths.json"
-"""Where a checkpoint folder keeps what was measured."""
+"""The file of a checkpoint folder with its `LengthCalibration`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthCalibration:
     """The model's average Phi(L) by L, measured on text; lengths between are interpolated.
 
-    Empty means not measured: Phi is then taken as it is.
+    Empty if it was not measured: Phi is then used uncalibrated.
     """
 
     mean: Mapping[int, float] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class LengthCalibration:
 
     @classmethod
     def read(cls, folder: Path) -> LengthCalibration:
-        """A checkpoint's own, or an empty one. Raises CheckpointError for a file that is none."""
+        """A checkpoint's calibration, empty if it has none. Raises CheckpointError."""
         path = folder / NATIVE_LENGTHS
         if not path.is_file():
             return cls()
@@ -65,7 +64,7 @@ class LengthCalibration:
                 raise ValueError("a length is below 1, or a confidence is not within 0 and 1")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
-                f"{path} is no curve of confidences by length ({wrong!r}); write it anew with "
+                f"{path} is not a length calibration ({wrong!r}); write it anew with "
                 "python -m fim_training.shipping.native_lengths, or delete it"
             ) from None
         return cls(mean)
@@ -83,11 +82,11 @@ class RightContext:
 
     @classmethod
     def of(cls, suffix: Sequence[int], block_size: int) -> RightContext:
-        """As much of the suffix as leaves three quarters of the block to masks."""
+        """The head of the suffix, a quarter of the block at most."""
         return cls(torch.tensor(suffix[: max(1, block_size // 4)], dtype=torch.int64))
 
     def room(self, block_size: int) -> int:
-        """Masks that fit a block beside the suffix head."""
+        """How many masks fit a block beside the suffix head."""
         return block_size - len(self.head)
 
 
@@ -105,7 +104,7 @@ def probe_lengths(
     lengths: Sequence[int] = LENGTHS,
     calibration: LengthCalibration | None = None,
 ) -> list[LengthScore]:
-    """Every length tried in one forward, best first."""
+    """All lengths probed in one forward, best first."""
     curve = calibration or LengthCalibration()
     room = right.room(core.block_size)
     blocks = [_block(core, right, min(length, room), length) for length in lengths]
@@ -122,11 +121,11 @@ def probe_lengths(
         LengthScore(length, value / curve.at(length))
         for length, value in zip(lengths, phi.tolist(), strict=True)
     ]
-    return sorted(found, key=lambda one: -one.score)
+    return sorted(found, key=lambda found: -found.score)
 
 
 def native_infill(core: DecodingCore, right: RightContext, length: int, rule: CommitRule) -> Steps:
-    """Fill a hole of `length` tokens; the cache keeps exactly the prefix, nothing is committed."""
+    """Fill a hole of `length` tokens; to begin with, the cache holds exactly the prefix."""
     left = length
     while core.finish is None:
         size = min(left, right.room(core.block_size))
@@ -149,7 +148,7 @@ def native_infill(core: DecodingCore, right: RightContext, length: int, rule: Co
 def trim_echo_after(
     core: DecodingCore, steps: Iterable[Step], suffix: Sequence[int]
 ) -> Iterator[Step]:
-    """The steps; once they are done, the hole loses an end that repeats the suffix's beginning."""
+    """Yield the steps, then cut an end of the hole that repeats the suffix's beginning."""
     yield from steps
     core.tokens = without_echo(core.tokens, suffix) or core.tokens[:1]
     core.confidences = core.confidences[: len(core.tokens)]
@@ -158,7 +157,7 @@ def trim_echo_after(
 def without_echo(hole: Sequence[int], suffix: Sequence[int], shortest: int = 2) -> list[int]:
     """The hole without an end that repeats the suffix's beginning, if at least `shortest` long.
 
-    An oversized hole is readily filled with a copy of what follows it.
+    A hole that is too long tends to be filled with a copy of what follows it.
     """
     for size in range(min(len(hole), len(suffix)), shortest - 1, -1):
         if list(hole[-size:]) == list(suffix[:size]):
@@ -169,7 +168,7 @@ def without_echo(hole: Sequence[int], suffix: Sequence[int], shortest: int = 2) 
 def _block(core: DecodingCore, right: RightContext, size: int, left: int) -> tuple[Tensor, Tensor]:
     """Tokens `[size masks, suffix head]` and their positions behind the cache, int64.
 
-    The suffix head stands `left` positions on, where it is once all of the hole is filled.
+    The suffix head stands at its final distance, behind the `left` tokens still to be filled.
     """
     masks = torch.full((size,), core.model.config.mask_id)
     behind = torch.arange(left, left + len(right.head))

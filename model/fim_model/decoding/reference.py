@@ -1,8 +1,8 @@
-"""The modes once more, slow and plain: what cached decoding must equal, token for token.
+"""The modes once more, slow and plain: the oracle that cached decoding must equal token for token.
 
-There is no cache and no canvas here, and the fast path lends only its layers, rotation table and
-commit rules: every forward reads the whole sequence anew under an explicit mask. Greedy only; each
-mode returns the hole's tokens and the number of forwards, prefill included.
+It has no cache and no canvas, and shares only layers, rotation table and commit rules with the fast
+path: every forward reads the whole sequence under an explicit mask. Greedy only; each mode returns
+the hole's tokens and the number of forwards, prefill included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def dense_logits(
 ) -> Tensor:
     """Logits `[T, V]` where token i sees token j if `visible[i, j]` (bool `[T, T]`).
 
-    positions: int64 `[T]`; None for one after the other.
+    positions: int64 `[T]`; None for consecutive ones.
     """
     config, backbone = model.config, model.model
     count, shape = len(tokens), (len(tokens), -1, config.head_dim)
@@ -72,7 +72,7 @@ def block_logits(
 ) -> Tensor:
     """Logits `[block, V]` of a block that sees the causal past and itself both ways.
 
-    places: how far behind the past each token of the block stands; None for one after the other.
+    places: how far behind the past each token of the block stands; None for consecutive ones.
     """
     count = len(past) + len(block)
     visible = torch.ones(count, count).tril().bool()
@@ -153,7 +153,7 @@ def quadratic_speculation(
         block = [model.config.mask_id] * min(masks, stop.max_tokens - len(hole) - 1)
         _verify(model, prompt, hole, drafted, stop)
         forwards += 1
-        # Made together with the verification: it does not know the token that this one chose.
+        # The draft is of the same forward as the verification, so it has not seen its last token.
         drafted = block_logits(model, [*prompt, *hole[:-1]], block)[1:].argmax(-1).tolist()
     return hole, forwards
 
@@ -190,7 +190,7 @@ def _verify(
     drafted: list[int],
     stop: StopRule,
 ) -> None:
-    """Append what the causal model says, up to the first token that was not drafted."""
+    """Append the causal model's tokens, up to and including the first that was not drafted."""
     rows = causal_logits(model, [*prompt, *hole, *drafted])[len(prompt) + len(hole) - 1 :]
     for row, guess in zip(rows, [*drafted, None], strict=True):
         hole.append(_best(row))

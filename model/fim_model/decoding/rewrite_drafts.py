@@ -1,11 +1,10 @@
-"""Rewrite a region with drafts: what stays as it was, or was foreseen, costs next to nothing.
+"""Rewrite a region with drafts: text that stays, or was expected, costs next to nothing.
 
-The prompt ends with the region as it is, and the model writes it anew. The old text is a draft, and
-so is every other text that somebody expects; all are read together with the prompt, so a region
-that stays or becomes what was expected is verified by the forward that reads the prompt. Where the
-new text leaves the draft that it followed longest it goes on token by token, until it meets that
-draft again: then all the rest of it is the draft. Greedy output is the autoregressive output,
-whatever is drafted.
+The prompt ends with the region as it is, and the model writes it again. The old text is a draft,
+and so is every other text that the caller expects; all are read in one forward with the prompt,
+which verifies a region that stays or becomes one of them. Where the new text leaves the draft that
+it followed longest, it goes on token by token until it meets that draft again: then the rest of it
+is the next draft. Greedy output is the autoregressive output, for any drafts.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from fim_model.decoding.token_tree import TokenTree
 def rewrite_with_drafts(
     core: DecodingCore, drafts: Sequence[Sequence[int]], tree: TokenTree, prefill: Prefill
 ) -> Steps:
-    """Write the region anew; `prefill` is of the prompt with the tree of `drafts` ahead.
+    """Write the region; `prefill` is of the prompt with the tree of `drafts` ahead.
 
-    One step a forward. Of several drafts the one that holds longest is followed, which is exact for
-    a greedy sampler alone.
+    Yields one step a forward. Of several drafts the one accepted longest is followed, which is
+    exact only for a greedy sampler.
     """
     each = [
-        core.sampler.accept_draft(prefill.logits[tree.rows(at)], certain_draft(draft, core))
-        for at, draft in enumerate(drafts)
+        core.sampler.accept_draft(prefill.logits[tree.rows(number)], certain_draft(draft, core))
+        for number, draft in enumerate(drafts)
     ]
-    followed = max(range(len(each)), key=lambda at: len(each[at].tokens))
+    followed = max(range(len(each)), key=lambda number: len(each[number].tokens))
     accepted = each[followed]
     source = OldText(drafts[followed], NgramIndex(core.prompt))
-    # The last one is the causal token behind the draft: the seed, whose keys are not written yet.
+    # The last accepted token is the seed, which the draft did not have: its keys are not written.
     core.cache.keep(tree.paths[followed][: len(accepted.tokens) - 1])
     core.commit(accepted.tokens, accepted.confidences)
     source.extend(core.tokens)
@@ -55,7 +54,7 @@ def rewrite_with_drafts(
 def tree_log_probabilities(
     logits: Tensor, tree: TokenTree, texts: Sequence[Sequence[int]], end: int | None = None
 ) -> list[float]:
-    """Of each text of a tree, with its end if one is given, in nats.
+    """Log-probability of each text of a tree, in nats, with the token `end` if given.
 
     logits: `[1 + N, V]` as `TokenTree.rows` has them.
     """
@@ -68,13 +67,13 @@ def tree_log_probabilities(
 
 
 class OldText:
-    """A DraftSource: the old text from where the new one has come to in it.
+    """A DraftSource: the rest of the old text, from the place that corresponds to the new text.
 
-    The new text is in step with the old one as long as it agrees. Once it does not, its last tokens
-    are looked for in the old text: the longest gram that is known decides, of several places the
-    first one ahead. A gram of SHORTEST tokens is worth all of the old text that follows; failing
-    that, the prompt may know how to go on; failing that, a single token that agrees, or the guess
-    that one token was replaced by one, is worth DRAFT_TOKENS.
+    While the new text agrees with the old one, that is the next token. Once it does not, its last
+    tokens are looked up in the old text: the longest known n-gram decides, and of several places
+    the first one ahead. An n-gram of at least SHORTEST tokens gives all of the old text that
+    follows; failing that, the prompt is looked up; failing that, a single token that agrees, or the
+    guess that one token was replaced by one, gives DRAFT_TOKENS.
     """
 
     def __init__(self, old: Sequence[int], elsewhere: NgramIndex) -> None:
@@ -82,9 +81,9 @@ class OldText:
         self._old, self._elsewhere = list(old), elsewhere
         self._new: list[int] = []
         self._at = 0
-        """Where in the old text the new one is, or left it."""
+        """Index in the old text where the new one is, or left it."""
         self._astray = 0
-        """Tokens since it left; 0 in step."""
+        """New tokens since it left; 0 while it agrees."""
         self._ends: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for size in range(1, LONGEST + 1):
             for end in range(size, len(self._old) + 1):
@@ -108,14 +107,14 @@ class OldText:
         self._elsewhere.extend(ids)
 
     def _meeting(self) -> tuple[int, int]:
-        """Where the old text may go on, and how many tokens before that agree with the new one."""
+        """Where the old text may continue, and how many tokens before that agree."""
         for size in range(min(LONGEST, len(self._new)), 0, -1):
             if ends := self._ends.get(tuple(self._new[-size:])):
                 return min(ends, key=self._distance), size
         return self._at + 1 if self._astray == 1 else len(self._old), 0
 
     def _distance(self, place: int) -> tuple[bool, int]:
-        """Ahead is nearer than behind: text is rarely written twice."""
+        """Places ahead before places behind: text is rarely written twice."""
         return place <= self._at, abs(place - self._at)
 
     def _rest(self, start: int, most: int) -> list[int]:

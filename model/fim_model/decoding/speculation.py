@@ -1,8 +1,9 @@
 """Linear self-speculation: the model drafts as a diffuser and verifies as itself.
 
 A round is two forwards: a bidirectional draft of `[seed, MASK …]`, then a causal verification of
-the drafted tokens. What agrees with the causal model stands, and the token after it comes for free:
-so the draft is one token shorter than what is still allowed, and the last one allowed needs none.
+the drafted tokens. The prefix that agrees with the causal model is accepted, and the
+token after it comes for free: so a draft is one token shorter than what is still allowed, and the
+last token needs no draft.
 Greedy output is the autoregressive output; sampled output has the autoregressive distribution.
 """
 

@@ -1,8 +1,8 @@
-"""Several texts that may follow one prompt, read in one forward as a tree.
+"""Several texts that may follow a prompt, read in one forward as a tree.
 
-Texts share the tokens of their common beginnings, and each token sees the prompt and what stands
-before it in its own text (tree attention, SpecInfer, arXiv 2305.09781). So to judge a few ways to
-rewrite a region costs hardly more than to read one.
+Texts share the tokens of their common beginnings, and each token sees the prompt and its own text
+before it (tree attention, SpecInfer, arXiv 2305.09781). So scoring a few texts costs little more
+than scoring one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
-    """N tokens; parents: the place of the token before each, -1 for the prompt, always an earlier
-    one. paths: the places of each text's tokens; the first text's are 0, 1, 2, …"""
+    """N tokens. parents: for each the index of the token before it, which is smaller; -1 for the
+    prompt. paths: the indices of each text's tokens; the first text's are 0, 1, 2, …"""
 
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
@@ -25,7 +25,7 @@ class TokenTree:
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[int]]) -> TokenTree:
-        """The tree of some texts' ids; without any, an empty one."""
+        """The tree of some texts' ids, empty for no text."""
         tokens: list[int] = []
         parents: list[int] = []
         known: dict[tuple[int, int], int] = {}
@@ -48,18 +48,18 @@ class TokenTree:
 
     @property
     def is_chain(self) -> bool:
-        """Whether every token stands behind the one before it, as in plain text."""
+        """Whether every token follows the one before it, as in a single text."""
         return self.parents == tuple(range(-1, len(self) - 1))
 
     def positions(self, start: int) -> list[int]:
-        """Where the tokens stand, the prompt being `start` tokens long."""
+        """The positions of the tokens behind a prompt of `start` tokens."""
         found: list[int] = []
         for parent in self.parents:
             found.append(start if parent < 0 else found[parent] + 1)
         return found
 
     def pattern(self, before: int) -> Tensor:
-        """Who (row) sees whom among `before` tokens of a prompt and the tree behind them, boolean
+        """Who (row) sees whom among `before` tokens of a prompt and the tree behind them: boolean
         `[before + N, before + N]`."""
         seen = torch.ones(before + len(self), before + len(self), dtype=torch.bool).tril_()
         seen[before:, before:] = torch.eye(len(self), dtype=torch.bool)
@@ -69,6 +69,8 @@ class TokenTree:
         return seen
 
     def rows(self, text: int) -> list[int]:
-        """The rows of logits `[1 + N, V]` (of what follows the prompt, and each token) that predict
-        a text's tokens and its end, one more than it has tokens."""
+        """Which rows of logits `[1 + N, V]` predict a text's tokens and its end.
+
+        Row 0 predicts what follows the prompt, row 1 + i what follows token i.
+        """
         return [0, *(place + 1 for place in self.paths[text])]

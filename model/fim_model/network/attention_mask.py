@@ -21,5 +21,6 @@ class Attention(Enum):
 
 
 AttentionPattern = Attention | NoisyBlocks | Tensor
-"""A boolean tensor `[T, T]` or `[B, T, T]` says who (row) sees whom (column) among the tokens of
-the forward; all see what the cache keeps."""
+"""All that the plain network takes, training batches included. A boolean tensor `[T, T]` or
+`[B, T, T]` says who (row) sees whom (column) among the tokens of the forward; all see what the
+cache keeps."""

@@ -1,8 +1,8 @@
-"""Recording: a step over buffers that never move, as one CUDA graph that is replayed.
+"""Recording: a step over fixed buffers, captured as a CUDA graph and replayed.
 
-Below a billion parameters a forward is bound by its hundred or so launches; a graph makes them one.
-Without CUDA the same steps run unrecorded. The tests record them on a stand-in that has a GPU's
-rules (`tests/support/stand_in_gpu.py`); on a GPU itself nothing has been captured or replayed yet.
+Below a billion parameters a forward is bound by its hundred or so launches; a graph is one launch.
+Without CUDA the same steps run unrecorded. The tests record them on a stand-in with a GPU's rules
+(`tests/support/stand_in_gpu.py`); nothing has been captured on a GPU yet.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 SMALLEST_SPAN = 512
-"""Cache bounds are this times a power of two."""
+"""Bounds of the cache length are this times a power of two."""
 
 Step = Callable[[], None]
 
 Record = Callable[[Step, Sequence[Tensor]], Callable[[], object]]
-"""A step over fixed buffers, and those of them that it both reads and changes, to its replay."""
+"""(step, the buffers that it both reads and changes) to the replay of the step."""
 
 
 class Recording:
-    """A step that runs as it is at first, is recorded at its second use, and replayed from there.
+    """A step that runs unrecorded once, is recorded at its second use, and replayed from then on.
 
-    The first run compiles its kernels; a step that is never asked for again costs no recording.
+    The first run compiles its kernels; a step that is used only once costs no recording.
     """
 
     __slots__ = ("_record", "_replay", "_state", "_step", "_used")
 
     def __init__(self, step: Step, record: Record, state: Sequence[Tensor] = ()) -> None:
-        """state: what the step changes and its next run reads."""
+        """state: the buffers that the step changes and its next run reads."""
         self._step, self._record, self._state = step, record, state
         self._replay: Callable[[], object] | None = None
         self._used = False
@@ -46,8 +46,8 @@ class Recording:
 def span_bucket(span: int, capacity: int) -> int:
     """The smallest bound `512 * 2^n`, or the capacity, that holds `span` keys.
 
-    A graph's launches are sized by the bound, not by the length, so that bounds must not be far
-    above it; and each bound is a graph, so that there must not be many.
+    A graph's launches are sized by the bound, so it must not be far above the length; and each
+    bound is a graph of its own, so there must not be many.
     """
     if span > capacity:
         raise ValueError(f"the KV cache holds {capacity} tokens, {span} were asked for")
@@ -63,11 +63,11 @@ def as_it_is(step: Step, state: Sequence[Tensor]) -> Step:
 
 
 def capturing() -> Record:
-    """The `Record` of CUDA: graphs that share the memory that they need only while they run.
+    """The `Record` of CUDA: graphs that share one pool of temporary memory.
 
-    One of its own for each would be tens of megabytes, for every width and document. Sharing is
-    safe because a step leaves its results in buffers that were there before, and graphs are
-    replayed one after the other.
+    A pool for each would take tens of megabytes for every width and document. Sharing is safe
+    because a step leaves its results in buffers outside the pool, and graphs are replayed one after
+    the other.
     """
     pool = torch.cuda.graph_pool_handle()
     return lambda step, state: capture(step, state, pool)
@@ -76,10 +76,10 @@ def capturing() -> Record:
 def capture(
     step: Callable[[], object], state: Sequence[Tensor] = (), pool: Any = None
 ) -> Callable[[], object]:
-    """`step` as a CUDA graph, in a pool of its own or a shared one (torch's handle): its replay.
+    """Capture `step` as a CUDA graph, in its own pool or a shared one (torch's handle).
 
-    Compiling kernels and filling cuBLAS's workspaces must happen before recording, so the step is
-    run for that first. `state` is put back after each of these runs, which are nobody's steps.
+    Returns its replay. Kernels must be compiled and cuBLAS's workspaces filled before recording, so
+    the step runs twice first; `state` is restored after each of these runs.
     """
     before = [tensor.clone() for tensor in state]
     side = torch.cuda.Stream()
@@ -91,7 +91,7 @@ def capture(
                 tensor.copy_(old)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may read their own results meanwhile; that must not spoil the recording.
+    # Other threads may read their own results meanwhile, which must not abort the recording.
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         step()  # recorded, not run
     return graph.replay

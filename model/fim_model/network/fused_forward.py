@@ -1,10 +1,10 @@
 """The forward of `TriModeTransformer` for a GPU: fused operations, the length on the device.
 
-Same weights and same result as `transformer.py`, arranged for one narrow forward to be bound by
-nothing but reading its weights: query, key and value are one product and so are gate and up;
-rotation writes into the cache; residuals are added inside the norms; weights may be 8-bit; and no
-number is needed from the device to launch any of it, so that a CUDA graph can hold the whole step.
-Without CUDA it runs on the reference operations: slower than `transformer.py`, for tests.
+Same weights and results as `transformer.py`, arranged so that a narrow forward is bound only by
+reading its weights: query, key and value are one product and so are gate and up; rotation writes
+into the cache; residuals are added inside the norms; weights may be 8-bit; and no launch needs a
+number from the device, so that a CUDA graph can hold the whole step. Without CUDA it runs on the
+reference operations: slower than `transformer.py`, for tests.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class FusedLayer:
 class DeviceCache:
     """The buffers of a `KVCache` with a length, int32 `[B]`, that lives on the device.
 
-    As there, what a forward writes behind `length` is scratch until somebody raises `length`, here
-    in place and on the device. Nothing here checks the capacity: the caller, who knows an upper
-    bound of the length, does. The `KVCache` has a length of its own, which this does not follow.
+    As there, what a forward writes behind `length` is scratch until `length` is raised, here in
+    place and on the device. The capacity is not checked: the caller, which knows an upper bound of
+    the length, does that. The `KVCache` keeps its own length, which is not updated.
     """
 
     def __init__(self, buffers: KVCache) -> None:
@@ -118,7 +118,7 @@ class FusedTransformer:
         """One pass over T tokens placed behind what the cache keeps; the cache is not advanced.
 
         tokens: int64 `[B, T]`. attention: a bool tensor `[T, T]` says who sees whom among them.
-        positions: int64 `[B, T]`, None for one after the other. `visible`: an upper bound of
+        positions: int64 `[B, T]`, None for consecutive ones. `visible`: an upper bound of
         `length + T`, up to which the cache buffers are looked at (default: all). Returns normalised
         hidden states `[B, T, hidden]`.
         """
@@ -159,14 +159,14 @@ class FusedTransformer:
 
     @torch.no_grad()
     def scores(self, hidden: Tensor, rows: Tensor | None = None) -> FullScores:
-        """Scores of rows of hidden states `[N, hidden]`; -1 in `rows` is a row nobody reads."""
+        """Scores of rows of hidden states `[N, hidden]`; -1 in `rows` skips a row."""
         return score_head(hidden, self.head, rows)
 
 
 def over_span(pattern: Tensor, length: Tensor, keys: int) -> Tensor:
     """A pattern among T new tokens, bool `[T, T]`, as the mask `[B, 1, T, keys]` over buffers.
 
-    length: int32 `[B]`, tokens kept before the new ones; all see those, nobody what is behind.
+    length: int32 `[B]`, tokens kept before the new ones; all see those, none what is behind.
     """
     new = torch.arange(keys, device=pattern.device) - length[:, None]
     width = len(pattern)
@@ -175,8 +175,8 @@ def over_span(pattern: Tensor, length: Tensor, keys: int) -> Tensor:
 
 
 def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight^T (+ bias)`. Full weights go to cuBLAS, packed ones (on a CPU) to oneDNN; 8-bit
-    ones need a kernel of ours."""
+    """`x @ weight^T (+ bias)`. Full weights go to cuBLAS, packed ones (on a CPU) to oneDNN, 8-bit
+    ones to a kernel of `fim_kernels`."""
     if isinstance(weight, Tensor):
         return matmul_packed(x, weight, bias)
     if x.is_cuda and x.numel() // x.shape[-1] > NARROW:

@@ -1,4 +1,4 @@
-"""What the networks over a model's fused weights have in common, however they run a forward."""
+"""What the networks over a model's fused weights share, whichever way they run a forward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fim_model.network.transformer import TriModeTransformer
 
 
 class FusedNetwork:
-    """The part of `Network` that is the weights' own."""
+    """The part of `Network` that depends only on the weights."""
 
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
         self.config, self.draft_lora = weights.config, draft_lora
@@ -25,7 +25,7 @@ class FusedNetwork:
     ) -> Self:
         """`storage` of the layers' weights, None as they are: see `FusedTransformer.of`.
 
-        `consume` empties the model's layers on the way, for their memory.
+        `consume` empties the model's layers meanwhile, to free their memory.
         """
         weights = FusedTransformer.of(model, storage=storage, consume=consume)
         return cls(weights, model.draft_lora)

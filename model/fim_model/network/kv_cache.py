@@ -1,4 +1,4 @@
-"""The keys and values of tokens already read, in a buffer allocated once."""
+"""The keys and values of computed tokens, in a buffer allocated once."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class KVCache:
     """Static KV buffers `[layers][B, kv_heads, capacity, head_dim]` and how much of them is kept.
 
     A forward writes the keys of its T tokens at `length .. length + T` and sees everything up to
-    there; nothing counts as kept until the caller says `advance(T)`. A draft over masks is thus
-    written as scratch and overwritten by whatever comes next, and taking tokens back is `crop`.
+    there; nothing is kept until the caller calls `advance(T)`. So a draft over masks is scratch
+    that the next forward overwrites. `crop` takes tokens back.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """What the buffers take, however much of them is kept."""
+        """The size of the buffers, filled or not."""
         return self._buffer.nbytes
 
     def slots(self, width: int) -> Slots:
-        """Room for `width` tokens behind the kept ones. Raises ValueError where there is none."""
+        """Slots for `width` tokens behind the kept ones. Raises ValueError past the capacity."""
         end = self.end(width)
         layers = len(self.keys)
         new = self._buffer[:, :, :, :, self.length : end].flatten(0, 1).unbind(0)
@@ -86,8 +86,10 @@ class KVCache:
         self.length += count
 
     def keep(self, places: Sequence[int]) -> None:
-        """Keep some of the tokens written last, ascending places counted from 0, one behind the
-        other: those of one branch of a tree."""
+        """Keep some of the tokens written last and close the gaps: those of one branch of a tree.
+
+        places: ascending, counted from 0.
+        """
         count = len(places)
         if list(places) != list(range(count)):
             chosen = torch.tensor(places, device=self._buffer.device) + self.length
@@ -96,7 +98,7 @@ class KVCache:
         self.advance(count)
 
     def crop(self, length: int) -> None:
-        """Forget every token from `length` on."""
+        """Drop every token from `length` on."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot crop {self.length} tokens to {length}")
         self.length = length

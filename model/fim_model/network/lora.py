@@ -1,4 +1,4 @@
-"""The low-rank update that some diffusion checkpoints bring for drafting (`linear_spec_lora/`).
+"""The low-rank update of some diffusion checkpoints for drafting (`linear_spec_lora/`).
 
 PEFT's file layout: an adapter's config and its two thin matrices for each layer's `o_proj`, which
 becomes `W + alpha / r * B A` (LoRA, arXiv 2106.09685). It makes drafts likelier to be accepted; it
