@@ -77,7 +77,7 @@ class Leftmost:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"count must be at least 1, not {self.count}: or the block never ends")
+            raise ValueError(f"count must be at least 1, not {self.count}; a block must end")
 
     def __call__(self, scores: TokenScores, masked: Tensor) -> Tensor:
         return masked & (masked.cumsum(0) <= self.count)

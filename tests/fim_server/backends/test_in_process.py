@@ -218,8 +218,11 @@ async def test_closing_stops_the_work(backend: InProcessBackend) -> None:
 async def test_a_request_the_model_refuses_does_not_end_the_worker(
     backend: InProcessBackend,
 ) -> None:
-    with pytest.raises(BackendError, match=r"failed on a request \(ValueError at requests.py:"):
-        await backend.complete(dataclasses.replace(REQUEST, max_tokens=0))
+    infiller = backend._infiller
+    assert infiller is not None
+    infiller.model.config = dataclasses.replace(infiller.model.config, mask_token_id=None)
+    with pytest.raises(BackendError, match=r"failed on a request \(ValueError at auto.py:"):
+        await backend.complete(dataclasses.replace(REQUEST, mode="diffusion"))
     assert (await backend.complete(REQUEST)).items
 
 
