@@ -158,7 +158,7 @@ class RotaryEmbedding(nn.Module):
 class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        # Embedding's own random start costs a second of imports when laid out on `meta`.
+        # Embedding's own random initialisation costs a second of imports on `meta`.
         blank = torch.zeros(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(blank, freeze=False)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
