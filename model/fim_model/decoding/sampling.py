@@ -47,10 +47,10 @@ class Sampler:
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(-1)
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
-        """The longest prefix of a draft of n tokens that may stand, and the token that follows.
+        """The longest acceptable prefix of a draft of n tokens, and the token that follows it.
 
-        Predicted in n + 1 causal rows: row i predicts draft token i given the ones before it.
-        Greedy: while `argmax == draft`. Sampled: token x stays with probability
+        rows: n + 1 causal ones; row i predicts draft token i given those before it.
+        Greedy: accept while `argmax == draft`. Sampled: token x is accepted with probability
         `min(1, p(x) / q(x))`, the first rejected one is redrawn from `max(p - q, 0)`, which leaves
         exactly the distribution p (Leviathan et al., arXiv 2211.17192).
         """
