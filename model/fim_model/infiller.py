@@ -21,7 +21,7 @@ from fim_model.calibration.confidence import Calibration
 from fim_model.calibration.edit_priors import EditPriors
 from fim_model.decoding.attempts import Attempt, native_attempts, prompted_attempts
 from fim_model.decoding.auto import ModeChoice, resolve_mode
-from fim_model.decoding.core import DecodingCore, Step, StopRule
+from fim_model.decoding.core import DecodingCore, Step, StepListener, StopRule
 from fim_model.decoding.healing import Continuations
 from fim_model.decoding.judge_copies import CopyJudge
 from fim_model.decoding.modes import ModeOptions
@@ -55,8 +55,6 @@ from fim_model.requests import (
 
 SURE = 0.6
 """Confidence from which a copy is answered without decoding anything beside it."""
-
-StepListener = Callable[[Step], None]
 
 
 class Infiller:

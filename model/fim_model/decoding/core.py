@@ -53,6 +53,7 @@ class Step:
 
 
 Steps = Iterator[Step]
+StepListener = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True)

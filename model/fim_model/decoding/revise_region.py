@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
-from fim_model.decoding.core import DecodingCore, Step, StopRule
+from fim_model.decoding.core import DecodingCore, Step, StepListener, StopRule
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.revise_window import Revision, RevisionRule, revise_window
 from fim_model.decoding.rewrite_drafts import tree_log_probabilities
@@ -67,7 +67,7 @@ class RegionReviser:
         after: str,
         *,
         should_stop: Callable[[], bool] = lambda: False,
-        on_step: Callable[[Step], None] = lambda step: None,
+        on_step: StepListener = lambda step: None,
     ) -> RevisedRegion:
         """Revise `region` between the texts around it. Cancelled is raised between two forwards."""
         left = self.fim.plain(before, self._window // 2)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from fim_model.calibration.edit_priors import EditPriors
-from fim_model.decoding.core import DecodingCore, Step, StopRule
+from fim_model.decoding.core import DecodingCore, StepListener, StopRule
 from fim_model.decoding.prompt_cache import PART, SessionStore
 from fim_model.decoding.revise_region import RegionReviser
 from fim_model.decoding.rewrite_drafts import rewrite_with_drafts, tree_log_probabilities
@@ -26,8 +26,6 @@ from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
 from fim_model.requests import MOST_TOKENS, Rewrite, RewriteRequest, RewriteWay
-
-StepListener = Callable[[Step], None]
 
 PROMPT_TOKENS = 256
 """Most tokens of a prompt: as many as edit training has, and half the cost of a completion's."""
