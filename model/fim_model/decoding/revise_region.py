@@ -60,7 +60,7 @@ class RegionReviser:
         self._stride = max(1, block - self._context - 1)
         self._window = min(WINDOW, model.config.max_position_embeddings)
 
-    def revise_window(
+    def revise(
         self,
         before: str,
         region: str,

@@ -133,7 +133,7 @@ def test_a_cache_in_use_is_forgotten_when_its_work_is_done(tiny: Any) -> None:
     with sessions.held("a"):
         sessions.forget("a")  # before the work took its cache: it must not bring it back for good
         kept = sessions.take("a")
-        kept.read([1])
+        kept.prefill([1])
         sessions.forget("a")
         assert sessions.take("a") is kept
     assert (len(sessions), sessions.bytes) == (0, 0)
@@ -161,8 +161,8 @@ def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
 def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
     sessions = store(tiny, 2)
     a, b = sessions.take("a"), sessions.take("b")
-    a.read([1, 2, 3])
-    b.read([4])
+    a.prefill([1, 2, 3])
+    b.prefill([4])
     assert sessions.take("a") is a  # b is the oldest now
     c = sessions.take("c")
     assert c is b
@@ -184,7 +184,7 @@ def test_a_held_cache_makes_room_for_no_other(tiny: Any) -> None:
     kept = store(tiny, 1)
     with kept.held("a"):
         a = kept.take("a")
-        a.read([2, 3])
+        a.prefill([2, 3])
         b = kept.take("b")
         assert b is not a
         assert a.tokens == [2, 3]

@@ -156,7 +156,7 @@ def test_the_old_text_is_scored_by_the_forward_that_verifies_it(tiny: Any) -> No
     tree = TokenTree.of(texts)
     assert len(tree) == 5 + 1 + 1 + 1, "what texts share is read once"
     found = tree_log_probabilities(
-        PromptCache(model, capacity=40).read(prompt, tree).logits, tree, texts, 2
+        PromptCache(model, capacity=40).prefill(prompt, tree).logits, tree, texts, 2
     )
     for text, nats in zip(texts, found, strict=True):
         rows = causal_logits(model, [*prompt, *text])[len(prompt) - 1 :].log_softmax(-1)
