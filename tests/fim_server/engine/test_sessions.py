@@ -95,7 +95,7 @@ def test_the_session_unused_for_longest_makes_room(checkpoint: Path) -> None:
     store, each = a_store(checkpoint, 2.5)
     a = store.take("a")
     a.read([1, 2, 3])
-    store.take("b").read([4])
+    store.take("b").prefill([4])
     store.take("a")
     c = store.take("c")
     assert c.tokens == []
@@ -107,7 +107,7 @@ def test_the_session_unused_for_longest_makes_room(checkpoint: Path) -> None:
 
 def test_one_session_is_kept_whatever_the_budget(checkpoint: Path) -> None:
     store, _ = a_store(checkpoint, 0)
-    store.take("a").read([1])
+    store.take("a").prefill([1])
     assert store.take("a").tokens == [1]
     assert store.take("b").tokens == []
     assert len(store) == 1
@@ -115,7 +115,7 @@ def test_one_session_is_kept_whatever_the_budget(checkpoint: Path) -> None:
 
 def test_the_nameless_session_is_always_empty(checkpoint: Path) -> None:
     store, _ = a_store(checkpoint, 2)
-    store.take("").read([1, 2])
+    store.take("").prefill([1, 2])
     assert store.take("").tokens == []
 
 
