@@ -20,7 +20,7 @@ from fim_training.examples.examples import ExampleStream, SourceFile
 from fim_training.trainer.objective import Batch, ControlIds, NoiseSettings, build_batch
 
 MOST_STEPS = 2**40
-"""Of a run that ends by the clock."""
+"""Steps of a run whose budget is in minutes."""
 
 AHEAD = 4
 """Batches that each process keeps ready."""
