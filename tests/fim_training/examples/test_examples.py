@@ -286,3 +286,81 @@ def test_long_files_are_drawn_more_often(tiny_tokenizer: CodeTokenizer) -> None:
 def test_no_files_are_named() -> None:
     with pytest.raises(ValueError, match="no training files: build the corpus first"):
         ExampleStream([], None)  # type: ignore[arg-type]
+
+
+# Holes of a language model's own kind: arguments, and the bodies of blocks.
+
+CALLS = 'x = call(one, [two, f(3)], "four")\n'
+
+
+def test_in_brackets_ends_before_the_bracket_that_closes() -> None:
+    """The hole begins anywhere inside and leaves the closing bracket to the suffix."""
+    found = holes(kind_named("in_brackets"), CALLS)
+    for prefix, middle, suffix in found:
+        depth, opened = 0, len(prefix + middle)
+        while depth >= 0:
+            opened -= 1
+            depth += (CALLS[opened] in ")]") - (CALLS[opened] in "([")
+        assert opened < len(prefix)
+        assert CALLS[opened] + suffix[0] in ("()", "[]")
+    middles = {middle for _, middle, _ in found}
+    assert {'one, [two, f(3)], "four"', "two, f(3)", "3", ""} <= middles
+    assert ', "four"' in middles, "a hole may begin behind an inner pair"
+
+
+def test_in_brackets_begins_right_behind_the_opening_one_most_of_the_time() -> None:
+    rng, kind = Random(1), kind_named("in_brackets")
+    starts = [kind("f(abcdefgh)\n", 3, rng)[0] for _ in range(400)]
+    assert 0.6 < starts.count(2) / len(starts) < 0.8
+    assert set(starts) == set(range(2, 11))
+
+
+@pytest.mark.parametrize("text", ["no brackets here\n", "open( only\n", "close) only\n"])
+def test_in_brackets_without_a_pair_is_the_rest_of_the_line(text: str) -> None:
+    assert all(suffix == "\n" for _, _, suffix in holes(kind_named("in_brackets"), text))
+
+
+def test_brackets_pair_within_their_line() -> None:
+    text = "f(\n    g(1),\n)\n"
+    assert {middle for _, middle, suffix in holes(kind_named("in_brackets"), text)
+            if suffix == "),\n)\n"} == {"1", ""}  # fmt: skip
+
+
+BLOCKS = """\
+class A:
+    def f(self):
+        if self:
+            return 1
+
+        return 2
+
+
+    def g(self):
+        pass
+
+
+x = 1
+"""
+
+
+def block_at(line: str, text: str = BLOCKS) -> str:
+    start, end = kind_named("block")(text, text.index(line), Random(0))
+    assert text[:start].endswith(line)
+    return text[start:end]
+
+
+def test_a_block_is_what_is_indented_deeper() -> None:
+    """From the end of the line that opens it, blank lines at its end left to the suffix."""
+    assert block_at("        if self:") == "\n            return 1"
+    assert block_at("    def f(self):") == (
+        "\n        if self:\n            return 1\n\n        return 2"
+    )
+    assert block_at("class A:").endswith("pass")
+    assert block_at("class A:").count("\n") == 9
+    assert block_at("x = 1") == ""
+    assert block_at("            return 1") == ""
+
+
+def test_a_block_at_the_end_of_the_text() -> None:
+    assert block_at("while a:", "while a:\n  b()\n\n") == "\n  b()"
+    assert block_at("while a:", "while a:") == ""

@@ -162,7 +162,7 @@ def test_weights_that_an_older_file_lacks_count_nothing(tmp_path: Path) -> None:
     assert kept.copies == CopyWeights(1, 2, 3, 4, 5, 6, 7)
     del raw["copies"]["matched"]
     file.write_text(json.dumps(raw))
-    with pytest.raises(CheckpointError, match="is no calibration"):
+    with pytest.raises(CheckpointError, match="is not a calibration"):
         Calibration.read(tmp_path)
 
 
@@ -183,7 +183,9 @@ WRONG_COPIES = PLAIN_FILE | {"copies": {"bias": 1}}
 )
 def test_a_broken_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text)
-    with pytest.raises(CheckpointError, match=rf"{CALIBRATION} is no calibration .* or delete it"):
+    with pytest.raises(
+        CheckpointError, match=rf"{CALIBRATION} is not a calibration .* or delete it"
+    ):
         Calibration.read(tmp_path)
 
 
