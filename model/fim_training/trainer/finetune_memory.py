@@ -16,6 +16,7 @@ from fim_model.loading.headers import parameter_count, read_config, weight_shape
 from fim_model.network.config import ModelConfig
 
 from fim_training.trainer.lora_training import PROJECTIONS
+from fim_training.trainer.objective import ROWS_AT_ONCE
 
 HALF, WHOLE = 2, 4
 """Bytes of bf16 and of float32."""
@@ -49,8 +50,9 @@ def activation_bytes(config: ModelConfig, positions: int, *, recompute: bool) ->
     layer = 4 * config.hidden_size + (2 * heads + 2 * groups) * size + 3 * config.intermediate_size
     layers = config.num_hidden_layers
     kept = layers * config.hidden_size + layer if recompute else layers * layer
-    logits = config.vocab_size * (HALF + 2 * WHOLE)  # in bf16, in float32, and their gradient
-    return positions * (kept * HALF + logits)
+    # In bf16, in float32, and their gradient; the loss never holds more rows of them.
+    logits = min(positions, ROWS_AT_ONCE) * config.vocab_size * (HALF + 2 * WHOLE)
+    return positions * kept * HALF + logits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
