@@ -150,7 +150,7 @@ def test_an_example_is_a_piece_of_a_file(
             assert middle[-1] == special.eom
             header, suffix, prefix = parts(prompt, tiny_tokenizer)
             text = prefix + tiny_tokenizer.decode_bytes(middle[:-1]) + suffix
-            assert any(text in one for one in whole)
+            assert any(text in example for example in whole)
             assert header == b"" or header.decode() in {file.path for file in tiny.files}
     assert filled >= 60
 
@@ -166,11 +166,11 @@ def test_where_a_middle_ends_says_nothing_about_its_length(tiny_tokenizer: CodeT
         [SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0, snippet_share=0
     )
     firsts = [row.middles[0] for row in rows(draws, 400, 256)]
-    short = [one.start for one in firsts if len(one) <= 8]
-    long = [one.start for one in firsts if len(one) >= 16]
+    short = [middle.start for middle in firsts if len(middle) <= 8]
+    long = [middle.start for middle in firsts if len(middle) >= 16]
     assert min(len(short), len(long)) > 60
     assert abs(sum(short) / len(short) - sum(long) / len(long)) < 12
-    ends = [one.stop for one in firsts]
+    ends = [middle.stop for middle in firsts]
     assert max(ends.count(end) for end in set(ends)) < 0.1 * len(ends)
 
 
@@ -180,14 +180,14 @@ def test_plain_text_begins_at_a_line(tiny: Any, tiny_tokenizer: CodeTokenizer) -
         assert not row.middles
         assert all(tiny_tokenizer.token_bytes(token) for token in row.tokens)
         text = tiny_tokenizer.decode_bytes(row.tokens)
-        assert any(text[:12] in one and b"\n" + text[:12] in one for one in texts)
+        assert any(text[:12] in source and b"\n" + text[:12] in source for source in texts)
 
 
 def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
     """With and without a name, a suffix, a middle."""
     drawn = rows(stream(tiny, tiny_tokenizer, plain_share=0.2), 300, 200)
     assert 0.02 < sum(not row.middles for row in drawn) / 300 < 0.35
-    shown = [one for row in drawn for one in examples(row, tiny_tokenizer)]
+    shown = [example for row in drawn for example in examples(row, tiny_tokenizer)]
     headers, suffixes, _ = zip(*(parts(prompt, tiny_tokenizer) for prompt, _ in shown), strict=True)
     middles = [middle[:-1] for _, middle in shown]
     for found, least, most in (
