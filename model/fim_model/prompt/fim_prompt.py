@@ -158,7 +158,7 @@ class FimPrompt:
         return [*header, *history, *around_ids, special.old, *region, special.middle]
 
     def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
-        """`<file> path <snippet> text` for each (path, text): what stands before the rest.
+        """`<file> path <snippet> text` for each (path, text): the start of a prompt.
 
         The first ones, whole, as long as they take no more than `limit` tokens together. Only this
         project's own layout has a place for them; the others get none.

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from fim_model.errors import CheckpointError
 from fim_model.prompt.byte_alphabet import SPACE, Spelling, bytes_by_id, exact
 
-# What each role is called in this project's own tokenizer, in the order of the ids.
+# The token of each role in this project's own tokenizer, in the order of the ids.
 SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
     "pad": "<|pad|>",
     "mask": "<|mask|>",

@@ -98,7 +98,7 @@ def misspelling(
 def missing_import(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A name was used a moment ago whose import is not there yet."""
+    """A name was just used whose import is missing."""
     top = [(i, name) for i, line in enumerate(lines) if (name := grammar.imported(line))]
     if len(top) < 2:
         return None
@@ -117,7 +117,7 @@ def missing_import(
 def nothing_to_do(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """An edit that is complete, or was none of this region's business, or no edit at all."""
+    """A region that needs no change: the edit is complete, concerns other lines, or there is none."""
     if rng.random() < 0.3:
         first, end = _region(lines, at, rng)
         return _case("none", lines, first, end, lines[first:end], [])
@@ -141,7 +141,7 @@ EDIT_KINDS: Sequence[tuple[Draw, float]] = (
 def draw_edit(
     text: str, rng: Random, tries: int = 6, *, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A case in a stretch of a text, or None where that has nothing that repeats."""
+    """A case from a stretch of a text, None where nothing in it repeats."""
     lines = text.split("\n")
     kinds, weights = zip(*EDIT_KINDS, strict=True)
     for _ in range(tries):
@@ -207,7 +207,7 @@ def _more_arguments(call: str, lines: list[str], rng: Random, grammar: Grammar) 
 
 
 Change = Callable[[str, list[str], Random, Grammar], str]
-"""What takes the place of a text among these lines."""
+"""Returns the replacement of a text, given the lines around it."""
 
 REPEATED: Sequence[tuple[str, re.Pattern[str], Change]] = (
     ("rename", NAME, _renamed),

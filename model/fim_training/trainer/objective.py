@@ -43,13 +43,13 @@ class ControlIds:
 
     @classmethod
     def own(cls, special: SpecialTokens) -> ControlIds:
-        """Those of this project's own tokenizer."""
+        """The ids of this project's own tokenizer."""
         markers = (special.suffix, special.prefix, special.middle, special.file)
         return cls(special.pad, special.mask, special.eom, markers)
 
     @classmethod
     def of(cls, fim: FimPrompt, mask: int) -> ControlIds:
-        """Those of any layout. Where a family has no pad token, the id of an empty text is one."""
+        """The ids of any layout. In a family without a pad token, the blank id serves as one."""
         if fim.tokenizer.has_roles:
             return cls.own(fim.tokenizer.special)
         ends = {fim.eom, *fim.stops}
@@ -116,7 +116,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class NoiseSettings:
-    """How blocks are masked. `drafts` is the share in which all but the seed is masked (TiDAR).
+    """Masking of blocks. `drafts` is the share in which all but the seed is masked (TiDAR).
 
     `elsewhere` is the share of blocks that lie outside the hole. `middle_weight` multiplies the AR
     loss of the hole's tokens and its end.
@@ -136,7 +136,7 @@ def build_batch(
     noise: NoiseSettings,
     rng: Random,
 ) -> Batch:
-    """Lay rows (at most `length` tokens each) and noisy copies of their blocks out."""
+    """A batch of rows (at most `length` tokens each) and noisy copies of their blocks."""
     noisy = noise.blocks * noise.block_size
     total = length + noisy
     batch = Batch(
