@@ -100,8 +100,8 @@ def visible(
 def speculation_visible(query: Tensor, key: Tensor, row_length: int) -> Tensor:
     """Who sees whom among the tokens of a quadratic self-speculation forward.
 
-    The tokens are rows `[draft_i, MASK x (row_length - 1)]`, one behind the other; the first of a
-    row is its head. Everyone sees the heads up to his own row's; masks also see their own row.
+    The tokens are rows `[draft_i, MASK x (row_length - 1)]` in sequence; the first of a
+    row is its head. Every token sees the heads up to its own row's; masks also see their own row.
     query, key: integer places in the forward, of shapes that broadcast; returns bool.
     """
     query_row, key_row = query // row_length, key // row_length

@@ -1,8 +1,8 @@
 """The one rule for which implementation of an operation runs.
 
 Triton on CUDA tensors, the PyTorch reference everywhere else. `FIM_KERNELS=reference` or `=triton`
-forces one; what is forced and cannot run is an error, never a silent change of path. Kernels have
-no backward, so a tensor that needs a gradient goes to the reference.
+forces one; a forced implementation that cannot run is an error, never a silent fallback. Kernels
+have no backward, so a tensor that needs a gradient goes to the reference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class KernelError(RuntimeError):
-    """A forced implementation cannot run, or FIM_KERNELS names none; one line with the way out."""
+    """A forced implementation cannot run, or FIM_KERNELS is unknown; one line with what to do."""
 
 
 def use_triton(*tensors: Tensor) -> bool:

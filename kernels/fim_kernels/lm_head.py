@@ -1,11 +1,11 @@
-"""The vocabulary projection of the rows somebody reads, fused with the scores of its logits.
+"""The vocabulary projection of selected rows, fused with the scores of its logits.
 
 `z = hidden[rows] @ weight^T`, then the scores of `token_scores`, for the kernel without ever
 writing z. Bytes moved: the weight once (`V * D` elements) for up to 64 rows; the hidden rows and
-20 bytes for each row and tile of 128 ids are small change.
+20 bytes for each row and tile of 128 ids are negligible.
 
 A weight-only product of more rows is compute bound, and there cuBLAS followed by the one-pass
-`score_all` wins (the Triton product loses 17-21 % to it, by others' measurement): above
+`score_all` wins (published measurements: the Triton product is 17-21 % slower): above
 `FUSED_ROWS` rows that is what runs.
 """
 
@@ -25,7 +25,7 @@ def score_head(hidden: Tensor, weight: Tensor, rows: Tensor | None = None) -> Fu
     """Scores of the next token (or of the masked one) for some rows of hidden states.
 
     hidden: `[N, D]`; weight: `[V, D]` of the same dtype; rows: int64 `[R]`, which rows of hidden
-    to score, or None for all; -1 means nobody reads this one, and its scores are zero (so that a
+    to score, or None for all; -1 marks an unused entry, whose scores are zero (so that a
     CUDA graph of fixed R serves any number of masks). Returns fields `[R]`.
 
     The kernel keeps logits in float32; the reference rounds them to hidden's dtype first.

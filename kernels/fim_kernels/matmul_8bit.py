@@ -1,7 +1,7 @@
-"""Product with 8-bit weights for narrow inputs: the weights are what is read, so halve them.
+"""Product with 8-bit weights for narrow inputs, which are bound by reading the weights.
 
 `y = (x @ values^T) * scale`, one scale an output channel; activations keep their precision
-(dynamic int8 activations lose more time than they win at batch 1 on a GPU). Bytes moved: `N * K`
+(quantising activations costs more time than it saves at batch 1 on a GPU). Bytes moved: `N * K`
 for the weight, against `2 * N * K` in bfloat16. Pays while the product is bound by memory, up to
 about a hundred rows; wider inputs (a prefill) are cheaper through `dequantise` and cuBLAS.
 

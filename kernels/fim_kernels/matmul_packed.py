@@ -1,4 +1,4 @@
-"""Product with full weights on a CPU, in the blocks of oneDNN, which are laid out once.
+"""Product with full-precision weights on a CPU, packed once into oneDNN's blocked layout.
 
 `y = x @ weight^T (+ bias) (+ added)`. Bytes moved: `N * K` weights, and the rows of x and y.
 
@@ -43,7 +43,7 @@ def matmul_packed(
         product = operation(rows, weight, bias, "none", [], "")[:count].view(*x.shape[:-1], -1)
     else:
         product = operation(x, weight, bias, "none", [], "")
-    # oneDNN would add as well, but takes longer to be asked to than the addition takes.
+    # oneDNN's fused addition has more call overhead than the addition takes.
     return product if added is None else product.add_(added)
 
 
@@ -51,7 +51,7 @@ def prepared_rows(count: int) -> int:
     """How many rows are computed where `count` are wanted, the further ones being zeros.
 
     oneDNN makes code for every number of rows that it meets, and keeps it: half a megabyte each,
-    and as long to make as to run. A prompt that is read anew has any number.
+    and as long to make as to run. Prefills come in every length.
     """
     if count <= 8:
         return 1 << (count - 1).bit_length() if count else 0

@@ -1,4 +1,4 @@
-"""What a decoding rule needs to know of a row of logits, without keeping the row.
+"""The scores that decoding rules read from a row of logits.
 
 With `l = log softmax(z)`: `confidence = exp(max l)`, `entropy = -sum(exp(l) * l)`, `margin` = the
 difference of the two largest probabilities, `log_sum_exp = log sum exp z`. Bytes moved by the

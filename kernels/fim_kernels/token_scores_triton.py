@@ -59,7 +59,7 @@ def _combine(
     p_stats, p_tile_token, p_rows, p_token, p_scores, n_rows, vocabulary, tiles, plane,
     SELECTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a row; rows that nobody reads (a negative `p_rows`) become zeros."""
+    """One program a row; unused rows (a negative `p_rows`) become zeros."""
     i_row = tl.program_id(0)
     if SELECTED and tl.load(p_rows + i_row) < 0:
         token = tl.zeros((), tl.int64)

@@ -1,5 +1,4 @@
-"""What can go wrong. Every message about a checkpoint is one line that names the thing and the way
-out."""
+"""Errors of this package. A message about a checkpoint is one line: what is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -13,4 +12,4 @@ class CheckpointError(ValueError):
 
 
 class Cancelled(Exception):
-    """The caller wants this text no more; raised between two forwards."""
+    """The caller cancelled the request; raised between two forwards."""

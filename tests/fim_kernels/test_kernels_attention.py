@@ -97,7 +97,7 @@ def test_any_mask(shared: bool, device: torch.device) -> None:
     query, key, value = tensors(2, 4, 2, 9, 100, 16, torch.float32, device)
     generator = torch.Generator().manual_seed(4)
     mask = torch.rand(1 if shared else 2, 1, 9, 100, generator=generator).to(device) < 0.3
-    mask[..., 64:] = False  # nobody sees a key of the second tile
+    mask[..., 64:] = False  # no query sees a key of the second tile
     mask[..., 3] = True
     found = attend(query, key, value, causal=True, mask=mask)
     assert_close(found, exact(query, key, value, mask))

@@ -115,7 +115,7 @@ def test_a_mask_replaces_causality(heads: int, groups: int, causal: bool, rows: 
     query = normal(2, heads, 4, 8, seed=12)
     key, value = normal(2, groups, 7, 8, seed=13), normal(2, groups, 7, 8, seed=14)
     mask = normal(rows, 1, 4, 7, seed=15) > 0
-    mask[..., 3] = True  # nobody sees nothing
+    mask[..., 3] = True  # every query sees a key
     found = attend(query, key, value, causal=causal, mask=mask)
     assert_near(found, naive_attention(query, key, value, mask[:, 0].expand(2, 4, 7)))
 

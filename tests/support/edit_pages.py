@@ -26,7 +26,9 @@ def expected(
     ]
     at = hunks[-1].first if cursor is None else cursor
     found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
-    return {one.first: [draft.text for draft in one.drafts] for one in found if one.drafts}
+    return {
+        region.first: [draft.text for draft in region.drafts] for region in found if region.drafts
+    }
 
 
 def after(
@@ -34,7 +36,9 @@ def after(
 ) -> dict[int, list[str]]:
     """The same after one hunk: the lines `old` became `new`, which stand from line `first` on."""
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
-    assert [without_end(one) for one in snapshot.lines[first : first + len(new)]] == [*new]
+    assert [without_end(line) for line in snapshot.lines[first : first + len(new)]] == [*new]
     hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)
     found = regions(snapshot, [hunk], language_of(language), first)
-    return {one.first: [draft.text for draft in one.drafts] for one in found if one.drafts}
+    return {
+        region.first: [draft.text for draft in region.drafts] for region in found if region.drafts
+    }

@@ -91,7 +91,7 @@ class EngineHome:
                 pass
 
     def kill_engine(self) -> None:
-        """Kill the engine that a front-end started, if there is one; nobody listens afterwards.
+        """Kill the engine that a front-end started, if any; its socket is then dead.
 
         Of several front-ends another may have started one as well, which takes over only now.
         """

@@ -1,4 +1,4 @@
-"""A client without manners: random, malformed, reordered and cancelled messages to a real server.
+"""Fuzz a real server with random, malformed, reordered and cancelled messages.
 
     python tests/support/fuzz.py --messages 50000 --seed 1
 
@@ -200,7 +200,7 @@ class Fuzzer:
 
 
 async def fuzz(messages: int, seed: int, model: str, home: str) -> Fuzzer:
-    """Send so many messages. Raises AssertionError (or times out) where the server misbehaves."""
+    """Send this many messages. Raises AssertionError (or times out) where the server misbehaves."""
     fuzzer = Fuzzer(seed)
     places = {f"XDG_{name}_HOME": home for name in ("CONFIG", "STATE", "DATA", "CACHE")}
     async with raw_client(COMMAND, {"OMP_NUM_THREADS": "1", **places}) as client:

@@ -37,7 +37,9 @@ class RawClient:
 
     def send(self, *messages: Json) -> None:
         """Send messages in one write, so that the server finds all of them in its queue."""
-        self.send_bodies(*(json.dumps({"jsonrpc": "2.0", **one}).encode() for one in messages))
+        self.send_bodies(
+            *(json.dumps({"jsonrpc": "2.0", **message}).encode() for message in messages)
+        )
 
     def send_bodies(self, *bodies: bytes) -> None:
         assert self.process.stdin is not None
@@ -65,10 +67,12 @@ class RawClient:
         return answer["result"]
 
     async def notified(self, method: str, count: int = 1) -> list[Json]:
-        """The parameters of the first notifications of a kind, when so many have come."""
+        """The parameters of the first notifications of a kind, once `count` have arrived."""
 
         def found() -> list[Json]:
-            return [one["params"] for one in self.notifications if one["method"] == method]
+            return [
+                message["params"] for message in self.notifications if message["method"] == method
+            ]
 
         await self._until(lambda: len(found()) >= count)
         return found()
@@ -77,7 +81,11 @@ class RawClient:
         """The value that ends the work-done progress."""
 
         def end() -> list[Json]:
-            values = [one["params"]["value"] for one in self.notifications if "$/" in one["method"]]
+            values = [
+                message["params"]["value"]
+                for message in self.notifications
+                if "$/" in message["method"]
+            ]
             return [value for value in values if value.get("kind") == "end"]
 
         await self._until(end)

@@ -133,8 +133,8 @@ class StandInGpu:
 
     def launch(self, run: Callable[..., None], args: Any, kwargs: dict[str, Any]) -> None:
         """A kernel through the interpreter. Raises ValueError for memory of the host."""
-        for one in tree_leaves((args, kwargs)):
-            if isinstance(one, Tensor) and not isinstance(one, OnDevice):
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and not isinstance(value, OnDevice):
                 raise ValueError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
         self.launches += 1
         args, kwargs = _inner(args), _inner(kwargs)
@@ -149,17 +149,19 @@ _gpu = StandInGpu()
 def _crosses(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:
     """Whether an operation moves something between host and device. Raises as CUDA does where the
     tensors are on both sides and it is none that may."""
-    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-    host = [one for one in tensors if not isinstance(one, OnDevice)]
+    tensors = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+    host = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
     if _is_host(kwargs.get("device")):
         return True
     if operation is _aten.copy_.default:
         return bool(host)
     if operation in _INDEXING and isinstance(args[0], OnDevice):
-        return bool(host) or any(one is not None and one.dtype is torch.bool for one in args[1])
+        return bool(host) or any(
+            value is not None and value.dtype is torch.bool for value in args[1]
+        )
     # A number in a tensor of the host is handed over with the launch.
-    if any(one.dim() for one in host):
-        found = [(tuple(one.shape), str(one.device)) for one in tensors]
+    if any(tensor.dim() for tensor in host):
+        found = [(tuple(tensor.shape), str(tensor.device)) for tensor in tensors]
         raise RuntimeError(f"{operation}: expected all tensors on the same device, found {found}")
     return False
 
@@ -173,18 +175,20 @@ def _is_device(device: Any) -> bool:
 
 
 def _inner(values: Any) -> Any:
-    return tree_map(lambda one: one.inner if isinstance(one, OnDevice) else one, values)
+    return tree_map(lambda value: value.inner if isinstance(value, OnDevice) else value, values)
 
 
 def _on_device(values: Any, given: Any = ()) -> Any:
     """Tensors of the stand-in around CPU tensors; those that are in `given` are found there."""
-    known = {id(one.inner): one for one in tree_leaves(given) if isinstance(one, OnDevice)}
+    known = {
+        id(tensor.inner): tensor for tensor in tree_leaves(given) if isinstance(tensor, OnDevice)
+    }
 
-    def wrapped(one: Any) -> Any:
-        if not isinstance(one, Tensor):
-            return one
-        found = known.get(id(one))
-        return OnDevice(one) if found is None else found
+    def wrapped(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        found = known.get(id(value))
+        return OnDevice(value) if found is None else found
 
     return tree_map(wrapped, values)
 
@@ -204,7 +208,7 @@ class _Factories(TorchFunctionMode):
             return args[0]
         if function is Tensor.tolist and isinstance(args[0], OnDevice):
             return _to(args[0], "cpu").tolist()
-        is_given = any(isinstance(one, OnDevice) for one in tree_leaves((args, kwargs)))
+        is_given = any(isinstance(value, OnDevice) for value in tree_leaves((args, kwargs)))
         if _is_device(kwargs.get("device")) and not is_given:
             return _on_device(function(*args, **{**kwargs, "device": "cpu"}))
         return function(*args, **kwargs)
@@ -213,13 +217,13 @@ class _Factories(TorchFunctionMode):
 def _to(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
     """`Tensor.to`, in any of its spellings."""
     device, dtype = tensor.device, tensor.dtype
-    for one in (*args, *kwargs.values()):
-        if isinstance(one, Tensor):
-            device, dtype = one.device, one.dtype
-        elif isinstance(one, torch.dtype):
-            dtype = one
-        elif isinstance(one, str | torch.device):
-            device = torch.device(one)
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            device, dtype = value.device, value.dtype
+        elif isinstance(value, torch.dtype):
+            dtype = value
+        elif isinstance(value, str | torch.device):
+            device = torch.device(value)
     if _is_device(device) and not tensor.is_cuda:
         _gpu.wait("a copy to the device")
         return OnDevice(tensor.detach().to(dtype).clone())

@@ -53,9 +53,9 @@ class Graph:
 
     def note_operation(self, operation: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Note an operation that has run and gave `out`."""
-        known = {_address(one) for one in _tensors((args, kwargs))}
+        known = {_address(tensor) for tensor in _tensors((args, kwargs))}
         results = _tensors(out)
-        made = {_address(one): one.untyped_storage() for one in results}
+        made = {_address(tensor): tensor.untyped_storage() for tensor in results}
         made = {address: storage for address, storage in made.items() if address not in known}
         self._own.update(made)
         if not made and not operation._schema.is_mutable:
@@ -74,8 +74,8 @@ class Graph:
         self._entries.append(launch)
 
     def _remember(self, values: Any) -> None:
-        for one in _tensors(values):
-            address, storage = _address(one), one.untyped_storage()
+        for tensor in _tensors(values):
+            address, storage = _address(tensor), tensor.untyped_storage()
             if address not in self._own and address not in self._before:
                 self._before[address] = storage, storage.clone()
 
@@ -85,7 +85,7 @@ class Graph:
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    return [one for one in tree_leaves(values) if isinstance(one, Tensor)]
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 def _address(tensor: Tensor) -> int:

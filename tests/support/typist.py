@@ -64,7 +64,7 @@ class Typist:
         self.cursor = start + len(new)
 
     def type(self, text: str) -> None:
-        """One change per character, and after each a request that nobody waits for, as Neovim."""
+        """One change per character, and after each a request, without awaiting it, as Neovim."""
         for character in text:
             self.replace(self.cursor, self.cursor, character)
             self.asked.append(self.ask())

@@ -1,9 +1,9 @@
-"""How likely a person takes a suggestion, told from the probabilities its tokens had.
+"""The calibrated probability that a suggestion is right, from its tokens' log-probabilities.
 
-A model's own probabilities are of tokens, and too sure of themselves. A logistic regression on what
-they say about a whole suggestion, fitted on projects the model never saw
-(`python -m fim_training.shipping.calibrate`), is a probability that can be trusted: of what is
-shown with 0.7, seven in ten are right.
+A model's own probabilities are per token and overconfident. A logistic regression on features of
+the whole suggestion, fitted on projects the model never saw
+(`python -m fim_training.shipping.calibrate`), corrects that: of suggestions with confidence 0.7,
+seven in ten are right.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fim_model.copies import Copied
 from fim_model.errors import CheckpointError
 
 CALIBRATION = "calibration.json"
-"""Where a checkpoint folder keeps it."""
+"""The file's name in a checkpoint folder."""
 
 
 def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
-    """Of what a model wrote: mean, sum, least log-probability, and whether a limit cut it.
+    """Features of generated text: its log-probabilities' mean, sum and minimum; whether it was cut.
 
     nats: the log-probability of each token when it was committed, the end's included.
     """
@@ -31,7 +31,7 @@ def features(nats: Sequence[float], cut: bool) -> tuple[float, ...]:
 
 
 def copy_features(nats: Sequence[float], copied: Copied) -> tuple[float, ...]:
-    """Of a copy: what the model says of its tokens, and how alike the two places are."""
+    """Features of a copy: its tokens' log-probabilities, and how alike the two contexts are."""
     counts = (copied.matched, copied.behind, copied.distance, copied.places)
     return *_of_tokens(nats), *map(math.log1p, counts), float(copied.elsewhere)
 
@@ -42,7 +42,7 @@ def _of_tokens(nats: Sequence[float]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class CopyWeights:
-    """The weights of `copy_features`; a file of before there were some leaves those out."""
+    """The weights of `copy_features`; fields with a default are missing in older files."""
 
     bias: float
     mean: float
@@ -57,7 +57,7 @@ class CopyWeights:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The weights of `features`, those for copies, and the confidence worth showing."""
+    """The weights of `features`, those of `copy_features`, and the threshold for showing."""
 
     bias: float
     mean: float
@@ -68,12 +68,12 @@ class Calibration:
     copies: CopyWeights | None = None
 
     def __call__(self, nats: Sequence[float], cut: bool) -> float:
-        """The probability (0..1) that what the model wrote is what was wanted."""
+        """The probability (0..1) that generated text is what was wanted."""
         bias, *weights = astuple(self)[:5]
         return _probability(bias, weights, features(nats, cut))
 
     def of_copy(self, nats: Sequence[float], copied: Copied) -> float:
-        """The same of a copy; 0 where none was ever fitted."""
+        """The same for a copy; 0 without weights for copies."""
         if self.copies is None:
             return 0.0
         bias, *weights = astuple(self.copies)
@@ -81,7 +81,7 @@ class Calibration:
 
     @classmethod
     def read(cls, folder: Path) -> Calibration | None:
-        """A checkpoint's own, or None. Raises CheckpointError for a file that is none."""
+        """A checkpoint's calibration, None without one. CheckpointError for an invalid file."""
         path = folder / CALIBRATION
         if not path.is_file():
             return None
@@ -92,8 +92,9 @@ class Calibration:
             return cls(**{name: float(raw[name]) for name in names}, copies=copies)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
-                f"{path} is no calibration ({wrong!r}): it needs the numbers {', '.join(names)}; "
-                "write it anew with python -m fim_training.shipping.calibrate, or delete it"
+                f"{path} is not a calibration ({wrong!r}): it needs the numbers "
+                f"{', '.join(names)}; write it anew with python -m "
+                "fim_training.shipping.calibrate, or delete it"
             ) from None
 
     def write(self, folder: Path) -> None:

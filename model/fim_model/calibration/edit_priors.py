@@ -1,9 +1,9 @@
-"""How much speaks for an edit before the model is asked, in nats, for each checkpoint.
+"""Log prior odds of an edit, in nats, by checkpoint.
 
-A model's gain says how much likelier it finds a new text than the old one. How far that can be
-trusted differs: a small model hardly judges what follows from an edit, and what it writes by itself
-is mostly wrong. So log prior odds are added, fitted on projects the model never saw (`fim-server
-eval edits --sweep --write`).
+A model's gain is the log-likelihood of a new text minus that of the old one. How reliable it is
+differs by model: small ones are poor judges of edits, and mostly wrong in edits of their own. So
+prior odds are added, fitted on projects the model never saw (`fim-server eval edits --sweep
+--write`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from fim_model.errors import CheckpointError
 from fim_model.requests import DRAFT_PRIOR, OWN_PRIOR
 
 EDIT_PRIORS = "edit_priors.json"
-"""Where a checkpoint folder keeps them."""
+"""The file's name in a checkpoint folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class EditPriors:
-    """Nats added to the gain of a draft (what does again what a person did), and to that of what
-    the model wrote by itself."""
+    """Nats added to the gain of a rule's draft (it repeats the user's change), and to the gain of
+    an edit that the model wrote."""
 
     draft: float = DRAFT_PRIOR
     own: float = OWN_PRIOR
 
     @classmethod
     def read(cls, folder: Path) -> EditPriors:
-        """A checkpoint's own, or the defaults. Raises CheckpointError for a file that is none."""
+        """A checkpoint's priors, or the defaults. Raises CheckpointError for an invalid file."""
         path = folder / EDIT_PRIORS
         if not path.is_file():
             return cls()

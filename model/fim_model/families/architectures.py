@@ -1,4 +1,4 @@
-"""One row per architecture: how its checkpoint is written and what can be asked of it."""
+"""One row per architecture: its checkpoint format, FIM layouts and decoding modes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fim_model.families.fim_layouts import (
 )
 
 CAUSAL_MODES = ("lookup", "ar")
-"""What any causal model can do, the best first."""
+"""Modes of every causal model, the best first."""
 
 BLOCK_MODES = ("self_speculation", "quadratic_speculation", "diffusion", "native", *CAUSAL_MODES)
-"""What a model can do that also denoises blocks (it has a mask token), the best first."""
+"""Modes of a model that also denoises blocks (it has a mask token), the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Family:
     note: str = ""
 
     def local_name(self, stored: str) -> str:
-        """A tensor's name in the file, as it is called here."""
+        """The name in this package of a tensor in the file."""
         for theirs, ours in self.stored_names:
             if stored.startswith(theirs):
                 return ours + stored.removeprefix(theirs)

@@ -1,4 +1,4 @@
-"""How each family of tokenizers spells a hole: the markers, their order, and the end.
+"""FIM layouts by family: the markers, their order, and the end-of-middle token.
 
 A layout is data; `prompt/fim_prompt.py` turns it into token ids. An architecture may have been
 trained with several layouts (CodeLlama and DeepSeek-Coder are both `llama`): the tokenizer decides,
@@ -29,7 +29,7 @@ class FimLayout:
     end: the end-of-middle token; None takes the config's `eos_token_id`, which ends a middle in
     every layout. stops: tokens that end a middle too, where the tokenizer has them.
     file: the marker before a file's name, for a layout with Slot.FILE.
-    verified: False where nothing says that the model was trained with it.
+    verified: False where it is not documented that the model was trained with it.
     context: whether snippets of other files and recent edits have a place in it.
     """
 
@@ -44,7 +44,7 @@ class FimLayout:
 
     @property
     def joined(self) -> bool:
-        """Whether the middle goes on where the prefix ends, with no marker in between."""
+        """Whether the middle follows the prefix directly, without a marker in between."""
         return self.order[-1] is Slot.PREFIX
 
     @property
@@ -54,7 +54,7 @@ class FimLayout:
         return tuple(text for text in (self.file, *markers, self.end) if text is not None)
 
     def __str__(self) -> str:
-        """As a person reads it: `<s> [SUFFIX] suffix [PREFIX] prefix …`."""
+        """The layout for display: `<s> [SUFFIX] suffix [PREFIX] prefix …`."""
         parts = [part if isinstance(part, str) else part.value for part in self.order]
         return " ".join([*parts, "…", self.end or "end-of-text"])
 
@@ -74,12 +74,12 @@ JOINED = FimLayout(
     order=(Slot.FILE, "<|fim_suffix|>", Slot.SUFFIX, "<|fim_prefix|>", Slot.PREFIX),
     end="<|eom|>",
     file="<|file|>",
-    source="this project's own training, on a base that knows how a prefix goes on",
+    source="this project's own training, on a pretrained base",
     context=True,
 )
 
 OWN_LAYOUTS = {layout.name: layout for layout in (OWN, JOINED)}
-"""Those that this project trains with; `fim_layout` of a checkpoint's config names one."""
+"""Layouts that this project trains with, by the `fim_layout` of a checkpoint's config."""
 
 QWEN = FimLayout(
     name="Qwen2.5-Coder",

@@ -1,7 +1,7 @@
 """Checkpoints in Hugging Face layout: `config.json`, `tokenizer.json`, safetensors weights.
 
-Everything that can be wrong is found from the headers, before any weight is read, and named in
-one line. Nothing in a checkpoint is ever executed.
+Headers are checked before any weight is read; an error is one line that names the file. Nothing in
+a checkpoint is executed.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def load_model(
     """Read a model for inference, each tensor straight to its dtype and device.
 
     Tensors are mapped from their file: where dtype and device are the file's own, nothing is
-    copied; elsewhere one tensor at a time is. `kv_tokens` is how many tokens' keys are wanted
-    beside the weights. `progress` hears of every tensor. Raises CheckpointError as
-    `check_weights` does, and where memory will not do.
+    copied; otherwise tensors are converted one by one. `kv_tokens` is the size of the KV cache
+    that must fit beside the weights. `progress` is called for every tensor. Raises CheckpointError
+    as `check_weights` does, and where memory does not suffice.
     """
     config = check_weights(folder)
     files = weight_files(folder)
@@ -109,7 +109,7 @@ def save_checkpoint(
     metadata: dict[str, str] | None = None,
     shard_bytes: int | None = None,
 ) -> None:
-    """Write config and weights; a tied head is not written twice. The old file survives a crash.
+    """Write config and weights, a tied head once. A crash leaves the old files in place.
 
     `shard_bytes` is the most bytes a file may take, as far as single tensors allow.
     """
@@ -145,7 +145,7 @@ def write_weights(
     if count > 1:
         where = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
         (folder / INDEX).write_text(json.dumps({"weight_map": where}, indent=1), encoding="utf-8")
-    # What an earlier save of another size left: a single file would be read before the index.
+    # Files of an earlier save with other shards: a single file would win over the index.
     for old in folder.glob("model*.safetensors"):
         if old.name not in names:
             old.unlink()

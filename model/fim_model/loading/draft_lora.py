@@ -58,7 +58,7 @@ def plan_draft_lora(folder: Path, config: ModelConfig) -> LoraPlan | None:
 
 
 def read_draft_lora(plan: LoraPlan, *, dtype: torch.dtype, device: str) -> DraftLora:
-    """Each matrix straight to its dtype and device."""
+    """The adapter with each matrix on its device, in its dtype."""
     with open_tensors(plan.path, device=device) as tensors:
         down, up = (
             tuple(tensors.get_tensor(pair[side]).to(dtype) for pair in plan.names)
@@ -68,7 +68,7 @@ def read_draft_lora(plan: LoraPlan, *, dtype: torch.dtype, device: str) -> Draft
 
 
 def _strength(path: Path) -> tuple[int, float]:
-    """Rank and scale of a plain LoRA; variants that compute something else are refused."""
+    """Rank and scale of a plain LoRA. Raises CheckpointError for variants (DoRA, biases, ...)."""
     raw = read_json(path)
     for name, plain in _PLAIN.items():
         if (raw.get(name) or plain) != plain:

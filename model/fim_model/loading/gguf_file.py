@@ -145,7 +145,7 @@ def read_gguf(path: Path) -> GgufModel:
 
 
 class _Metadata:
-    """The key-value pairs of a file."""
+    """A file's key-value pairs, and errors that name the file."""
 
     def __init__(self, reader: GGUFReader, path: Path) -> None:
         self._fields, self._path = reader.fields, path

@@ -1,6 +1,6 @@
-"""What the weights of a checkpoint are, from the headers of its safetensors files alone.
+"""Names, shapes and dtypes of a checkpoint's weights, from the headers of its safetensors files.
 
-Everything that can be wrong with a checkpoint's tensors is found here, before any of them is read.
+Errors in a checkpoint's tensors are found here, before any of them is read.
 Importing this module does not import torch.
 """
 
@@ -80,7 +80,7 @@ def parameter_count(config: ModelConfig) -> int:
 
 
 def kv_values(config: ModelConfig) -> int:
-    """Numbers that a token's keys and values are, in all layers."""
+    """Numbers in the KV cache for each token, over all layers."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 
 

@@ -1,8 +1,8 @@
 """Checkpoints by name from the Hugging Face hub, or from its cache on this machine.
 
-Nothing is downloaded unless the user named an id; of a repository only JSON and safetensors files,
-the JSON first, so that what cannot be used is refused before gigabytes are fetched. A connection
-that breaks is taken up where it stopped; files that are whole are not fetched again.
+Nothing is downloaded unless the user named an id. Of a repository only JSON and safetensors files
+are fetched, the JSON first, so that an unusable checkpoint is refused before gigabytes are
+downloaded. Interrupted downloads resume; complete files are not fetched again.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TENSORS = (WEIGHTS, "model-*-of-*.safetensors", "linear_spec_lora/adapter_model.
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPARE = 256 * 2**20
-"""Bytes of disk that are left free."""
+"""Bytes of disk to leave free."""
 
 
 class HubError(CheckpointError):
-    """A named checkpoint that cannot be fetched; one line with the way out."""
+    """A checkpoint cannot be found or fetched; the message is one line that says what to do."""
 
 
 def resolve(
@@ -46,8 +46,8 @@ def resolve(
 ) -> Path:
     """The folder of a checkpoint; a local path wins over an id of the same spelling.
 
-    `check` sees the folder once its JSON files are there, before any weight is downloaded; what
-    it raises ends the download. Raises HubError.
+    `check` is called with the folder once its JSON files are there, before any weight is
+    downloaded; an exception from it ends the download. Raises HubError.
     """
     if (folder := local_folder(id_or_path)) is not None:
         return folder
@@ -91,7 +91,7 @@ def remote_headers(name: str, folder: Path) -> dict[str, Stored]:
 
 
 def local_folder(id_or_path: str | Path) -> Path | None:
-    """The path if it is a folder, None for what may be an id. Raises HubError for neither."""
+    """The path if it is a folder, None for a possible id. Raises HubError for anything else."""
     path = Path(id_or_path).expanduser()
     if path.is_dir():
         return path
@@ -138,7 +138,7 @@ def _download(name: str, patterns: tuple[str, ...], progress: Progress | None) -
 
 
 def _explained(name: str, cause: BaseException | None) -> HubError:
-    """Why neither the hub nor its cache gives this repository."""
+    """The error for a repository that neither the hub nor its cache provides."""
     from huggingface_hub import constants, errors
 
     if isinstance(cause, errors.GatedRepoError):
@@ -159,9 +159,9 @@ def _explained(name: str, cause: BaseException | None) -> HubError:
 
 
 def _check_disk(name: str, files: list[Any], cache: str) -> int:
-    """Bytes of the files still to be fetched. Raises HubError where they do not fit.
+    """Bytes of the files still to be fetched.
 
-    The same where the repository has no model.
+    Raises HubError where they do not fit, or where the repository has no model.
     """
     if not any(Path(file.filename).name == CONFIG for file in files):
         raise HubError(f"{name}: this repository has no {CONFIG}; it is not a model to load")
@@ -179,10 +179,10 @@ def _check_disk(name: str, files: list[Any], cache: str) -> int:
 
 
 def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
-    """A progress bar that draws nothing and tells `progress` the share of the needed bytes.
+    """A progress bar that draws nothing and passes the share of the needed bytes to `progress`.
 
-    The client's own totals grow with every file it begins, and its threads tell at any time: of
-    what they tell, only what is more than was told before is passed on.
+    The client's totals grow with every file it begins, and its threads update at any time, so only
+    updates above the highest share so far are passed on.
     """
     from huggingface_hub.utils import tqdm
 

@@ -1,6 +1,6 @@
-"""What a checkpoint is and asks for, from its JSON files and the headers of its tensors.
+"""Shape, memory and abilities of a checkpoint, from its JSON files and tensor headers alone.
 
-Imports no torch and reads no weight; of an id, not a byte of a weight is downloaded.
+Imports no torch; reads and downloads no weights.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ModelReport:
 
 
 def inspect_checkpoint(id_or_path: str) -> ModelReport:
-    """Raises CheckpointError for what could not be loaded either."""
+    """Describe a checkpoint. Raises CheckpointError where loading it would."""
     folder = describe(id_or_path)
     config = read_config(folder)
     found = _headers(id_or_path, folder)

@@ -1,4 +1,4 @@
-"""Whether a model fits, asked before it is loaded."""
+"""Device, dtype and memory checks before a model is loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fim_model.network.config import ModelConfig
 
 
 def default_device() -> str:
-    """A CUDA device where there is one."""
+    """`cuda` where there is a device, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -26,8 +26,8 @@ def default_dtype(device: str) -> torch.dtype:
 
 
 def default_weights() -> Weights:
-    """`FIM_WEIGHTS`, or full: int8 is quicker on a CPU, but what it costs in quality is to be
-    measured for each model. Raises CheckpointError for a value that is unknown."""
+    """`FIM_WEIGHTS`, or full: int8 is faster on a CPU, but its loss of quality differs by
+    model. Raises CheckpointError for an unknown value."""
     asked = os.environ.get("FIM_WEIGHTS", "") or "full"
     if asked not in ("full", "int8"):
         raise CheckpointError(f"FIM_WEIGHTS={asked} is unknown; use 'full' or 'int8'")
@@ -35,7 +35,7 @@ def default_weights() -> Weights:
 
 
 def check_kernels(device: str) -> None:
-    """Raises CheckpointError, before anything is read, if FIM_KERNELS forces what cannot run."""
+    """Raise CheckpointError, before anything is read, if FIM_KERNELS forces what cannot run."""
     try:
         use_triton(torch.empty(0, device=device))
     except KernelError as forced:
@@ -53,7 +53,7 @@ def available_bytes(device: str) -> int:
 def check_memory(
     config: ModelConfig, dtype: torch.dtype, device: str, folder: Path, *, kv_tokens: int = 0
 ) -> None:
-    """Raises CheckpointError if weights and keys do not fit into the device's free memory."""
+    """Raise CheckpointError if weights and KV cache exceed the device's free memory."""
     weights = parameter_count(config) * dtype.itemsize
     keys = kv_values(config) * kv_tokens * dtype.itemsize
     free = available_bytes(device)

@@ -1,4 +1,4 @@
-"""How far something long has come, told to whoever watches."""
+"""Progress of a long operation, published to a callback."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Progress = Callable[[str, float], None]
 
 
 def unseen(what: str, share: float) -> None:
-    """A Progress that nobody watches."""
+    """A Progress that ignores every update."""
 
 
 def part(progress: Progress, begin: float, end: float) -> Progress:
-    """One stage, 0..1 of its own, as the part `begin` to `end` of the whole."""
+    """A Progress for one stage, which maps its 0..1 to `begin`..`end` of the whole."""
 
     def tell(what: str, share: float) -> None:
         progress(what, begin + (end - begin) * min(max(share, 0.0), 1.0))
@@ -22,11 +22,11 @@ def part(progress: Progress, begin: float, end: float) -> Progress:
 
 
 STEPS = 20
-"""Tensors and chunks come by the thousand; nobody needs to hear of more than this."""
+"""Most updates that are published; tensors and chunks come by the thousand."""
 
 
 def in_steps(progress: Progress) -> Progress:
-    """Tells each of STEPS + 1 shares at most once, rising."""
+    """A Progress that publishes each of STEPS + 1 shares at most once, rising."""
     told = -1
 
     def tell(what: str, share: float) -> None:

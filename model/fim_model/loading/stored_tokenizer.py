@@ -1,4 +1,4 @@
-"""Reads the tokenizer of a checkpoint."""
+"""The tokenizer of a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fim_model.prompt.window import fim_prompt
 
 
 def read_tokenizer(folder: Path) -> CodeTokenizer:
-    """The tokenizer of a checkpoint, checked to ask its model for a middle.
+    """Read a checkpoint's tokenizer, and check that it can spell the model's FIM prompt.
 
-    Needs the JSON files alone; raises CheckpointError.
+    Needs only the JSON files. Raises CheckpointError.
     """
     config = read_config(folder)
     path = folder / TOKENIZER
-    # One of ours that learned next tokens alone has no mask, but edits, as no other family has.
+    # Our own AR-only models have no mask token, but they are the only family with edit prompts.
     ours = config.mask_token_id is not None or config.fim_edits
     own = OWN in config.family.layouts and ours
     names = SPECIAL_TOKEN_NAMES if own else None

@@ -1,4 +1,4 @@
-"""How a tokenizer file writes bytes, and how to make it write code exactly.
+"""Byte alphabets of tokenizer files, and a tokenizer that round-trips code exactly.
 
 Two spellings cover the families here: byte-level (each byte is a printable character: GPT-2, Qwen,
 DeepSeek, Tekken) and SentencePiece's (a space is `▁`, a byte without a token is `<0x0A>`: Llama,
@@ -25,7 +25,7 @@ class Spelling(Enum):
 
 
 def exact(tokenizer: Tokenizer) -> tuple[Tokenizer, Spelling]:
-    """The tokenizer without anything that changes text or sees control tokens in it.
+    """A copy of the tokenizer that neither changes text nor recognises control tokens in it.
 
     Tokens that were added to the vocabulary are never found in a text, white space excepted.
     Raises ValueError for a tokenizer of another kind, from which text would not come back exactly.
@@ -44,14 +44,14 @@ def exact(tokenizer: Tokenizer) -> tuple[Tokenizer, Spelling]:
         raw["pre_tokenizer"] = None
     else:
         raise ValueError("it is neither byte-level nor has it byte fallback")
-    exact_one = Tokenizer.from_str(json.dumps(raw))
+    made = Tokenizer.from_str(json.dumps(raw))
     # Not part of the file, so it is set here: special tokens spelled out in a text are text.
-    exact_one.encode_special_tokens = True
+    made.encode_special_tokens = True
     if spelling is Spelling.SENTENCE_PIECE:
-        missing = [byte for byte in range(256) if exact_one.token_to_id(f"<0x{byte:02X}>") is None]
+        missing = [byte for byte in range(256) if made.token_to_id(f"<0x{byte:02X}>") is None]
         if missing:
             raise ValueError(f"it has no token for the byte <0x{missing[0]:02X}>")
-    return exact_one, spelling
+    return made, spelling
 
 
 def bytes_by_id(tokenizer: Tokenizer, spelling: Spelling, size: int) -> list[bytes]:
@@ -79,14 +79,14 @@ def _mentions(part: Any, kind: str) -> bool:
     if not isinstance(part, dict):
         return False
     return part.get("type") == kind or any(
-        _mentions(one, kind) for one in part.get("pretokenizers", ())
+        _mentions(step, kind) for step in part.get("pretokenizers", ())
     )
 
 
 def _set_everywhere(part: dict[str, Any], name: str, value: Any) -> None:
-    for one in (part, *part.get("pretokenizers", ())):
-        if name in one:
-            one[name] = value
+    for step in (part, *part.get("pretokenizers", ())):
+        if name in step:
+            step[name] = value
 
 
 def _byte_level_alphabet() -> dict[str, int]:

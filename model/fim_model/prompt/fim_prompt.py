@@ -1,8 +1,7 @@
-"""How a hole is shown to the model: the layout of its family, in token ids.
+"""FIM prompts: a hole in its family's layout, as token ids.
 
-This project's own models read the suffix first (SPM, arXiv 2207.14255): what the user types is
-appended at the end of the prompt, so that the cached keys and values of everything before it stay
-valid between keystrokes.
+This project's own models read the suffix first (SPM, arXiv 2207.14255): typing appends to the end
+of the prompt, so that the KV cache of everything before it stays valid between keystrokes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 
 from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS, FimLayout, Slot
 from fim_model.network.config import ModelConfig
-from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
+from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError, well_formed
 
 HEADER_TOKENS = 20
 """Most tokens of a file's name."""
@@ -64,7 +63,7 @@ class FimPrompt:
         for layout in layouts:
             if prompt := cls._bind(layout, config, tokenizer):
                 return prompt
-        wanted = "; or ".join(f"{' '.join(one.needed)} ({one.name})" for one in layouts)
+        wanted = "; or ".join(f"{' '.join(layout.needed)} ({layout.name})" for layout in layouts)
         raise TokenizerError(
             f"the tokenizer lacks the tokens to ask for a middle: a {config.model_type} model "
             f"needs {wanted}; choose a checkpoint that was trained to fill in the middle"
@@ -112,13 +111,14 @@ class FimPrompt:
         return ids
 
     def split(self, prefix: str) -> tuple[str, str]:
-        """The prefix as far as its tokens are settled, and the rest, with which the middle begins.
+        """The prefix up to its last settled token border, and the rest: the middle's beginning.
 
         In a joined layout the tokens around the cursor may merge, so the middle is tokenised from
-        the last settled border on (token healing). In others the rest is empty.
+        that border on (token healing). In other layouts the rest is empty.
         """
         if not self.layout.joined:
             return prefix, ""
+        prefix = well_formed(prefix)
         at = len(prefix) - self.tokenizer.unsettled(prefix)
         return prefix[:at], prefix[at:]
 
@@ -144,11 +144,11 @@ class FimPrompt:
         region = self.tokenizer.encode(old)
         history: list[int] = []
         for before, after in reversed(edits):
-            one = [special.edit, *self.tokenizer.encode(before)]
-            one += [special.new, *self.tokenizer.encode(after)]
-            if len(history) + len(one) > budget.total // 3:
+            edit = [special.edit, *self.tokenizer.encode(before)]
+            edit += [special.new, *self.tokenizer.encode(after)]
+            if len(history) + len(edit) > budget.total // 3:
                 break
-            history = [*one, *history]
+            history = [*edit, *history]
         room = max(budget.total - len(region) - len(history), budget.total // 3)
         around = PromptBudget(room, min(budget.suffix, room // 2), budget.step)
         header = self.file_header(path)
@@ -158,7 +158,7 @@ class FimPrompt:
         return [*header, *history, *around_ids, special.old, *region, special.middle]
 
     def snippets(self, snippets: Sequence[tuple[str, str]], limit: int) -> list[int]:
-        """`<file> path <snippet> text` for each (path, text): what stands before the rest.
+        """`<file> path <snippet> text` for each (path, text): the start of a prompt.
 
         The first ones, whole, as long as they take no more than `limit` tokens together. Only this
         project's own layout has a place for them; the others get none.
@@ -168,10 +168,10 @@ class FimPrompt:
         ids: list[int] = []
         mark = self.tokenizer.special.snippet
         for path, text in snippets:
-            one = [*self.file_header(path), mark, *self.tokenizer.encode(text)]
-            if len(ids) + len(one) > limit:
+            snippet = [*self.file_header(path), mark, *self.tokenizer.encode(text)]
+            if len(ids) + len(snippet) > limit:
                 break
-            ids += one
+            ids += snippet
         return ids
 
     def plain(self, prefix: str, limit: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A hole that may have so many lines and no more."""
+"""Limits on the number of lines in a hole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 
 
 def first_lines(text: str, count: int) -> str:
-    """The first `count` lines from the first one with ink on, with the blank ones before them."""
+    """The first `count` lines from the first non-blank one on, with the blank lines before it."""
     ink = text.lstrip()
     return text[: len(text) - len(ink)] + "\n".join(ink.split("\n")[:count])
 
@@ -16,7 +16,7 @@ def first_lines(text: str, count: int) -> str:
 def line_limit(
     tokenizer: CodeTokenizer, lines: int | None, typed: int = 0
 ) -> Callable[[Sequence[int]], bool]:
-    """Whether a hole's ids hold `lines` lines already (None: never), for a StopRule.
+    """A predicate for a StopRule: whether a hole's ids complete `lines` lines (None: never).
 
     The first `typed` characters stand before the cursor and do not count.
     """

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from fim_model.errors import CheckpointError
 from fim_model.prompt.byte_alphabet import SPACE, Spelling, bytes_by_id, exact
 
-# What each role is called in this project's own tokenizer, in the order of the ids.
+# The token of each role in this project's own tokenizer, in the order of the ids.
 SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
     "pad": "<|pad|>",
     "mask": "<|mask|>",
@@ -36,21 +36,25 @@ SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
 
 
 LONGEST_UNSETTLED = 48
-"""In characters; what is longer is settled piece by piece."""
+"""In characters; a longer word is taken as settled."""
+
+BORDER_PROBES = ("e", "l", "\n")
+"""Continuations that move a border before the last word, besides those that extend that word:
+GPT-2's words split `'r` but not `'re` and `'ll`; Qwen's join white space with a later newline."""
 
 
 class TokenizerError(CheckpointError):
-    """A tokenizer file that cannot be used; the message names the file and the way out."""
+    """An unusable tokenizer file; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids of the tokens that code never holds, by role."""
+    """The ids of special tokens, by role; code never contains them."""
 
     pad: int
     """Fills up a batch; never predicted."""
     mask: int
-    """A position that is still to be decoded."""
+    """A position to be decoded."""
     eom: int
     """End of the middle: the hole is filled."""
     eot: int
@@ -102,7 +106,7 @@ class CodeTokenizer:
         *,
         ids: int = 0,
     ) -> None:
-        """Copy a tokenizer. `names` None is for another family, without this project's roles.
+        """Wrap a copy of a tokenizer. `names` is None for another family, without our roles.
 
         `ids` is the number of ids that a model may give, where it has more than its tokenizer.
         Raises KeyError where the tokenizer lacks a special token, ValueError where text would not
@@ -127,7 +131,7 @@ class CodeTokenizer:
         *,
         ids: int = 0,
     ) -> CodeTokenizer:
-        """Read a `tokenizer.json`. Raises TokenizerError where it is missing or unfit."""
+        """Read a `tokenizer.json`. Raises TokenizerError where it is missing or unusable."""
         file = Path(path)
         if not file.is_file():
             raise TokenizerError(f"no tokenizer at {file}; give the folder of a whole checkpoint")
@@ -173,7 +177,7 @@ class CodeTokenizer:
 
         Lone surrogates, which are no text and which UTF-8 cannot spell, become U+FFFD.
         """
-        text = _well_formed(text)
+        text = well_formed(text)
         if self.spelling is Spelling.BYTE_LEVEL or SPACE not in text:
             return self._plain(text)
         # SentencePiece writes a space as this character, so the character itself goes by bytes.
@@ -184,36 +188,51 @@ class CodeTokenizer:
         return ids
 
     def encode_opening(self, text: str) -> list[int]:
-        """`encode` for the beginning of a text, before which SentencePiece models saw a space."""
+        """`encode` for the start of a text, where SentencePiece models expect a space."""
         opened = " " + text if self.spelling is Spelling.SENTENCE_PIECE else text
         return self.encode(opened)
 
     def unsettled(self, text: str) -> int:
-        """How many characters at the end of a text may get other tokens when more text follows.
+        """Number of characters at the end of a text whose tokens may change when it is continued.
 
-        Byte-level tokenizers cut text into words first, so that is the last word, or the white
-        space at the end. 0 for others, and where the word is longer than any token.
+        Byte-level tokenizers split text into words first, so that is the last word or the white
+        space at the end, and what a continuation may join with it. 0 for SentencePiece, and where
+        it is longer than `LONGEST_UNSETTLED`.
         """
         if self.spelling is not Spelling.BYTE_LEVEL or not text:
             return 0
-        tail = _well_formed(text[-2 * LONGEST_UNSETTLED :])
-        (first, last) = self._tokenizer.pre_tokenizer.pre_tokenize_str(tail)[-1][1]
-        return last - first if last - first <= LONGEST_UNSETTLED else 0
+        tail = well_formed(text[-2 * LONGEST_UNSETTLED :])
+        starts = self._word_starts(tail)
+        certain = starts.intersection(*(self._word_starts(tail + p) for p in BORDER_PROBES))
+        # White space at the end of a text is one word, before another word it may be two: a border
+        # holds only where the text before it, taken alone, has the same words.
+        border = next(
+            at
+            for at in sorted(certain, reverse=True)
+            if at < len(tail) and self._word_starts(tail[:at]) == {s for s in starts if s < at}
+        )
+        count = len(tail) - border
+        return count if count <= LONGEST_UNSETTLED else 0
+
+    def _word_starts(self, text: str) -> set[int]:
+        """Offsets at which the pre-tokenizer begins a word."""
+        return {first for _, (first, _) in self._tokenizer.pre_tokenizer.pre_tokenize_str(text)}
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """`encode` for many texts at once, with a byte-level tokenizer on several threads."""
         if self.spelling is not Spelling.BYTE_LEVEL:
             return [self.encode(text) for text in texts]
-        whole = [_well_formed(text) for text in texts]
+        whole = [well_formed(text) for text in texts]
         return [
-            one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+            encoding.ids
+            for encoding in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, without special tokens.
 
-        A character whose bytes are not all there at the end is left out, so that the text of a
-        growing list of ids only ever grows; bytes that are no UTF-8 elsewhere become U+FFFD.
+        An incomplete character at the end is left out, so that the text of a growing list of ids
+        only grows; invalid UTF-8 elsewhere becomes U+FFFD.
         """
         return codecs.getincrementaldecoder("utf-8")("replace").decode(self.decode_bytes(ids))
 
@@ -226,7 +245,7 @@ class CodeTokenizer:
         return self._bytes[token_id]
 
     def token_text(self, token_id: int) -> str:
-        """One token for a person to read: special tokens by name, part characters as U+FFFD."""
+        """One token for display: special tokens by name, partial characters as U+FFFD."""
         piece = self._bytes[token_id]
         return piece.decode("utf-8", "replace") or self._tokenizer.id_to_token(token_id) or ""
 
@@ -235,5 +254,6 @@ class CodeTokenizer:
         return ids
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which UTF-8 cannot spell."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,4 +1,4 @@
-"""What fits a model: its prompt, the window that a prompt may fill, and room for keys."""
+"""A model's FIM prompt, its usable window, and the size of its KV cache."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.requests import MOST_TOKENS
 
 WINDOW = 4096
-"""Most tokens of a prompt, unless asked otherwise: a model may allow far more than a completion
-needs, and every document's keys take memory for as many."""
+"""Default limit of a prompt, in tokens: a model may allow far more than a completion needs, and
+every document's KV cache is sized for it."""
 
 
 def fim_prompt(config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
-    """How the model is asked for a middle. Raises CheckpointError where the two do not match."""
+    """The FIM prompt of a model. Raises CheckpointError where model and tokenizer do not match."""
     fim = FimPrompt.for_model(config, tokenizer)
     sizes = f"the tokenizer has {tokenizer.vocab_size} entries, the model {config.vocab_size}"
     # Published models have spare rows, so that their number divides well; ours have none.
@@ -31,7 +31,7 @@ def fim_prompt(config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
 
 
 def usable_window(config: ModelConfig, window: int, width: int) -> int:
-    """The most prompt tokens: as asked, but within the model's own window.
+    """The most prompt tokens: `window`, bounded by the model's own.
 
     Within a sliding window everything stays visible, so such a model is kept inside of it, the
     middle and a forward of `width` positions included. Raises CheckpointError where that leaves
@@ -50,5 +50,5 @@ def usable_window(config: ModelConfig, window: int, width: int) -> int:
 
 
 def kv_tokens(config: ModelConfig, window: int, width: int) -> int:
-    """Tokens that a document's cache must hold: prompt, middle, and a forward's scratch."""
+    """Capacity of a document's KV cache, in tokens: prompt, middle, and a forward's scratch."""
     return window + PROMPT_OVERHEAD + MOST_TOKENS + 2 * config.block_size + width

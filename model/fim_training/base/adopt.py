@@ -38,9 +38,9 @@ PROVENANCE = "provenance.json"
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 TEXTS_AT_ONCE = 256
 NOISE = 0.02
-"""Standard deviation of what sets new rows apart, as a share of the embeddings' own."""
+"""Standard deviation of the noise on new rows, relative to the embeddings'."""
 
-# Rows that begin as a base's token of a similar purpose, by text, the first one that it has.
+# Tokens of similar purpose whose row a role starts from: the first that the base has.
 BORROWED_ROWS: dict[str, tuple[str, ...]] = {
     "eom": ("<|endoftext|>", "</s>"),
     "eot": ("<|endoftext|>", "</s>"),
@@ -73,7 +73,7 @@ class Base:
 def read_base(place: str) -> Base:
     """Read a GGUF file, a checkpoint folder, or the GGUF file that an installed package ships.
 
-    Raises CheckpointError, which names the file and the way out.
+    Raises CheckpointError, which names the file and what to do.
     """
     path = _packaged_gguf(place) or Path(place)
     if path.is_dir():
@@ -97,7 +97,7 @@ def read_base(place: str) -> Base:
 
 
 def count_tokens(tokenizer: dict[str, Any], texts: Iterable[str]) -> Counter[int]:
-    """How often each token id stands in these texts."""
+    """The number of occurrences of each token id in these texts."""
     encoder, counts, left = Tokenizer.from_str(json.dumps(tokenizer)), Counter[int](), iter(texts)
     while some := list(islice(left, TEXTS_AT_ONCE)):
         for encoding in encoder.encode_batch_fast(some, add_special_tokens=False):
@@ -106,11 +106,11 @@ def count_tokens(tokenizer: dict[str, Any], texts: Iterable[str]) -> Counter[int
 
 
 def prune_vocabulary(tokenizer: dict[str, Any], counts: Counter[int], size: int) -> list[str]:
-    """The tokens to keep, in the order of their ids: the most frequent that fit into `size`.
+    """The most frequent tokens that fit into `size` ids, in the order of their ids.
 
-    Closed under the merges: a kept token keeps the two that it is made of, so that a text whose
-    tokens are all kept is tokenised as before. All 256 bytes are kept or added, at the end where
-    the base lacks them. Raises ConfigError for a size with no room for roles and bytes.
+    Closed under merges: a kept token keeps the two that it is merged from, so that a text whose
+    tokens are all kept is tokenised as before. All 256 bytes are kept; those that the base lacks
+    are appended. Raises ConfigError for a size below roles and bytes.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     least = len(SPECIAL_TOKENS) + len(alphabet)
@@ -136,8 +136,8 @@ def prune_vocabulary(tokenizer: dict[str, Any], counts: Counter[int], size: int)
 def adopt(base: Base, tokens: Sequence[str], seed: int = 0) -> Base:
     """The base with this project's roles at ids 0 to 15 and then these tokens.
 
-    Kept tokens keep their embeddings; roles begin as `BORROWED_ROWS` says, everything else as the
-    mean row; new rows get a little noise, so that they can grow apart.
+    Kept tokens keep their embeddings; roles start from the rows in `BORROWED_ROWS`, other new
+    tokens from the mean row. Noise keeps equal new rows apart in training.
     """
     vocab: dict[str, int] = base.tokenizer["model"]["vocab"]
     old = base.weights[EMBEDDINGS]
@@ -208,14 +208,14 @@ def _tokenizer_of(raw: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
 
 
 def _merges(tokenizer: dict[str, Any]) -> list[tuple[str, str]]:
-    """Pairs, also from older files, which write them as one text."""
+    """Merges as pairs; older files write each as one string."""
     merges = tokenizer["model"]["merges"]
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
     return [(left, right) for left, right in pairs]
 
 
 def _with_parts(text: str, parts: dict[str, tuple[str, str]], kept: set[str]) -> set[str]:
-    """The token and all that its merges need, without what is kept already."""
+    """The token and the tokens that its merges need, without those kept already."""
     found, open_ = set[str](), [text]
     while open_:
         token = open_.pop()
@@ -260,7 +260,7 @@ def _licences(folder: Path) -> tuple[Path, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a base checkpoint. Exit code 2 where an argument is no good."""
+    """Write a base checkpoint. Exit code 2 for a bad argument."""
     parser = argparse.ArgumentParser(prog="python -m fim_training.base.adopt", description=__doc__)
     parser.add_argument(
         "--base", required=True,
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--vocab-size", type=int, default=16_384, help="most ids to keep")
-    parser.add_argument("--every", type=int, default=4, help="count one file in so many")
+    parser.add_argument("--every", type=int, default=4, metavar="N", help="count every N-th file")
     parser.add_argument(
         "--window", type=int, default=2048, help="tokens that the model will be trained to read"
     )

@@ -1,8 +1,8 @@
 """Give a trained checkpoint a larger vocabulary: `python -m fim_training.base.grow_vocabulary`.
 
-The merges of its tokenizer are learned on, from where they ended, on a corpus that may hold other
-languages than the first one. Old tokens keep their ids and embeddings; a new one begins with the
-mean of the embeddings of the old tokens that it is made of. What comes out is a base to train on.
+New merges are learned after the tokenizer's own, on a corpus that may hold other languages than the
+first. Old tokens keep their ids and embeddings; a new token starts with the mean embedding of the
+old tokens that it is merged from. The result is a base for training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor
 from fim_training.base.train_tokenizer import training_texts
 
 Pieces = tuple[int, ...]
-"""What a text is in the old vocabulary."""
+"""A text as tokens of the old vocabulary."""
 
 FIRST_STAND_IN = 0xF0000
 """Private characters that stand for old tokens while merges are learned; there are 65,534."""
@@ -35,10 +36,10 @@ TEXTS_AT_ONCE = 256
 
 
 def grow(old: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, list[Pieces]]:
-    """A BPE tokenizer of `size` ids, and what each new one was in the old tokenizer.
+    """A BPE tokenizer of `size` ids, and the old tokens that each new one is merged from.
 
-    The old merges come first, so that new tokens are only ever made of what the old tokenizer
-    gave. Raises ValueError where the size is no larger, or where the texts repeat too little.
+    The old merges come first, so that new tokens consist of tokens that the old tokenizer gives.
+    Raises ValueError where the size is no larger, or where the texts repeat too little.
     """
     first = old.get_vocab_size(with_added_tokens=True)
     if size <= first:
@@ -47,7 +48,7 @@ def grow(old: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, li
     vocab, merges = described["model"]["vocab"], described["model"]["merges"]
     grown: list[Pieces] = []
     for left, right in _new_merges(_words(old, texts), size - first):
-        parts = ["".join(old.id_to_token(one) or "" for one in side) for side in (left, right)]
+        parts = ["".join(old.id_to_token(token) or "" for token in side) for side in (left, right)]
         merges.append(parts)
         # Two ways to the same text are two merges, but one token.
         if "".join(parts) not in vocab:
@@ -61,13 +62,13 @@ def grow(old: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, li
 
 
 def _words(old: Tokenizer, texts: Iterable[str]) -> Counter[Pieces]:
-    """How often each unit that merges may not cross stands there; those of one token left out."""
+    """The number of occurrences of each word, as old tokens; words of one token are left out."""
     found: Counter[Pieces] = Counter()
     left = iter(texts)
     while some := list(islice(left, TEXTS_AT_ONCE)):
         for encoding in old.encode_batch(some, add_special_tokens=False):
             placed = zip(encoding.word_ids, encoding.ids, strict=True)
-            for _, word in groupby(placed, key=lambda one: one[0]):
+            for _, word in groupby(placed, key=itemgetter(0)):
                 pieces = tuple(token for _, token in word)
                 if len(pieces) > 1:
                     found[pieces] += 1
@@ -97,7 +98,7 @@ def _stand_in(token: int) -> str:
 
 
 def _pieces(stand_ins: str) -> Pieces:
-    return tuple(ord(one) - FIRST_STAND_IN for one in stand_ins)
+    return tuple(ord(character) - FIRST_STAND_IN for character in stand_ins)
 
 
 def grow_model(model: TriModeTransformer, grown: Sequence[Pieces]) -> TriModeTransformer:
@@ -118,14 +119,16 @@ def _with_means(rows: Tensor, grown: Sequence[Pieces]) -> Tensor:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a checkpoint with a larger vocabulary. Exit code 2 where an argument is no good."""
+    """Write a checkpoint with a larger vocabulary. Exit code 2 for a bad argument."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.base.grow_vocabulary", description=__doc__
     )
     parser.add_argument("--base", type=Path, required=True, help="a checkpoint's folder")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--vocab-size", type=int, default=8192, help="number of ids in all")
-    parser.add_argument("--every", type=int, default=1, help="learn from one file in so many")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="learn from every N-th file"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     arguments = parser.parse_args(argv)
     try:

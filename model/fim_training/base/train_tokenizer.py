@@ -1,8 +1,8 @@
 """Train the byte-level BPE tokenizer: `python -m fim_training.base.train_tokenizer`.
 
-The units that merges may not cross are made for code: a newline with the indentation after it is
-one unit, digits stand alone, a word may carry the one space or punctuation mark before it, and
-other punctuation comes in runs. No normaliser, no added space: every text comes back as it was.
+The pre-tokenizer is made for code: a newline with the indentation after it is one word, digits
+stand alone, a word may start with one space or punctuation mark, and other punctuation comes in
+runs. No normaliser, no added space: every text round-trips exactly.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _texts(split: Path) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train on a corpus folder's train split. Exit code 2 where an argument is no good."""
+    """Train on a corpus folder's train split. Exit code 2 for a bad argument."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.base.train_tokenizer", description=__doc__
     )

@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from fim_training.corpus.corpus_languages import PYTHON, Language, language_of, parse_shares
@@ -45,7 +46,7 @@ HELD_OUT_PROJECTS = frozenset(
     )
 )  # fmt: skip
 HELD_OUT_NPM = 8
-"""One npm package in so many is held out, by the checksum of its name."""
+"""Of this many npm packages one is held out, by the checksum of its name."""
 MAX_PROJECT_SHARE = 0.12
 SEED = 20_250_101
 
@@ -88,13 +89,15 @@ def collect(
     corpus = Corpus()
     duplicates = DuplicateFilter()
     # Held-out projects first: a copy of their code elsewhere is then the one that is dropped.
-    for project in sorted(projects, key=lambda one: (not is_held_out(one.name), one.name)):
+    for project in sorted(projects, key=lambda source: (not is_held_out(source.name), source.name)):
         documents = list(_documents(project, duplicates, benchmark, corpus.dropped))
         _report(f"{project.name}: {len(documents)} of {len(project.files)} files")
         (corpus.held_out if is_held_out(project.name) else corpus.train).extend(documents)
     kept = cap_shares(corpus.train, MAX_PROJECT_SHARE, SEED)
     corpus.dropped["over the project's share"] = len(corpus.train) - len(kept)
-    balanced = cap_languages(kept, {one.name: share for one, share in shares.items()}, SEED)
+    balanced = cap_languages(
+        kept, {language.name: share for language, share in shares.items()}, SEED
+    )
     if len(shares) > 1:
         corpus.dropped["over the language's share"] = len(kept) - len(balanced)
     corpus.train = balanced
@@ -139,18 +142,17 @@ def _drop_reason(
 def cap_shares(documents: Sequence[Document], share: float, seed: int) -> list[Document]:
     """Drop whole files, by a fixed draw, until no project has more than `share` of the bytes.
 
-    With fewer than 1 / share projects that cannot be; then no project may have more than the
-    smallest one's equal part.
+    With fewer than 1 / share projects that is impossible; the limit is then an equal part each.
     """
     by_project: dict[str, list[Document]] = {}
     for document in documents:
         by_project.setdefault(document.project, []).append(document)
-    sizes = {name: sum(one.size for one in files) for name, files in by_project.items()}
+    sizes = {name: sum(document.size for document in files) for name, files in by_project.items()}
     limit = byte_limit(list(sizes.values()), share)
     kept: list[Document] = []
     for name, files in by_project.items():
         kept += files if sizes[name] <= limit else _draw(files, limit, f"{seed} {name}")
-    return sorted(kept, key=lambda one: (one.project, one.path))
+    return sorted(kept, key=attrgetter("project", "path"))
 
 
 def cap_languages(
@@ -163,13 +165,13 @@ def cap_languages(
     by_language: dict[str, list[Document]] = {}
     for document in documents:
         by_language.setdefault(document.language, []).append(document)
-    sizes = {name: sum(one.size for one in files) for name, files in by_language.items()}
+    sizes = {name: sum(document.size for document in files) for name, files in by_language.items()}
     limits = language_limits(sizes, shares)
     kept: list[Document] = []
     for name, files in by_language.items():
         whole = sizes[name] <= limits[name]
         kept += files if whole else _draw(files, limits[name], f"{seed} {name}")
-    return sorted(kept, key=lambda one: (one.project, one.path))
+    return sorted(kept, key=attrgetter("project", "path"))
 
 
 def language_limits(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
@@ -202,7 +204,7 @@ def byte_limit(sizes: Sequence[int], share: float) -> int:
 
 
 def _draw(files: list[Document], limit: int, seed: str) -> list[Document]:
-    shuffled = sorted(files, key=lambda one: one.path)
+    shuffled = sorted(files, key=attrgetter("path"))
     random.Random(seed).shuffle(shuffled)
     taken: list[Document] = []
     total = 0
@@ -216,7 +218,7 @@ def _draw(files: list[Document], limit: int, seed: str) -> list[Document]:
 def write_split(documents: Iterable[Document], path: Path) -> None:
     """Write gzipped JSON lines, without a time stamp so that equal input gives equal bytes.
 
-    The file appears whole or not at all: a training run may be reading the one before.
+    Written atomically: a training run may be reading the previous file.
     """
     unfinished = path.with_name(path.name + ".part")
     with (
@@ -236,8 +238,8 @@ def build(
     shares: Mapping[Language, float] | None = None,
 ) -> Corpus:
     """Make the corpus of what the sources gave and write it, with its manifest, to a folder."""
-    projects = [one for one in found if isinstance(one, Project)]
-    refused = [one for one in found if isinstance(one, Refusal)]
+    projects = [source for source in found if isinstance(source, Project)]
+    refused = [source for source in found if isinstance(source, Refusal)]
     corpus = collect(projects, benchmark, shares or {PYTHON: 1.0})
     out.mkdir(parents=True, exist_ok=True)
     write_split(corpus.train, out / "train.jsonl.gz")
@@ -271,16 +273,16 @@ def manifest(
                 **_size(files),
                 "languages": {name: _size(part) for name, part in _by_language(files).items()},
             }
-            for project in sorted(projects, key=lambda one: one.name)
+            for project in sorted(projects, key=attrgetter("name"))
             if (files := by_project.get(project.name, []))
         ],
-        "refused": [asdict(refusal) for refusal in sorted(refused, key=lambda one: one.name)],
+        "refused": [asdict(refusal) for refusal in sorted(refused, key=attrgetter("name"))],
         "dropped_files": dict(sorted(corpus.dropped.items())),
     }
 
 
 def _size(documents: Sequence[Document]) -> dict[str, int]:
-    return {"files": len(documents), "bytes": sum(one.size for one in documents)}
+    return {"files": len(documents), "bytes": sum(document.size for document in documents)}
 
 
 def _by_language(documents: Iterable[Document]) -> dict[str, list[Document]]:

@@ -1,7 +1,7 @@
-"""The languages of the corpus: which files are theirs, and what their hand-written text looks like.
+"""The languages of the corpus, one row each: their files, and limits that hand-written text keeps.
 
-A row of data each. What counts as a line of a data table differs most: an element of an array is
-one everywhere, a key and its value only where the language has statements beside them.
+They differ most in which lines count as data: an element of an array in every language, a key and
+its value only in languages that also have statements.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ LANGUAGES: Mapping[str, Language] = {
     )
 }  # fmt: skip
 
-_BY_SUFFIX = {suffix: one for one in LANGUAGES.values() for suffix in one.suffixes}
+_BY_SUFFIX = {suffix: language for language in LANGUAGES.values() for suffix in language.suffixes}
 
 
 def language_of(path: str) -> Language | None:
@@ -102,7 +102,7 @@ def parse_shares(text: str) -> dict[Language, float]:
     Raises ValueError for a language that is not known and for a share that is none.
     """
     shares: dict[Language, float] = {}
-    for part in filter(None, (one.strip() for one in text.split(","))):
+    for part in filter(None, (entry.strip() for entry in text.split(","))):
         name, _, share = part.partition("=")
         if name not in LANGUAGES:
             raise ValueError(f"language {name!r} is not known; known are {', '.join(LANGUAGES)}")

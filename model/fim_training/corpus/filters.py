@@ -1,9 +1,8 @@
-"""Decide file by file what is worth training on.
+"""Filters that decide which files to train on.
 
-Four ideas, used in this order by `corpus`: what a file's path says (`path_reason`), what its text
-says about itself (`reject_reason`), whether it carries benchmark material (`BenchmarkFilter`), and
-whether much of it has been seen before (`DuplicateFilter`). All decisions depend on paths and texts
-alone, never on hash seeds.
+`build` applies four, in this order: by path (`path_reason`), by text (`reject_reason`), by overlap
+with a benchmark (`BenchmarkFilter`), and by overlap with earlier files (`DuplicateFilter`).
+Decisions depend on paths and texts alone, never on hash seeds.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _GENERATED = re.compile(
 _VENDOR_FOLDERS = frozenset(
     {"_vendor", "vendor", "vendored", "_vendored_packages", "extern", "externals", "third_party"}
 )
-# What tools put out, not people; Python's own names are not affected.
+# Output of build tools; not applied to Python.
 _BUILD_FOLDERS = frozenset(
     {"dist", "build", "umd", "amd", "bundles", "esm", "cjs", "__snapshots__"}
 )
@@ -41,14 +40,14 @@ _BUILT_FILES = re.compile(
     r"|(?:npm-shrinkwrap|direct_url|metadata|\.package-lock)\.json)$",
     re.IGNORECASE,
 )
-# Licences are the same text over and over, and no work of their project.
+# Licence texts repeat, and are not the project's own work.
 _LEGAL_FILES = re.compile(r"licen[sc]e|copying|notice|third.?party|authors", re.IGNORECASE)
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def path_reason(path: str, language: Language) -> str | None:
-    """Why a file of this name is not the project's own hand-written text, or None."""
+    """The reason to leave out a file by its path (not hand-written, not its own), or None."""
     folders, name = PurePosixPath(path).parts[:-1], PurePosixPath(path).name
     if not _VENDOR_FOLDERS.isdisjoint(folders):
         return "vendored"
@@ -69,7 +68,7 @@ def read_source(location: Path) -> str | None:
 
 
 def reject_reason(text: str, language: Language = PYTHON) -> str | None:
-    """Why this text is no example of hand-written code, or None. Syntax is checked separately."""
+    """The reason to leave out a text (generated, minified, data, ...), or None. Ignores syntax."""
     size = len(text.encode())
     if size < MIN_BYTES:
         return "too small"
@@ -88,7 +87,7 @@ def reject_reason(text: str, language: Language = PYTHON) -> str | None:
 
 
 class DuplicateFilter:
-    """Recognises a text that was taken before, wholly or for the greater part.
+    """Detects exact and near duplicates of accepted texts.
 
     Near duplicates are found by windows of three stripped lines: a text of whose windows more than
     half were in earlier texts adds little. A fixed quarter of all windows is remembered (those
@@ -105,7 +104,7 @@ class DuplicateFilter:
         self._windows: set[int] = set()
 
     def duplicate_reason(self, text: str) -> str | None:
-        """Why the text is a repeat, or None, in which case it counts as taken from now on."""
+        """The reason to drop a text as a duplicate, or None, which accepts it."""
         digest = blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
         if digest in self._texts:
             return "exact duplicate"
@@ -153,12 +152,12 @@ class BenchmarkFilter:
     def from_files(cls, paths: Iterable[Path]) -> BenchmarkFilter:
         """Read infilling benchmarks (gzipped JSON lines).
 
-        Raises OSError, EOFError, ValueError or KeyError where one is none.
+        Raises OSError, EOFError, ValueError or KeyError for a file that is not a benchmark.
         """
         return cls(sorted({text for path in paths for text in benchmark_texts(path)}))
 
     def matches(self, text: str) -> bool:
-        """Whether the text holds a telling run of benchmark tokens."""
+        """Whether the text shares a distinctive run of tokens with the benchmark."""
         if not self._runs.size:
             return False
         hashes = self._hashes(_WORD.findall(text))
@@ -181,7 +180,7 @@ class BenchmarkFilter:
 
 
 def benchmark_texts(path: Path) -> Iterator[str]:
-    """The whole programs of an infilling benchmark: prompt, solution and suffix joined."""
+    """The complete programs of an infilling benchmark: prompt, solution and suffix joined."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             task = json.loads(line)

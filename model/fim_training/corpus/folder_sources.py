@@ -63,7 +63,7 @@ def npm_licence(described: dict[str, Any]) -> Verdict:
     """Judge the `license` of a package.json, or the `licenses` of an old one (all must do)."""
     stated = described.get("license") or described.get("licenses") or []
     each = stated if isinstance(stated, list) else [stated]
-    names = [str(one.get("type", "")) if isinstance(one, dict) else str(one) for one in each]
+    names = [str(name.get("type", "")) if isinstance(name, dict) else str(name) for name in each]
     permissive = bool(names) and all(map(expression_is_permissive, names))
     return Verdict(permissive, " and ".join(names))
 
@@ -94,7 +94,7 @@ def _project(
 
 def _package_folders(root: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(root):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         parent = Path(where).parent
         scoped = parent.name.startswith("@") and parent.parent.name == "node_modules"
         if "package.json" in files and (parent.name == "node_modules" or scoped):
@@ -108,7 +108,7 @@ def _files(folder: Path, languages: Collection[Language]) -> Iterator[SourceFile
             folders.clear()
             continue
         folders[:] = sorted(
-            one for one in folders if not one.startswith(".") and one not in _SKIPPED_FOLDERS
+            name for name in folders if not name.startswith(".") and name not in _SKIPPED_FOLDERS
         )
         for file in files:
             location = Path(where, file)

@@ -1,4 +1,4 @@
-"""Pack a corpus to take along: `python -m fim_training.corpus.pack --corpus DIR --out DIR`.
+"""Pack a corpus for another machine: `python -m fim_training.corpus.pack --corpus DIR --out DIR`.
 
 Writes `train-*.jsonl.xz` and `heldout-*.jsonl.xz` of at most 16 MB each, and no more of the corpus
 than fits `--most-mb` in all; the trainer reads such a folder as it reads the corpus itself. Text is
@@ -26,9 +26,9 @@ SEED = 20_250_101
 
 
 def pack(corpus: Path, out: Path, most_bytes: int) -> dict[str, tuple[int, int]]:
-    """Write both splits; returns the bytes of each and how many of its lines were left out.
+    """Write both splits; returns, for each, its bytes and the number of lines left out.
 
-    Which lines stay is a fixed draw. Raises OSError where the corpus cannot be read.
+    The draw of lines is seeded. Raises OSError where the corpus cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
     room = {"heldout": int(most_bytes * HELD_OUT_SHARE), "train": most_bytes}
@@ -43,7 +43,7 @@ def pack(corpus: Path, out: Path, most_bytes: int) -> dict[str, tuple[int, int]]
         for number, chunk in enumerate(_chunks(lines)):
             data = lzma.compress(b"".join(chunk))
             while chunk and used + len(data) > room[split]:
-                # A little less than in proportion: the next try should fit.
+                # Slightly less than in proportion, so that the next try fits.
                 keep = len(chunk) * max(room[split] - used, 0) / len(data)
                 chunk = chunk[: min(int(keep * 0.97), len(chunk) - 1)]
                 data = lzma.compress(b"".join(chunk))

@@ -1,8 +1,8 @@
-"""Find permissively licensed source that is already on this machine, in Python's own places.
+"""Find permissively licensed source in this machine's Python installation.
 
-Two kinds of place are looked at: the standard library of the running interpreter, and installed
-distributions, whose own record says which files are theirs and whose metadata says under which
-licence they come. What is not plainly permissive is refused, with the reason.
+Sources are the standard library of the running interpreter and installed distributions: their
+RECORD lists the files, their metadata the licence. A distribution whose licence is not clearly
+permissive is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def judge_licence(fields: LicenceFields) -> Verdict:
 
 def _licence_names(classifiers: Iterable[str]) -> list[str]:
     parts = [classifier.split(" :: ") for classifier in classifiers]
-    return [one[-1] for one in parts if one[0] == "License" and one[-1] not in NEUTRAL_CLASSIFIERS]
+    return [
+        part[-1] for part in parts if part[0] == "License" and part[-1] not in NEUTRAL_CLASSIFIERS
+    ]
 
 
 def _text_is_permissive(text: str) -> bool:
@@ -185,7 +187,7 @@ def installed_projects(
     seen: set[str] = set()
     for site in sites:
         found = metadata.distributions(path=[str(site)])
-        for distribution in sorted(found, key=lambda one: canonical_name(one.name)):
+        for distribution in sorted(found, key=lambda installed: canonical_name(installed.name)):
             name = canonical_name(distribution.name)
             if name not in seen:
                 seen.add(name)
@@ -214,8 +216,12 @@ def refusal(name: str, version: str, verdict: Verdict) -> Refusal:
 
 
 def spelled(languages: Collection[Language]) -> str:
-    """The languages' names as a person lists them."""
-    return "Python" if set(languages) == {PYTHON} else " / ".join(one.name for one in languages)
+    """The languages' names, for a message."""
+    return (
+        "Python"
+        if set(languages) == {PYTHON}
+        else " / ".join(language.name for language in languages)
+    )
 
 
 def _recorded_files(

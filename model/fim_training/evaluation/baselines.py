@@ -1,4 +1,4 @@
-"""What copying gets right without any model: the figures that a trained model must beat.
+"""Copying baselines: the figures that a trained model must beat.
 
 Each baseline is generous: it knows how many lines the answer has, and where in the last line it
 ends. It returns candidates; the best of them counts.

@@ -1,4 +1,4 @@
-"""The few figures that every evaluation reports, each defined once."""
+"""Figures that evaluations share: costs, percentages, similarities."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def percentage(hits: int, total: int) -> float:
 
 
 def same_text(text: str, answer: str) -> bool:
-    """Equal but for white space at the very end, which no reader of the code could see."""
+    """Whether the texts are equal up to white space at the end."""
     return text.rstrip() == answer.rstrip()
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks and gets: one hole in, one fill with its cost out.
+"""The interface of evaluations to a model: a hole in, a fill with its cost out.
 
 Everything here is graded through the plain callable `Filler`, so that an oracle, a baseline and a
 model are graded by the same code.
@@ -23,7 +23,7 @@ Mode = Literal["ar", "diffusion", "self_speculation", "quadratic_speculation", "
 class Hole:
     """The text on both sides of a gap. `max_lines=None` leaves the end to the model.
 
-    `copies` is what its project has in its place elsewhere, as the server would look it up.
+    `copies` are the server's candidates from elsewhere in the project.
     """
 
     prefix: str

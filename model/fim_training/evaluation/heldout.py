@@ -1,9 +1,9 @@
-"""Completions in projects the model never saw, beside what copying would have got right.
+"""Score completions in held-out projects, beside copying baselines.
 
     python -m fim_training.evaluation.heldout --data heldout.jsonl.gz --json
 
 All shares and similarities are percentages (0..100). `exact_match` ignores white space at the end
-of the text only; `edit_similarity` is the mean of `metrics.edit_similarity`; `ended` counts holes
+of the text only; `edit_similarity` is the mean of `figures.edit_similarity`; `ended` counts holes
 that the model ended by its own end-of-middle token, before any limit.
 """
 
@@ -35,7 +35,7 @@ from fim_training.evaluation.heldout_holes import (
 )
 
 GROUPS = {"one_line": ONE_LINE_KINDS, "overall": tuple(KINDS)}
-"""Pooled kinds. The issue every model card answers is `one_line`: does it beat copying?"""
+"""Pooled kinds of holes. The headline of a model card is `one_line`: does it beat copying?"""
 
 
 @dataclass(frozen=True, slots=True)

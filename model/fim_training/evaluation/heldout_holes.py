@@ -1,4 +1,4 @@
-"""Draws holes from real source files as a person at a keyboard meets them.
+"""Draw holes from real source files, of the kinds that occur while typing.
 
 A hole picks a project, then one of its files, then a character of it, each uniformly and from a
 seeded generator of its own kind: a huge project counts no more than a small one, and asking for
@@ -38,7 +38,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most so many characters of each side, cut between lines where there are any.
+    """Limits on the characters of each side; cuts fall between lines where possible.
 
     The defaults are what the language server shows its model.
     """
@@ -87,7 +87,7 @@ class HeldoutHole:
         return self.document.text[self.end :]
 
     def hole(self, window: Window) -> Hole:
-        """What a filler may see: a window of both sides, and that one-line kinds are one line."""
+        """The hole as a filler sees it: a window of both sides, and the line limit of its kind."""
         return Hole(
             prefix=window.before(self.prefix),
             suffix=window.after(self.suffix),
@@ -107,16 +107,16 @@ def load_documents(path: Path) -> list[Document]:
 
 
 class Neighbours:
-    """The files that stand in the same folder, as far as the server reads them."""
+    """The other files of a document's folder that the server would read."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._folders: dict[tuple[str, str], list[Document]] = defaultdict(list)
-        for one in documents:
-            self._folders[_folder(one)].append(one)
+        for document in documents:
+            self._folders[_folder(document)].append(document)
 
     def of(self, document: Document) -> tuple[str, ...]:
-        """Their texts, those first whose names are most like the document's."""
-        texts = {one.path: one.text for one in self._folders[_folder(document)]}
+        """Their texts, the most similar file names first."""
+        texts = {near.path: near.text for near in self._folders[_folder(document)]}
         texts.pop(document.path)
         return within_reach(texts[path] for path in nearest_names(document.path, texts))
 
@@ -161,7 +161,7 @@ def draw_each(
 
 
 def _is_worth_asking(answer: str, kind: HoleKind) -> bool:
-    """Something to write, not too much of it; of a whole line, more than a bracket."""
+    """Whether an answer has ink and is not too long; a whole line needs more than a bracket."""
     if kind in ("line", "multi_line") and not _LETTERS.search(answer):
         return False
     return bool(answer.strip()) and len(answer) <= KINDS[kind].most_characters

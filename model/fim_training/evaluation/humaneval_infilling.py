@@ -55,7 +55,7 @@ class Task:
         return self.one_line or self.task_id.startswith("MultiLineInfilling/")
 
     def hole(self) -> Hole:
-        """What a filler may see of this task."""
+        """The hole as a filler sees it."""
         return Hole(
             prefix=self.prompt,
             suffix=self.suffix,
@@ -70,7 +70,7 @@ class Task:
         return text + "\n" if self.whole_lines and not text.endswith("\n") else text
 
     def matches(self, text: str) -> bool:
-        """Is it the canonical solution? In whole lines, trailing white space does not count."""
+        """Whether `text` is the canonical solution; in whole lines, up to trailing white space."""
         if self.whole_lines:
             return same_text(text, self.canonical_solution)
         return text == self.canonical_solution
@@ -145,7 +145,7 @@ def evaluate(
         fills.append(fill(task.hole()))
         report_to("fill", done, len(tasks))
     answers = []
-    programs = [task.program(one.text) for task, one in zip(tasks, fills, strict=True)]
+    programs = [task.program(fill.text) for task, fill in zip(tasks, fills, strict=True)]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         verdicts = pool.map(lambda source: run_program(source, limits), programs)
         for task, one, verdict in zip(tasks, fills, verdicts, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class EvaluationDataError(ValueError):
-    """A data file cannot be used; the message is one line that names the file and the way out."""
+    """An unusable data file; the message is one line that names the file and what to do."""
 
 
 def read_text_fields(path: Path, fields: Sequence[str]) -> Iterator[dict[str, str]]:

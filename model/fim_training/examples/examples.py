@@ -1,8 +1,8 @@
 """From source files to rows of training tokens: character-level holes, suffix-prefix-middle order.
 
-Nothing in a row may tell the length of a middle but the code itself. A prompt's length is drawn
-before its middle is known: were the prompt to leave just as much room as the middle takes, every
-middle would end at the row's last position, and a model learns positions before it learns code.
+Only the code itself may reveal the length of a middle, so a prompt's length is drawn before its
+middle is known. If a prompt left exactly the room that its middle takes, every middle would end at
+the row's last position, and the model would learn that position instead of the code.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from random import Random
 
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, FimPrompt, PromptBudget
@@ -129,20 +130,20 @@ SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
 """In tokens."""
 
 UNSETTLED_CHARS = 128
-"""Enough of a prefix to find where its tokens are settled."""
+"""Characters of a prefix in which to look for its last settled token border."""
 
 LEAST_ROOM = SHORTEST_PROMPT + 16
-"""In tokens, of an example; what is left of a row below that is filled with plain text."""
+"""In tokens, of an example; a row with less room left is filled up with plain text."""
 
 SHORT_PROMPT = 224
-"""Most tokens of a prompt that is not drawn to fill its row."""
+"""Most tokens of a prompt, `long_share` of them aside."""
 
 LONGEST_EDIT_PROMPT = 260
-"""What follows from an edit shows in the lines around it; short prompts make more cases a row."""
+"""The consequences of an edit show in nearby lines; short prompts fit more examples into a row."""
 
 
 class ExampleStream:
-    """Draws rows of examples from files, each file as often as it is long and its language asks."""
+    """Draws rows of examples from files, each weighted by its length and its language."""
 
     def __init__(
         self,
@@ -159,10 +160,9 @@ class ExampleStream:
         fim: FimPrompt | None = None,
     ) -> None:
         """The shares are of examples; `path_share`, `snippet_share` and `long_share` (prompts that
-        may fill a row) of those with a hole.
+        may fill a row) are of those with a hole.
 
-        languages: how often text of a language is drawn, where that is not just as often as there
-        is text of it (1.0).
+        languages: weights of languages relative to their text in the corpus (1.0).
         fim: how holes are asked for, this project's own layout if None. A layout of another family
         has no place for edits: none are drawn.
         """
@@ -232,7 +232,7 @@ class ExampleStream:
         return (prompt, middle) if len(prompt) <= most and len(middle) <= longest else None
 
     def _middle(self, text: str, rng: Random, longest: int) -> tuple[int, int, list[int]]:
-        """Where the prompt's prefix ends and its suffix begins, and the tokens in between."""
+        """Offsets where the prompt's prefix ends and its suffix begins, and the middle's tokens."""
         kinds, weights = zip(*HOLE_KINDS, strict=True)
         eom = self._fim.eom
         for _ in range(8):
@@ -249,7 +249,7 @@ class ExampleStream:
         return settled, at, [*self.tokenizer.encode(typed), eom]
 
     def _split(self, text: str, start: int) -> tuple[int, str]:
-        """Where the prefix of a hole at `start` is cut, and what the middle begins with."""
+        """Where the prefix of a hole at `start` ends, and the text with which its middle begins."""
         _, typed = self._fim.split(text[max(0, start - UNSETTLED_CHARS) : start])
         return start - len(typed), typed
 
@@ -262,7 +262,7 @@ class ExampleStream:
         return [*snippets, *self._fim(before, after, self._path(file, rng), budget)]
 
     def _budget(self, rng: Random, room: int) -> PromptBudget:
-        """How much of a prompt is suffix varies, down to nothing."""
+        """A budget with a random share of suffix, down to none."""
         room -= PROMPT_OVERHEAD
         suffix = 0 if rng.random() < 0.12 else rng.randint(8, max(8, min(192, room // 2)))
         return PromptBudget(total=room, suffix=suffix)
@@ -271,7 +271,7 @@ class ExampleStream:
         return file.path if rng.random() < self.path_share else ""
 
     def _snippets(self, file: SourceFile, before: str, rng: Random, limit: int) -> list[int]:
-        """One or two pieces of other files of the project that share names with what is near."""
+        """One or two snippets of the project's other files that share names with nearby text."""
         others = self._projects[file.project]
         if rng.random() >= self.snippet_share or len(others) < 2:
             return []
@@ -284,8 +284,8 @@ class ExampleStream:
             piece = "\n".join(other.text[start : start + 400].split("\n")[: rng.randint(2, 7)])
             if other is not file:
                 pieces.append((len(names.intersection(NAME.findall(piece))), other.path, piece))
-        pieces.sort(key=lambda one: one[0], reverse=True)
-        return self._fim.snippets([one[1:] for one in pieces[: rng.randint(1, 2)]], limit)
+        pieces.sort(key=itemgetter(0), reverse=True)
+        return self._fim.snippets([piece[1:] for piece in pieces[: rng.randint(1, 2)]], limit)
 
     def _plain(self, file: SourceFile, rng: Random, room: int) -> list[int]:
         start = rng.randrange(len(file.text))

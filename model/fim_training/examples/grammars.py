@@ -1,4 +1,4 @@
-"""What an edit must know of a language: its keywords, which are no names, and its imports."""
+"""What synthetic edits need to know of a language: its keywords and its import statements."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fim_training.corpus.corpus_languages import language_of
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """imports: whole lines that bring one name in, which is the first group."""
+    """imports: patterns of whole lines that import one name, their first group."""
 
     keywords: frozenset[str]
     imports: tuple[re.Pattern[str], ...] = ()
 
     def names(self, found: list[str]) -> list[str]:
-        """Those that are no keywords."""
+        """The names without keywords."""
         return [name for name in found if name not in self.keywords]
 
     def imported(self, line: str) -> str | None:
-        """The name that a line imports, None if it is no such line."""
+        """The name that a line imports, None for other lines."""
         for pattern in self.imports:
             if match := pattern.match(line):
                 return match[1]
@@ -88,6 +88,6 @@ WORDS = Grammar(_words("true false null"))
 
 
 def grammar_of(path: str) -> Grammar:
-    """The grammar of a file by the end of its name; a file without one is taken for Python."""
+    """The grammar of a file by its suffix; an unknown suffix counts as Python."""
     language = language_of(path)
     return PYTHON if language is None else GRAMMARS.get(language.name, WORDS)

@@ -1,9 +1,9 @@
-"""Synthetic edits: what a person changed, and the change elsewhere that follows from it.
+"""Synthetic edits: recent changes by a user, and the change elsewhere that follows from them.
 
-A case is cut out of correct code. What repeats (a name, a literal, a call) is replaced in some of
-its lines, which are the person's recent edits, and the model is to carry the replacement on; a name
-is misspelt or swapped for another, and the model is to repair it; an import is taken out while its
-use was just written. In a third of the cases nothing is to be done, and the model is to say so.
+Cases are made from correct code. A repeated name, literal or call is replaced in some lines (the
+recent edits), and the model continues the replacement; a name is misspelt or swapped for another,
+and the model repairs it; an import is removed whose use was just written. In a third of the cases
+the region needs no change, and the model repeats it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REACH = 40
 
 @dataclass(frozen=True, slots=True)
 class EditCase:
-    """A file after `edits`, with one region of whole lines that is to become `new`.
+    """A file after `edits`, with one region of whole lines that becomes `new`.
 
     prefix + old + suffix is the file; the region has no newline at its end. edits: what recent
     changes replaced, and by what, oldest first.
@@ -40,13 +40,13 @@ class EditCase:
 
 
 Draw = Callable[[list[str], int, Random, Grammar], EditCase | None]
-"""A case in the lines of a file, around one of them; None where the lines give none."""
+"""Draws a case around one line of a file; None where the lines offer none."""
 
 
 def repeated_change(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A name, literal or call of line `at` was changed in others; now this one follows."""
+    """A name, literal or call of line `at` was changed in other lines; this line follows."""
     kind, pattern, change = rng.choices(REPEATED, (5, 2, 2))[0]
     found = [
         match
@@ -78,7 +78,7 @@ def repeated_change(
 def misspelling(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A name that stands elsewhere too was typed wrong, or another one in its place."""
+    """A name that also occurs nearby was misspelled, or replaced by another."""
     near = " ".join(lines[i] for i in _near(lines, at) if i != at)
     names = (m for m in NAME.finditer(lines[at]) if m[0] not in grammar.keywords)
     found = [m for m in names if m[0] in near]
@@ -98,7 +98,7 @@ def misspelling(
 def missing_import(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A name was used a moment ago whose import is not there yet."""
+    """A name was just used whose import is missing."""
     top = [(i, name) for i, line in enumerate(lines) if (name := grammar.imported(line))]
     if len(top) < 2:
         return None
@@ -117,7 +117,7 @@ def missing_import(
 def nothing_to_do(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """An edit that is complete, or was none of this region's business, or no edit at all."""
+    """A region that needs no change: the edit is complete, concerns other lines, or there is none."""
     if rng.random() < 0.3:
         first, end = _region(lines, at, rng)
         return _case("none", lines, first, end, lines[first:end], [])
@@ -141,7 +141,7 @@ EDIT_KINDS: Sequence[tuple[Draw, float]] = (
 def draw_edit(
     text: str, rng: Random, tries: int = 6, *, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A case in a stretch of a text, or None where that has nothing that repeats."""
+    """A case from a stretch of a text, None where nothing in it repeats."""
     lines = text.split("\n")
     kinds, weights = zip(*EDIT_KINDS, strict=True)
     for _ in range(tries):
@@ -180,7 +180,7 @@ def _case(
 
 
 def _renamed(name: str, lines: list[str], rng: Random, grammar: Grammar) -> str:
-    """Another name as a person might choose it: a word more, a word less, or another one."""
+    """A plausible new name: a word added, a word removed, or another name."""
     other = _other_name(" ".join(lines), rng, grammar)
     words = name.split("_")
     shape = rng.randrange(4)
@@ -207,7 +207,7 @@ def _more_arguments(call: str, lines: list[str], rng: Random, grammar: Grammar) 
 
 
 Change = Callable[[str, list[str], Random, Grammar], str]
-"""What takes the place of a text among these lines."""
+"""Returns the replacement of a text, given the lines around it."""
 
 REPEATED: Sequence[tuple[str, re.Pattern[str], Change]] = (
     ("rename", NAME, _renamed),
@@ -222,7 +222,7 @@ def _other_name(text: str, rng: Random, grammar: Grammar) -> str:
 
 
 def _typo(name: str, rng: Random) -> str:
-    """One slip of the fingers: a letter too few, twice, swapped with the next, or a wrong one."""
+    """A name with one typo: a letter missing, doubled, swapped with the next, or replaced."""
     at = rng.randrange(len(name) - 1)
     slips = (
         name[:at] + name[at + 1 :],

@@ -1,4 +1,4 @@
-"""Fit a model's confidence to what would have been accepted, and choose what is worth showing.
+"""Calibrate a model's confidence on held-out holes, and choose the threshold for showing.
 
     python -m fim_training.shipping.calibrate --data heldout.jsonl.gz --model FOLDER --write
 
@@ -37,15 +37,15 @@ from fim_training.evaluation.heldout_holes import (
 )
 
 PRECISION = 0.6
-"""Of what is shown unasked, so much is to be right."""
+"""Target precision of suggestions that are shown automatically."""
 
 BINS = 10
 
 UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0, 0, 0))
-"""While outcomes are collected: copies are judged, and nothing is decided by it."""
+"""Used while outcomes are collected: copies are scored, but the scores decide nothing."""
 
 _SESSION = "calibrate"
-"""In which a hole's prompt is read once, for what is written and for what is copied."""
+"""The session of a hole: its prompt is prefilled once, for generated text and for copies."""
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Of all suggestions `coverage` % are at least so confident; `precision` % of those right."""
+    """`coverage` % of suggestions reach this confidence; `precision` % of those are right."""
 
     confidence: float
     coverage: float
@@ -73,8 +73,8 @@ class CurvePoint:
 
 
 def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
-    """What the model writes into a hole, and the copies that are found; also those that are the
-    same text, since the server may show a copy before anything is written."""
+    """The model's text for a hole and the copies found for it, equal ones included: the server may
+    show a copy before any text is generated."""
     shown = hole.hole(Window())
     request = CompletionRequest(
         shown.prefix, shown.suffix, shown.path,
@@ -83,7 +83,7 @@ def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
     found: list[tuple[CompletionItem, Copied | None]] = [
         (item, None) for item in infiller.infill(request).items
     ]
-    by_text = {one.text: one for one in shown.copies}
+    by_text = {copied.text: copied for copied in shown.copies}
     judged = infiller.judge_copies(replace(request, copies=shown.copies))
     found += [(item, by_text[item.text]) for item in judged]
     return [
@@ -94,7 +94,7 @@ def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What would be shown in a hole: how sure it is, and whether it is right."""
+    """The suggestion shown in a hole: its confidence, and whether it is right."""
 
     confidence: float
     accepted: bool
@@ -102,29 +102,32 @@ class Judged:
 
 
 def judged(calibration: Calibration, each: Sequence[Sequence[Outcome]]) -> list[Judged]:
-    """Of each hole's suggestions the likeliest, as the server would show it."""
-    return [max((_judge(calibration, one) for one in some), key=_sureness) for some in each]
+    """The most confident suggestion of each hole, which the server would show."""
+    return [
+        max((_judge(calibration, outcome) for outcome in some), key=_confidence) for some in each
+    ]
 
 
-def _judge(calibration: Calibration, one: Outcome) -> Judged:
-    if one.copied is not None:
-        return Judged(calibration.of_copy(one.nats, one.copied), one.accepted, True)
-    return Judged(calibration(one.nats, one.cut), one.accepted)
+def _judge(calibration: Calibration, outcome: Outcome) -> Judged:
+    if outcome.copied is not None:
+        confidence = calibration.of_copy(outcome.nats, outcome.copied)
+        return Judged(confidence, outcome.accepted, True)
+    return Judged(calibration(outcome.nats, outcome.cut), outcome.accepted)
 
 
-def _sureness(one: Judged) -> float:
-    return one.confidence
+def _confidence(suggestion: Judged) -> float:
+    return suggestion.confidence
 
 
 def fit(each: Sequence[Sequence[Outcome]]) -> Calibration:
-    """The regressions with the greatest likelihood, slightly drawn to zero; shows everything.
+    """Maximum-likelihood regressions with a slight L2 penalty; the threshold is 0.
 
-    each: the suggestions of each hole. Raises ValueError where all of a kind are alike: there is
-    nothing to tell apart.
+    each: the suggestions of each hole. Raises ValueError where all suggestions of a
+    kind have the same outcome.
     """
-    written = [one for some in each for one in some if one.copied is None]
-    copies = [one for some in each for one in some if one.copied is not None]
-    bias, weights = _fitted(written, [features(one.nats, one.cut) for one in written])
+    written = [outcome for some in each for outcome in some if outcome.copied is None]
+    copies = [outcome for some in each for outcome in some if outcome.copied is not None]
+    bias, weights = _fitted(written, [features(text.nats, text.cut) for text in written])
     mean, total, least, cut = weights
     return Calibration(bias, mean, total, least, cut, 0.0, _fit_copies(copies))
 
@@ -132,7 +135,7 @@ def fit(each: Sequence[Sequence[Outcome]]) -> Calibration:
 def _fit_copies(copies: Sequence[Outcome]) -> CopyWeights | None:
     if not copies:
         return None
-    seen = [copy_features(one.nats, one.copied) for one in copies if one.copied is not None]
+    seen = [copy_features(copy.nats, copy.copied) for copy in copies if copy.copied is not None]
     bias, weights = _fitted(copies, seen)
     return CopyWeights(bias, *weights)
 
@@ -141,7 +144,7 @@ def _fitted(
     outcomes: Sequence[Outcome], seen: Sequence[Sequence[float]]
 ) -> tuple[float, list[float]]:
     """A bias and the weights of the features `seen` of each outcome."""
-    accepted = torch.tensor([float(one.accepted) for one in outcomes])
+    accepted = torch.tensor([float(outcome.accepted) for outcome in outcomes])
     if not 0 < float(accepted.sum()) < len(outcomes):
         raise ValueError(
             f"{int(accepted.sum())} of {len(outcomes)} suggestions were right: a confidence needs "
@@ -172,19 +175,19 @@ def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
 
 
 def curve(shown: Sequence[Judged]) -> list[CurvePoint]:
-    """Precision against coverage, from the surest suggestion to all of them."""
+    """Precision against coverage, from the most confident suggestion to all of them."""
     right, points = 0, []
-    for count, one in enumerate(sorted(shown, key=_sureness, reverse=True), start=1):
-        right += one.accepted
+    for count, suggestion in enumerate(sorted(shown, key=_confidence, reverse=True), start=1):
+        right += suggestion.accepted
         coverage, precision = percentage(count, len(shown)), percentage(right, count)
-        points.append(CurvePoint(one.confidence, coverage, precision))
+        points.append(CurvePoint(suggestion.confidence, coverage, precision))
     return points
 
 
 def threshold(shown: Sequence[Judged], precision: float = PRECISION) -> float:
-    """The least confidence such that of all that are as sure the wanted share is right.
+    """The lowest threshold at which the suggestions shown have the wanted precision.
 
-    1 where no confidence is enough: then nothing is shown unasked.
+    1 where there is none: then nothing is shown automatically.
     """
     good = [point for point in curve(shown) if point.precision >= 100 * precision]
     return good[-1].confidence if good else 1.0
@@ -193,12 +196,12 @@ def threshold(shown: Sequence[Judged], precision: float = PRECISION) -> float:
 def calibration_error(shown: Sequence[Judged]) -> float:
     """Expected calibration error (0..1) over ten bins of equal width (Guo et al. 2017)."""
     bins: list[list[Judged]] = [[] for _ in range(BINS)]
-    for one in shown:
-        bins[min(int(one.confidence * BINS), BINS - 1)].append(one)
+    for suggestion in shown:
+        bins[min(int(suggestion.confidence * BINS), BINS - 1)].append(suggestion)
     gaps = (
-        len(bin_) * abs(fmean(one.confidence for one in bin_) - fmean(one.accepted for one in bin_))
-        for bin_ in bins
-        if bin_
+        len(found) * abs(fmean(s.confidence for s in found) - fmean(s.accepted for s in found))
+        for found in bins
+        if found
     )
     return sum(gaps) / len(shown)
 
@@ -208,27 +211,27 @@ Projects = Mapping[str, Sequence[Sequence[Outcome]]]
 
 
 def out_of_fold(projects: Projects) -> dict[str, list[Judged]]:
-    """Each project as judged by what the others say. Raises ValueError for a single project."""
+    """Each project scored by a calibration fitted on the others. ValueError for one project."""
     if len(projects) < 2:
         raise ValueError("a calibration needs holes of at least two projects; give more documents")
     return {name: judged(fit(_of_others(projects, name)), own) for name, own in projects.items()}
 
 
 def _of_others(projects: Mapping[str, Sequence[T]], name: str) -> list[T]:
-    return [one for other, each in projects.items() if other != name for one in each]
+    return [item for other, items in projects.items() if other != name for item in items]
 
 
 def calibrate(projects: Projects) -> tuple[Calibration, dict[str, Any]]:
     """The calibration, fitted on all projects, and what it is worth on projects it never saw."""
     found = out_of_fold(projects)
-    everything = [one for each in found.values() for one in each]
+    everything = [suggestion for own in found.values() for suggestion in own]
     points = curve(everything)
     unasked = [
-        one
+        suggestion
         for name, own in found.items()
         for least in [threshold(_of_others(found, name))]
-        for one in own
-        if one.confidence >= least
+        for suggestion in own
+        if suggestion.confidence >= least
     ]
     written = [some[0] for each in projects.values() for some in each]
     calibration = replace(
@@ -237,12 +240,12 @@ def calibrate(projects: Projects) -> tuple[Calibration, dict[str, Any]]:
     return calibration, {
         "projects": sorted(projects),
         "n": len(everything),
-        "accepted_written": percentage(sum(one.accepted for one in written), len(written)),
-        "accepted": percentage(sum(one.accepted for one in everything), len(everything)),
-        "copies": percentage(sum(one.copied for one in everything), len(everything)),
+        "accepted_written": percentage(sum(outcome.accepted for outcome in written), len(written)),
+        "accepted": percentage(sum(shown.accepted for shown in everything), len(everything)),
+        "copies": percentage(sum(shown.copied for shown in everything), len(everything)),
         "calibration_error": round(calibration_error(everything), 4),
         "show_above": round(calibration.show_above, 4),
-        "precision_shown": percentage(sum(one.accepted for one in unasked), len(unasked)),
+        "precision_shown": percentage(sum(shown.accepted for shown in unasked), len(unasked)),
         "coverage_shown": percentage(len(unasked), len(everything)),
         "curve": [asdict(points[len(points) * tenth // 20 - 1]) for tenth in range(1, 21)],
     }
@@ -254,7 +257,7 @@ def outcomes_by_project(
     mode: str,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[list[Outcome]]]:
-    """Fill every hole, and ask what the model says of the copies."""
+    """Fill every hole and score its copies."""
     found: dict[str, list[list[Outcome]]] = {}
     for done, hole in enumerate(holes, start=1):
         found.setdefault(hole.document.project, []).append(outcomes(infiller, hole, mode))

@@ -48,10 +48,10 @@ def humaneval_table(reports: Sequence[tuple[str, str, Report]]) -> list[str]:
         "| holes | mode | pass@1 % | exact % | tokens per forward | forwards a hole |",
         "|---|---|---|---|---|---|",
     ]
-    for data, mode, one in reports:
-        figures = (one.pass_at_1, one.exact_match)
-        cells = [f"{data} ({one.n})", mode, *(f"{value:.1f}" for value in figures)]
-        cells += [f"{one.cost.tokens_per_forward:.2f}", f"{one.cost.forwards_per_task:.1f}"]
+    for data, mode, report in reports:
+        figures = (report.pass_at_1, report.exact_match)
+        cells = [f"{data} ({report.n})", mode, *(f"{value:.1f}" for value in figures)]
+        cells += [f"{report.cost.tokens_per_forward:.2f}", f"{report.cost.forwards_per_task:.1f}"]
         rows.append(table_row(cells))
     return rows
 
@@ -64,35 +64,35 @@ def heldout_table(scores: dict[str, Score]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in (*KINDS, *GROUPS):
-        one = scores[name]
-        copies = [one.baselines[key] for key in ("previous_line", "neighbouring_lines")]
-        ngram = one.baselines["ngram_copy"]
-        figures = [one.exact_match, one.edit_similarity, one.ended]
+        score = scores[name]
+        copies = [score.baselines[key] for key in ("previous_line", "neighbouring_lines")]
+        ngram = score.baselines["ngram_copy"]
+        figures = [score.exact_match, score.edit_similarity, score.ended]
         figures += [copy.exact_match for copy in (*copies, ngram)] + [ngram.only_model]
         label = f"**{name.replace('_', ' ')}**" if name in GROUPS else name.replace("_", " ")
-        rows.append(table_row([label, str(one.n), *(f"{value:.1f}" for value in figures)]))
+        rows.append(table_row([label, str(score.n), *(f"{value:.1f}" for value in figures)]))
     return rows
 
 
 def language_table(documents: Sequence[Document], fill: Filler, per_kind: int) -> list[str]:
-    """A row for each language but Python that has so many one-line holes, largest first."""
+    """A row for each language but Python with enough one-line holes, the largest first."""
     rows = [
         "| language | projects | n | exact % | edit similarity | ended by itself % "
         "| n-gram copy % |",
         "|---|---|---|---|---|---|---|",
     ]
     found = {name: of_language(documents, name) for name in LANGUAGES if name != PYTHON.name}
-    for name, own in sorted(found.items(), key=lambda one: -len(one[1])):
+    for name, own in sorted(found.items(), key=lambda language: -len(language[1])):
         try:
             holes = draw_each(own, ONE_LINE_KINDS, per_kind, 0)
         except ValueError:
-            continue  # too little of it is held out
-        one = evaluate(holes, fill)["one_line"]
-        figures = (one.exact_match, one.edit_similarity, one.ended,
-                   one.baselines["ngram_copy"].exact_match)  # fmt: skip
+            continue  # too few held-out files
+        score = evaluate(holes, fill)["one_line"]
+        figures = (score.exact_match, score.edit_similarity, score.ended,
+                   score.baselines["ngram_copy"].exact_match)  # fmt: skip
         projects = len({document.project for document in own})
         rows.append(
-            table_row([name, str(projects), str(one.n), *(f"{value:.1f}" for value in figures)])
+            table_row([name, str(projects), str(score.n), *(f"{value:.1f}" for value in figures)])
         )
     return rows
 
@@ -110,21 +110,21 @@ def beside_table(
     for name, found in scored.items():
         figures = [
             figure
-            for one in (found["one_line"], found["overall"])
-            for figure in (one.exact_match, one.edit_similarity, one.ended)
+            for score in (found["one_line"], found["overall"])
+            for figure in (score.exact_match, score.edit_similarity, score.ended)
         ]
         rows.append(table_row([name, *(f"{value:.1f}" for value in figures)]))
     return rows
 
 
 def of_language(documents: Sequence[Document], name: str) -> list[Document]:
-    """The files of one language, by the ends of their names."""
+    """The files of one language, by suffix."""
     language = LANGUAGES[name]
     return [document for document in documents if language_of(document.path) is language]
 
 
 def failures(documents: Sequence[Document], fill: Filler, seed: int) -> list[str]:
-    """Ten one-line holes that went wrong, as they came: what was there, and what was written."""
+    """The first ten one-line holes with a wrong fill: the answer, and what the model wrote."""
     holes = draw_each(documents, ONE_LINE_KINDS, 2 * FAILURES, seed)
     rows = ["| before the cursor | what was there | what the model wrote |", "|---|---|---|"]
     for hole in holes[:: len(ONE_LINE_KINDS)]:
@@ -206,7 +206,7 @@ def table_row(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as it fits a table's cell."""
+    """Text escaped for a table's cell."""
     shown = text.replace("\n", "⏎").replace("|", "\\|").replace("`", "'")
     return f"`{shown}`" if shown.strip() else "(nothing)"
 
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.humaneval,
             limit=given.limit,
             per_kind=given.per_kind,
-            beside=dict(_other(one, given.threads) for one in given.beside),
+            beside=dict(_other(named, given.threads) for named in given.beside),
             say=Console(stderr=True),
         )
         if given.write:

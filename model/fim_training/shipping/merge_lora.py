@@ -21,7 +21,7 @@ from fim_training.trainer.trainee import save_finetuned
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Merge and save. Exit code 2 where the two do not belong together."""
+    """Merge and save. Exit code 2 where adapter and base do not match."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.shipping.merge_lora", description=__doc__
     )

@@ -1,4 +1,4 @@
-"""Do 8-bit weights cost quality? Full and int8 on the same holes, and what follows from it.
+"""Compare full and int8 weights on the same holes, and recommend a default.
 
     python -m fim_training.shipping.weights --model FOLDER --heldout heldout.jsonl.gz \
         --humaneval SINGLE_LINE.jsonl.gz --humaneval RANDOM_SPAN.jsonl.gz --write
@@ -31,10 +31,10 @@ from fim_training.shipping.card import of_language, table_row, write_card
 
 MARK = "weights"
 TOLERATED = 1.0
-"""Points that int8 may lose in any figure and still be what is taken unasked."""
+"""Percentage points that int8 may lose in any figure and still become the default."""
 
 ENOUGH = 100
-"""Holes of a set from which on one hole is a point at most."""
+"""Least holes of a set: with these, one hole weighs at most a percentage point."""
 
 Both = tuple[float, float]
 """A figure with full weights, and with int8."""
@@ -66,13 +66,13 @@ def compare_tasks(name: str, tasks: Sequence[Task], full: Filler, int8: Filler) 
     first, second = (run_tests(tasks, fill) for fill in (full, int8))
     alike = [
         [
-            100 * edit_similarity(one.fill.text, one.task.canonical_solution)
-            for one in report.answers
+            100 * edit_similarity(answer.fill.text, answer.task.canonical_solution)
+            for answer in report.answers
         ]
         for report in (first, second)
     ]
     pairs = zip(first.answers, second.answers, strict=True)
-    same = sum(one.fill.text == other.fill.text for one, other in pairs)
+    same = sum(a.fill.text == b.fill.text for a, b in pairs)
     return Comparison(
         name, len(tasks), (first.pass_at_1, second.pass_at_1),
         (first.exact_match, second.exact_match), (fmean(alike[0]), fmean(alike[1])),
@@ -87,7 +87,7 @@ def compare_heldout(holes: Sequence[HeldoutHole], full: Filler, int8: Filler) ->
         evaluate(holes, _keeping(fill, kept))["overall"]
         for fill, kept in zip((full, int8), texts, strict=True)
     )
-    same = sum(one == other for one, other in zip(*texts, strict=True))
+    same = sum(a == b for a, b in zip(*texts, strict=True))
     return Comparison(
         "held-out projects", first.n, None,
         (first.exact_match, second.exact_match), (first.edit_similarity, second.edit_similarity),
@@ -110,19 +110,19 @@ def comparison_table(found: Sequence[Comparison]) -> list[str]:
         "| holes | pass@1 %, full / int8 | exact % | edit similarity | same text % | ms, p50 |",
         "|---|---|---|---|---|---|",
     ]
-    for one in found:
-        cells = [f"{one.holes} ({one.n})", *map(_both, (one.passed, one.exact, one.similarity))]
-        rows.append(table_row([*cells, f"{one.same:.1f}", _both(one.ms)]))
+    for row in found:
+        cells = [f"{row.holes} ({row.n})", *map(_both, (row.passed, row.exact, row.similarity))]
+        rows.append(table_row([*cells, f"{row.same:.1f}", _both(row.ms)]))
     return rows
 
 
 def verdict(found: Sequence[Comparison]) -> str:
-    """What the figures say of int8 as the default. At least one comparison."""
-    few = [f"{one.holes}: {one.n}" for one in found if one.n < ENOUGH]
+    """The recommendation for int8 as the default, from at least one comparison."""
+    few = [f"{row.holes}: {row.n}" for row in found if row.n < ENOUGH]
     if few:
         return f"Too few holes to decide anything ({', '.join(few)}; {ENOUGH} each are needed)."
     loss, figure, holes = max(
-        (lost, figure, one.holes) for one in found for figure, lost in one.losses().items()
+        (lost, figure, row.holes) for row in found for figure, lost in row.losses().items()
     )
     if loss > TOLERATED:
         return (
@@ -147,7 +147,7 @@ def measured(
     per_kind: int,
     say: Console,
 ) -> list[Comparison]:
-    """Every set of holes that was given. Raises ValueError for bad files, and for none."""
+    """Compare on every given set of holes. Raises ValueError for bad files, and for none."""
     if heldout is None and not humaneval:
         raise ValueError("nothing to compare on: give --heldout FILE, --humaneval FILE or both")
     found = []

@@ -1,4 +1,4 @@
-"""Batches: each a pure function of seed and step, drawn ahead of the model that learns."""
+"""Batches: each a pure function of seed and step, drawn ahead of the training step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fim_training.examples.examples import ExampleStream, SourceFile
 from fim_training.trainer.objective import Batch, ControlIds, NoiseSettings, build_batch
 
 MOST_STEPS = 2**40
-"""Of a run that ends by the clock."""
+"""Steps of a run whose budget is in minutes."""
 
 AHEAD = 4
 """Batches that each process keeps ready."""
@@ -66,7 +66,7 @@ class Batches(Dataset[Batch]):
         return build_batch(rows, self.length, self.control, self.noise, rng)
 
     def steps(self, first: int, last: int, *, workers: int = 0) -> Iterator[Batch]:
-        """The batches of steps `first .. last`, in order, however many processes draw them.
+        """The batches of steps `first .. last`, in order, for any number of workers.
 
         Without processes a thread draws the next one while the caller uses this one.
         """

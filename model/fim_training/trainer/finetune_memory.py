@@ -1,4 +1,4 @@
-"""What training takes in memory, computed from a model's shape.
+"""Memory that training takes, computed from a model's shape.
 
 `python -m fim_training.trainer.finetune_memory --base FOLDER-OR-ID --lora-rank R` prints it; only
 the checkpoint's JSON files are read.
@@ -16,6 +16,7 @@ from fim_model.loading.headers import parameter_count, read_config, weight_shape
 from fim_model.network.config import ModelConfig
 
 from fim_training.trainer.lora_training import PROJECTIONS
+from fim_training.trainer.objective import ROWS_AT_ONCE
 
 HALF, WHOLE = 2, 4
 """Bytes of bf16 and of float32."""
@@ -39,21 +40,23 @@ def training_bytes(config: ModelConfig, lora_rank: int = 0) -> int:
 
 
 def activation_bytes(config: ModelConfig, positions: int, *, recompute: bool) -> int:
-    """About what the backward needs of the forward, in bf16, for so many positions of a batch.
+    """An estimate of the activations kept for the backward, in bytes, for a batch of `positions`.
 
-    A layer keeps its input, both norms, queries, keys, values, what was seen, and three times the
-    inner width; recomputed, its input alone and one layer's worth for the moment.
+    A layer keeps its input, both norms, queries, keys, values, the attention output, and three
+    times the inner width, in bf16; with `recompute` only its input, and one layer's worth at a
+    time.
     """
     heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     layer = 4 * config.hidden_size + (2 * heads + 2 * groups) * size + 3 * config.intermediate_size
     layers = config.num_hidden_layers
     kept = layers * config.hidden_size + layer if recompute else layers * layer
-    logits = config.vocab_size * (HALF + 2 * WHOLE)  # in bf16, in float32, and their gradient
-    return positions * (kept * HALF + logits)
+    # In bf16, in float32, and their gradient; the loss never holds more rows of them.
+    logits = min(positions, ROWS_AT_ONCE) * config.vocab_size * (HALF + 2 * WHOLE)
+    return positions * kept * HALF + logits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print gigabytes. Exit code 2 where there is no such checkpoint."""
+    """Print the estimate in GB. Exit code 2 without such a checkpoint."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.trainer.finetune_memory", description=__doc__
     )
@@ -69,11 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     state = training_bytes(config, arguments.lora_rank)
     positions = arguments.rows * arguments.positions
-    kept, again = (activation_bytes(config, positions, recompute=one) for one in (False, True))
+    kept, recomputed = (
+        activation_bytes(config, positions, recompute=again) for again in (False, True)
+    )
     sys.stdout.write(
         f"{parameter_count(config) / 1e9:.2f} B parameters; computed, not measured, in GB: "
         f"state {state / 1e9:.1f}; activations about {kept / 1e9:.1f}, "
-        f"with recompute {again / 1e9:.1f}\n"
+        f"with recompute {recomputed / 1e9:.1f}\n"
     )
     return 0
 

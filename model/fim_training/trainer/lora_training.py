@@ -1,4 +1,4 @@
-"""Low-rank updates that learn while the weights stay (LoRA, arXiv 2106.09685), in PEFT's layout."""
+"""Low-rank updates beside frozen weights (LoRA, arXiv 2106.09685), in PEFT's layout."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> Tensor:
-        """The weight of the one matrix that does the same, in the base's dtype."""
+        """The weight of a single equivalent matrix, in the base's dtype."""
         update = (self.lora_B.float() @ self.lora_A.float()) * self.scale
         return (self.base.weight.float() + update).to(self.base.weight.dtype)
 
@@ -49,8 +49,8 @@ class LoraLinear(nn.Module):
 def add_lora(
     model: TriModeTransformer, rank: int, alpha: float, *, embeddings: bool = False
 ) -> None:
-    """Give every projection of every layer an update; nothing else learns from now on, but
-    embeddings (with a tied head) and norms where `embeddings` says so."""
+    """Add an update to every projection of every layer and freeze the rest; with `embeddings`,
+    embeddings (with a tied head) and norms stay trainable."""
     model.requires_grad_(False)
     if embeddings:
         for name, parameter in model.named_parameters():
@@ -97,7 +97,7 @@ def adapter_name(config: ModelConfig, name: str) -> str:
 
 
 def load_adapter(model: TriModeTransformer, folder: Path) -> None:
-    """Add the updates that `save_adapter` wrote. Raises CheckpointError where they do not fit."""
+    """Load the updates that `save_adapter` wrote. Raises CheckpointError for another model's."""
     raw = read_json(folder / ADAPTER_CONFIG)
     try:
         add_lora(model, int(raw["r"]), float(raw["lora_alpha"]))
@@ -126,7 +126,8 @@ def load_adapter(model: TriModeTransformer, folder: Path) -> None:
 
 def merged_state(model: TriModeTransformer) -> Mapping[str, Tensor]:
     """The weights by their plain names, with every update added in."""
-    updates = {name: one for name, one in model.named_modules() if isinstance(one, LoraLinear)}
+    modules = model.named_modules()
+    updates = {name: module for name, module in modules if isinstance(module, LoraLinear)}
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         module, _, kind = name.rpartition(".")

@@ -1,7 +1,7 @@
 """Float32 master copies of the weights that learn in a bf16 model.
 
-The model computes in bf16 without a cast at every step; small updates, which bf16 would round away,
-add up in the masters (mixed-precision training, arXiv 1710.03740).
+The model computes in bf16 without casts; small updates, which bf16 would round away, accumulate in
+the masters (mixed-precision training, arXiv 1710.03740).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class MasterWeights:
-    """The parameters that learn, by name: a float32 copy where the model's own is narrower."""
+    """The trainable parameters by name: a float32 copy of each that is narrower."""
 
     def __init__(self, model: nn.Module) -> None:
         self._own = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -27,15 +27,15 @@ class MasterWeights:
         return iter(self._masters.items())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The masters by name, without their history."""
+        """The masters by name, detached."""
         return {name: master.detach() for name, master in self._masters.items()}
 
     def count(self) -> int:
-        """How many numbers learn."""
+        """The number of trainable values."""
         return sum(master.numel() for master in self._masters.values())
 
     def add_gradients(self) -> list[nn.Parameter]:
-        """Add the model's gradients to the masters', and return these."""
+        """Move the model's gradients to the masters, adding them up; returns the masters."""
         for name, own in self._own.items():
             master = self._masters[name]
             if master is own or own.grad is None:
@@ -49,7 +49,7 @@ class MasterWeights:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Round the masters into the model."""
+        """Copy the masters into the model, rounded to its dtype."""
         for name, own in self._own.items():
             if self._masters[name] is not own:
                 own.copy_(self._masters[name])

@@ -25,15 +25,15 @@ from torch.utils.checkpoint import checkpoint
 from fim_training.examples.examples import Row
 
 ROWS_AT_ONCE = 256
-"""Positions whose logits are in memory at the same time."""
+"""Positions whose logits are computed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlIds:
-    """The ids that are no code.
+    """Ids with a role, which are not code.
 
     pad fills rows up, mask is to be decoded, eom ends a middle. markers are never predicted: where
-    a prompt's marker stands is our choice of window, nothing that a model could know.
+    a prompt's marker stands depends on our choice of window, which no model can predict.
     """
 
     pad: int
@@ -43,13 +43,13 @@ class ControlIds:
 
     @classmethod
     def own(cls, special: SpecialTokens) -> ControlIds:
-        """Those of this project's own tokenizer."""
+        """The ids of this project's own tokenizer."""
         markers = (special.suffix, special.prefix, special.middle, special.file)
         return cls(special.pad, special.mask, special.eom, markers)
 
     @classmethod
     def of(cls, fim: FimPrompt, mask: int) -> ControlIds:
-        """Those of any layout. Where a family has no pad token, the id of an empty text is one."""
+        """The ids of any layout. In a family without a pad token, the blank id serves as one."""
         if fim.tokenizer.has_roles:
             return cls.own(fim.tokenizer.special)
         ends = {fim.eom, *fim.stops}
@@ -80,7 +80,7 @@ class Batch:
     def attention(self, *, fused: bool = False) -> NoisyBlocks:
         """Noisy positions see the clean text before their block, and their own block.
 
-        fused: for a compiled model on a GPU.
+        fused: as block masks of FlexAttention, for a compiled model on a GPU.
         """
         if fused:
             blocks = block_mask(self.noisy_limit, self.clean, self.block_size)
@@ -93,7 +93,7 @@ class Batch:
         return NoisyBlocks(self.clean, torch.cat((clean_keys, own_block), dim=2)[:, None])
 
     def split(self, rows: int) -> list[Batch]:
-        """The batch in parts of at most so many rows."""
+        """The batch in parts of at most `rows` rows, in order."""
         tensors = {
             field.name: value.split(rows)
             for field in fields(self)
@@ -103,7 +103,7 @@ class Batch:
         return [replace(self, **{n: v[i] for n, v in tensors.items()}) for i in range(count)]
 
     def to(self, device: torch.device) -> Batch:
-        """On a device; the copy to a GPU runs beside what the host does next."""
+        """The batch on a device; the copy to a GPU is asynchronous."""
         if device.type == "cpu":
             return self
         tensors: dict[str, Any] = {
@@ -116,7 +116,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class NoiseSettings:
-    """How blocks are masked. `drafts` is the share in which all but the seed is masked (TiDAR).
+    """Masking of blocks. `drafts` is the share in which all but the seed is masked (TiDAR).
 
     `elsewhere` is the share of blocks that lie outside the hole. `middle_weight` multiplies the AR
     loss of the hole's tokens and its end.
@@ -136,7 +136,7 @@ def build_batch(
     noise: NoiseSettings,
     rng: Random,
 ) -> Batch:
-    """Lay rows (at most `length` tokens each) and noisy copies of their blocks out."""
+    """A batch of rows (at most `length` tokens each) and noisy copies of their blocks."""
     noisy = noise.blocks * noise.block_size
     total = length + noisy
     batch = Batch(
@@ -199,7 +199,7 @@ def _fill_noisy(
 
 
 def _is_marker(tokens: Tensor, control: ControlIds) -> Tensor:
-    """Where a prompt's marker stands: that is our choice of window, nothing a model could know."""
+    """Where a prompt's marker stands: our choice of window, which no model can predict."""
     return torch.isin(tokens, torch.tensor(control.markers))
 
 
@@ -249,14 +249,14 @@ class Losses:
 def joint_losses(model: TriModeTransformer, batch: Batch, *, fused: bool = False) -> Losses:
     """One forward; the vocabulary is applied only to rows that carry a target.
 
-    Memory stays bounded: logits exist for `ROWS_AT_ONCE` rows at a time, and the rows are padded to
-    a multiple of that, since buffers of ever new sizes make the allocator's memory only grow.
+    Logits are computed for `ROWS_AT_ONCE` rows at a time, which bounds memory; rows are padded to a
+    multiple of that, since buffers of ever new sizes fragment the allocator's memory.
     """
     hidden = model(batch.tokens, batch.positions, batch.attention(fused=fused)).flatten(0, 1)
     ar, diffusion = batch.ar_weight.flatten(), batch.diffusion_weight.flatten()
     rows = _padded((ar + diffusion).nonzero().squeeze(1))
     weights = torch.stack((_shares(ar), _shares(diffusion)))[:, rows]
-    # A padding row repeats the first position, and counts for nothing.
+    # Padding repeats the first position, with weight 0.
     weights[:, int(((ar + diffusion) > 0).sum()) :] = 0
     found = torch.zeros(2, device=hidden.device)
     for first in range(0, len(rows), ROWS_AT_ONCE):

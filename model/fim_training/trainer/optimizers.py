@@ -1,4 +1,4 @@
-"""Which parameter learns by what, and how fast.
+"""Optimizers by kind of parameter, and the learning rate schedule.
 
 From nothing: hidden matrices by Muon (torch.optim.Muon, Jordan et al. 2024), embeddings and norms
 by AdamW. From a base, which was trained by AdamW: everything by AdamW, matrices at their own rate.

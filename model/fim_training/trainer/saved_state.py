@@ -1,8 +1,8 @@
-"""The state of a run in small files: safetensors of at most 16 MB each, and no more than allowed.
+"""The state of a run as safetensors files of at most 16 MB each, within a total limit.
 
 Tensors are cut into pieces, so that no file is larger than the limit however large a tensor is.
-Where not everything fits, precision is given up in steps, and the optimizers' memory last of all.
-A run that goes on from float32 ends as if it had not been interrupted.
+Where the limit is too small, precision is reduced step by step (LADDER), and finally the
+optimizers' memory is dropped. A run resumed from float32 equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ FILE_BYTES = 16_000_000
 HEADER_ROOM = 128 * 1024
 STATE = "state"
 
-# dtypes of the weights and of the optimizers' memory, None where that is left out.
+# dtypes of the weights and of the optimizers' memory; None drops it.
 LADDER: tuple[tuple[torch.dtype, torch.dtype | None], ...] = (
     (torch.float32, torch.float32),
     (torch.float32, torch.bfloat16),
@@ -54,14 +55,15 @@ class State:
 def choose_precision(
     weights: int, memory: int, most_bytes: int
 ) -> tuple[torch.dtype, torch.dtype | None]:
-    """The first step of the ladder at which so many numbers fit; 0 bytes stands for no limit.
+    """The highest precision of LADDER that fits into `most_bytes` (0: no limit).
 
-    Raises ConfigError where not even the weights do.
+    weights, memory: counts of numbers. Raises ConfigError where not even the weights fit.
     """
-    for one, other in LADDER:
-        size = weights * one.itemsize + (memory * other.itemsize if other else 0)
+    for dtype, memory_dtype in LADDER:
+        size = weights * dtype.itemsize
+        size += memory * memory_dtype.itemsize if memory_dtype else 0
         if not most_bytes or size <= most_bytes:
-            return one, other
+            return dtype, memory_dtype
     raise ConfigError(
         f"state_mb is {most_bytes // 1_000_000}, but {weights} weights take "
         f"{weights * 2 / 1e6:.0f} MB; raise it (0: no limit), or train a smaller model"
@@ -69,7 +71,7 @@ def choose_precision(
 
 
 def save_state(folder: Path, state: State, most_bytes: int) -> None:
-    """Write the state beside the one before, then take its place: a crash loses neither."""
+    """Write the state beside the previous one, then replace it, so that a crash loses neither."""
     memory = state.memory or {}
     precision = choose_precision(_count(state.weights), _count(memory), most_bytes)
     tensors = {f"weight {name}": t.to(precision[0]) for name, t in state.weights.items()}
@@ -98,9 +100,9 @@ def save_state(folder: Path, state: State, most_bytes: int) -> None:
 
 
 def load_state(folder: Path) -> State | None:
-    """What `save_state` left in the run's folder, in float32, None if nothing.
+    """The saved state of a run's folder, in float32, None without one.
 
-    Raises ConfigError for files that are not whole.
+    Raises ConfigError for incomplete files.
     """
     place = next((p for p in (folder / STATE, folder / f"{STATE}.old") if p.is_dir()), None)
     if place is None:
@@ -113,7 +115,7 @@ def load_state(folder: Path) -> State | None:
                 name, _, number = key.rpartition("#")
                 pieces.setdefault(name, []).append((int(number), piece))
         whole = {
-            name: torch.cat([p for _, p in sorted(pieces[name], key=lambda one: one[0])])
+            name: torch.cat([p for _, p in sorted(pieces[name], key=itemgetter(0))])
             .float()
             .view(shape)
             for name, shape in about["shapes"].items()
@@ -129,7 +131,7 @@ def load_state(folder: Path) -> State | None:
 
 
 def load_old_state(folder: Path) -> State | None:
-    """The single file that runs were saved in before there were small ones, None without one."""
+    """The state in the single file that older versions wrote, None without one."""
     path = folder / "state.pt"
     if not path.exists():
         return None
@@ -171,7 +173,7 @@ def _count(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _files(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Pieces for one file after the other."""
+    """The tensors in pieces, file by file."""
     room = FILE_BYTES - HEADER_ROOM
     file: dict[str, Tensor] = {}
     left = room

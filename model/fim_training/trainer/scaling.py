@@ -66,9 +66,9 @@ def shaped(config: TrainConfig, size: str) -> TrainConfig:
 def same_compute(
     runs: Sequence[TrainConfig], models: Sequence[ModelConfig], tokens: int
 ) -> list[TrainConfig]:
-    """Each with the steps that cost what the cheapest costs for so many tokens."""
+    """Each run with as many steps as cost what the cheapest run costs for `tokens` tokens."""
     costs = [_flops(run, model) for run, model in zip(runs, models, strict=True)]
-    cheapest = min(range(len(runs)), key=lambda place: costs[place])
+    cheapest = min(range(len(runs)), key=costs.__getitem__)
     compute = costs[cheapest] * tokens / (runs[cheapest].rows * runs[cheapest].length)
     return [
         replace(run, steps=max(1, round(compute / cost)))
@@ -97,9 +97,9 @@ def table(results: Sequence[Result]) -> str:
     lines = ["| size | parameters | steps | tokens | FLOP | held-out AR | held-out diffusion |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     lines += [
-        f"| {one.size} | {one.parameters / 1e6:.1f} M | {one.steps} | {one.tokens / 1e6:.1f} M "
-        f"| {one.flops:.1e} | {one.held_out_ar:.3f} | {one.held_out_diffusion:.3f} |"
-        for one in results
+        f"| {run.size} | {run.parameters / 1e6:.1f} M | {run.steps} | {run.tokens / 1e6:.1f} M "
+        f"| {run.flops:.1e} | {run.held_out_ar:.3f} | {run.held_out_diffusion:.3f} |"
+        for run in results
     ]
     return "\n".join(lines) + "\n"
 
@@ -110,7 +110,7 @@ def _flops(run: TrainConfig, model: ModelConfig) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment. Exit code 2 where an argument or the config is no good."""
+    """Run the experiment. Exit code 2 for a bad argument or config."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.trainer.scaling", description=__doc__
     )
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             same_compute(runs, models, arguments.tokens), models, sizes, strict=True
         ):
             results.append(measure(run, model, size))
-            rows = [asdict(one) for one in results]
+            rows = [asdict(result) for result in results]
             (out / "scaling.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
             (out / "scaling.md").write_text(table(results), encoding="utf-8")
     except (ConfigError, CheckpointError) as error:

@@ -1,4 +1,4 @@
-"""How much arithmetic a step is, and how much a device can do."""
+"""Arithmetic of a training step, and the matrix rate of a device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Train a tri-mode model: `python -m fim_training.trainer.train --config default.toml`.
 
-One process that learns, others that draw examples; bf16 where the device has it; the same recipe on
-a CPU and on a GPU, from nothing or from a checkpoint. Resumable at any point from the run's folder.
+One process trains, others draw examples; bf16 where the device has it; the same recipe on a CPU and
+on a GPU, from nothing or from a checkpoint. Resumable at any point from the run's folder.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ MOST_WORKERS = 14
 
 
 class Run:
-    """A training run and its folder: `state/` to go on from, `log.jsonl`, a checkpoint.
+    """A training run and its folder: `state/` to resume from, `log.jsonl`, a checkpoint.
 
-    pause_after: minutes after which this session stops, wherever the run is.
+    pause_after: minutes after which this session saves and stops; 0 for never.
     """
 
     def __init__(self, config: TrainConfig, *, pause_after: float = 0.0) -> None:
@@ -75,7 +75,7 @@ class Run:
         if self.device.type == "cuda":
             # The compiler makes kernels that have a backward; this project's own have none.
             os.environ.setdefault("FIM_KERNELS", "reference")
-        # FlexAttention pays only where a compiler makes one kernel of it.
+        # FlexAttention is fast only when compiled into one kernel.
         self.fused = self.device.type == "cuda" and config.compile
         if config.recompute:
             recompute_layers(self.model)
@@ -85,7 +85,7 @@ class Run:
                 layer.compile(dynamic=False)
 
     def train(self) -> None:
-        """Go on until the budget is spent, or this session's time."""
+        """Train until the run's budget or this session's time is spent."""
         config = self.config
         train = self._batches("train", config.seed)
         validation = self._batches("heldout", VALIDATION_SEED)
@@ -123,7 +123,7 @@ class Run:
         self.pause_after = 0.0
 
     def _spent(self) -> float:
-        """Share of the run's budget that is behind it: of its steps, or of its minutes."""
+        """Share of the run's budget that is spent, in steps or in minutes."""
         if self.config.minutes:
             return self.seconds / (60 * self.config.minutes)
         return self.step / self.config.steps
@@ -155,7 +155,7 @@ class Run:
             return joint_losses(self.model, batch.to(self.device), fused=self.fused)
 
     def save(self) -> None:
-        """The state to resume from, and a checkpoint that the server can load."""
+        """Save the state to resume from, and a checkpoint that the server can load."""
         progress = Progress(self.step, self.tokens, self.seconds)
         memory = optimizer_memory(self.optimizers)
         save_state(self.folder, State(progress, self.weights.tensors(), memory), self.most_bytes)
@@ -182,7 +182,7 @@ class Run:
         progress = state.progress
         self.step, self.tokens, self.seconds = progress.step, progress.tokens, progress.seconds
         if state.memory is None:
-            # Rates rise anew while the optimizers learn what they forgot.
+            # Warm up again while the optimizers rebuild their moments.
             self.remembered_from = self.step
         else:
             restore_memory(self.optimizers, state.memory)
@@ -192,7 +192,7 @@ class Run:
         files = read_split(Path(self.config.corpus), split)
         config = self.config
         stream = ExampleStream(files, self.tokenizer, fim=self.trainee.fim)
-        if split == "train":  # what is held out is drawn alike in every run, to be compared
+        if split == "train":  # held-out rows are the same in every run, so that runs compare
             stream = ExampleStream(
                 files,
                 self.tokenizer,
@@ -248,7 +248,7 @@ class _Meter:
         self.flops += flops
 
     def read(self) -> dict[str, float]:
-        """What was reached since the last reading; read after the device was waited for."""
+        """Rates since the last reading; call it after the device was synchronised."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         found = {"positions_per_second": float(round(self.positions / seconds))}
         if self.peak:
@@ -271,7 +271,7 @@ def validate(run: Run, held_out: Sequence[Batch]) -> dict[str, float]:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU if torch sees one. Raises ConfigError for one that is not there."""
+    """The device by name; `auto` is a GPU if torch sees one. ConfigError for a missing device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
@@ -282,7 +282,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, or go on training. Exit code 2 where the config or its files are no good."""
+    """Train or resume. Exit code 2 for a bad config or bad files."""
     parser = argparse.ArgumentParser(
         prog="python -m fim_training.trainer.train", description=__doc__
     )
@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="threads of this session")
     parser.add_argument(
         "--pause-after", type=float, default=0.0, metavar="MINUTES",
-        help="save and stop after so many minutes of this session; the same command goes on later",
+        help="save and stop after this many minutes; the same command resumes later",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

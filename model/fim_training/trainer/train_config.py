@@ -1,4 +1,4 @@
-"""What a run is told: one TOML file, every key checked before anything is read or computed."""
+"""The configuration of a run: one TOML file, whose keys are all checked at the start."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fim_training.trainer.objective import NoiseSettings
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """One run. Lengths in tokens, times in seconds where nothing else is said.
+    """The configuration of one run. Lengths are in tokens.
 
     The run ends after `steps`, or after `minutes` where that is not 0. `base` is a checkpoint to
-    go on from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
+    start from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
     of the run, and with a `lora_rank` only low-rank updates are trained, with `train_embeddings`
     beside embeddings and norms (whole checkpoints are written then). A base learns by AdamW,
     `matrix_lr` being the rate of matrices or their updates, `vector_lr` that of embeddings and
     norms; a model from nothing learns matrices by Muon. Without `noisy_blocks` a model learns next
     tokens alone, and has no other mode. `edit_share` of the examples are regions
-    to rewrite after edits. `languages` says how often text of a language is drawn, against as often
-    as the corpus has it: `{javascript = 0.5}` is half as often. `workers` is the number of
-    processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` is the
-    most megabytes that the saved state may take, 0 for no limit. `recompute` computes each layer
-    twice instead of keeping what it computed. `rows_at_once` bounds the memory of a step: gradients
-    of so many rows at a time are added up (0: of all). A copy of the checkpoint is kept in
-    `checkpoints/` every `keep_every` tokens (0: never).
+    to rewrite after edits. `languages` weighs text of a language relative to its amount in the
+    corpus: `{javascript = 0.5}` draws it half as often. `workers` is the number of
+    processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` limits
+    the saved state, in megabytes, 0 for no limit. `recompute` recomputes each layer's activations
+    in the backward instead of keeping them. `rows_at_once` bounds the memory of a step by
+    gradient accumulation over parts of that many rows (0: all at once). A copy of the checkpoint is
+    kept in `checkpoints/` every `keep_every` tokens (0: never).
     """
 
     corpus: str
@@ -106,7 +106,7 @@ class TrainConfig:
 
     @classmethod
     def read(cls, path: Path, **changes: Any) -> TrainConfig:
-        """Read a TOML file; what is changed overrides it.
+        """Read a TOML file; `changes` override it.
 
         Raises ConfigError, which names the file and the key.
         """
@@ -144,5 +144,5 @@ class TrainConfig:
         return NoiseSettings(self.block_size, self.noisy_blocks)
 
     def with_block(self, size: int) -> TrainConfig:
-        """With the block size of a base checkpoint."""
+        """The configuration with a base checkpoint's block size."""
         return replace(self, block_size=size)

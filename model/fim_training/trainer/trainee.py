@@ -1,4 +1,4 @@
-"""What a run trains: a new model, or a checkpoint of any family that can denoise, whole or by LoRA.
+"""The model that a run trains: a new one, or a checkpoint of any family, whole or by LoRA.
 
 A checkpoint brings its tokenizer, mask token and block size; holes are asked for as its family
 asks for them, in the layout that the server will use.
@@ -32,7 +32,7 @@ from fim_training.trainer.saved_state import FILE_BYTES
 from fim_training.trainer.train_config import TrainConfig
 
 BASE_SHARD_BYTES = 4_000_000_000
-"""Of a fine-tuned checkpoint, as large ones are published."""
+"""Size of a fine-tuned checkpoint's shards, as large checkpoints are published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Trainee:
     base: Path | None = None
 
     def save(self, folder: Path, metadata: dict[str, str]) -> None:
-        """A checkpoint that the server can load; of a LoRA run, the adapter alone."""
+        """Save a checkpoint that the server can load; for a LoRA run, the adapter alone."""
         if self.base is None:
             save_checkpoint(self.model, folder, metadata=metadata, shard_bytes=FILE_BYTES)
             shutil.copyfile(self.config.tokenizer, folder / TOKENIZER)
@@ -68,7 +68,7 @@ def from_nothing(config: TrainConfig) -> Trainee:
 
 
 def from_base(config: TrainConfig, device: str) -> Trainee:
-    """A checkpoint to go on from, in bf16; low-rank updates are float32.
+    """A checkpoint to start from, in bf16; low-rank updates are float32.
 
     Raises CheckpointError, or ConfigError where the model has no mask token.
     """
@@ -76,7 +76,7 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     _can_denoise(folder)
     tokenizer = read_tokenizer(folder)
     model = load_model(folder, dtype=torch.bfloat16, device=device).train()
-    # Mapped from the file until here: what learns must not write there.
+    # Tensors are still mapped from the file: trainable ones must not write there.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     torch.manual_seed(config.seed)
@@ -95,7 +95,7 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
 def _can_denoise(folder: Path) -> None:
     if read_config(folder).mask_token_id is None:
         raise ConfigError(
-            f"{folder}: a model without a mask token reads causally only; the joint loss needs one "
+            f"{folder}: a model without a mask token is causal only; the joint loss needs one "
             "that denoises, such as nvidia/Nemotron-Labs-Diffusion-3B-Base"
         )
 
@@ -134,7 +134,7 @@ def initialise(model: TriModeTransformer) -> None:
 
 
 def recompute_layers(model: TriModeTransformer) -> None:
-    """Keep only what goes into each layer; the backward computes the rest again (arXiv 1604.06174).
+    """Keep only each layer's input; the backward recomputes the rest (arXiv 1604.06174).
 
     That is a third more arithmetic for a small part of the memory.
     """

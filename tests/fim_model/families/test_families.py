@@ -343,10 +343,12 @@ def test_code_comes_back_byte_for_byte(name: str, text: str) -> None:
     assert not CONTROL[name] & set(ids)
 
 
-CODE_TOKENIZERS = {name: CodeTokenizer(one, None) for name, one in TOKENIZERS.items()}
+CODE_TOKENIZERS = {name: CodeTokenizer(tokenizer, None) for name, tokenizer in TOKENIZERS.items()}
 CONTROL = {
-    name: {i for i, token in one.get_added_tokens_decoder().items() if token.content != "<unk>"}
-    for name, one in TOKENIZERS.items()
+    name: {
+        i for i, token in tokenizer.get_added_tokens_decoder().items() if token.content != "<unk>"
+    }
+    for name, tokenizer in TOKENIZERS.items()
 }
 
 
@@ -383,7 +385,7 @@ def test_another_familys_tokenizer_has_no_roles_of_this_project() -> None:
 
 
 def test_every_layout_shows_both_sides_and_ends() -> None:
-    layouts: set[FimLayout] = {one for family in FAMILIES.values() for one in family.layouts}
+    layouts: set[FimLayout] = {layout for family in FAMILIES.values() for layout in family.layouts}
     assert {OWN, QWEN, CODE_LLAMA, DEEPSEEK} <= layouts
     for layout in layouts:
         assert layout.order.count(Slot.PREFIX) == layout.order.count(Slot.SUFFIX) == 1

@@ -231,7 +231,7 @@ def test_a_second_time_nothing_is_fetched_again_and_offline_works(tmp_path: Path
     hub.requests = 0
     assert run(tmp_path, hub.port, HF_HUB_OFFLINE="1")["folder"] == folder
     assert hub.requests == 0
-    assert run(tmp_path, 9, ID)["folder"] == folder  # nobody listens there
+    assert run(tmp_path, 9, ID)["folder"] == folder  # no server on that port
 
 
 def test_a_broken_connection_is_taken_up_where_it_stopped(tmp_path: Path, hub: Hub) -> None:

@@ -49,15 +49,17 @@ def test_old_tokens_keep_their_ids_and_new_ones_are_made_of_them(old, grown) -> 
     tokenizer, pieces = grown
     assert tokenizer.get_vocab_size() == NEW
     assert len(pieces) == NEW - OLD
-    assert all(tokenizer.id_to_token(one) == old.id_to_token(one) for one in range(OLD))
+    assert all(
+        tokenizer.id_to_token(token_id) == old.id_to_token(token_id) for token_id in range(OLD)
+    )
     for token, made_of in enumerate(pieces, OLD):
-        spelled = "".join(old.id_to_token(one) for one in made_of)
+        spelled = "".join(old.id_to_token(token_id) for token_id in made_of)
         assert tokenizer.id_to_token(token) == spelled
-        assert all(one < OLD for one in made_of)
+        assert all(token_id < OLD for token_id in made_of)
 
 
 def test_the_new_language_takes_fewer_tokens(old, grown) -> None:
-    count = [len(one.encode(SCRIPT).ids) for one in (old, grown[0])]
+    count = [len(tokenizer.encode(SCRIPT).ids) for tokenizer in (old, grown[0])]
     assert count[1] < 0.7 * count[0]
 
 
@@ -66,7 +68,9 @@ def test_text_comes_back_and_its_tokens_unfold_to_the_old_ones(old, grown, text:
     tokenizer, pieces = grown
     ids = CodeTokenizer(tokenizer).encode(text)
     assert CodeTokenizer(tokenizer).decode_bytes(ids) == text.encode()
-    unfolded = [one for token in ids for one in (pieces[token - OLD] if token >= OLD else [token])]
+    unfolded = [
+        piece for token in ids for piece in (pieces[token - OLD] if token >= OLD else [token])
+    ]
     assert unfolded == CodeTokenizer(old).encode(text)
 
 
@@ -107,7 +111,7 @@ def test_the_command_writes_a_checkpoint_to_train_on(old, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("size", "told"), [(OLD, "has 290 entries already"), (60_000, "gives only")]
 )
-def test_a_size_that_cannot_be_had_is_refused(old, tmp_path: Path, capsys, size, told) -> None:
+def test_an_impossible_size_is_refused(old, tmp_path: Path, capsys, size, told) -> None:
     base = tmp_path / "base"
     save_checkpoint(tiny(old), base)
     old.save(str(base / "tokenizer.json"))

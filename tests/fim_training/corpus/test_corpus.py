@@ -123,12 +123,12 @@ def test_only_recorded_files_of_permissive_distributions_are_found(tmp_path: Pat
     install(tmp_path, "copyleft", "License: GPL-3.0\n", {"copyleft.py": "c"})
     install(tmp_path, "unclear", "", {"unclear.py": "u"})
     install(tmp_path, "binary", "License-Expression: MIT\n", {"binary.so": "b"})
-    found = {one.name: one for one in installed_projects([tmp_path])}
+    found = {project.name: project for project in installed_projects([tmp_path])}
     good = found.pop("good-name")
     assert isinstance(good, Project)
     assert [file.path for file in good.files] == ["good/a.py"]
     assert (good.version, good.licence) == ("1.0", "MIT")
-    reasons = {name: one.reason for name, one in found.items() if isinstance(one, Refusal)}
+    reasons = {name: source.reason for name, source in found.items() if isinstance(source, Refusal)}
     assert reasons == {
         "copyleft": "licence not known to be permissive: GPL-3.0",
         "unclear": "licence not known to be permissive: none stated",
@@ -276,7 +276,7 @@ def documents(project: str, count: int, size: int = 1_000) -> list[Document]:
 
 
 def test_capping_drops_whole_files_of_large_projects_only() -> None:
-    small = [one for number in range(10) for one in documents(f"small{number}", 10)]
+    small = [document for number in range(10) for document in documents(f"small{number}", 10)]
     kept = cap_shares(documents("large", 500) + small, 0.2, seed=7)
     sizes = {
         project: sum(d.size for d in kept if d.project == project)
@@ -323,18 +323,19 @@ def test_build_keeps_the_splits_apart(tmp_path: Path, benchmark_file: Path) -> N
         build(found, benchmark, tmp_path / out, "the command")
 
     train, held_out = (read(tmp_path / "one" / f"{n}.jsonl.gz") for n in ("train", "heldout"))
-    assert [one["path"] for one in held_out] == ["flask/app.py", "flask/shared.py"]
-    assert {one["project"] for one in train} == {f"p{number}" for number in range(12)} | {"mixed"}
-    assert [one["path"] for one in train if one["project"] == "mixed"] == ["mixed/good.py"]
-    assert not {one["text"] for one in train} & {one["text"] for one in held_out}
+    assert [row["path"] for row in held_out] == ["flask/app.py", "flask/shared.py"]
+    assert {row["project"] for row in train} == {f"p{number}" for number in range(12)} | {"mixed"}
+    assert [row["path"] for row in train if row["project"] == "mixed"] == ["mixed/good.py"]
+    assert not {row["text"] for row in train} & {row["text"] for row in held_out}
     assert train[-1]["text"] in {code(seed) for seed in (*range(100, 112), *range(200, 212))}
 
     manifest = json.loads((tmp_path / "one" / "manifest.json").read_text())
     assert manifest["command"] == "the command"
     assert manifest["splits"]["train"]["files"] == len(train) == 25
-    assert manifest["splits"]["train"]["bytes"] == sum(len(one["text"].encode()) for one in train)
-    assert {one["project"]: one["split"] for one in manifest["projects"]}["flask"] == "heldout"
-    assert [one["name"] for one in manifest["refused"]] == ["copyleft"]
+    assert manifest["splits"]["train"]["bytes"] == sum(len(row["text"].encode()) for row in train)
+    splits = {project["project"]: project["split"] for project in manifest["projects"]}
+    assert splits["flask"] == "heldout"
+    assert [refusal["name"] for refusal in manifest["refused"]] == ["copyleft"]
     assert manifest["dropped_files"] == {
         "benchmark material": 1,
         "does not parse": 1,

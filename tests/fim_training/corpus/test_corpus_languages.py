@@ -183,12 +183,13 @@ def test_packages_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
     package(modules, "closed", "UNLICENSED", {"c.js": "c"})
     package(modules, "lib-only", "MIT", {"x.css": "x"})
     found = {
-        one.name: one for one in npm_projects([modules], [JAVASCRIPT, LANGUAGES["typescript"]])
+        project.name: project
+        for project in npm_projects([modules], [JAVASCRIPT, LANGUAGES["typescript"]])
     }
     paths = {
-        name: [file.path for file in one.files]
-        for name, one in found.items()
-        if isinstance(one, Project)
+        name: [file.path for file in source.files]
+        for name, source in found.items()
+        if isinstance(source, Project)
     }
     assert paths == {
         "npm/outer": ["outer/lib/a.js"],
@@ -196,7 +197,7 @@ def test_packages_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
         "npm/twice": ["twice/t.js"],
         "npm/@scope/name": ["name/s.ts"],
     }
-    reasons = {name: one.reason for name, one in found.items() if isinstance(one, Refusal)}
+    reasons = {name: source.reason for name, source in found.items() if isinstance(source, Refusal)}
     assert reasons == {
         "npm/closed": "licence not known to be permissive: UNLICENSED",
         "npm/lib-only": "it has no javascript / typescript files",
@@ -249,7 +250,9 @@ def test_capping_drops_files_of_the_languages_that_are_over() -> None:
         for n in range(count)
     ]
     kept = cap_languages(documents, {"python": 1.0, "json": 0.2}, seed=1)
-    count = {name: sum(one.language == name for one in kept) for name in ("python", "json")}
+    count = {
+        name: sum(document.language == name for document in kept) for name in ("python", "json")
+    }
     assert count == {"python": 80, "json": 20}
     assert kept == cap_languages(documents[::-1], {"python": 1.0, "json": 0.2}, seed=1)
 
@@ -268,12 +271,12 @@ def test_a_corpus_of_two_languages(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "out" / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
         train = [json.loads(line) for line in lines]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert {one["language"] for one in train} == {"javascript", "markdown"}
+    assert {row["language"] for row in train} == {"javascript", "markdown"}
     held_out = manifest["languages"]["heldout"]["javascript"]["files"]
     assert held_out >= 1
     assert manifest["languages"]["train"]["javascript"]["files"] == 20 - held_out
     assert manifest["languages"]["train"]["markdown"]["files"] == 1
     assert manifest["dropped_files"]["built"] == 20
-    own = next(one for one in manifest["projects"] if one["project"] == "own")
+    own = next(project for project in manifest["projects"] if project["project"] == "own")
     assert own["languages"] == {"markdown": {"files": 1, "bytes": own["bytes"]}}
     assert own["licence"] == "MIT"

@@ -173,9 +173,10 @@ def test_an_oracle_is_perfect_and_a_wrong_filler_is_not() -> None:
     assert set(right) == {*KINDS, "one_line", "overall"}
     assert right["overall"].n == 25
     assert right["one_line"].n == 15
-    assert {(one.exact_match, one.edit_similarity) for one in right.values()} == {(100.0, 100.0)}
+    found = {(score.exact_match, score.edit_similarity) for score in right.values()}
+    assert found == {(100.0, 100.0)}
     wrong = heldout.evaluate(holes, lambda hole: Fill("§"))
-    assert {(one.exact_match, one.edit_similarity) for one in wrong.values()} == {(0.0, 0.0)}
+    assert {(score.exact_match, score.edit_similarity) for score in wrong.values()} == {(0.0, 0.0)}
 
 
 def test_figures_by_hand() -> None:
@@ -211,7 +212,7 @@ def test_a_filler_sees_both_sides_and_no_answer() -> None:
         return Fill("")
 
     heldout.evaluate([hole_at("before [[answer]]\nafter\n", "rest_of_line")], fill)
-    assert [(one.prefix, one.suffix) for one in seen] == [("before ", "\nafter\n")]
+    assert [(hole.prefix, hole.suffix) for hole in seen] == [("before ", "\nafter\n")]
 
 
 # --- data and the command line -------------------------------------------------------------------
@@ -219,8 +220,9 @@ def test_a_filler_sees_both_sides_and_no_answer() -> None:
 
 def write_corpus(path: Path) -> Path:
     lines = (
-        json.dumps({"project": one.project, "path": one.path, "text": one.text}) + "\n"
-        for one in DOCUMENTS
+        json.dumps({"project": document.project, "path": document.path, "text": document.text})
+        + "\n"
+        for document in DOCUMENTS
     )
     path.write_bytes(gzip.compress("".join(lines).encode()))
     return path

@@ -285,7 +285,7 @@ def test_a_random_model_is_graded_the_same_each_time(
 ) -> None:
     data = tmp_path / "tasks.jsonl.gz"
     data.write_bytes(
-        gzip.compress("".join(json.dumps(asdict(one)) + "\n" for one in (DOUBLE, SPAN)).encode())
+        gzip.compress("".join(json.dumps(asdict(task)) + "\n" for task in (DOUBLE, SPAN)).encode())
     )
     infiller = Infiller(tiny.model(vocab_size=tiny_tokenizer.vocab_size), tiny_tokenizer)
     first, second = (
@@ -318,7 +318,7 @@ def test_a_model_is_asked_cold_and_with_the_holes_limits(
     assert fills[0].tokens <= 5
     assert fills[0].text == fills[1].text
     assert [result.stats.reused_tokens for result in results] == [0, 0]
-    assert [one.forwards for one in fills] == [result.stats.forwards for result in results]
+    assert [filled.forwards for filled in fills] == [result.stats.forwards for result in results]
 
 
 def keep(kept: list[Completion], result: Completion) -> Completion:

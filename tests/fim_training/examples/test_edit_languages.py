@@ -136,11 +136,13 @@ def test_every_language_comes_back_byte_for_byte(tokenizer: CodeTokenizer, path:
 
 
 def test_digits_stand_alone_and_indentation_is_one_token(tokenizer: CodeTokenizer) -> None:
-    pieces = [tokenizer.token_text(one) for one in tokenizer.encode("x = 8001\n\t\tif y then\n")]
+    pieces = [
+        tokenizer.token_text(token_id) for token_id in tokenizer.encode("x = 8001\n\t\tif y then\n")
+    ]
     assert pieces[-2:] != ["\n\t\t", "if"]
     assert "\n\t\t" in pieces
     assert [piece for piece in pieces if any(map(str.isdigit, piece))] == ["8", "0", "0", "1"]
-    deep = [tokenizer.token_text(one) for one in tokenizer.encode("steps:\n      - run")]
+    deep = [tokenizer.token_text(token_id) for token_id in tokenizer.encode("steps:\n      - run")]
     assert "\n      " in deep
 
 

@@ -150,7 +150,7 @@ def test_an_example_is_a_piece_of_a_file(
             assert middle[-1] == special.eom
             header, suffix, prefix = parts(prompt, tiny_tokenizer)
             text = prefix + tiny_tokenizer.decode_bytes(middle[:-1]) + suffix
-            assert any(text in one for one in whole)
+            assert any(text in example for example in whole)
             assert header == b"" or header.decode() in {file.path for file in tiny.files}
     assert filled >= 60
 
@@ -166,11 +166,11 @@ def test_where_a_middle_ends_says_nothing_about_its_length(tiny_tokenizer: CodeT
         [SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0, snippet_share=0
     )
     firsts = [row.middles[0] for row in rows(draws, 400, 256)]
-    short = [one.start for one in firsts if len(one) <= 8]
-    long = [one.start for one in firsts if len(one) >= 16]
+    short = [middle.start for middle in firsts if len(middle) <= 8]
+    long = [middle.start for middle in firsts if len(middle) >= 16]
     assert min(len(short), len(long)) > 60
     assert abs(sum(short) / len(short) - sum(long) / len(long)) < 12
-    ends = [one.stop for one in firsts]
+    ends = [middle.stop for middle in firsts]
     assert max(ends.count(end) for end in set(ends)) < 0.1 * len(ends)
 
 
@@ -180,14 +180,14 @@ def test_plain_text_begins_at_a_line(tiny: Any, tiny_tokenizer: CodeTokenizer) -
         assert not row.middles
         assert all(tiny_tokenizer.token_bytes(token) for token in row.tokens)
         text = tiny_tokenizer.decode_bytes(row.tokens)
-        assert any(text[:12] in one and b"\n" + text[:12] in one for one in texts)
+        assert any(text[:12] in source and b"\n" + text[:12] in source for source in texts)
 
 
 def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
     """With and without a name, a suffix, a middle."""
     drawn = rows(stream(tiny, tiny_tokenizer, plain_share=0.2), 300, 200)
     assert 0.02 < sum(not row.middles for row in drawn) / 300 < 0.35
-    shown = [one for row in drawn for one in examples(row, tiny_tokenizer)]
+    shown = [example for row in drawn for example in examples(row, tiny_tokenizer)]
     headers, suffixes, _ = zip(*(parts(prompt, tiny_tokenizer) for prompt, _ in shown), strict=True)
     middles = [middle[:-1] for _, middle in shown]
     for found, least, most in (
@@ -286,3 +286,81 @@ def test_long_files_are_drawn_more_often(tiny_tokenizer: CodeTokenizer) -> None:
 def test_no_files_are_named() -> None:
     with pytest.raises(ValueError, match="no training files: build the corpus first"):
         ExampleStream([], None)  # type: ignore[arg-type]
+
+
+# Holes of a language model's own kind: arguments, and the bodies of blocks.
+
+CALLS = 'x = call(one, [two, f(3)], "four")\n'
+
+
+def test_in_brackets_ends_before_the_bracket_that_closes() -> None:
+    """The hole begins anywhere inside and leaves the closing bracket to the suffix."""
+    found = holes(kind_named("in_brackets"), CALLS)
+    for prefix, middle, suffix in found:
+        depth, opened = 0, len(prefix + middle)
+        while depth >= 0:
+            opened -= 1
+            depth += (CALLS[opened] in ")]") - (CALLS[opened] in "([")
+        assert opened < len(prefix)
+        assert CALLS[opened] + suffix[0] in ("()", "[]")
+    middles = {middle for _, middle, _ in found}
+    assert {'one, [two, f(3)], "four"', "two, f(3)", "3", ""} <= middles
+    assert ', "four"' in middles, "a hole may begin behind an inner pair"
+
+
+def test_in_brackets_begins_right_behind_the_opening_one_most_of_the_time() -> None:
+    rng, kind = Random(1), kind_named("in_brackets")
+    starts = [kind("f(abcdefgh)\n", 3, rng)[0] for _ in range(400)]
+    assert 0.6 < starts.count(2) / len(starts) < 0.8
+    assert set(starts) == set(range(2, 11))
+
+
+@pytest.mark.parametrize("text", ["no brackets here\n", "open( only\n", "close) only\n"])
+def test_in_brackets_without_a_pair_is_the_rest_of_the_line(text: str) -> None:
+    assert all(suffix == "\n" for _, _, suffix in holes(kind_named("in_brackets"), text))
+
+
+def test_brackets_pair_within_their_line() -> None:
+    text = "f(\n    g(1),\n)\n"
+    assert {middle for _, middle, suffix in holes(kind_named("in_brackets"), text)
+            if suffix == "),\n)\n"} == {"1", ""}  # fmt: skip
+
+
+BLOCKS = """\
+class A:
+    def f(self):
+        if self:
+            return 1
+
+        return 2
+
+
+    def g(self):
+        pass
+
+
+x = 1
+"""
+
+
+def block_at(line: str, text: str = BLOCKS) -> str:
+    start, end = kind_named("block")(text, text.index(line), Random(0))
+    assert text[:start].endswith(line)
+    return text[start:end]
+
+
+def test_a_block_is_what_is_indented_deeper() -> None:
+    """From the end of the line that opens it, blank lines at its end left to the suffix."""
+    assert block_at("        if self:") == "\n            return 1"
+    assert block_at("    def f(self):") == (
+        "\n        if self:\n            return 1\n\n        return 2"
+    )
+    assert block_at("class A:").endswith("pass")
+    assert block_at("class A:").count("\n") == 9
+    assert block_at("x = 1") == ""
+    assert block_at("            return 1") == ""
+
+
+def test_a_block_at_the_end_of_the_text() -> None:
+    assert block_at("while a:", "while a:\n  b()\n\n") == "\n  b()"
+    assert block_at("while a:", "while a:") == ""

@@ -45,15 +45,17 @@ def test_features_are_mean_sum_least_and_cut() -> None:
 
 def alone(each: list[Outcome]) -> list[list[Outcome]]:
     """Holes with one suggestion each."""
-    return [[one] for one in each]
+    return [[outcome] for outcome in each]
 
 
 def test_the_regression_finds_the_odds_that_were_there() -> None:
     """On new draws its probabilities are the true ones, to a few hundredths."""
     found = fit(alone(outcomes(4000, seed=0)))
-    for one in outcomes(300, seed=1):
-        odds = 1 + 2 * sum(one.nats) / len(one.nats) + 0.5 * sum(one.nats) - 3 * one.cut
-        assert found(one.nats, one.cut) == pytest.approx(1 / (1 + math.exp(-odds)), abs=0.08)
+    for outcome in outcomes(300, seed=1):
+        total = sum(outcome.nats)
+        odds = 1 + 2 * total / len(outcome.nats) + 0.5 * total - 3 * outcome.cut
+        expected = 1 / (1 + math.exp(-odds))
+        assert found(outcome.nats, outcome.cut) == pytest.approx(expected, abs=0.08)
 
 
 def test_the_regression_is_calibrated_where_the_probabilities_were_not() -> None:
@@ -81,7 +83,7 @@ def test_the_threshold_shows_as_many_as_precision_allows() -> None:
     drawn = [Judged(1 - i / 4, i < 2) for i in range(4)]
     for precision, shown in ((0.9, 2), (0.6, 3), (0.5, 4)):
         least = threshold(drawn, precision)
-        assert sum(one.confidence >= least for one in drawn) == shown
+        assert sum(suggestion.confidence >= least for suggestion in drawn) == shown
     assert threshold([Judged(0.9, False)]) == 1.0
 
 
@@ -93,9 +95,9 @@ def test_outcomes_that_are_all_alike_are_refused() -> None:
 def test_no_project_has_a_say_in_how_it_is_judged() -> None:
     """One whose suggestions are all wrong, however sure, is judged by what the others taught."""
     projects = {name: alone(outcomes(800, seed)) for seed, name in enumerate("abc")}
-    odd = {**projects, "c": [[replace(one, accepted=False)] for [one] in projects["c"]]}
+    odd = {**projects, "c": [[replace(outcome, accepted=False)] for [outcome] in projects["c"]]}
     assert out_of_fold(odd)["c"] == [
-        replace(one, accepted=False) for one in out_of_fold(projects)["c"]
+        replace(suggestion, accepted=False) for suggestion in out_of_fold(projects)["c"]
     ]
     assert out_of_fold(odd)["a"] != out_of_fold(projects)["a"]
     with pytest.raises(ValueError, match="at least two projects"):
@@ -129,10 +131,10 @@ def copies(count: int, seed: int) -> list[Outcome]:
 def test_copies_have_a_regression_of_their_own() -> None:
     found = fit([*alone(outcomes(2000, seed=0)), *alone(copies(4000, seed=3))])
     assert found.copies is not None
-    for one in copies(200, seed=4):
-        assert one.copied is not None
-        expected = 1 / (1 + math.exp(4 - 2 * math.log1p(one.copied.matched)))
-        assert found.of_copy(one.nats, one.copied) == pytest.approx(expected, abs=0.1)
+    for copy in copies(200, seed=4):
+        assert copy.copied is not None
+        expected = 1 / (1 + math.exp(4 - 2 * math.log1p(copy.copied.matched)))
+        assert found.of_copy(copy.nats, copy.copied) == pytest.approx(expected, abs=0.1)
     assert replace(found, copies=None) == fit(alone(outcomes(2000, seed=0)))
     assert calibration_error(judged(found, alone(copies(3000, seed=5)))) < 0.05
 
@@ -146,7 +148,8 @@ def test_what_is_shown_of_a_hole_is_the_likeliest() -> None:
     poor = Outcome((-9.0,), False, False)
     good = Outcome((-0.1, -0.1), False, True, Copied("x", 39, 3, 3))
     shown = judged(calibration, [[poor, good], [poor]])
-    assert [(one.accepted, one.copied) for one in shown] == [(True, True), (False, False)]
+    found = [(suggestion.accepted, suggestion.copied) for suggestion in shown]
+    assert found == [(True, True), (False, False)]
     assert good.copied is not None
     assert shown[0].confidence == calibration.of_copy(good.nats, good.copied)
 
@@ -162,7 +165,7 @@ def test_weights_that_an_older_file_lacks_count_nothing(tmp_path: Path) -> None:
     assert kept.copies == CopyWeights(1, 2, 3, 4, 5, 6, 7)
     del raw["copies"]["matched"]
     file.write_text(json.dumps(raw))
-    with pytest.raises(CheckpointError, match="is no calibration"):
+    with pytest.raises(CheckpointError, match="is not a calibration"):
         Calibration.read(tmp_path)
 
 
@@ -183,7 +186,9 @@ WRONG_COPIES = PLAIN_FILE | {"copies": {"bias": 1}}
 )
 def test_a_broken_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text)
-    with pytest.raises(CheckpointError, match=rf"{CALIBRATION} is no calibration .* or delete it"):
+    with pytest.raises(
+        CheckpointError, match=rf"{CALIBRATION} is not a calibration .* or delete it"
+    ):
         Calibration.read(tmp_path)
 
 

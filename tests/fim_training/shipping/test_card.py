@@ -51,7 +51,7 @@ def test_a_table_has_a_row_for_each_kind_and_group(documents: list[Document]) ->
 
 
 def test_other_languages_have_a_row_where_there_is_enough(documents: list[Document]) -> None:
-    typescript = [Document("two", f"two/{one}.ts", documents[0].text) for one in range(3)]
+    typescript = [Document("two", f"two/{number}.ts", documents[0].text) for number in range(3)]
     lua = [Document("three", "three/a.lua", "x = 1\n")]
     rows = language_table([*documents, *typescript, *lua], wrong, 4)
     assert [row.split(" | ")[:3] for row in rows[2:]] == [["| typescript", "1", "12"]]

@@ -333,12 +333,14 @@ def test_new_masks_need_no_new_compilation(
         batch_of(special, [example(special), example(special, 12, 7)], seed=n) for n in (1, 2)
     ]
     with torch.no_grad():
-        plain = [model(one.tokens, one.positions, one.attention()) for one in batches]
+        plain = [model(batch.tokens, batch.positions, batch.attention()) for batch in batches]
         model.compile(backend=counter)
-        fused = [model(one.tokens, one.positions, one.attention(fused=True)) for one in batches]
+        fused = [
+            model(batch.tokens, batch.positions, batch.attention(fused=True)) for batch in batches
+        ]
     assert counter.frame_count == 1
-    for one, other in zip(plain, fused, strict=True):
-        assert (one - other).abs().max() < 1e-4
+    for ours, other in zip(plain, fused, strict=True):
+        assert (ours - other).abs().max() < 1e-4
 
 
 def test_both_attentions_agree_in_bf16(

@@ -145,8 +145,8 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not_been(
     assert (resumed.step, resumed.tokens) == (whole.step, whole.tokens)
     ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    for one, other in zip(resumed.optimizers, whole.optimizers, strict=True):
-        states = zip(one.state.values(), other.state.values(), strict=True)
+    for first, other in zip(resumed.optimizers, whole.optimizers, strict=True):
+        states = zip(first.state.values(), other.state.values(), strict=True)
         assert all(torch.equal(a[name], b[name]) for a, b in states for name in b)
 
     start = Run(replace(config, out=str(tmp_path / "new"))).model.state_dict()
@@ -297,7 +297,7 @@ def test_a_packed_corpus_is_the_corpus(
 
 
 def test_the_richest_state_that_fits_is_kept() -> None:
-    sizes = [1000 * (one.itemsize + (other.itemsize if other else 0)) for one, other in LADDER]
+    sizes = [1000 * (dtype.itemsize + (other.itemsize if other else 0)) for dtype, other in LADDER]
     assert [choose_precision(1000, 1000, size) for size in sizes] == list(LADDER)
     assert choose_precision(1000, 1000, 0) == LADDER[0]
     with pytest.raises(ConfigError, match=r"state_mb is 0, but 1000 weights .*raise it"):
@@ -409,8 +409,8 @@ def test_a_run_of_the_time_before_small_files_goes_on(config: TrainConfig) -> No
     states = zip(
         first.optimizers[0].state.values(), resumed.optimizers[0].state.values(), strict=True
     )
-    for one, other in states:
-        assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
+    for first, other in states:
+        assert torch.equal(first["momentum_buffer"], other["momentum_buffer"])
 
 
 # Time.
