@@ -1,6 +1,5 @@
-"""The handlers of edit suggestions: Copilot's messages, which other clients speak already, and
-`fim/nextEdit`, which our plugins are sent unasked.
-"""
+"""Handlers of edit suggestions: Copilot's inline edits, which other clients support already, code
+actions, and `fim/nextEdit`, which is pushed to our plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from pygls.exceptions import JsonRpcException
 
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError
-from fim_server.edits.actions import KIND, Resolver, Stale, Ticket, problems_in
+from fim_server.edits.actions import KIND, ActionData, Resolver, Stale, problems_in
 from fim_server.edits.actions import offered as offered_actions
 from fim_server.edits.next_edit import Proposal
 from fim_server.edits.service import EditService
@@ -22,24 +21,26 @@ from fim_server.lsp.server import FimServer
 
 DID_SHOW = "textDocument/didShowInlineEdit"
 DID_REJECT = "textDocument/didRejectInlineEdit"
-"""Ours: Copilot's protocol has no word for it."""
+"""An extension of ours: Copilot's protocol does not report rejections."""
 
 NEXT_EDIT = "fim/nextEdit"
 
 
 def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
-    """Make the service of a client that has just introduced itself."""
+    """Create the edit service of a client that has sent `initialize`."""
     ls.edits = EditService(ls.documents, lambda: ls.completer.ready_backend, ls.settings, workspace)
-    if _wants_to_be_told(capabilities):
+    if _accepts_pushed_edits(capabilities):
 
         def push(uri: str, proposals: Sequence[Proposal]) -> None:
-            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, one) for one in proposals]})
+            ls.protocol.notify(
+                NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]}
+            )
 
         ls.edits.push = push
 
 
 def register(server: FimServer) -> None:
-    """Give a server these handlers."""
+    """Register these handlers on a server."""
     server.feature(INLINE_EDIT)(inline_edit)
     server.feature(DID_SHOW)(did_show)
     server.feature(DID_REJECT)(did_reject)
@@ -55,9 +56,9 @@ def register(server: FimServer) -> None:
 
 
 async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
-    """`{textDocument{uri, version}, position}` -> `{edits}`.
+    """`{textDocument{uri, version}, position}` -> `{edits}`, one at most.
 
-    One at most: clients apply all they get at once, and nothing is to be applied unseen.
+    Clients apply all edits of an answer at once, so several would be applied unseen.
     """
     document, position = _at(params, "textDocument"), _at(params, "position")
     uri, version, line = _at(document, "uri"), _at(document, "version"), _at(position, "line")
@@ -71,11 +72,11 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
         )
     except asyncio.CancelledError:
         found = []
-    return {"edits": [offered(ls, one) for one in found]}
+    return {"edits": [offered(ls, proposal) for proposal in found]}
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
-    """A proposal in Copilot's shape."""
+    """A proposal in the format of Copilot's protocol, counted as offered."""
     name = ls.edits.offer(proposal)
     ls.statistics.count("edits_offered")
     snapshot, change = proposal.snapshot, proposal.change
@@ -89,20 +90,20 @@ def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
 
 
 def did_show(ls: FimServer, params: Any) -> None:
-    """`{item}`: one of the edits, as it was sent."""
+    """`{item}`: count an edit, sent back as it was received, as shown."""
     if ls.edits.offered(_name_in(params)):
         ls.statistics.count("edits_shown")
 
 
 def did_reject(ls: FimServer, params: Any) -> None:
-    """`{item}`: the person does not want it."""
+    """`{item}`: the user rejected an edit."""
     name = _name_in(params)
     if isinstance(name, str):
         ls.edits.rejected(name)
 
 
 def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
-    """What could be done here; what it changes is computed when the person chooses it."""
+    """The actions for a range, without their edits."""
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
@@ -112,16 +113,16 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
 
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
-    """The action with its edit; ContentModified where the document has changed since."""
-    ticket = Ticket.read(action.data)
+    """The action with its edit; the error ContentModified if the document has changed since."""
+    data = ActionData.read(action.data)
     backend = ls.completer.ready_backend
-    if ticket is None or backend is None:
+    if data is None or backend is None:
         return action
     support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
     annotates = getattr(support, "change_annotation_support", None) is not None
     resolver = Resolver(ls.documents, ls.edits, backend, ls.settings, annotates)
     try:
-        action.edit = await resolver.edit(ticket)
+        action.edit = await resolver.edit(data)
     except Stale as stale:
         raise JsonRpcException(str(stale), lsp.LSPErrorCodes.ContentModified) from stale
     except BackendError as problem:
@@ -130,13 +131,14 @@ async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
 
 
 def _applies_versions(ls: FimServer) -> bool:
-    """Without `documentChanges` a client could not check the version of what it applies."""
+    """Whether the client supports `documentChanges`, which name the version they apply to."""
     support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
     return getattr(support, "document_changes", None) is True
 
 
-def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:
-    """`experimental.fim.nextEdit`: others would log a notification that they do not know."""
+def _accepts_pushed_edits(capabilities: lsp.ClientCapabilities) -> bool:
+    """Whether the client has the capability `experimental.fim.nextEdit`; others would log an
+    unknown notification."""
     return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
 
 
@@ -146,5 +148,5 @@ def _name_in(params: Any) -> object:
 
 
 def _at(value: Any, key: str) -> Any:
-    """A field of JSON that the protocol library has read into whatever it likes."""
+    """A field of JSON, which the protocol library reads as a dict or as an object."""
     return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
