@@ -36,11 +36,11 @@ def docstrings(page: Page, hunk: Hunk) -> Iterator[Draft]:
             # Entries inside the function are left to `renames`, which knows the name's scope.
             places = _entries(page, change.now, old, only_above=True)
             edits = [LineEdit(place.line, place.start, place.end, new) for place in places]
-            yield Draft(tuple(edits), f"tells of {old}", _WEIGHT, doubt=DOUBT)
+            yield Draft(tuple(edits), f"mentions {old}", _WEIGHT, doubt=DOUBT)
         for _, parameter in change.removed:
             for place in _entries(page, change.now, parameter.name):
                 edits = list(_without_entry(page, place))
-                yield Draft(tuple(edits), f"tells of {parameter.name}", _WEIGHT, doubt=DOUBT)
+                yield Draft(tuple(edits), f"mentions {parameter.name}", _WEIGHT, doubt=DOUBT)
 
 
 def _entries(

@@ -30,7 +30,7 @@ def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
                 continue
             start, end = _span(line, found.written, at)
             edit = LineEdit(number, start, end, "", drops=True)
-            yield Draft((edit,), f"{name} is used no more", _WEIGHT)
+            yield Draft((edit,), f"{name} is no longer used", _WEIGHT)
 
 
 def _span(line: str, written: Sequence[str], at: int) -> tuple[int, int]:

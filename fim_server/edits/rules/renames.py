@@ -54,7 +54,7 @@ def _renamed_here(page: Page, swap: Swap) -> Iterator[Draft]:
     yield _draft(same, swap.new, f"still has {swap.old}", _NAME_WEIGHT, doubt)
     texts = [p for p in left if p.role is Role.TEXT and (not home or home in p.functions)]
     marked = (place for place in texts if _is_code(page.lines[place.line], place, swap.old))
-    yield _draft(marked, swap.new, f"tells of {swap.old}", _TEXT_WEIGHT, DOUBT)
+    yield _draft(marked, swap.new, f"mentions {swap.old}", _TEXT_WEIGHT, DOUBT)
 
 
 def _renamed_elsewhere(page: Page, swap: Swap) -> Iterator[Draft]:

@@ -4,6 +4,7 @@ script (see `scripted.py`): it replaces names as the last edit did."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from scripted import ScriptedBackend
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Rewrite, RewriteRequest, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
-from fim_server.edits.next_edit import MOST_TRIES, Proposal
-from fim_server.edits.regions import Problem
+from fim_server.edits.next_edit import MOST_TRIES, Proposal, rewritten
+from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 
@@ -304,7 +305,7 @@ async def test_trouble_is_an_empty_answer() -> None:
         assert await desk.found() == []
 
 
-async def test_a_region_is_asked_about_again_when_somebody_else_took_the_model() -> None:
+async def test_a_region_is_asked_about_again_when_a_completion_took_the_model() -> None:
     class Busy(ScriptedBackend):
         async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
             answer = await super().rewrite(request)
@@ -315,6 +316,28 @@ async def test_a_region_is_asked_about_again_when_somebody_else_took_the_model()
     desk.edit(0, "old", "new")
     assert len(await desk.found()) == 1
     assert len(desk.backend.rewrites) == 3
+
+
+async def test_refilled_text_is_no_next_edit() -> None:
+    """It follows from no edit; the drafts are judged all the same, and a selection is refilled."""
+
+    class Refilling(ScriptedBackend):
+        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+            answer = await super().rewrite(request)
+            assert answer is not None
+            return replace(answer, new="refilled()", gain=99.0, way="refill")
+
+    desk = Desk("old = 1\n\nprint(old)\n")
+    desk.backend = Refilling()
+    desk.edit(0, "old", "new")
+    assert shown(await desk.found(most=6)) == [(2, ("print(new)",))]
+    snapshot = desk.documents.snapshot(URI)
+    assert snapshot is not None
+    context = desk.service.context(snapshot, 0)
+    assert context is not None
+    selected = Region(URI, 2, 3, 0.0, "selected")
+    found = await rewritten(context, selected, (), desk.service.ask, speculative=False)
+    assert shown(found) == [(2, ("refilled()",))]
 
 
 async def test_a_line_with_half_a_character_is_left_alone() -> None:
@@ -389,7 +412,7 @@ async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() ->
     assert shown(await desk.found(line=4)) == [(0, ("import json", "import os", "import re"))]
     unused = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', os)\n")
     unused.edit(4, "re.sub('a', 'b', os)", "os")
-    assert ("import re", "re is used no more") in await looked_at(unused)
+    assert ("import re", "re is no longer used") in await looked_at(unused)
     assert shown(await unused.found(line=4)) == [(1, ())]
 
 
