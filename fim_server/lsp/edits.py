@@ -1,5 +1,6 @@
-"""Handlers of edit suggestions: Copilot's inline edits, which other clients support already, code
-actions, and `fim/nextEdit`, which is pushed to our plugins."""
+"""The handlers of edit suggestions: Copilot's messages, which other clients speak already, and
+`fim/nextEdit`, which our plugins are sent unasked.
+"""
 
 from __future__ import annotations
 
@@ -21,26 +22,24 @@ from fim_server.lsp.server import FimServer
 
 DID_SHOW = "textDocument/didShowInlineEdit"
 DID_REJECT = "textDocument/didRejectInlineEdit"
-"""An extension of ours: Copilot's protocol does not report rejections."""
+"""Ours: Copilot's protocol has no word for it."""
 
 NEXT_EDIT = "fim/nextEdit"
 
 
 def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
-    """Create the edit service of a client that has sent `initialize`."""
+    """Make the service of a client that has just introduced itself."""
     ls.edits = EditService(ls.documents, lambda: ls.completer.ready_backend, ls.settings, workspace)
-    if _accepts_pushed_edits(capabilities):
+    if _wants_to_be_told(capabilities):
 
         def push(uri: str, proposals: Sequence[Proposal]) -> None:
-            ls.protocol.notify(
-                NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]}
-            )
+            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, one) for one in proposals]})
 
         ls.edits.push = push
 
 
 def register(server: FimServer) -> None:
-    """Register these handlers on a server."""
+    """Give a server these handlers."""
     server.feature(INLINE_EDIT)(inline_edit)
     server.feature(DID_SHOW)(did_show)
     server.feature(DID_REJECT)(did_reject)
@@ -56,9 +55,9 @@ def register(server: FimServer) -> None:
 
 
 async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
-    """`{textDocument{uri, version}, position}` -> `{edits}`, one at most.
+    """`{textDocument{uri, version}, position}` -> `{edits}`.
 
-    Clients apply all edits of an answer at once, so several would be applied unseen.
+    One at most: clients apply all they get at once, and nothing is to be applied unseen.
     """
     document, position = _at(params, "textDocument"), _at(params, "position")
     uri, version, line = _at(document, "uri"), _at(document, "version"), _at(position, "line")
@@ -72,11 +71,11 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
         )
     except asyncio.CancelledError:
         found = []
-    return {"edits": [offered(ls, proposal) for proposal in found]}
+    return {"edits": [offered(ls, one) for one in found]}
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
-    """A proposal in the format of Copilot's protocol, counted as offered."""
+    """A proposal in Copilot's shape."""
     name = ls.edits.offer(proposal)
     ls.statistics.count("edits_offered")
     snapshot, change = proposal.snapshot, proposal.change
@@ -90,20 +89,20 @@ def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
 
 
 def did_show(ls: FimServer, params: Any) -> None:
-    """`{item}`: count an edit, sent back as it was received, as shown."""
+    """`{item}`: one of the edits, as it was sent."""
     if ls.edits.offered(_name_in(params)):
         ls.statistics.count("edits_shown")
 
 
 def did_reject(ls: FimServer, params: Any) -> None:
-    """`{item}`: the user rejected an edit."""
+    """`{item}`: the person does not want it."""
     name = _name_in(params)
     if isinstance(name, str):
         ls.edits.rejected(name)
 
 
 def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
-    """The actions for a range, without their edits."""
+    """What could be done here; what it changes is computed when the person chooses it."""
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
@@ -113,7 +112,7 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
 
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
-    """The action with its edit; the error ContentModified if the document has changed since."""
+    """The action with its edit; ContentModified where the document has changed since."""
     data = ActionData.read(action.data)
     backend = ls.completer.ready_backend
     if data is None or backend is None:
@@ -131,14 +130,13 @@ async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
 
 
 def _applies_versions(ls: FimServer) -> bool:
-    """Whether the client supports `documentChanges`, which name the version they apply to."""
+    """Without `documentChanges` a client could not check the version of what it applies."""
     support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
     return getattr(support, "document_changes", None) is True
 
 
-def _accepts_pushed_edits(capabilities: lsp.ClientCapabilities) -> bool:
-    """Whether the client has the capability `experimental.fim.nextEdit`; others would log an
-    unknown notification."""
+def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:
+    """`experimental.fim.nextEdit`: others would log a notification that they do not know."""
     return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
 
 
@@ -148,5 +146,5 @@ def _name_in(params: Any) -> object:
 
 
 def _at(value: Any, key: str) -> Any:
-    """A field of JSON, which the protocol library reads as a dict or as an object."""
+    """A field of JSON that the protocol library has read into whatever it likes."""
     return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
