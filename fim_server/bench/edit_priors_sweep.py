@@ -1,5 +1,5 @@
-"""What the priors of edits are fitted with: all that was considered in many sessions, judged once,
-and the figures that other priors would give."""
+"""Fitting edit priors: every text considered in many sessions is judged once, and the figures that
+other priors would give are computed from that."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OWN_PRIORS = (0.0, -3.0, -6.0, -10.0, -15.0, -25.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One text for a region. right: all that it changes had to change so; found: how much that is.
+class JudgedText:
+    """One proposed text of a region.
 
-    doubt: as of a proposal. shown: whether a gate lets it through as far as that does not depend on
-    its evidence.
+    gain, doubt: those of the proposal. right: every line that it changes is wanted. found: the
+    wanted changes that it makes. shown: whether a gate without a threshold lets it through.
     """
 
     gain: float
@@ -32,24 +32,29 @@ class Candidate:
     shown: bool
 
     @classmethod
-    def of(cls, proposal: Proposal, changes: set[LineChange], wanted: set[LineChange]) -> Candidate:
+    def of(
+        cls, proposal: Proposal, changes: set[LineChange], wanted: set[LineChange]
+    ) -> JudgedText:
         shown = Gate(-float("inf")).passes(proposal)
         found = frozenset(changes & wanted)
         return cls(proposal.gain, proposal.doubt, changes <= wanted, found, shown)
 
     def evidence(self, priors: EditPriors) -> float:
-        """Nats that speak for it."""
+        """The log-odds that the text is right, in nats."""
         return self.gain + (priors.own if self.doubt is None else priors.draft - self.doubt)
 
 
-Regions = Sequence[Sequence[Candidate]]
-"""The candidates of each region that was asked about."""
+Regions = Sequence[Sequence[JudgedText]]
+"""The texts of each region of a session."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Sessions: the regions of each, and how many lines had to change. finished, lone and at_rest
-    are those where nothing was to be done."""
+class JudgedSessions:
+    """Sessions whose texts were judged.
+
+    sessions: the regions of each, and how many changes are wanted. finished, lone, at_rest: the
+    regions of sessions in which nothing is wanted.
+    """
 
     sessions: Sequence[tuple[Regions, int]]
     finished: Sequence[Regions]
@@ -57,16 +62,16 @@ class Judged:
     at_rest: Sequence[Regions]
 
     def figures(self, priors: EditPriors, least_gain: float) -> dict[str, Any]:
-        """Percentages that these priors give."""
+        """Precision, recall and unwanted proposals under these priors, in percent."""
         proposals = right = found = wanted = 0
         for regions, count in self.sessions:
             shown = _shown(regions, priors, least_gain)
             proposals += len(shown)
-            right += sum(one.right for one in shown)
-            found += len(frozenset[LineChange]().union(*(one.found for one in shown)))
+            right += sum(text.right for text in shown)
+            found += len(frozenset[LineChange]().union(*(text.found for text in shown)))
             wanted += count
         spoke = {
-            name: sum(bool(_shown(one, priors, least_gain)) for one in drawn)
+            name: sum(bool(_shown(regions, priors, least_gain)) for regions in drawn)
             for name, drawn in self._silent
         }
         return {
@@ -82,22 +87,22 @@ class Judged:
         return ("finished", self.finished), ("lone", self.lone), ("at_rest", self.at_rest)
 
     def curve(self, least_gain: float) -> list[dict[str, Any]]:
-        """The figures of many priors."""
-        priors = [EditPriors(draft, own) for draft in DRAFT_PRIORS for own in OWN_PRIORS]
-        return [self.figures(one, least_gain) for one in priors]
+        """The figures of each pair of DRAFT_PRIORS and OWN_PRIORS."""
+        grid = [EditPriors(draft, own) for draft in DRAFT_PRIORS for own in OWN_PRIORS]
+        return [self.figures(priors, least_gain) for priors in grid]
 
     def separation(self, *, drafted: bool) -> float | None:
-        """How often the gain of a right candidate is above that of a wrong one (area under the ROC
-        curve), of drafts or of what the model wrote; None where there are not both."""
+        """The area under the ROC curve of the gain: how often a right text gains more than a wrong
+        one, of drafts or of what the model wrote. None without both right and wrong ones."""
         kept = [
-            one
+            text
             for regions in (*(regions for regions, _ in self.sessions), *self.finished, *self.lone)
             for region in regions
-            for one in region
-            if one.shown and (one.doubt is not None) is drafted
+            for text in region
+            if text.shown and (text.doubt is not None) is drafted
         ]
-        good = [one.gain for one in kept if one.right]
-        bad = [one.gain for one in kept if not one.right]
+        good = [text.gain for text in kept if text.right]
+        bad = [text.gain for text in kept if not text.right]
         if not good or not bad:
             return None
         above = sum((a > b) + 0.5 * (a == b) for a in good for b in bad)
@@ -107,26 +112,27 @@ class Judged:
 def best(
     curve: Sequence[dict[str, Any]], least_precision: float, most_unasked: float
 ) -> dict[str, Any] | None:
-    """The priors with the most recall of those that are precise enough, and quiet where nothing is
-    to be done; of equals the most precise, then the lowest."""
+    """The figures with the most recall of those with enough precision and few unwanted proposals;
+    of equals the most precise, then those with the lowest priors."""
     good = [
-        one
-        for one in curve
-        if one["precision"] >= least_precision
-        and max(one[name] for name in ("finished", "lone", "at_rest")) < most_unasked
+        figures
+        for figures in curve
+        if figures["precision"] >= least_precision
+        and max(figures[name] for name in ("finished", "lone", "at_rest")) < most_unasked
     ]
-    order = ("recall", "precision")
     return max(
         good,
-        key=lambda one: (*(one[name] for name in order), -one["draft"], -one["own"]),
+        key=lambda figures: (
+            figures["recall"], figures["precision"], -figures["draft"], -figures["own"],
+        ),
         default=None,
-    )
+    )  # fmt: skip
 
 
-def _shown(regions: Regions, priors: EditPriors, least_gain: float) -> list[Candidate]:
+def _shown(regions: Regions, priors: EditPriors, least_gain: float) -> list[JudgedText]:
     found = []
     for region in regions:
-        top = max(region, key=lambda one: one.evidence(priors), default=None)
+        top = max(region, key=lambda text: text.evidence(priors), default=None)
         if top is not None and top.shown and top.evidence(priors) >= least_gain:
             found.append(top)
     return found

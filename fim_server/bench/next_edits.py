@@ -1,4 +1,5 @@
-"""How good next edits are: sessions whose outcome is known, through the planner the editor gets."""
+"""The quality of next edits: sessions with a known outcome, run through the planner that serves
+editors."""
 
 from __future__ import annotations
 
@@ -20,35 +21,42 @@ from fim_training.evaluation.edit_sessions import (
 from fim_training.evaluation.figures import percentage, percentile
 from fim_training.evaluation.heldout_holes import Document
 
-from fim_server.bench.edit_priors_sweep import Candidate, Judged
+from fim_server.bench.edit_priors_sweep import JudgedSessions, JudgedText
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk, past_edits
 from fim_server.edits.next_edit import (
     MOST_EDITS,
     MOST_TRIES,
     Ask,
+    EditContext,
     Gate,
     Proposal,
-    Scene,
+    best_of,
     considered,
     proposals,
-    revised,
-    tried,
 )
 from fim_server.edits.regions import Region
 
 Progress = Callable[[int, int], None]
 MOST_OPEN = 8
+"""Open documents of the session's project."""
+
 RESTING = 10
-"""Regions at rest for each session of a kind: a share below 2 % shows only in many."""
+"""Unedited regions for each session of a kind, enough to measure a share below 2 %."""
+
 LONE = 4
-"""Edits that lead nowhere, likewise."""
+"""Edits from which nothing follows, for each session of a kind."""
+
 _URI = "file:///project/"
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Of the sessions of one kind. Proposals are right if all that they change must change so."""
+    """Counts of the sessions of one kind.
+
+    right: proposals of which every changed line is wanted. found: wanted changes that were
+    proposed. spoke: sessions with a proposal. first_right: sessions whose first one is right.
+    """
 
     n: int = 0
     proposals: int = 0
@@ -65,7 +73,7 @@ class _Tally:
     baseline_found: int = 0
 
     def figures(self) -> dict[str, Any]:
-        """Shares are percentages; `ms` is until the first proposal, or until there is none."""
+        """Shares in percent; milliseconds to the first proposal, or to the end without one."""
         return {
             "n": self.n,
             "precision": percentage(self.right, self.proposals),
@@ -92,11 +100,10 @@ def evaluate_edits(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """The figures of each kind, of all, and how often something is proposed where nothing is to do.
+    """The figures of each kind and of all, and the share of places with an unwanted proposal.
 
-    `at_rest`: regions of code in which nothing was edited. `finished`: sessions in which all is
-    done. `lone`: edits that lead nowhere. All are shares (in %) with a proposal that passes the
-    gate.
+    The latter in percent: `at_rest` of regions in which nothing was edited, `finished` of sessions
+    whose edits are all made, `lone` of edits from which nothing follows.
     """
     return asyncio.run(_evaluate(documents, ask, Gate(least_gain), per_kind, seed, progress))
 
@@ -140,7 +147,7 @@ async def _evaluate(
 
 @dataclass(slots=True)
 class _Outcome:
-    """What the planner proposed, and what the model cost until it did and in all."""
+    """The proposals; milliseconds to the first one, forwards and regions in all."""
 
     found: list[Proposal]
     ms: float
@@ -151,7 +158,7 @@ class _Outcome:
 async def _outcome(
     session: EditSession, documents: Sequence[Document], ask: Ask, gate: Gate
 ) -> _Outcome:
-    scene = scene_of(session, documents)
+    context = context_of(session, documents)
     spent: list[Rewrite] = []
 
     async def counted(request: RewriteRequest) -> Rewrite | None:
@@ -162,17 +169,17 @@ async def _outcome(
 
     found: list[Proposal] = []
     until_first: float | None = None
-    async for proposal in proposals(scene, scene.regions(), counted, gate):
+    async for proposal in proposals(context, context.regions(), counted, gate):
         found.append(proposal)
-        until_first = until_first or sum(one.ms for one in spent)
-    everything = sum(one.ms for one in spent)
-    forwards = sum(one.forwards for one in spent)
+        until_first = until_first or sum(rewrite.ms for rewrite in spent)
+    everything = sum(rewrite.ms for rewrite in spent)
+    forwards = sum(rewrite.forwards for rewrite in spent)
     return _Outcome(found, until_first or everything, forwards, len(spent))
 
 
-def scene_of(session: EditSession, documents: Sequence[Document] = ()) -> Scene:
-    """The session as the editor would show it, the cursor below the last edit; of the documents
-    those of its project are open too."""
+def context_of(session: EditSession, documents: Sequence[Document] = ()) -> EditContext:
+    """A session as an editor presents it: the cursor below the last edit, and of `documents` those
+    of the same project open."""
     uri = _URI + session.path.lstrip("/")
     snapshot = Snapshot(uri, "python", 1, 1, Encoding.UTF32, split_lines(session.text))
     hunks = [
@@ -180,18 +187,20 @@ def scene_of(session: EditSession, documents: Sequence[Document] = ()) -> Scene:
         for line, before, now in session.edits
     ]
     neighbours = [
-        split_lines(one.text)
-        for one in documents
-        if one.project == session.project and one.path != session.path
+        split_lines(document.text)
+        for document in documents
+        if document.project == session.project and document.path != session.path
     ]
     cursor = min(hunks[-1].end, len(snapshot.lines) - 1)
-    return Scene(snapshot, hunks, cursor, path=session.path, neighbours=neighbours[:MOST_OPEN])
+    open_files = neighbours[:MOST_OPEN]
+    return EditContext(snapshot, hunks, cursor, path=session.path, neighbours=open_files)
 
 
 def _count(tally: _Tally, session: EditSession, outcome: _Outcome) -> None:
     wanted = session.wanted
-    right = [set(_changes(one)) <= wanted for one in outcome.found]
-    found = {change for one in outcome.found for change in _changes(one)} & wanted
+    proposed = [_changes(proposal) for proposal in outcome.found]
+    right = [changes <= wanted for changes in proposed]
+    found = set[LineChange]().union(*proposed) & wanted
     textual = search_and_replace(session)
     tally.n += 1
     tally.proposals += len(right)
@@ -216,17 +225,17 @@ def _changes(proposal: Proposal) -> set[LineChange]:
 async def _false_at_rest(
     documents: Sequence[Document], ask: Ask, gate: Gate, count: int, seed: int
 ) -> int:
-    """How many of so many regions of correct code the model would change, unasked."""
+    """How many of `count` regions of unedited code would get a proposal."""
     wrong = 0
-    for scene, region in _resting(documents, count, seed):
-        proposal = await revised(scene, region, (), ask)
+    for context, region in _resting(documents, count, seed):
+        proposal = best_of(await considered(context, region, (), ask))
         wrong += proposal is not None and gate.passes(proposal)
     return wrong
 
 
 def _resting(
     documents: Sequence[Document], count: int, seed: int
-) -> Iterator[tuple[Scene, Region]]:
+) -> Iterator[tuple[EditContext, Region]]:
     rng = Random(f"{seed} at rest")
     for _ in range(count):
         document = rng.choice(documents)
@@ -235,24 +244,24 @@ def _resting(
         snapshot = Snapshot(uri, "python", 1, 1, Encoding.UTF32, lines)
         first = rng.randrange(len(lines))
         region = Region(uri, first, min(first + rng.randint(1, 3), len(lines)), 0.0, "drawn")
-        yield Scene(snapshot, (), first, path=document.path), region
+        yield EditContext(snapshot, (), first, path=document.path), region
 
 
 def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-    """Projects to calibrate with, and others to report: every second one by name.
-
-    Of a single project both have all.
-    """
-    names = sorted({one.project for one in documents})
-    chosen = set(names[::2]), set(names[1::2] or names)
-    calibration, report = ([one for one in documents if one.project in some] for some in chosen)
-    return calibration, report
+    """The documents of the projects to calibrate with and of those to report: every second project
+    by name. A single project is in both."""
+    names = sorted({document.project for document in documents})
+    calibrating, reported = set(names[::2]), set(names[1::2] or names)
+    return (
+        [document for document in documents if document.project in calibrating],
+        [document for document in documents if document.project in reported],
+    )
 
 
 def baseline_precision(documents: Sequence[Document], *, per_kind: int, seed: int) -> float:
-    """That of search and replace over all kinds, in percent."""
-    drawn = [one for kind in KINDS for one in draw_sessions(documents, kind, per_kind, seed)]
-    replaced = [(search_and_replace(one), one.wanted) for one in drawn]
+    """The precision of search and replace over all kinds, in percent."""
+    drawn = _sessions_of_all_kinds(documents, per_kind, seed)
+    replaced = [(search_and_replace(session), session.wanted) for session in drawn]
     right = sum(len(textual & wanted) for textual, wanted in replaced)
     return percentage(right, sum(len(textual) for textual, _ in replaced))
 
@@ -264,41 +273,50 @@ def judged(
     per_kind: int = 50,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
-) -> Judged:
-    """All that is considered in sessions of these documents, for `sweep.Judged.curve`."""
+) -> JudgedSessions:
+    """Every text that is considered in sessions of these documents, for `JudgedSessions.curve`."""
     return asyncio.run(_judged(documents, ask, per_kind, seed, progress))
 
 
 async def _judged(
     documents: Sequence[Document], ask: Ask, per_kind: int, seed: int, progress: Progress
-) -> Judged:
-    drawn = [one for kind in KINDS for one in draw_sessions(documents, kind, per_kind, seed)]
+) -> JudgedSessions:
+    drawn = _sessions_of_all_kinds(documents, per_kind, seed)
     alone = draw_sessions(documents, "lone", LONE * per_kind, seed)
     resting = RESTING * per_kind
     total = 2 * len(drawn) + len(alone) + resting
     sessions, finished, lone, at_rest = [], [], [], []
     for session in drawn:
-        regions = await _candidates(scene_of(session, documents), ask, session.wanted)
+        regions = await _judged_regions(context_of(session, documents), ask, session.wanted)
         sessions.append((regions, len(session.wanted)))
-        ended = scene_of(session.finished, documents)
-        finished.append(await _candidates(ended, ask, set()))
+        ended = context_of(session.finished, documents)
+        finished.append(await _judged_regions(ended, ask, set()))
         progress(2 * len(sessions), total)
     for session in alone:
-        lone.append(await _candidates(scene_of(session, documents), ask, set()))
+        lone.append(await _judged_regions(context_of(session, documents), ask, set()))
         progress(2 * len(drawn) + len(lone), total)
-    for scene, region in _resting(documents, resting, seed):
-        found = await considered(scene, region, (), ask)
-        at_rest.append([[Candidate.of(one, _changes(one), set()) for one in found]])
+    for context, region in _resting(documents, resting, seed):
+        found = await considered(context, region, (), ask)
+        at_rest.append([_judged_texts(found, set())])
         progress(total - resting + len(at_rest), total)
-    return Judged(sessions, finished, lone, at_rest)
+    return JudgedSessions(sessions, finished, lone, at_rest)
 
 
-async def _candidates(scene: Scene, ask: Ask, wanted: set[LineChange]) -> list[list[Candidate]]:
-    edits = past_edits(scene.hunks, MOST_EDITS)
+def _sessions_of_all_kinds(
+    documents: Sequence[Document], per_kind: int, seed: int
+) -> list[EditSession]:
+    return [session for kind in KINDS for session in draw_sessions(documents, kind, per_kind, seed)]
+
+
+async def _judged_regions(
+    context: EditContext, ask: Ask, wanted: set[LineChange]
+) -> list[list[JudgedText]]:
+    edits = past_edits(context.hunks, MOST_EDITS)
     return [
-        [
-            Candidate.of(one, _changes(one), wanted)
-            for one in await considered(scene, region, edits, ask)
-        ]
-        for region in tried(scene.regions(), MOST_TRIES)
+        _judged_texts(await considered(context, region, edits, ask), wanted)
+        for region in context.regions()[:MOST_TRIES]
     ]
+
+
+def _judged_texts(found: Sequence[Proposal], wanted: set[LineChange]) -> list[JudgedText]:
+    return [JudgedText.of(proposal, _changes(proposal), wanted) for proposal in found]

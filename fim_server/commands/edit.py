@@ -1,4 +1,5 @@
-"""`fim-server edit` and `fim-server revise`: what the model would change, shown and not applied."""
+"""`fim-server edit` and `fim-server revise`: show what the model would change, without applying
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.documents.documents import Snapshot, without_end
-from fim_server.edits.next_edit import Gate, Proposal, Scene, proposals, ranked, request_for
+from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
 from fim_server.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from fim_model.infiller import Infiller
 
 WATCH_PAUSE = 0.15
-"""Seconds between two frames of --watch: a forward is too quick to be seen."""
+"""Seconds between two frames of --watch, since a forward is too quick to be seen."""
 
 CONTEXT_LINES = 2
 
 
 def edit(arguments: argparse.Namespace) -> int:
-    """The edits that follow from a patch. Raises UsageError."""
+    """Print the edits that follow from those of a patch. Raises UsageError."""
     settings = _settings(arguments)
     snapshot = read_source(arguments.file)
     try:
@@ -43,16 +44,17 @@ def edit(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.history}: {unfit}") from unfit
     workspace = workspace_of(arguments.file, settings)
     path = workspace.shown_path(snapshot.uri)
-    scene = Scene(snapshot, hunks, hunks[-1].first, path=path)
+    context = EditContext(snapshot, hunks, hunks[-1].first, path=path)
     infiller = load_infiller(settings.model, settings.threads)
-    found, asked = asyncio.run(_proposals(scene, infiller, settings))
+    found, asked = asyncio.run(_proposals(context, infiller, settings))
+    forwards, ms = sum(rewrite.forwards for rewrite in asked), sum(rewrite.ms for rewrite in asked)
     if arguments.json:
         answer = {
             "edits": [_as_json(proposal) for proposal in found],
             "stats": {
                 "regions": len(asked),
-                "forwards": sum(one.forwards for one in asked),
-                "ms": sum(one.ms for one in asked),
+                "forwards": forwards,
+                "ms": ms,
             },
         }
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -62,23 +64,22 @@ def edit(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     for proposal in found:
         _print_diff(console, proposal, path)
-    ways = ", ".join(sorted({one.way for one in asked})) or "the model was not asked"
+    ways = ", ".join(sorted({rewrite.way for rewrite in asked})) or "the model was not asked"
     console.print(
-        f"{len(found)} of {len(asked)} regions · {ways} · {sum(one.forwards for one in asked)} "
-        f"forwards · {sum(one.ms for one in asked):.0f} ms",
+        f"{len(found)} of {len(asked)} regions · {ways} · {forwards} forwards · {ms:.0f} ms",
         style="dim",
     )
     return 0
 
 
 def revise(arguments: argparse.Namespace) -> int:
-    """What the model makes of some lines. Raises UsageError."""
+    """Print some lines as the model would rewrite them. Raises UsageError."""
     settings = _settings(arguments)
     snapshot = read_source(arguments.file)
     first, end = _lines(arguments, snapshot)
     workspace = workspace_of(arguments.file, settings)
-    scene = Scene(snapshot, (), first, path=workspace.shown_path(snapshot.uri))
-    request = request_for(scene, first, end, ())
+    context = EditContext(snapshot, (), first, path=workspace.shown_path(snapshot.uri))
+    request = request_for(context, first, end, ())
     infiller = load_infiller(settings.model, settings.threads)
     if arguments.watch:
         rewrite = _watch(infiller, request, snapshot, first, end)
@@ -95,7 +96,7 @@ def revise(arguments: argparse.Namespace) -> int:
     if old == new:
         console.print("the model would leave these lines as they are")
     else:
-        _print_diff(console, proposal, scene.path)
+        _print_diff(console, proposal, context.path)
     console.print(
         f"{rewrite.way} · {rewrite.forwards} forwards · {rewrite.tokens} tokens · "
         f"gain {rewrite.gain:.1f} nats · {rewrite.ms:.0f} ms",
@@ -112,7 +113,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _read_patch(path: Path) -> str:
-    """A file's text, or that of stdin for `-`. Raises UsageError."""
+    """The text of a file, or of stdin for `-`. Raises UsageError."""
     try:
         return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -122,12 +123,12 @@ def _read_patch(path: Path) -> str:
 
 
 def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]:
-    """The lines `[first, end)` that `--lines A-B` names. Raises UsageError."""
+    """The lines `[first, end)` of `--lines A-B`. Raises UsageError."""
     low, _, high = arguments.lines.partition("-")
     try:
         first, end = int(low) - 1, int(high or low)
     except ValueError:
-        raise UsageError(f"--lines {arguments.lines}: A-B is expected, such as 10-14") from None
+        raise UsageError(f"--lines {arguments.lines}: expected A-B, such as 10-14") from None
     count = len(snapshot.lines) - (not snapshot.lines[-1])
     if not 0 <= first < end <= count:
         raise UsageError(f"--lines {arguments.lines}: {arguments.file} has lines 1 to {count}")
@@ -135,7 +136,7 @@ def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]
 
 
 async def _proposals(
-    scene: Scene, infiller: Infiller, settings: Settings
+    context: EditContext, infiller: Infiller, settings: Settings
 ) -> tuple[list[Proposal], list[Rewrite]]:
     asked: list[Rewrite] = []
 
@@ -144,8 +145,9 @@ async def _proposals(
         return asked[-1]
 
     gate = Gate(settings.min_edit_gain)
-    found = [one async for one in proposals(scene, scene.regions(), ask, gate)]
-    return ranked(found, scene.snapshot.uri), asked
+    shown = proposals(context, context.regions(), ask, gate)
+    found = [proposal async for proposal in shown]
+    return ranked(found, context.snapshot.uri), asked
 
 
 def _rewrite(infiller: Infiller, request: RewriteRequest, **listeners: Any) -> Rewrite:
@@ -158,7 +160,7 @@ def _rewrite(infiller: Infiller, request: RewriteRequest, **listeners: Any) -> R
 def _watch(
     infiller: Infiller, request: RewriteRequest, snapshot: Snapshot, first: int, end: int
 ) -> Rewrite:
-    """Show the region while tokens are masked and filled again."""
+    """Rewrite the region, showing it after every forward."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text

@@ -1,7 +1,7 @@
-"""Code actions: which are offered costs nothing, and what they change is computed on resolve.
+"""Code actions: offered without asking the model; their edits are computed on resolve.
 
-Every action is of one version of its documents. Its edit names that version, so that a client
-refuses it for any other, and to resolve it for any other is refused here.
+An action belongs to one version of its document. It is not resolved for another version, and its
+edit names the version, so that a client refuses it for any other.
 """
 
 from __future__ import annotations
@@ -19,21 +19,28 @@ from fim_server.completion.hole import budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.edits.history import past_edits
-from fim_server.edits.next_edit import MOST_EDITS, Proposal, proposals, ranked, revised
+from fim_server.edits.next_edit import (
+    MOST_EDITS,
+    Proposal,
+    best_of,
+    proposals,
+    ranked,
+    rewritten,
+)
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 
 KIND = lsp.CodeActionKind.RefactorRewrite
 MOST_SELECTED_LINES = 6
-"""A longer selection is revised in pieces of so many lines."""
+"""Lines of a selection that are revised at once; a longer one is revised in pieces."""
 
 MOST_PIECES = 8
 MOST_OCCURRENCES = 40
 
 
-class Deed(StrEnum):
-    """What an action does; the name travels in its data."""
+class ActionName(StrEnum):
+    """What an action does; part of its data."""
 
     REVISE = "revise"
     COMPLETE = "complete"
@@ -42,10 +49,10 @@ class Deed(StrEnum):
 
 
 TITLES = {
-    Deed.REVISE: "Revise the selection",
-    Deed.COMPLETE: "Complete here",
-    Deed.NEXT: "Apply the next edit",
-    Deed.ALL: "Apply the edit to all occurrences",
+    ActionName.REVISE: "Revise the selection",
+    ActionName.COMPLETE: "Complete here",
+    ActionName.NEXT: "Apply the next edit",
+    ActionName.ALL: "Apply the edit to all occurrences",
 }
 
 
@@ -54,24 +61,25 @@ class Stale(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """An action's data: what to do, in which version of which document, and where."""
+class ActionData:
+    """What an action carries from offer to resolve: its name, the document's version and the
+    range."""
 
-    deed: Deed
+    name: ActionName
     uri: str
     version: int
     revision: int
     span: tuple[int, int, int, int]
-    """Line and character of start and end, as the client counts."""
+    """Line and character of start and end, in the client's units."""
 
     @classmethod
-    def read(cls, data: Any) -> Ticket | None:
-        """None for what is not ours."""
+    def read(cls, data: Any) -> ActionData | None:
+        """The data of one of our actions; None for any other."""
         try:
             values = _field(data, "fim")
-            line, character, end_line, end = (int(one) for one in _field(values, "span"))
+            line, character, end_line, end = map(int, _field(values, "span"))
             return cls(
-                Deed(_field(values, "deed")),
+                ActionName(_field(values, "deed")),
                 str(_field(values, "uri")),
                 int(_field(values, "version")),
                 int(_field(values, "revision")),
@@ -83,7 +91,7 @@ class Ticket:
     def write(self) -> dict[str, Any]:
         return {
             "fim": {
-                "deed": str(self.deed),
+                "deed": str(self.name),
                 "uri": self.uri,
                 "version": self.version,
                 "revision": self.revision,
@@ -100,49 +108,49 @@ class Ticket:
 def offered(
     snapshot: Snapshot, params: lsp.CodeActionParams, service: EditService
 ) -> list[lsp.CodeAction]:
-    """The actions at a place. Where the client asks by itself, only those that have a reason."""
+    """The actions for a range; a client that asks automatically gets only those that apply."""
     only = params.context.only
     if only and not any(_is_under(KIND, kind) for kind in only):
         return []
     automatic = params.context.trigger_kind is lsp.CodeActionTriggerKind.Automatic
-    deeds = _deeds(snapshot, params.range, service, automatic=automatic)
-    return [_action(deed, snapshot, params.range) for deed in deeds]
+    names = _names(snapshot, params.range, service, automatic=automatic)
+    return [_action(name, snapshot, params.range) for name in names]
 
 
 def problems_in(diagnostics: Sequence[lsp.Diagnostic]) -> list[Problem]:
-    """The diagnostics that a client sends along, as reasons to look at lines."""
+    """A client's diagnostics by their lines."""
     return [
-        Problem(one.range.start.line, one.range.end.line + 1, str(one.message))
-        for one in diagnostics
+        Problem(found.range.start.line, found.range.end.line + 1, str(found.message))
+        for found in diagnostics
     ]
 
 
-def _deeds(
+def _names(
     snapshot: Snapshot, span: lsp.Range, service: EditService, *, automatic: bool
-) -> Iterator[Deed]:
-    scene = service.scene(snapshot, span.start.line)
-    if scene is None:
+) -> Iterator[ActionName]:
+    context = service.context(snapshot, span.start.line)
+    if context is None:
         return
     empty = span.start == span.end
     if not empty:
-        yield Deed.REVISE
+        yield ActionName.REVISE
     elif not automatic:
-        yield Deed.COMPLETE
-    if service.current(snapshot.uri) or (scene.hunks and not automatic):
-        yield Deed.NEXT
-        yield Deed.ALL
+        yield ActionName.COMPLETE
+    if service.current(snapshot.uri) or (context.hunks and not automatic):
+        yield ActionName.NEXT
+        yield ActionName.ALL
 
 
-def _action(deed: Deed, snapshot: Snapshot, span: lsp.Range) -> lsp.CodeAction:
+def _action(name: ActionName, snapshot: Snapshot, span: lsp.Range) -> lsp.CodeAction:
     where = (span.start.line, span.start.character, span.end.line, span.end.character)
-    ticket = Ticket(deed, snapshot.uri, snapshot.version, snapshot.revision, where)
-    return lsp.CodeAction(title=TITLES[deed], kind=KIND, data=ticket.write())
+    data = ActionData(name, snapshot.uri, snapshot.version, snapshot.revision, where)
+    return lsp.CodeAction(title=TITLES[name], kind=KIND, data=data.write())
 
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """Computes what an action changes. `annotates`: the client asks before it applies a change that
-    is marked for that; without it, other documents are left alone."""
+    """Computes an action's edit. annotates: the client can ask the user to confirm single changes;
+    if it cannot, other documents are left alone."""
 
     documents: DocumentStore
     service: EditService
@@ -150,68 +158,69 @@ class Resolver:
     settings: Settings
     annotates: bool = False
 
-    async def edit(self, ticket: Ticket) -> lsp.WorkspaceEdit:
-        """Raises Stale, and BackendError. An edit without changes where the model has none."""
-        snapshot = self._current(ticket)
-        if ticket.deed is Deed.COMPLETE:
-            changes = await self._completed(snapshot, ticket)
-            self._current(ticket)
+    async def edit(self, data: ActionData) -> lsp.WorkspaceEdit:
+        """The action's edit, without changes if the model proposes none. Raises Stale and
+        BackendError."""
+        snapshot = self._current(data)
+        if data.name is ActionName.COMPLETE:
+            changes = await self._completed(snapshot, data)
+            self._current(data)
             return _edit_of([(snapshot, changes)] if changes else [])
-        found = await self._proposals(snapshot, ticket)
-        self._current(ticket)
-        own = [one for one in found if one.uri == snapshot.uri]
-        others = [one for one in found if one.uri != snapshot.uri] if self.annotates else []
-        edit = _edit_of(_by_document(own))
-        if others:
-            _add_unseen(edit, others)
+        found = await self._proposals(snapshot, data)
+        self._current(data)
+        edit = _edit_of(_by_document([p for p in found if p.uri == snapshot.uri]))
+        elsewhere = [proposal for proposal in found if proposal.uri != snapshot.uri]
+        if elsewhere and self.annotates:
+            _add_to_confirm(edit, elsewhere)
         return edit
 
-    def _current(self, ticket: Ticket) -> Snapshot:
-        snapshot = self.documents.snapshot(ticket.uri)
+    def _current(self, data: ActionData) -> Snapshot:
+        snapshot = self.documents.snapshot(data.uri)
         if snapshot is None or (snapshot.version, snapshot.revision) != (
-            ticket.version,
-            ticket.revision,
+            data.version,
+            data.revision,
         ):
             raise Stale("the document has changed since; ask for the action again")
         return snapshot
 
-    async def _proposals(self, snapshot: Snapshot, ticket: Ticket) -> list[Proposal]:
-        line = ticket.range.start.line
-        if ticket.deed is Deed.REVISE:
-            return await self._revised(snapshot, ticket.range)
-        if ticket.deed is Deed.NEXT:
+    async def _proposals(self, snapshot: Snapshot, data: ActionData) -> list[Proposal]:
+        line = data.range.start.line
+        if data.name is ActionName.REVISE:
+            return await self._revised(snapshot, data.range)
+        if data.name is ActionName.NEXT:
             known = self.service.current(snapshot.uri)
             return known[:1] or await self.service.next_edits(snapshot.uri, line, None, 1)
         return await self._occurrences(snapshot, line)
 
     async def _revised(self, snapshot: Snapshot, span: lsp.Range) -> list[Proposal]:
-        """Piece by piece; each sees the text as it is, not the pieces revised before it."""
-        scene = self.service.scene(snapshot, span.start.line)
-        if scene is None:
+        """The selection revised in pieces; the prompt of each has the others' old text."""
+        context = self.service.context(snapshot, span.start.line)
+        if context is None:
             return []
         first, last = snapshot.place(span.start), snapshot.place(span.end)
         end = last.line + (last.index > 0 or last.line == first.line)
-        edits = past_edits(scene.hunks, MOST_EDITS)
+        edits = past_edits(context.hunks, MOST_EDITS)
         found = []
+        ask = self.service.ask
         for low in range(first.line, end, MOST_SELECTED_LINES)[:MOST_PIECES]:
             region = Region(snapshot.uri, low, min(low + MOST_SELECTED_LINES, end), 0.0, "selected")
-            proposal = await revised(scene, region, edits, self.service.ask, speculative=False)
+            proposal = best_of(await rewritten(context, region, edits, ask, speculative=False))
             if proposal is not None and proposal.gain > 0:
                 found.append(proposal)
         return found
 
     async def _occurrences(self, snapshot: Snapshot, line: int) -> list[Proposal]:
-        """All that follows from the recent edits, here and in the other open documents."""
+        """The proposals for all regions, in this and the other open documents."""
         found: list[Proposal] = []
         gate = self.service.gate
-        for scene, where in await self.service.places(snapshot, line):
-            async for one in proposals(scene, where, self.service.ask, gate, MOST_OCCURRENCES):
-                found.append(one)
+        for context, where in await self.service.places(snapshot, line):
+            shown = proposals(context, where, self.service.ask, gate, MOST_OCCURRENCES)
+            found += [proposal async for proposal in shown]
         return ranked(found, snapshot.uri)
 
-    async def _completed(self, snapshot: Snapshot, ticket: Ticket) -> list[lsp.TextEdit]:
-        """What the model writes at the place, as for an inline completion that is asked for."""
-        hole = budgeted_hole(snapshot, ticket.range.start, self.settings)
+    async def _completed(self, snapshot: Snapshot, data: ActionData) -> list[lsp.TextEdit]:
+        """The inline completion at the start of the range, as for an explicit request."""
+        hole = budgeted_hole(snapshot, data.range.start, self.settings)
         request = request_for(hole, snapshot, self.settings, 1)
         completion = await self.backend.complete(in_context(request, hole, snapshot))
         texts = judge(completion.items, hole, self.settings.min_confidence or 0.0).texts
@@ -221,8 +230,9 @@ class Resolver:
 
 def _by_document(found: Sequence[Proposal]) -> list[tuple[Snapshot, list[lsp.TextEdit]]]:
     edits: dict[str, tuple[Snapshot, list[lsp.TextEdit]]] = {}
-    for one in sorted(found, key=lambda one: one.first):
-        edits.setdefault(one.uri, (one.snapshot, []))[1].extend(one.text_edits)
+    for proposal in sorted(found, key=lambda proposal: proposal.first):
+        _, text_edits = edits.setdefault(proposal.uri, (proposal.snapshot, []))
+        text_edits += proposal.text_edits
     return list(edits.values())
 
 
@@ -234,8 +244,8 @@ def _edit_of(changes: Sequence[tuple[Snapshot, list[lsp.TextEdit]]]) -> lsp.Work
     )
 
 
-def _add_unseen(edit: lsp.WorkspaceEdit, others: Sequence[Proposal]) -> None:
-    """Changes of other documents, which the client shows before it applies them."""
+def _add_to_confirm(edit: lsp.WorkspaceEdit, elsewhere: Sequence[Proposal]) -> None:
+    """Add changes of other documents, which the user confirms before they are applied."""
     name = "fim.elsewhere"
     edit.change_annotations = {
         name: lsp.ChangeAnnotation("In other files", needs_confirmation=True)
@@ -243,9 +253,9 @@ def _add_unseen(edit: lsp.WorkspaceEdit, others: Sequence[Proposal]) -> None:
     changes = [
         lsp.TextDocumentEdit(
             _versioned(snapshot),
-            [lsp.AnnotatedTextEdit(name, one.range, one.new_text) for one in edits],
+            [lsp.AnnotatedTextEdit(name, change.range, change.new_text) for change in edits],
         )
-        for snapshot, edits in _by_document(others)
+        for snapshot, edits in _by_document(elsewhere)
     ]
     edit.document_changes = [*(edit.document_changes or ()), *changes]
 
@@ -255,10 +265,10 @@ def _versioned(snapshot: Snapshot) -> lsp.OptionalVersionedTextDocumentIdentifie
 
 
 def _field(data: Any, name: str) -> Any:
-    """A field of JSON that the protocol library has read into whatever it likes."""
+    """A field of JSON, which the protocol library reads as a dict or as an object."""
     return data[name] if isinstance(data, dict) else getattr(data, name)
 
 
 def _is_under(kind: str, asked: str) -> bool:
-    """Whether an action's kind is one of those that a client asks for by their common beginning."""
+    """Whether an action's kind is the one asked for or one of its sub-kinds."""
     return asked == "" or kind == asked or kind.startswith(f"{asked}.")

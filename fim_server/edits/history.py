@@ -1,8 +1,8 @@
-"""What a person changed lately: keystrokes coalesced to hunks of whole lines, with their times.
+"""The edit history: the user's keystrokes coalesced into hunks of whole lines, with their times.
 
-A hunk keeps the lines as they were before it and where they stand now. What touches a hunk becomes
-part of it; what is put back takes it away, and is remembered as undone. Changes too large for a
-person's hand (a file replaced on disk, a formatter) are no edits: nothing follows from them.
+A hunk keeps its lines as they were and where they are now. A change that touches a hunk extends it;
+one that restores its old lines removes it, and it is remembered as undone. Changes too large to be
+typed (a file replaced on disk, a formatter) are not recorded as edits.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from fim_model.requests import PastEdit
 from fim_server.documents.documents import Snapshot, without_end
 
 MOST_LINES = 40
-"""A larger hunk was not typed."""
+"""Most lines of a hunk; a larger change was not typed."""
 
 MOST_HUNKS = 100
 MOST_UNDONE = 500
 MOST_TRANSITIONS = 200
 
 RECENT_SECONDS = 300.0
-"""An older edit is finished: a file that rests is left alone."""
+"""The age up to which something may follow from an edit."""
 
 _SPLIT_LINES = 400
-"""Several changes in one message are told apart within so many lines."""
+"""Most lines in which separate changes of one message are found by a diff."""
 
 Lines = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """Lines of a document (without their ends) that became others; equal ends are cut off."""
+    """The lines `old` of a document became `new`, both without line ends and without the lines that
+    they share at either end."""
 
     uri: str
     old: Lines
@@ -54,9 +55,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
-    """The lines `old` of a document became `new`, which stand from line `first` on.
+    """A contiguous change: the lines `old` became `new`, which now begin at line `first`.
 
-    `at` is when it was last touched, in seconds of the caller's clock.
+    at: the time of the last change to it, in seconds of the caller's clock.
     """
 
     uri: str
@@ -67,7 +68,7 @@ class Hunk:
 
     @property
     def end(self) -> int:
-        """Exclusive."""
+        """The line below the last one of the hunk."""
         return self.first + len(self.new)
 
     @property
@@ -76,8 +77,8 @@ class Hunk:
         return "".join("".join(self.old).split()) == "".join("".join(self.new).split())
 
     def past_edits(self) -> Iterator[PastEdit]:
-        """The hunk as the model reads it: changed lines one by one where they correspond, else as
-        one block; without the indentation they share."""
+        """The hunk as the model reads it: each changed line by itself if old and new lines pair up,
+        else as one block without the shared indentation."""
         if len(self.old) == len(self.new):
             pairs = zip(self.old, self.new, strict=True)
             yield from (PastEdit(old.strip(), new.strip()) for old, new in pairs if old != new)
@@ -94,21 +95,21 @@ class History:
         self._undone: OrderedDict[Transition, None] = OrderedDict()
 
     def recent(self, now: float) -> list[Hunk]:
-        """Hunks worth following, of all documents, the oldest first."""
+        """The hunks from which something may follow, of all documents, oldest first."""
         return [hunk for hunk in self._hunks if now - hunk.at <= RECENT_SECONDS and not hunk.blank]
 
     def was_undone(self, transition: Transition) -> bool:
-        """Whether the person took this very change back."""
+        """Whether the user reverted this change."""
         return transition in self._undone
 
     def forget(self, uri: str) -> None:
-        """Drop the hunks of a document that was closed; what was undone stays undone."""
+        """Drop the hunks of a closed document; its undone changes are kept."""
         self._hunks = [hunk for hunk in self._hunks if hunk.uri != uri]
 
     def record(self, before: Snapshot, after: Snapshot, now: float) -> None:
-        """Take in one change of a document."""
+        """Record one change of a document."""
         lines = [*before.lines]
-        # From the bottom up: the places of what is still to come stay as they are.
+        # From the bottom up, so that the line numbers of the remaining changes stay valid.
         for first, end, new in reversed(list(changed_lines(before.lines, after.lines))):
             old = [without_end(line) for line in lines[first:end]]
             kept = [without_end(line) for line in new]
@@ -121,7 +122,7 @@ class History:
         del self._hunks[:-MOST_HUNKS]
 
     def _note(self, transition: Transition) -> None:
-        """Is this the way back from a change made before? Then that one is undone."""
+        """Remember a transition, and if it reverts an earlier one, that that one is undone."""
         if transition.old == transition.new:
             return
         back = transition.reversed
@@ -139,7 +140,7 @@ class History:
     def _absorb(
         self, uri: str, lines: Sequence[str], first: int, end: int, new: Sequence[str], now: float
     ) -> None:
-        """Make one hunk of a change and of all hunks it touches; shift those below it."""
+        """Merge a change with all hunks that it touches into one hunk; shift the hunks below."""
         touched = sorted(
             (hunk for hunk in self._hunks if _touches(hunk, uri, first, end)),
             key=lambda hunk: (hunk.first, len(hunk.new)),
@@ -169,7 +170,7 @@ class History:
             self._hunks.append(Hunk(uri, low + head, merged.old, merged.new, now))
 
     def _replace(self, uri: str, first: int, end: int, count: int) -> None:
-        """Forget the hunks in lines that were replaced wholesale."""
+        """Drop the hunks in lines that a large change replaced."""
         self._hunks = [hunk for hunk in self._hunks if not _touches(hunk, uri, first, end)]
         self._shift(uri, end, count - (end - first))
 
@@ -182,14 +183,14 @@ class History:
 
 
 def past_edits(hunks: Sequence[Hunk], most: int) -> tuple[PastEdit, ...]:
-    """The latest edits of hunks that are given oldest first, in that order."""
+    """The last `most` edits of hunks, oldest first."""
     return tuple([edit for hunk in hunks for edit in hunk.past_edits()][-most:])
 
 
 def changed_lines(
     before: Sequence[str], after: Sequence[str]
 ) -> Iterator[tuple[int, int, Sequence[str]]]:
-    """Stretches `[first, end)` of `before` with the lines that replace them, from the top down."""
+    """Ranges `[first, end)` of `before` and the lines that replace them, from the top down."""
     head, tail = common_ends(before, after)
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     if not old and not new:
@@ -203,9 +204,10 @@ def changed_lines(
 
 
 def common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
-    """How many lines are equal at the beginning, and how many of the others at the end.
+    """The lengths of the common beginning and of the common end of what follows it, in lines.
 
-    Slices are compared at once, since in a large document nearly all lines are the same objects.
+    Slices are compared whole: in a large document nearly all lines are the same objects, which
+    Python compares by identity first.
     """
     shorter = min(len(before), len(after))
     head = _agreeing(shorter, lambda size: before[:size] == after[:size])
@@ -215,7 +217,7 @@ def common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
 
 
 def _agreeing(most: int, agree: Callable[[int], bool]) -> int:
-    """The largest size up to `most` that agrees, where every smaller one does."""
+    """The largest size up to `most` for which `agree` holds, by bisection."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -224,8 +226,8 @@ def _agreeing(most: int, agree: Callable[[int], bool]) -> int:
 
 
 def _touches(hunk: Hunk, uri: str, first: int, end: int) -> bool:
-    """Whether a change of lines `[first, end)` goes on with a hunk: in it, or right below it, as
-    one who types a second line. Right above it something new begins."""
+    """Whether a change of lines `[first, end)` continues a hunk: in it, or right below it, as when
+    a second line is typed. A change right above a hunk is a new one."""
     if hunk.uri != uri:
         return False
     inside = hunk.first < end and first <= hunk.end

@@ -1,6 +1,5 @@
-"""The next edit: regions that may follow from a person's edits, each revised by the model, and of
-what it makes of them only what it believes much more than what stands there.
-"""
+"""The next edit: regions that may follow from recent edits, judged by the model, of which only
+what has enough evidence is proposed."""
 
 from __future__ import annotations
 
@@ -17,37 +16,36 @@ from fim_server.documents.diff import Change, minimal_changes, one_change
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.regions import Problem, Region, regions
-from fim_server.edits.rules.missing_imports import import_lines
+from fim_server.edits.rules.import_lines import import_lines
 from fim_server.syntax.languages import language_of
 
 MOST_TRIES = 6
-"""Regions that the model is asked about for one proposal: each costs it a few forwards."""
-
-MOST_VAGUE = 2
-"""Of them those for which nothing is expected: a small model seldom writes an edit by itself."""
+"""Regions that the model judges for one proposal; each costs a few forwards."""
 
 MOST_EDITS = 3
-"""Past edits that the model is shown, as many as it was trained with."""
+"""Past edits in the model's prompt, as many as in its training."""
 
-ASKS = 4
-"""How often a region is asked about when what a person waits for takes the model away."""
+MOST_ASKS = 4
+"""Requests for one region, if completions take the model away from it."""
 
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
-"""Around the region. What of it fits the model's window is the model's affair."""
+"""Text sent from around the region; the backend cuts it to the model's window."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_END_OF_LINE = 2**31 - 1
 
 Ask = Callable[[RewriteRequest], Awaitable[Rewrite | None]]
+"""Asks the model for a rewrite; None if a completion took its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """Lines `[first, first + len(old))` of a document, as it is in `snapshot`, become `new`.
 
-    Lines have no line ends. `gain` is the model's: by how many nats it finds the new lines likelier
-    than the old ones. `doubt` is by how many nats less than other drafts they were expected before
-    it was asked, None for what it wrote by itself. `reason` says why the region was looked at,
-    `rewrite` what it cost.
+    Lines have no line ends. gain: log-likelihood of the new lines less that of the old ones, in
+    nats, by the model. doubt: nats by which the draft is less expected than others; None for text
+    that the model wrote itself. reason: why the region may change. rewrite: the model's answer with
+    its cost.
     """
 
     snapshot: Snapshot
@@ -62,14 +60,20 @@ class Proposal:
 
     @property
     def expected(self) -> float:
-        """Nats that spoke for the new lines before the model was asked, below 0 against them."""
+        """The prior log-odds of the new lines, in nats."""
         rewrite = self.rewrite
         return rewrite.own_prior if self.doubt is None else rewrite.draft_prior - self.doubt
 
     @property
     def evidence(self) -> float:
-        """Nats that speak for the new lines."""
+        """The log-odds that the new lines are right, in nats."""
         return self.gain + self.expected
+
+    @property
+    def is_refilled(self) -> bool:
+        """Whether the model made the new lines by re-masking and refilling the old ones, without
+        sight of the user's edits."""
+        return self.doubt is None and self.rewrite.way == "refill"
 
     @property
     def uri(self) -> str:
@@ -85,21 +89,24 @@ class Proposal:
 
     @property
     def change(self) -> Change:
-        """As one replacement."""
+        """The change as one replacement."""
         return one_change(self.snapshot, self.first, self.end, self.new)
 
     @property
     def text_edits(self) -> list[lsp.TextEdit]:
-        """The least that must change, as the client counts."""
+        """The minimal edits, in the client's positions."""
         changes = minimal_changes(self.snapshot, self.first, self.end, self.new)
         return [change.text_edit(self.snapshot) for change in changes]
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What a proposal depends on: a document, the recent hunks of all documents (oldest first), the
-    line of the cursor, the client's diagnostics, the path that the model is told, and other
-    documents from whose imports this one's may be known."""
+class EditContext:
+    """What next edits in a document depend on.
+
+    hunks: the recent edits of all documents, oldest first. problems: the client's diagnostics.
+    path: the document's name in the model's prompt. neighbours: the lines of other open documents,
+    of which the imports are read.
+    """
 
     snapshot: Snapshot
     hunks: Sequence[Hunk]
@@ -109,7 +116,8 @@ class Scene:
     neighbours: Sequence[Sequence[str]] = ()
 
     def regions(self) -> list[Region]:
-        """Where to look, the most promising first. Takes milliseconds in a large document."""
+        """The regions that may follow from the hunks, the best first. Takes milliseconds in a
+        large document."""
         language = language_of(self.snapshot.language, self.path)
         imports = (line for lines in self.neighbours for line in import_lines(lines))
         return regions(
@@ -119,16 +127,17 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a proposal must be to be shown. least_gain: nats that must speak for it. refused:
-    changes that the person does not want."""
+    """The decision to show a proposal. least_gain: minimum evidence, in nats. refused: whether the
+    user has undone or rejected a proposal."""
 
     least_gain: float
     refused: Callable[[Proposal], bool] = lambda proposal: False
 
     def passes(self, proposal: Proposal) -> bool:
-        """Whether to show it."""
-        old, new = proposal.old, proposal.new
-        if proposal.evidence < self.least_gain or _ink(old) == _ink(new):
+        """Whether to show a proposal."""
+        if proposal.evidence < self.least_gain:
+            return False
+        if _without_spaces(proposal.old) == _without_spaces(proposal.new):
             return False
         if _repeats_what_follows(proposal):
             return False
@@ -136,55 +145,63 @@ class Gate:
 
 
 async def proposals(
-    scene: Scene, where: Sequence[Region], ask: Ask, gate: Gate, most_tries: int = MOST_TRIES
+    context: EditContext,
+    where: Sequence[Region],
+    ask: Ask,
+    gate: Gate,
+    most_tries: int = MOST_TRIES,
 ) -> AsyncIterator[Proposal]:
-    """What passes the gate, region by region, as soon as the model has answered.
+    """The best proposal of each of the first `most_tries` regions, where it passes the gate, as
+    soon as the model has answered.
 
     Raises what `ask` raises. Closing the iterator stops the work.
     """
-    edits = past_edits(scene.hunks, MOST_EDITS)
-    for region in tried(where, most_tries):
-        proposal = await revised(scene, region, edits, ask)
+    edits = past_edits(context.hunks, MOST_EDITS)
+    for region in where[:most_tries]:
+        proposal = best_of(await considered(context, region, edits, ask))
         if proposal is not None and gate.passes(proposal):
             yield proposal
 
 
-def tried(where: Sequence[Region], most: int) -> list[Region]:
-    """The regions that the model is asked about, at most so many."""
-    vague = [region for region in where if not region.drafts][MOST_VAGUE:]
-    return [region for region in where if region not in vague][:most]
-
-
-async def revised(
-    scene: Scene, region: Region, edits: tuple[PastEdit, ...], ask: Ask, *, speculative: bool = True
-) -> Proposal | None:
-    """What the model makes of a region; None if it leaves it alone or is not to be had."""
-    found = await considered(scene, region, edits, ask, speculative=speculative)
-    return max(found, key=lambda one: one.evidence, default=None)
-
-
 async def considered(
-    scene: Scene, region: Region, edits: tuple[PastEdit, ...], ask: Ask, *, speculative: bool = True
+    context: EditContext, region: Region, edits: tuple[PastEdit, ...], ask: Ask
 ) -> list[Proposal]:
-    """All that a region may become, judged: its drafts, and what the model writes by itself."""
-    standing = tuple(map(without_end, scene.snapshot.lines[region.first : region.end]))
+    """The proposals for a region among which the next edit is chosen. Refilled text is none of
+    them: it follows from no edit."""
+    found = await rewritten(context, region, edits, ask)
+    return [proposal for proposal in found if not proposal.is_refilled]
+
+
+async def rewritten(
+    context: EditContext,
+    region: Region,
+    edits: tuple[PastEdit, ...],
+    ask: Ask,
+    *,
+    speculative: bool = True,
+) -> list[Proposal]:
+    """The drafts of a region, and the text that the model wrote itself, with the model's gains;
+    unchanged text is left out, and a region that the model cannot read gives none."""
+    standing = tuple(map(without_end, context.snapshot.lines[region.first : region.end]))
     if _LONE_SURROGATE.search("".join(standing)):
-        return []  # half a character is nothing that a model could keep
+        return []  # it has no UTF-8, so no tokens
     texts = tuple(draft.text for draft in region.drafts)
     request = request_for(
-        scene, region.first, region.end, edits, speculative=speculative, drafts=texts
+        context, region.first, region.end, edits, speculative=speculative, drafts=texts
     )
-    rewrite = await _patiently(ask, request)
+    rewrite = await _ask_repeatedly(ask, request)
     if rewrite is None:
         return []
-    gains = zip(region.drafts, rewrite.draft_gains, strict=False)
-    candidates = [
-        (draft.text, draft.reason, gain, draft.doubt) for draft, gain in gains if gain is not None
+    judged: list[tuple[str, str, float, float | None]] = [
+        (draft.text, draft.reason, gain, draft.doubt)
+        for draft, gain in zip(region.drafts, rewrite.draft_gains, strict=False)
+        if gain is not None
     ]
-    own = [] if rewrite.new in texts else [(rewrite.new, region.reason, rewrite.gain, None)]
+    if rewrite.new not in texts:
+        judged.append((rewrite.new, region.reason, rewrite.gain, None))
     found = [
         Proposal(
-            scene.snapshot,
+            context.snapshot,
             region.first,
             standing,
             _lines(text),
@@ -194,13 +211,18 @@ async def considered(
             gain,
             doubt,
         )
-        for text, reason, gain, doubt in [*candidates, *own]
+        for text, reason, gain, doubt in judged
     ]
-    return [one for one in found if one.new != standing]
+    return [proposal for proposal in found if proposal.new != standing]
 
 
-async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
-    for _ in range(ASKS):
+def best_of(found: Sequence[Proposal]) -> Proposal | None:
+    """The proposal with the most evidence."""
+    return max(found, key=lambda proposal: proposal.evidence, default=None)
+
+
+async def _ask_repeatedly(ask: Ask, request: RewriteRequest) -> Rewrite | None:
+    for _ in range(MOST_ASKS):
         try:
             rewrite = await ask(request)
         except Unfit:
@@ -211,7 +233,7 @@ async def _patiently(ask: Ask, request: RewriteRequest) -> Rewrite | None:
 
 
 def request_for(
-    scene: Scene,
+    context: EditContext,
     first: int,
     end: int,
     edits: tuple[PastEdit, ...],
@@ -219,43 +241,42 @@ def request_for(
     speculative: bool = True,
     drafts: tuple[str, ...] = (),
 ) -> RewriteRequest:
-    """What the model is asked about lines `[first, end)`."""
-    snapshot = scene.snapshot
-    last = lsp.Position(end - 1, _FAR)
+    """The request to rewrite lines `[first, end)`."""
+    snapshot = context.snapshot
+    last = lsp.Position(end - 1, _END_OF_LINE)
     return RewriteRequest(
         prefix=hole_at(snapshot, lsp.Position(first, 0), PREFIX_CHARS, 0).before,
         old="\n".join(map(without_end, snapshot.lines[first:end])),
         suffix=hole_at(snapshot, last, 0, SUFFIX_CHARS).after,
         edits=edits,
-        path=scene.path,
+        path=context.path,
         session=f"{snapshot.uri}#edits",
         speculative=speculative,
         drafts=drafts,
     )
 
 
-_FAR = 2**31 - 1
-
-
 def ranked(found: Sequence[Proposal], uri: str) -> list[Proposal]:
-    """Those of the document at the cursor first, then the most promising and the surest."""
-    return sorted(
-        found,
-        key=lambda one: (one.uri != uri, one.uri, -(one.score + min(one.evidence, 20) / 20)),
-    )
+    """The proposals of the document `uri` first, then by the region's score and the evidence."""
+
+    def rank(proposal: Proposal) -> tuple[bool, str, float]:
+        worth = proposal.score + min(proposal.evidence, 20) / 20
+        return proposal.uri != uri, proposal.uri, -worth
+
+    return sorted(found, key=rank)
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    """Lines of the model; none at all where it leaves nothing of the region."""
+    """The lines of a model's text; none for an empty one."""
     return tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")) if text else ()
 
 
-def _ink(lines: Sequence[str]) -> str:
+def _without_spaces(lines: Sequence[str]) -> str:
     return "".join("".join(lines).split())
 
 
 def _repeats_what_follows(proposal: Proposal) -> bool:
-    """Whether lines are added that stand right below already."""
+    """Whether the last added lines are already right below the region."""
     added = len(proposal.new) - len(proposal.old)
     below = [without_end(line) for line in proposal.snapshot.lines[proposal.end :][:added]]
     return added > 0 and list(proposal.new[-added:]) == below

@@ -1,7 +1,7 @@
-"""What a person did not want: a proposal that was rejected is not made again in the same place.
+"""Proposals that the user rejected: they are not made again in the same place.
 
-Clients of Copilot's protocol do not tell of rejections. There, a proposal that was shown twice
-while the person went on with something else counts as rejected.
+Clients of Copilot's protocol do not report rejections. For them, a proposal that was shown twice
+while the user edited something else counts as rejected.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from fim_server.documents.documents import without_end
 from fim_server.edits.next_edit import Proposal
 
-STRIKES = 2
-MOST_PLACES = 500
+MOST_IGNORED = 2
+"""Times that a proposal is shown and ignored before it counts as rejected."""
+
+MOST_REMEMBERED = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A proposal by its text and its neighbours: the lines above may have become more or fewer."""
+class _Key:
+    """A proposal by its text and its neighbouring lines, so that edits above do not change it."""
 
     uri: str
     above: str
@@ -27,7 +29,7 @@ class _Place:
     below: str
 
     @classmethod
-    def of(cls, proposal: Proposal) -> _Place:
+    def of(cls, proposal: Proposal) -> _Key:
         lines = proposal.snapshot.lines
         above = without_end(lines[proposal.first - 1]) if proposal.first else ""
         below = without_end(lines[proposal.end]) if proposal.end < len(lines) else ""
@@ -35,25 +37,25 @@ class _Place:
 
 
 class Rejections:
-    """Remembers a limited number of places, the latest."""
+    """The latest MOST_REMEMBERED rejections."""
 
     def __init__(self) -> None:
-        self._rejected: OrderedDict[_Place, None] = OrderedDict()
-        self._strikes: Counter[_Place] = Counter()
+        self._rejected: OrderedDict[_Key, None] = OrderedDict()
+        self._times_ignored: Counter[_Key] = Counter()
 
     def reject(self, proposal: Proposal) -> None:
-        self._rejected[_Place.of(proposal)] = None
-        if len(self._rejected) > MOST_PLACES:
+        self._rejected[_Key.of(proposal)] = None
+        if len(self._rejected) > MOST_REMEMBERED:
             self._rejected.popitem(last=False)
 
     def ignored(self, proposal: Proposal) -> None:
-        """It was shown, and the person did something else."""
-        place = _Place.of(proposal)
-        self._strikes[place] += 1
-        if self._strikes[place] >= STRIKES:
+        """Count that the proposal was shown and the user edited something else."""
+        key = _Key.of(proposal)
+        self._times_ignored[key] += 1
+        if self._times_ignored[key] >= MOST_IGNORED:
             self.reject(proposal)
-        if len(self._strikes) > MOST_PLACES:
-            self._strikes.clear()
+        if len(self._times_ignored) > MOST_REMEMBERED:
+            self._times_ignored.clear()
 
     def was_rejected(self, proposal: Proposal) -> bool:
-        return _Place.of(proposal) in self._rejected
+        return _Key.of(proposal) in self._rejected

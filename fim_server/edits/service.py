@@ -19,7 +19,7 @@ from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend, BackendError, Unsupported
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
-from fim_server.edits.next_edit import MOST_TRIES, Gate, Proposal, Scene, proposals, ranked
+from fim_server.edits.next_edit import MOST_TRIES, EditContext, Gate, Proposal, proposals, ranked
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
 from fim_server.log import where
@@ -175,7 +175,7 @@ class EditService:
             self._on_screen.get(proposal.uri, {}).pop(name, None)
             self._known.clear()
 
-    def scene(self, snapshot: Snapshot, line: int) -> Scene | None:
+    def context(self, snapshot: Snapshot, line: int) -> EditContext | None:
         """What the model may be asked about a document; None if nothing."""
         workspace = self._workspace
         if snapshot.language in self._settings.disabled_languages:
@@ -186,7 +186,7 @@ class EditService:
         current = problems if revision == snapshot.revision else []
         path = workspace.shown_path(snapshot.uri)
         others = self._neighbours(snapshot)
-        return Scene(snapshot, self._hunks(snapshot.uri), line, current, path, others)
+        return EditContext(snapshot, self._hunks(snapshot.uri), line, current, path, others)
 
     def _neighbours(self, snapshot: Snapshot) -> list[Sequence[str]]:
         """The lines of other open documents in the same language that may be shown."""
@@ -240,9 +240,9 @@ class EditService:
     async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
         found: list[Proposal] = []
         tries = MOST_TRIES * (1 if most == 1 else 2)
-        for scene in self._scenes(snapshot, line, elsewhere=most > 1):
-            where_to_look = await self._regions(scene, snapshot.uri)
-            async for proposal in proposals(scene, where_to_look, self.ask, self.gate, tries):
+        for context in self._contexts(snapshot, line, elsewhere=most > 1):
+            where_to_look = await self._regions(context, snapshot.uri)
+            async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
                 found.append(proposal)
                 if len(found) == most:
                     return ranked(found, snapshot.uri)
@@ -251,22 +251,22 @@ class EditService:
                 break
         return ranked(found, snapshot.uri)
 
-    def _scenes(self, snapshot: Snapshot, line: int, *, elsewhere: bool) -> list[Scene]:
-        scenes = [self.scene(snapshot, line)]
+    def _contexts(self, snapshot: Snapshot, line: int, *, elsewhere: bool) -> list[EditContext]:
+        contexts = [self.context(snapshot, line)]
         if elsewhere and self._workspace.trusted:
             for other in self._documents.others(snapshot.uri)[:MOST_OTHERS]:
                 if _is_writable(other):
-                    scenes.append(self.scene(other, other.edited_line or 0))
-        return [scene for scene in scenes if scene is not None and scene.hunks]
+                    contexts.append(self.context(other, other.edited_line or 0))
+        return [context for context in contexts if context is not None and context.hunks]
 
-    async def places(self, snapshot: Snapshot, line: int) -> list[tuple[Scene, list[Region]]]:
+    async def places(self, snapshot: Snapshot, line: int) -> list[tuple[EditContext, list[Region]]]:
         """Where to look in a document and, if that is allowed, in the other open ones."""
-        scenes = self._scenes(snapshot, line, elsewhere=True)
-        return [(scene, await self._regions(scene, snapshot.uri)) for scene in scenes]
+        contexts = self._contexts(snapshot, line, elsewhere=True)
+        return [(context, await self._regions(context, snapshot.uri)) for context in contexts]
 
-    async def _regions(self, scene: Scene, uri: str) -> list[Region]:
-        found = await asyncio.to_thread(scene.regions)
-        if scene.snapshot.uri == uri:
+    async def _regions(self, context: EditContext, uri: str) -> list[Region]:
+        found = await asyncio.to_thread(context.regions)
+        if context.snapshot.uri == uri:
             return found
         return [region for region in found if region.score >= LEAST_SCORE_ELSEWHERE]
 

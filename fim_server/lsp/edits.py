@@ -13,7 +13,7 @@ from pygls.exceptions import JsonRpcException
 
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError
-from fim_server.edits.actions import KIND, Resolver, Stale, Ticket, problems_in
+from fim_server.edits.actions import KIND, ActionData, Resolver, Stale, problems_in
 from fim_server.edits.actions import offered as offered_actions
 from fim_server.edits.next_edit import Proposal
 from fim_server.edits.service import EditService
@@ -113,15 +113,15 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
     """The action with its edit; ContentModified where the document has changed since."""
-    ticket = Ticket.read(action.data)
+    data = ActionData.read(action.data)
     backend = ls.completer.ready_backend
-    if ticket is None or backend is None:
+    if data is None or backend is None:
         return action
     support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
     annotates = getattr(support, "change_annotation_support", None) is not None
     resolver = Resolver(ls.documents, ls.edits, backend, ls.settings, annotates)
     try:
-        action.edit = await resolver.edit(ticket)
+        action.edit = await resolver.edit(data)
     except Stale as stale:
         raise JsonRpcException(str(stale), lsp.LSPErrorCodes.ContentModified) from stale
     except BackendError as problem:

@@ -1,4 +1,4 @@
-"""What lines of a page may become after a person's edits, by the planner alone."""
+"""What the rules draft for the lines of a page after edits, without a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def expected(
     text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
     neighbours: tuple[str, ...] = (),
 ) -> dict[int, list[str]]:  # fmt: skip
-    """What lines may become after edits (line now, text before): by the first line of each region,
-    its drafts, those of one line in full and of several as a diff of changed lines."""
+    """The drafts of each region, by its first line, after edits (line now, text before)."""
     lines = split_lines(text)
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
     hunks = [
@@ -26,19 +25,15 @@ def expected(
     ]
     at = hunks[-1].first if cursor is None else cursor
     found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
-    return {
-        region.first: [draft.text for draft in region.drafts] for region in found if region.drafts
-    }
+    return {region.first: [draft.text for draft in region.drafts] for region in found}
 
 
 def after(
     text: str, first: int, old: Sequence[str], new: Sequence[str], *, language: str = "python"
 ) -> dict[int, list[str]]:
-    """The same after one hunk: the lines `old` became `new`, which stand from line `first` on."""
+    """The same after one hunk: the lines `old` became `new`, which begin at line `first`."""
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
     assert [without_end(line) for line in snapshot.lines[first : first + len(new)]] == [*new]
     hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)
     found = regions(snapshot, [hunk], language_of(language), first)
-    return {
-        region.first: [draft.text for draft in region.drafts] for region in found if region.drafts
-    }
+    return {region.first: [draft.text for draft in region.drafts] for region in found}

@@ -1,1 +1,1 @@
-"""What follows from an edit, one file a rule."""
+"""What may follow from an edit: one file a rule, all of them listed in `table.py`."""

@@ -1,94 +1,44 @@
-"""What follows from an edit of a signature: the calls give what it asks for now, by the names that
-stand there, and the documentation tells of the parameters that it has.
+"""Rule: after a signature changed, its calls give the arguments that it has now.
 
-A parameter with a default value asks nothing of the calls. Where the name of a new one has no value
-at a call, what to give is for the model to find.
+A parameter with a default value needs no argument. A required one is given the variable of its
+name, or the attribute of `self`; where neither exists, no draft is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.docstrings import entries_of, without_entry
-from fim_server.edits.rules.drafts import DOUBT, SURE, LineEdit, Suggestion
+from fim_server.edits.rules.drafts import DOUBT, SURE, Draft, LineEdit
 from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.signature_changes import SignatureChange, signature_changes
 from fim_server.syntax.occurrences import RECEIVERS, Occurrence, Role
 from fim_server.syntax.signatures import Argument, CallSite, Parameter, Signature
 
-_CALL, _TEXT = 2.7, 1.2
-"""How promising each is, beside the clues of `regions.py`."""
+_WEIGHT = 2.7
 
 _BARE = ("java", "cpp")
 """Languages whose methods call each other without `this`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureChange:
-    """What became of the parameters of a function; places count those before."""
-
-    before: Signature
-    now: Signature
-    added: tuple[tuple[int, Parameter], ...] = ()
-    removed: tuple[tuple[int, Parameter], ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(cls, before: Signature, now: Signature) -> SignatureChange:
-        """Parameters that only changed their places are left out."""
-        old = [one.name for one in before.parameters]
-        new = [one.name for one in now.parameters]
-        added, removed, renamed = [], [], []
-        matcher = SequenceMatcher(None, old, new, autojunk=False)
-        for tag, low, high, from_, to in matcher.get_opcodes():
-            if tag == "replace" and high - low == to - from_:
-                renamed += list(zip(old[low:high], new[from_:to], strict=True))
-            elif tag != "equal":
-                added += [(at, now.parameters[at]) for at in range(from_, to)]
-                removed += [(at, before.parameters[at]) for at in range(low, high)]
-        stay = {*old} & {*new}
-        return cls(
-            before,
-            now,
-            tuple(one for one in added if one[1].name not in stay),
-            tuple(one for one in removed if one[1].name not in stay),
-            tuple(pair for pair in renamed if not stay & {*pair}),
-        )
-
-
-def signature_changes(page: Page, hunk: Hunk) -> Iterator[SignatureChange]:
-    """The signatures of a page that a hunk of it changed, each once."""
-    lines = range(hunk.first, max(hunk.end, hunk.first + 1))
-    new = {one.name: one for line in lines if (one := page.signature_at(line)) is not None}
-    source = page.before(hunk) if new else None
-    if source is None:
-        return
-    rows = range(hunk.first - page.first, hunk.first - page.first + max(len(hunk.old), 1))
-    old = {one.name: one for row in rows if (one := source.signature_at(row)) is not None}
-    for name, now in new.items():
-        if name in old and old[name].parameters != now.parameters:
-            yield SignatureChange.of(old[name], now)
-
-
-def following_signature(page: Page, change: SignatureChange) -> Iterator[Suggestion]:
-    """What the calls and the documentation of a function become."""
-    reason = f"uses {change.now.called}"
-    sure: list[LineEdit] = []
-    doubtful: list[LineEdit] = []
-    for place in page.occurrences(change.now.called):
-        certain = _is_call_of(page, change.now, place)
-        call = None if certain is None else page.call_of(place)
-        if call is not None and not call.spreads:
-            (sure if certain else doubtful).extend(_of_call(page, change, place, call))
-    yield Suggestion(tuple(sure), reason, _CALL, doubt=-SURE)
-    yield Suggestion(tuple(doubtful), reason, _CALL, doubt=DOUBT)
-    yield from _documentation(page, change)
+def call_sites(page: Page, hunk: Hunk) -> Iterator[Draft]:
+    """The calls of the functions whose signatures a hunk of the page changed: those that surely
+    mean the function as one draft, and those that may as another."""
+    for change in signature_changes(page, hunk):
+        reason = f"uses {change.now.called}"
+        sure: list[LineEdit] = []
+        doubtful: list[LineEdit] = []
+        for place in page.occurrences(change.now.called):
+            certain = _is_call_of(page, change.now, place)
+            call = None if certain is None else page.call_of(place)
+            if call is not None and not call.spreads:
+                (sure if certain else doubtful).extend(_call_edits(page, change, place, call))
+        yield Draft(tuple(sure), reason, _WEIGHT, doubt=-SURE)
+        yield Draft(tuple(doubtful), reason, _WEIGHT, doubt=DOUBT)
 
 
 def _is_call_of(page: Page, function: Signature, place: Occurrence) -> bool | None:
-    """Whether a name surely means a function; None if it means another one."""
+    """True if a name means a function, False if it may, None if it means something else."""
     if place.defines or place.binds or place.role not in (Role.NAME, Role.ATTRIBUTE):
         return None
     row = place.line - page.first
@@ -104,38 +54,44 @@ def _is_call_of(page: Page, function: Signature, place: Occurrence) -> bool | No
     return place.of in (*RECEIVERS, function.owner)
 
 
-def _of_call(
+def _call_edits(
     page: Page, change: SignatureChange, place: Occurrence, call: CallSite
 ) -> Iterator[LineEdit]:
+    """The edits that fit one call to the new signature."""
     given = call.arguments
-    required = [one for one in change.now.parameters if not one.optional]
+    required = [parameter for parameter in change.now.parameters if not parameter.optional]
+    # The keywords of a constructor's calls; those of other functions are left to `renames`.
     for keyword in given if change.now.called != change.now.name else ():
-        for old, new in change.renamed:  # those of other functions are replaced with the name
+        for old, new in change.renamed:
             if keyword.keyword == old:
                 row, start = keyword.start
                 yield LineEdit(row + page.first, start, start + len(old), new)
     if len(change.added) == 1 and not change.removed and len(given) < len(required):
         at, parameter = change.added[0]
         if not parameter.optional and parameter.name:
-            yield from _with(page, place, call, at, parameter)
+            yield from _with_argument(page, place, call, at, parameter)
     if len(change.removed) == 1 and not change.added and len(given) > len(required):
         at, parameter = change.removed[0]
-        named = next((n for n, one in enumerate(given) if one.keyword == parameter.name), None)
-        if named is None and at < len(given) and not given[at].keyword:
-            named = None if parameter.keyword_only else at
-        if named is not None:
-            yield from _without(page, call, named)
+        index = next(
+            (n for n, argument in enumerate(given) if argument.keyword == parameter.name), None
+        )
+        if index is None and at < len(given) and not given[at].keyword:
+            index = None if parameter.keyword_only else at
+        if index is not None:
+            yield from _without_argument(page, call, index)
 
 
-def _with(
+def _with_argument(
     page: Page, place: Occurrence, call: CallSite, at: int, parameter: Parameter
 ) -> Iterator[LineEdit]:
-    """The argument for a new parameter, at the place `at` of its signature."""
+    """The insertion of an argument for the new parameter at index `at` of the signature."""
     given, name = call.arguments, parameter.name
     value = _value(page, name, place)
-    if value is None or any(one.keyword == name or one.text == value for one in given):
+    if value is None:
         return
-    positional = sum(not one.keyword for one in given)
+    if any(argument.keyword == name or argument.text == value for argument in given):
+        return
+    positional = sum(not argument.keyword for argument in given)
     is_python = page.language is not None and page.language.names[0] == "python"
     by_name = parameter.keyword_only or at > positional
     if by_name and not is_python:
@@ -146,24 +102,27 @@ def _with(
         yield LineEdit(row + page.first, character, character, text)
     elif not by_name and at < len(given):
         row, character = given[at].start
-        yield LineEdit(row + page.first, character, character, f"{text}{_comma(page, given[at])}")
+        separator = _separator(page, given[at])
+        yield LineEdit(row + page.first, character, character, f"{text}{separator}")
     else:
         row, character = given[-1].end
-        comma = _comma(page, given[-1])
-        yield LineEdit(row + page.first, character, character, f"{comma}{text}")
+        separator = _separator(page, given[-1])
+        yield LineEdit(row + page.first, character, character, f"{separator}{text}")
 
 
 def _value(page: Page, name: str, place: Occurrence) -> str | None:
-    """What stands for a parameter at a call: the same name, or the same attribute of `self`."""
+    """The value for a parameter at a call: the variable of that name, or the attribute of `self`;
+    None if there is neither."""
     if page.visible(name, place):
         return name
-    owner = next((one for one in RECEIVERS if page.visible(one, place)), None)
-    kept = (one for one in page.occurrences(name) if one.role is Role.ATTRIBUTE)
-    return f"{owner}.{name}" if owner and any(one.of == owner for one in kept) else None
+    owner = next((receiver for receiver in RECEIVERS if page.visible(receiver, place)), None)
+    attributes = (found for found in page.occurrences(name) if found.role is Role.ATTRIBUTE)
+    return f"{owner}.{name}" if owner and any(a.of == owner for a in attributes) else None
 
 
-def _comma(page: Page, argument: Argument) -> str:
-    """What separates a new argument from this one: a line end where it has its line for itself."""
+def _separator(page: Page, argument: Argument) -> str:
+    """What separates a new argument from an existing one: a line break if that one has a line of
+    its own."""
     row, start = argument.start
     line = page.lines.get(row + page.first, "")
     if argument.end[0] == row and line.strip().rstrip(",") == argument.text:
@@ -171,7 +130,8 @@ def _comma(page: Page, argument: Argument) -> str:
     return ", "
 
 
-def _without(page: Page, call: CallSite, at: int) -> Iterator[LineEdit]:
+def _without_argument(page: Page, call: CallSite, at: int) -> Iterator[LineEdit]:
+    """The deletion of an argument with its comma; none if that takes more than a line."""
     given = call.arguments
     (row, start), (last, end) = given[at].start, given[at].end
     line = page.lines.get(row + page.first, "")
@@ -187,18 +147,3 @@ def _without(page: Page, call: CallSite, at: int) -> Iterator[LineEdit]:
     elif len(given) > 1:
         return
     yield LineEdit(row + page.first, start, end, "")
-
-
-def _documentation(page: Page, change: SignatureChange) -> Iterator[Suggestion]:
-    """Entries of parameters that have another name now, or are no more."""
-    for old, new in change.renamed:
-        edits = [
-            LineEdit(one.line, one.start, one.end, new)
-            for one in entries_of(page, change.now, old, only_above=True)
-        ]  # those inside are replaced with the name (`replay.py`)
-        yield Suggestion(tuple(edits), f"tells of {old}", _TEXT, doubt=DOUBT)
-    for _, parameter in change.removed:
-        for one in entries_of(page, change.now, parameter.name):
-            yield Suggestion(
-                tuple(without_entry(page, one)), f"tells of {parameter.name}", _TEXT, doubt=DOUBT
-            )

@@ -1,20 +1,26 @@
-"""Where a function's documentation has an entry for a parameter: `:param x:`, a line of `Args:`, of
-NumPy's `Parameters`, and `@param x` in a comment above."""
+"""Rule: after a signature changed, its documentation describes the parameters that it has now.
+
+An entry for a parameter is `:param x:`, a line of `Args:` or of NumPy's `Parameters`, or `@param x`
+in a comment above the function.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from fim_server.edits.rules.drafts import LineEdit
+from fim_server.edits.history import Hunk
+from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
 from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.signature_changes import signature_changes
 from fim_server.syntax.occurrences import Occurrence, Role
 from fim_server.syntax.signatures import Signature
 
-MOST_ENTRY_LINES = 4
-"""A longer entry is more than the model rewrites at once."""
+_WEIGHT = 1.2
+_MOST_ENTRY_LINES = 4
+"""Longer entries are not deleted: the model rewrites at most this many lines at once."""
 
-_ABOVE = 40
+_MOST_COMMENT_LINES = 40
 _COMMENT = ("*", "/*", "//", "#", "--")
 _BEHIND_FIELD = re.compile(r":(?:param|parameter|arg|argument|key|keyword|type)\s+(?:[^:]*\s)?\Z")
 _BEHIND_TAG = re.compile(r"[@\\]param(?:\[\w+\])?\s+(?:\{[^}]*\}\s+)?\[?\Z")
@@ -23,30 +29,45 @@ _INDENT = re.compile(r"\s+\*{0,2}\Z")
 _NEXT_ENTRY = re.compile(r"\s*(?:\*\s*)?(?:[@\\:]\w+|\*/|\"\"\"|'''|$)")
 
 
-def entries_of(
+def docstrings(page: Page, hunk: Hunk) -> Iterator[Draft]:
+    """The entries of parameters that a hunk of the page renamed or removed."""
+    for change in signature_changes(page, hunk):
+        for old, new in change.renamed:
+            # Entries inside the function are left to `renames`, which knows the name's scope.
+            places = _entries(page, change.now, old, only_above=True)
+            edits = [LineEdit(place.line, place.start, place.end, new) for place in places]
+            yield Draft(tuple(edits), f"mentions {old}", _WEIGHT, doubt=DOUBT)
+        for _, parameter in change.removed:
+            for place in _entries(page, change.now, parameter.name):
+                edits = list(_without_entry(page, place))
+                yield Draft(tuple(edits), f"mentions {parameter.name}", _WEIGHT, doubt=DOUBT)
+
+
+def _entries(
     page: Page, function: Signature, name: str, *, only_above: bool = False
 ) -> list[Occurrence]:
-    """The places of a parameter's name in the entries that tell of it."""
+    """A parameter's name in the entries that describe it."""
     first, last = function.first + page.first, function.last + page.first
-    top = _top(page, first)
+    top = _comment_top(page, first)
     if only_above:
         last = first
     return [
-        one
-        for one in page.occurrences(name)
-        if top <= one.line <= last
-        and one.role is Role.TEXT
-        and _is_entry(page.lines[one.line], one, documented_above=one.line < first)
+        place
+        for place in page.occurrences(name)
+        if top <= place.line <= last
+        and place.role is Role.TEXT
+        and _is_entry(page.lines[place.line], place, documented_above=place.line < first)
     ]
 
 
-def without_entry(page: Page, name: Occurrence) -> Iterator[LineEdit]:
-    """The entry of a name and the lines that go on with it are gone; nothing for a long one."""
+def _without_entry(page: Page, name: Occurrence) -> Iterator[LineEdit]:
+    """The deletion of the entry that begins with a name, continuation lines included; none for a
+    long one."""
     line = page.lines[name.line]
     if _NEXT_ENTRY.match(line) is None and line[: name.start].strip():
         return
-    lines = [name.line, *_continued(page, name.line)]
-    if len(lines) <= MOST_ENTRY_LINES and '"""' not in line and "'''" not in line:
+    lines = [name.line, *_continuation(page, name.line)]
+    if len(lines) <= _MOST_ENTRY_LINES and '"""' not in line and "'''" not in line:
         for number in lines:
             yield LineEdit(number, 0, len(page.lines[number]), "", drops=True)
 
@@ -60,8 +81,8 @@ def _is_entry(line: str, name: Occurrence, *, documented_above: bool) -> bool:
     return is_field or is_listed or _BEHIND_TAG.search(before) is not None
 
 
-def _continued(page: Page, number: int) -> Iterator[int]:
-    """The lines below an entry's first that belong to it: deeper ones, or those of a comment that
+def _continuation(page: Page, number: int) -> Iterator[int]:
+    """The numbers of the lines that continue an entry: deeper ones, or those of a comment that
     begin no other entry."""
     first = page.lines[number]
     starred = first.lstrip().startswith("*")
@@ -74,11 +95,11 @@ def _continued(page: Page, number: int) -> Iterator[int]:
         yield number
 
 
-def _top(page: Page, first: int) -> int:
-    """The first line of the comment right above a line, or that line."""
+def _comment_top(page: Page, first: int) -> int:
+    """The first line of the comment right above a line; the line itself if there is none."""
     top = first
     while top - 1 in page.lines and page.lines[top - 1].lstrip().startswith(_COMMENT):
-        if first - top >= _ABOVE:
+        if first - top >= _MOST_COMMENT_LINES:
             break
         top -= 1
     return top

@@ -1,27 +1,27 @@
-"""Changes of a page that may follow from one thing a person did; whether they do is not said."""
+"""Drafts: what rules propose, and how the drafts of neighbouring lines become texts of a region."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-MOST_DRAFTS = 6
-"""Of one region."""
+MOST_REGION_DRAFTS = 6
+"""Drafts of one region."""
 
 SURE = 8.0
-"""Nats by which something is more expected that the syntax asks for: another place of the same
-local name, a call that gives too few arguments or too many."""
+"""Log-odds, in nats, added to a draft that the syntax asks for: another use of the same local name,
+a call that gives too few arguments or too many."""
 
 DOUBT = 3.0
-"""Nats by which something is less expected that only looks right; and of several ways to do the
-same thing each less than the one before."""
+"""Nats taken from a draft that only looks right; of several ways to make the same edit, each has
+this much less than the one before."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LineEdit:
-    """Characters `[start, end)` of a line become `text`, which may have line ends (`\\n`).
+    """Characters `[start, end)` of a line become `text`, which may contain line ends (`\\n`).
 
-    drops: what then is empty goes with its line end.
+    drops: the line itself is deleted if nothing but white space is left of it.
     """
 
     line: int
@@ -32,10 +32,13 @@ class LineEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
-    """Edits of several lines that belong together; `weight` is how promising they are, `reason`
-    what a person is told. Of those with the same `about` one excludes the other. `doubt` is by how
-    many nats less than others it is expected (`calibration/edit_priors.py`), below 0 more."""
+class Draft:
+    """Edits that belong together, on any lines of a page, with the features that rank them.
+
+    reason: shown to the user. weight: how promising the lines are, for ranking regions. about: of
+    drafts with the same non-empty value only one is applied. doubt: nats by which the draft is less
+    expected than others (`fim_model/calibration/edit_priors.py`); negative is more expected.
+    """
 
     edits: tuple[LineEdit, ...]
     reason: str
@@ -45,45 +48,45 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What the lines of a region may become, without line ends but between them, why, and by how
-    many nats less than others that is expected."""
+class RegionDraft:
+    """A proposed text of a region (lines joined by `\\n`), with the reason and doubt of the drafts
+    that it applies."""
 
     text: str
     reason: str
     doubt: float = 0.0
 
 
-def drafts(lines: Sequence[str], first: int, suggestions: Iterable[Suggestion]) -> list[Draft]:
-    """What the lines from number `first` on become by all suggestions that agree with each other,
-    and by each of them; the weightiest first."""
+def region_drafts(lines: Sequence[str], first: int, drafts: Iterable[Draft]) -> list[RegionDraft]:
+    """Texts of the lines from number `first` on: all drafts that agree applied together, then each
+    draft alone by decreasing weight; at most MOST_REGION_DRAFTS."""
     end = first + len(lines)
-    near: list[tuple[list[LineEdit], Suggestion]] = []
-    for one in sorted(suggestions, key=lambda one: -one.weight):
-        inside = [edit for edit in one.edits if first <= edit.line < end]
+    near: list[tuple[list[LineEdit], Draft]] = []
+    for draft in sorted(drafts, key=lambda draft: -draft.weight):
+        inside = [edit for edit in draft.edits if first <= edit.line < end]
         if inside:
-            near.append((inside, one))
+            near.append((inside, draft))
     together: list[LineEdit] = []
     settled: set[str] = set()
-    for inside, one in near:
-        if one.about in settled or any(_collide(a, b) for a in inside for b in together):
+    for inside, draft in near:
+        if draft.about in settled or any(_collide(a, b) for a in inside for b in together):
             continue
         together += inside
-        settled |= {one.about} - {""}
+        settled |= {draft.about} - {""}
     old = "\n".join(lines)
-    found: dict[str, Draft] = {}
+    found: dict[str, RegionDraft] = {}
     if near:
-        joint = max(one.doubt for inside, one in near if inside[0] in together)
+        joint = max(draft.doubt for inside, draft in near if inside[0] in together)
         near.insert(0, (together, replace(near[0][1], doubt=joint)))
-    for edits, one in near:
+    for edits, draft in near:
         text = applied(lines, first, edits)
         if text != old:
-            found.setdefault(text, Draft(text, one.reason, one.doubt))
-    return list(found.values())[:MOST_DRAFTS]
+            found.setdefault(text, RegionDraft(text, draft.reason, draft.doubt))
+    return list(found.values())[:MOST_REGION_DRAFTS]
 
 
 def applied(lines: Sequence[str], first: int, edits: Iterable[LineEdit]) -> str:
-    """The lines from number `first` on, after edits that do not collide."""
+    """The lines from number `first` on after edits that do not collide."""
     changed: list[str | None] = list(lines)
     for edit in sorted(edits, reverse=True):
         line = changed[edit.line - first] or ""
@@ -92,8 +95,8 @@ def applied(lines: Sequence[str], first: int, edits: Iterable[LineEdit]) -> str:
     return "\n".join(line for line in changed if line is not None)
 
 
-def _collide(one: LineEdit, other: LineEdit) -> bool:
-    if one.line != other.line:
+def _collide(edit: LineEdit, other: LineEdit) -> bool:
+    if edit.line != other.line:
         return False
-    touching = one.start == other.start and one.end == other.end
-    return touching or (one.start < other.end and other.start < one.end)
+    same_span = edit.start == other.start and edit.end == other.end
+    return same_span or (edit.start < other.end and other.start < edit.end)

@@ -1,14 +1,18 @@
-"""The part of a document that edits may concern: its lines around the cursor, and their syntax."""
+"""What rules read: a document's lines around the cursor, their syntax and the recent hunks."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk
-from fim_server.syntax.definitions import Definition, definitions, parsed, scope_around
+from fim_server.edits.rules.code_tokens import names
+from fim_server.edits.rules.token_diff import changed_pairs, swaps
+from fim_server.syntax.definitions import parsed, scope_around
 from fim_server.syntax.languages import Language
 from fim_server.syntax.occurrences import Occurrence, Role, occurrences
 from fim_server.syntax.signatures import CallSite, Signature, Source
@@ -17,11 +21,10 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 MOST_LINE_CHARS = 300
-"""A longer line is generated or data, and more than the model rewrites at once."""
+"""Longer lines are skipped: they are generated or data, and too long to rewrite at once."""
 
 REACH = 1500
-"""Lines on each side of the cursor that are looked at."""
-
+"""Lines read on each side of the cursor."""
 
 _STARTS = re.compile(
     r"(?:(?:async|export|pub|static) )?(?:def|class|function|func|fn|struct|impl|@)"
@@ -32,34 +35,79 @@ _STARTS_WITHIN = REACH // 2
 class Page:
     """Lines are numbered as in the document. `lines` are those worth reading, without ends."""
 
-    def __init__(self, snapshot: Snapshot, cursor_line: int, language: Language | None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        cursor_line: int,
+        language: Language | None,
+        hunks: Sequence[Hunk] = (),
+        neighbour_imports: Iterable[str] = (),
+    ) -> None:
+        """`hunks` are of any document, oldest first; `neighbour_imports` are import lines of other
+        documents, read only if a rule needs them."""
         self.snapshot, self.cursor, self.language = snapshot, cursor_line, language
+        self.hunks, self._neighbour_imports = hunks, neighbour_imports
+        self._sources_before: dict[Hunk, Source | None] = {}
         self.first = _start(snapshot, max(cursor_line - REACH, 0))
-        self._all = [without_end(one) for one in snapshot.lines[self.first : cursor_line + REACH]]
+        self._all = [without_end(line) for line in snapshot.lines[self.first : cursor_line + REACH]]
         self.lines = {
             number: line
             for number, line in enumerate(self._all, self.first)
             if line.strip() and len(line) <= MOST_LINE_CHARS
         }
 
+    # What the user did.
+
+    def has(self, hunk: Hunk) -> bool:
+        """Whether a hunk is one of this document."""
+        return hunk.uri == self.snapshot.uri
+
+    @cached_property
+    def own_hunks(self) -> list[Hunk]:
+        """The hunks of this document, oldest first."""
+        return [hunk for hunk in self.hunks if self.has(hunk)]
+
+    @cached_property
+    def edited_lines(self) -> frozenset[int]:
+        """The lines that were just edited; a deletion counts as the line below it."""
+        return frozenset(
+            line
+            for hunk in self.own_hunks
+            for line in range(hunk.first, max(hunk.end, hunk.first + 1))
+        )
+
+    @cached_property
+    def names_before(self) -> frozenset[str]:
+        """The names that the page and the hunks' old lines had before the hunks."""
+        kept = (line for number, line in self.lines.items() if number not in self.edited_lines)
+        return names((*kept, *(line for hunk in self.hunks for line in hunk.old)))
+
+    @cached_property
+    def swap_counts(self) -> Counter[tuple[str, str]]:
+        """How often the hunks swapped one name or literal (old) for another (new)."""
+        pairs = (pair for hunk in self.hunks for pair in changed_pairs(hunk))
+        return Counter((swap.old, swap.new) for pair in pairs for swap in swaps(pair))
+
+    # What stands on the page, and around it.
+
+    @cached_property
+    def neighbour_imports(self) -> tuple[str, ...]:
+        """Import lines of other documents."""
+        return tuple(self._neighbour_imports)
+
     def occurrences(self, name: str) -> list[Occurrence]:
         """Where a name stands, in lines worth reading."""
         if not any(name in line for line in self.lines.values()):
             return []
         found = occurrences(name, self._all, self._root, self.language, self.first)
-        return [one for one in found if one.line in self.lines]
-
-    def definitions(self) -> list[Definition]:
-        """Lines count from the first one of the page."""
-        return [] if self.language is None else definitions(self._text, self.language)
+        return [place for place in found if place.line in self.lines]
 
     @property
     def has_syntax(self) -> bool:
         return self._root is not None
 
     def signature_at(self, line: int) -> Signature | None:
-        """That of the function in whose signature a line is; its rows count from the page's first
-        line."""
+        """The signature that a line is part of; its rows count from the page's first line."""
         return None if self._source is None else self._source.signature_at(line - self.first)
 
     def call_of(self, name: Occurrence) -> CallSite | None:
@@ -70,17 +118,19 @@ class Page:
 
     def before(self, hunk: Hunk) -> Source | None:
         """The page as it was before one of its hunks; None without syntax."""
-        low, high = (max(at - self.first, 0) for at in (hunk.first, hunk.end))
-        lines = [*self._all[:low], *hunk.old, *self._all[high:]]
-        root = None if self.language is None else parsed("\n".join(lines), self.language)
-        return None if root is None else Source(lines, root)
+        if hunk not in self._sources_before:
+            low, high = (max(at - self.first, 0) for at in (hunk.first, hunk.end))
+            lines = [*self._all[:low], *hunk.old, *self._all[high:]]
+            root = None if self.language is None else parsed("\n".join(lines), self.language)
+            self._sources_before[hunk] = None if root is None else Source(lines, root)
+        return self._sources_before[hunk]
 
     def visible(self, name: str, place: Occurrence) -> bool:
-        """Whether a name has a value where another one stands, as far as can be told."""
-        for one in self.occurrences(name):
-            has_value = one.role is Role.NAME and (one.binds or one.defines)
-            around = one.function is None or one.function in place.functions
-            if has_value and around and (one.line < place.line or one.function is None):
+        """Whether a name has a value at another name's place, as far as the syntax tells."""
+        for found in self.occurrences(name):
+            has_value = found.role is Role.NAME and (found.binds or found.defines)
+            around = found.function is None or found.function in place.functions
+            if has_value and around and (found.line < place.line or found.function is None):
                 return True
         return False
 
@@ -105,6 +155,6 @@ class Page:
 
 
 def _start(snapshot: Snapshot, line: int) -> int:
-    """Where to begin reading: a text cut in the middle of a definition has no syntax."""
+    """The first line to read: a definition's start, since half a definition does not parse."""
     near = range(line, min(line + _STARTS_WITHIN, len(snapshot.lines))) if line else ()
     return next((at for at in near if _STARTS.match(snapshot.lines[at])), line)

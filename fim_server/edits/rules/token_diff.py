@@ -1,5 +1,5 @@
-"""What a person's hunks did, token by token: names and literals that became others, arguments that
-came or went, and passages. And the same done to a similar line, as a three-way merge."""
+"""What a hunk changed, token by token: names, literals and passages that were replaced, arguments
+that were added or removed; and the same change applied to a similar line, as a three-way merge."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.clues import CALL, NAME
+from fim_server.edits.rules.code_tokens import CALL, NAME, tokens
 
 _STRING = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`\n]*`"
 _PIECE = re.compile(rf"[^\W\d]\w*|\d[\w.]*|{_STRING}|\s+|.")
 _LITERAL = re.compile(rf"\d[\w.]*\Z|(?:{_STRING})\Z")
-_DEFINES = re.compile(r"\b(?:def|function|func|fn)\s+\w+\s*\(\Z")
 _OPEN, _CLOSE = "([{", ")]}"
+_PUNCTUATION = re.compile(r"[^\w\"']")
 
-Line = tuple[int, str, str]
-"""Its number in the document now, and its text before and after."""
+ChangedLine = tuple[int, str, str]
+"""The line's number in the document now, and its text before and after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One name or literal became another, at character `start` of a line as it is now."""
+    """A name or literal replaced by another, at character `start` of the line as it is now."""
 
     line: int
     start: int
@@ -37,12 +37,12 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentChange:
-    """An argument came (`text`) or went (None) at a place among those of a call, of which there
-    were `count`; `defined` if it is the definition that changed."""
+    """An argument was added (`text`) or removed (None) at position `index` of a call that had
+    `count` of them before; `defined` if it is a parameter of the definition."""
 
     line: int
     function: str
-    place: int
+    index: int
     count: int
     text: str | None
     defined: bool
@@ -50,8 +50,8 @@ class ArgumentChange:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as it stands in a line: each argument's characters `[start, end)`, and those of all
-    that is between the brackets; its end is None where the bracket does not close in the line."""
+    """A call or definition in one line: the characters `[start, end)` between its brackets and of
+    each argument. `end` is None if the bracket does not close on the line."""
 
     function: str
     name_end: int
@@ -60,8 +60,20 @@ class Call:
     arguments: tuple[tuple[int, int], ...]
 
 
-def changed_pairs(hunk: Hunk) -> list[Line]:
-    """The changed lines of a hunk that correspond to one before."""
+def tokens_removed(hunk: Hunk) -> frozenset[str]:
+    """The names and literals of a hunk's old lines that its new lines do not have."""
+    gone = tokens(hunk.old) - tokens(hunk.new)
+    return frozenset(token for token in gone if not _is_punctuation(token))
+
+
+def tokens_added(hunk: Hunk) -> frozenset[str]:
+    """The names and literals of a hunk's new lines that its old lines did not have."""
+    come = tokens(hunk.new) - tokens(hunk.old)
+    return frozenset(token for token in come if not _is_punctuation(token))
+
+
+def changed_pairs(hunk: Hunk) -> list[ChangedLine]:
+    """The changed lines of a hunk, if it has as many new lines as old ones; else none."""
     if len(hunk.old) != len(hunk.new):
         return []
     pairs = zip(hunk.old, hunk.new, strict=True)
@@ -69,7 +81,7 @@ def changed_pairs(hunk: Hunk) -> list[Line]:
 
 
 def pieces(line: str) -> list[str]:
-    """Names, numbers, strings, white space and single signs; together they are the line."""
+    """A line split into names, numbers, strings, white space and single characters."""
     return _PIECE.findall(line)
 
 
@@ -77,8 +89,8 @@ def is_literal(token: str) -> bool:
     return _LITERAL.match(token) is not None
 
 
-def swaps(line: Line) -> list[Swap]:
-    """Single names and literals that became others, each once."""
+def swaps(line: ChangedLine) -> list[Swap]:
+    """The names and literals of a line that were replaced one by one, each pair once."""
     number, before, after = line
     old, new = pieces(before), pieces(after)
     starts = _starts(new)
@@ -87,23 +99,24 @@ def swaps(line: Line) -> list[Swap]:
         if tag != "replace" or high - low != to - from_:
             continue
         for a, b in zip(range(low, high), range(from_, to), strict=True):
-            both = old[a], new[b]
-            if old[a] == new[b] or not all(NAME.fullmatch(one) or is_literal(one) for one in both):
+            pair = old[a], new[b]
+            if old[a] == new[b] or not all(map(_is_name_or_literal, pair)):
                 continue
             found.setdefault((old[a], new[b]), Swap(number, starts[b], old[a], new[b]))
     return list(found.values())
 
 
-def only_swaps(line: Line) -> bool:
-    """Whether names becoming other names is all that changed."""
+def only_renames(line: ChangedLine) -> bool:
+    """Whether nothing changed on a line but names replaced by names."""
     old, new = pieces(line[1]), pieces(line[2])
     return len(old) == len(new) and all(
         a == b or (NAME.fullmatch(a) and NAME.fullmatch(b)) for a, b in zip(old, new, strict=True)
     )
 
 
-def passages(line: Line) -> list[tuple[str, str]]:
-    """Longer pieces of text that became others; what only came or went is none."""
+def passages(line: ChangedLine) -> list[tuple[str, str]]:
+    """Replacements of several tokens at once (old text, new text), insertions and deletions
+    excluded."""
     old, new = pieces(line[1]), pieces(line[2])
     found = []
     for tag, low, high, from_, to in _opcodes(old, new):
@@ -113,10 +126,10 @@ def passages(line: Line) -> list[tuple[str, str]]:
     return found
 
 
-def argument_changes(line: Line) -> list[ArgumentChange]:
-    """Calls and definitions of the line that have one argument more or less than before."""
+def argument_changes(line: ChangedLine) -> list[ArgumentChange]:
+    """The calls and definitions of a line that have one argument more or less than before."""
     number, before, after = line
-    known = {one.function: one for one in reversed(list(calls(before)))}
+    known = {call.function: call for call in reversed(list(calls(before)))}
     found = []
     for call in calls(after):
         was = known.get(call.function)
@@ -135,7 +148,7 @@ def argument_changes(line: Line) -> list[ArgumentChange]:
 
 
 def calls(line: str) -> Iterator[Call]:
-    """All calls and definitions with brackets that open in a line."""
+    """The calls and definitions whose brackets open on a line."""
     for match in CALL.finditer(line):
         arguments, depth, at = [], 0, match.end()
         start = at
@@ -155,10 +168,18 @@ def calls(line: str) -> Iterator[Call]:
         yield Call(match[1], match.end(1), at, end, tuple(arguments))
 
 
-def same_shape(one: str, other: str) -> bool:
-    """Whether two lines differ in names and literals alone."""
-    a, b = ([_kind(token) for token in pieces(line.strip())] for line in (one, other))
+def same_shape(line: str, other: str) -> bool:
+    """Whether two lines differ in nothing but names and literals."""
+    a, b = ([_kind(token) for token in pieces(text.strip())] for text in (line, other))
     return a == b
+
+
+def _is_name_or_literal(token: str) -> bool:
+    return NAME.fullmatch(token) is not None or is_literal(token)
+
+
+def _is_punctuation(token: str) -> bool:
+    return len(token) == 1 and _PUNCTUATION.match(token) is not None
 
 
 def _kind(token: str) -> str:
@@ -166,33 +187,32 @@ def _kind(token: str) -> str:
 
 
 def merged(base: str, theirs: str, ours: str) -> str | None:
-    """`ours` changed as `base` was to become `theirs`; None where that cannot be told.
+    """`ours` with the change from `base` to `theirs` applied; None where the change does not fit.
 
-    What differs between base and ours in the same place (a number, a name) differs in what is
-    inserted, too.
+    A number or name in which `base` and `ours` differ differs in inserted text, too.
     """
     old, new, target = pieces(base), pieces(theirs), pieces(ours)
-    place: dict[int, int] = {-1: -1, len(old): len(target)}
-    other: dict[str, str] = {}
+    position: dict[int, int] = {-1: -1, len(old): len(target)}
+    ours_for: dict[str, str] = {}
     for tag, low, high, from_, to in _opcodes(old, target):
         if tag == "equal":
-            place |= dict(zip(range(low, high), range(from_, to), strict=True))
+            position |= dict(zip(range(low, high), range(from_, to), strict=True))
         elif high - low == to - from_:
-            place_of = zip(old[low:high], target[from_:to], strict=True)
-            other |= {a: b for a, b in place_of if NAME.fullmatch(a) or is_literal(a)}
+            differing = zip(old[low:high], target[from_:to], strict=True)
+            ours_for |= {a: b for a, b in differing if _is_name_or_literal(a)}
     edits: list[tuple[int, int, list[str]]] = []
     for tag, low, high, from_, to in _opcodes(old, new):
         if tag == "equal":
             continue
-        inserted = [other.get(token, token) for token in new[from_:to]]
+        inserted = [ours_for.get(token, token) for token in new[from_:to]]
         if low < high:
-            spots = [place.get(at) for at in range(low, high)]
+            spots = [position.get(at) for at in range(low, high)]
             first = spots[0]
             if first is None or spots != list(range(first, first + high - low)):
                 return None
             edits.append((first, first + high - low, inserted))
         else:
-            left, right = place.get(low - 1), place.get(low)
+            left, right = position.get(low - 1), position.get(low)
             if right is not None and (left is None or old[low : low + 1] != [" "]):
                 edits.append((right, right, inserted))
             elif left is not None:
@@ -206,9 +226,9 @@ def merged(base: str, theirs: str, ours: str) -> str | None:
 
 
 def _extra(longer: Sequence[str], shorter: Sequence[str]) -> int | None:
-    """The place of the one element more."""
-    places = (at for at in range(len(longer)) if [*longer[:at], *longer[at + 1 :]] == [*shorter])
-    return next(places, None)
+    """The index of the element that the longer sequence has more; None if more differs."""
+    indices = (at for at in range(len(longer)) if [*longer[:at], *longer[at + 1 :]] == [*shorter])
+    return next(indices, None)
 
 
 def _stripped(line: str, start: int, end: int) -> tuple[int, int]:

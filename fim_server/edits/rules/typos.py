@@ -1,5 +1,4 @@
-"""Names that were just written, stand nowhere else, and are one slip of the fingers from a name
-that does."""
+"""Rule: a name just written that is found nowhere else, and one typo away from a name that is."""
 
 from __future__ import annotations
 
@@ -8,37 +7,39 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.clues import NAME
-from fim_server.edits.rules.drafts import DOUBT, LineEdit, Suggestion
+from fim_server.edits.rules.code_tokens import NAME, names
+from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
 from fim_server.edits.rules.page import Page
 from fim_server.syntax.occurrences import Occurrence, Role
 
 _WEIGHT = 2.4
 _SHORTEST = 3
-_MOST = 3
+_MOST_CORRECTIONS = 3
 
 
-def misspelt(page: Page, hunk: Hunk) -> Iterator[Suggestion]:
-    """Repairs in the lines of the latest hunk, once the cursor has left them."""
+def typos(page: Page, hunk: Hunk) -> Iterator[Draft]:
+    """Corrections within the document's latest hunk, once the cursor has left its lines."""
     lines = range(hunk.first, hunk.end)
-    if page.cursor in lines:
+    if not page.has(hunk) or hunk is not page.own_hunks[-1] or page.cursor in lines:
         return
     elsewhere = Counter(
         name for n, line in page.lines.items() if n not in lines for name in NAME.findall(line)
     )
-    before = {name for line in hunk.old for name in NAME.findall(line)}
-    for name in sorted({one for n in lines for one in NAME.findall(page.lines.get(n, ""))}):
+    before = names(hunk.old)
+    for name in sorted(names(page.lines.get(n, "") for n in lines)):
         if len(name) < _SHORTEST or name in before or name in elsewhere:
             continue
-        places = [one for one in page.occurrences(name) if one.line in lines]
-        near = [one for one in elsewhere if len(one) >= _SHORTEST and is_slip(name, one)]
-        if any(one.binds or one.defines for one in places):  # a new name, unless one lacks it
-            near = [one for one in near if _lacks(page, places[0], one)]
-        edits = places
-        meant = sorted(near, key=lambda one: -elsewhere[one])
-        for rank, right in enumerate(meant[:_MOST] if edits else ()):
-            yield Suggestion(
-                tuple(LineEdit(one.line, one.start, one.end, right) for one in edits),
+        places = [place for place in page.occurrences(name) if place.line in lines]
+        if not places:
+            continue
+        near = [known for known in elsewhere if len(known) >= _SHORTEST and is_typo(name, known)]
+        # A name that is bound here is a new one, unless the function lacks a value for the other.
+        if any(place.binds or place.defines for place in places):
+            near = [known for known in near if _lacks_value(page, places[0], known)]
+        likeliest = sorted(near, key=lambda known: -elsewhere[known])
+        for rank, right in enumerate(likeliest[:_MOST_CORRECTIONS]):
+            yield Draft(
+                tuple(LineEdit(place.line, place.start, place.end, right) for place in places),
                 f"{name} looks misspelt",
                 _WEIGHT - 0.2 * rank,
                 about=name,
@@ -46,17 +47,18 @@ def misspelt(page: Page, hunk: Hunk) -> Iterator[Suggestion]:
             )
 
 
-def _lacks(page: Page, place: Occurrence, name: str) -> bool:
-    """Whether the function around a place uses a name that has no value in it."""
-    around = [one for one in page.occurrences(name) if place.function in one.functions]
-    used = [one for one in around if one.role is Role.NAME]
-    return place.function is not None and bool(used) and not any(one.binds for one in used)
+def _lacks_value(page: Page, place: Occurrence, name: str) -> bool:
+    """Whether the function around a place uses a name that it does not bind."""
+    around = [found for found in page.occurrences(name) if place.function in found.functions]
+    used = [found for found in around if found.role is Role.NAME]
+    return place.function is not None and bool(used) and not any(found.binds for found in used)
 
 
-def is_slip(typed: str, meant: str) -> bool:
-    """Whether one is the other but for a letter left out, doubled, wrong, or swapped with the next.
+def is_typo(typed: str, meant: str) -> bool:
+    """Whether two names differ by one letter left out, added or wrong, or two swapped
+    (Damerau-Levenshtein distance 1).
 
-    Plurals, numbered names and other cases are no slips.
+    Plurals, numbered names and names that differ in case are no typos.
     """
     short, long_ = sorted((typed, meant), key=len)
     if typed.lower() == meant.lower() or len(long_) - len(short) > 1 or not short:
@@ -64,9 +66,10 @@ def is_slip(typed: str, meant: str) -> bool:
     pairs = zip(short, long_, strict=False)
     head = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if len(long_) > len(short):
-        more = long_[head]
+        extra = long_[head]
         at_end = head == len(short)
-        return short[head:] == long_[head + 1 :] and more.isalpha() and not (at_end and more == "s")
+        is_plural = at_end and extra == "s"
+        return short[head:] == long_[head + 1 :] and extra.isalpha() and not is_plural
     a, b = short[head:], long_[head:]
     swapped = len(a) > 1 and (a[0], a[1]) == (b[1], b[0]) and a[2:] == b[2:]
     letters = a[0].isalpha() and b[0].isalpha() and a[0].islower() is b[0].islower()

@@ -64,8 +64,8 @@ class LengthCalibration:
                 raise ValueError("a length is below 1, or a confidence is not within 0 and 1")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
-                f"{path} is not a length calibration ({wrong!r}); write it anew with "
-                "python -m fim_training.shipping.native_lengths, or delete it"
+                f"{path} is no curve of confidences by length ({wrong!r}); delete it to load the "
+                "checkpoint without one"
             ) from None
         return cls(mean)
 

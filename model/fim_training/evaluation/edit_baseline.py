@@ -1,4 +1,4 @@
-"""What a text editor can do after a rename: replace the old name by the new one, in scope."""
+"""The baseline for next edits: search and replace of a renamed identifier within its scope."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _DEFINITION = re.compile(r"\s*(?:async\s+)?(?:def|class)\b")
 
 
 def search_and_replace(session: EditSession) -> set[LineChange]:
-    """Every line of the scope that has the renamed identifier, with it replaced.
+    """The changes that replace a renamed identifier in every line of its scope.
 
-    The scope is the definition around the last edit, by indentation, or the file. Nothing where
-    that edit does not rename exactly one identifier.
+    The scope is the definition around the last edit, by indentation, or the file. Empty unless that
+    edit renames exactly one identifier.
     """
     line, before, now = session.edits[-1]
     change = _renamed(before, now)
@@ -34,7 +34,7 @@ def search_and_replace(session: EditSession) -> set[LineChange]:
 
 
 def _renamed(before: str, now: str) -> tuple[str, str] | None:
-    """The identifier that became another one, if that is all that changed."""
+    """The old and the new identifier, if one rename is all that changed."""
     names = zip(_NAME.findall(before), _NAME.findall(now), strict=False)
     changed = {(old, new) for old, new in names if old != new}
     if len(changed) != 1 or _NAME.sub("", before) != _NAME.sub("", now):
@@ -49,7 +49,7 @@ def _scope(lines: Sequence[str], at: int) -> tuple[int, int]:
     outer = indentation(lines[first])
     for end in range(first + 1, len(lines)):
         line = lines[end]
-        closes = line.lstrip().startswith((")", "]"))  # of the definition's own brackets
+        closes = line.lstrip().startswith((")", "]"))  # the end of a signature of several lines
         if line.strip() and indentation(line) <= outer and not closes:
             return first, end
     return first, len(lines)

@@ -1,8 +1,8 @@
-"""Edit sessions about signatures, out of real code by Python's own syntax: a parameter came, went
-or got another name in a definition, and what calls and body become.
+"""Edit sessions about signatures, made from real code by Python's own syntax: a parameter is added,
+removed or renamed in a definition, and its calls and body follow.
 
-Only what can be known is asked: a parameter that came is one for which every call gives what has
-its name, `x` or `self.x`; calls are those of a function of the module or, by `self`, of its class.
+Only changes with one right outcome are drawn: an added parameter is one for which every call passes
+its name, `x` or `self.x`; calls are those of a module's function, or by `self` of a method.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fim_training.examples.grammars import PYTHON
 from fim_training.examples.synthetic_edits import REPEATED
 
 Span = tuple[int, int, int]
-"""A line from 0, and its characters `[start, end)`."""
+"""A line, counted from 0, and its characters `[start, end)`."""
 
 Edit = tuple[Span, str]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -26,8 +26,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True)
 class ParameterCase:
-    """A file's lines in three states: before the edit, when the definition in line `at` is edited,
-    and when all is done."""
+    """A file's lines before the edit, after the edit of the definition in line `at`, and when calls
+    and body are done, too."""
 
     before: Sequence[str]
     now: Sequence[str]
@@ -37,7 +37,7 @@ class ParameterCase:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """A parameter, the one `at` of its function, whose calls are known, in a file's lines."""
+    """The parameter with index `at` of a function whose calls are all known."""
 
     lines: list[str]
     function: _Function
@@ -46,17 +46,17 @@ class _Chosen:
     parameter: ast.arg
 
     def signature(self) -> Span | None:
-        """What goes with the parameter; None where that takes more than a line."""
-        return _gone(_spans(self.function.args.args), self.at)
+        """The parameter with its comma; None if that spans several lines."""
+        return _with_comma(_spans(self.function.args.args), self.at)
 
     def given(self) -> list[tuple[Span | None, str]]:
-        """What each call gives for it, as `_given` tells."""
+        """What each call passes for the parameter; see `_given`."""
         at = self.at - _has_self(self.function)
         return [_given(call, at, self.parameter.arg) for call in self.calls]
 
 
 def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
-    """A case in a text; None where what was drawn gives none."""
+    """A random case made from a text; None if what was drawn makes none."""
     found = _called_functions(text)
     if not found:
         return None
@@ -71,16 +71,20 @@ def draw_parameter(text: str, rng: Random) -> ParameterCase | None:
 
 @lru_cache(maxsize=64)
 def _called_functions(text: str) -> tuple[tuple[_Function, list[ast.Call]], ...]:
-    """Kept, since many cases are drawn from a file until one fits."""
+    """The functions of a text that have calls. Cached: many cases are drawn from one text until one
+    fits."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return ()
-    return tuple(one for one in _functions(tree) if one[1]) if text.isascii() else ()
+    if not text.isascii():
+        return ()
+    return tuple((function, calls) for function, calls in _functions(tree) if calls)
 
 
 def _added(chosen: _Chosen, rng: Random) -> ParameterCase | None:
-    """The file as it is, is what is wanted; before, neither definition nor calls had it."""
+    """A case whose outcome is the file as it is: without the parameter before the edit, with it in
+    the definition alone after it."""
     lines, name = chosen.lines, chosen.parameter.arg
     signature, given = chosen.signature(), chosen.given()
     same = (name, f"self.{name}")
@@ -108,7 +112,7 @@ def _renamed(chosen: _Chosen, rng: Random) -> ParameterCase | None:
     lines, function, parameter = chosen.lines, chosen.function, chosen.parameter
     name = parameter.arg
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.JoinedStr)
-    if any(isinstance(one, inner) for one in ast.walk(function) if one is not function):
+    if any(isinstance(node, inner) for node in ast.walk(function) if node is not function):
         return None
     if len(name) < 3 or _is_documented(function, name):
         return None
@@ -116,9 +120,10 @@ def _renamed(chosen: _Chosen, rng: Random) -> ParameterCase | None:
     if not new.isidentifier() or re.search(rf"\b{new}\b", "\n".join(lines)):
         return None
     keywords = [word for call in chosen.calls for word in call.keywords if word.arg == name]
-    uses = [one for one in ast.walk(function) if isinstance(one, ast.Name) and one.id == name]
-    spans = [_name_at(one.lineno, one.col_offset, name) for one in keywords]
-    spans += [_name_at(one.lineno, one.col_offset, name) for one in uses]
+    nodes = ast.walk(function)
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == name]
+    spans = [_name_at(word.lineno, word.col_offset, name) for word in keywords]
+    spans += [_name_at(use.lineno, use.col_offset, name) for use in uses]
     own = _name_at(parameter.lineno, parameter.col_offset, name)
     now = _edited(lines, [(own, new)])
     done = _edited(now, [(span, new) for span in spans if span[0] != own[0]])
@@ -126,20 +131,21 @@ def _renamed(chosen: _Chosen, rng: Random) -> ParameterCase | None:
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[_Function, list[ast.Call]]]:
-    """The functions of a module and the methods of its classes that have their names for
-    themselves, with the calls of them."""
-    names = [one.name for one in ast.walk(tree) if isinstance(one, _Function | ast.ClassDef)]
-    bound = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and not _is_read(one)}
-    classes = [one for one in tree.body if isinstance(one, ast.ClassDef)]
+    """The functions of a module and the methods of its classes whose names are unique, with their
+    calls."""
+    nodes = list(ast.walk(tree))
+    names = [node.name for node in nodes if isinstance(node, _Function | ast.ClassDef)]
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not _is_read(node)}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     scopes: list[ast.Module | ast.ClassDef] = [tree, *classes]
     for outer in scopes:
-        calls = [one for one in ast.walk(outer) if isinstance(one, ast.Call)]
+        calls = [node for node in ast.walk(outer) if isinstance(node, ast.Call)]
         for function in outer.body:
             if not isinstance(function, _Function) or function.decorator_list:
                 continue
             if names.count(function.name) == 1 and function.name not in bound:
                 is_call = _calls_self if outer is not tree else _calls_name
-                yield function, [one for one in calls if is_call(one, function.name)]
+                yield function, [call for call in calls if is_call(call, function.name)]
 
 
 def _calls_name(call: ast.Call, name: str) -> bool:
@@ -158,12 +164,16 @@ def _is_read(name: ast.Name) -> bool:
 
 
 def _plain_parameters(function: _Function) -> list[tuple[int, ast.arg]]:
-    """Those that a call must give, with their places."""
+    """The parameters that every call must pass, with their indices."""
     listed = function.args
     if listed.posonlyargs or listed.vararg or listed.kwarg:
         return []
     required = listed.args[: len(listed.args) - len(listed.defaults)]
-    return [(at, one) for at, one in enumerate(required) if one.arg not in ("self", "cls")]
+    return [
+        (at, parameter)
+        for at, parameter in enumerate(required)
+        if parameter.arg not in ("self", "cls")
+    ]
 
 
 def _has_self(function: _Function) -> int:
@@ -171,29 +181,30 @@ def _has_self(function: _Function) -> int:
 
 
 def _given(call: ast.Call, at: int, name: str) -> tuple[Span | None, str]:
-    """What a call gives for a parameter: what goes with it, and its text; None if that is not told
-    by a plain argument of one line."""
-    if any(isinstance(one, ast.Starred) for one in call.args):
+    """What a call passes for a parameter: the argument with its comma, and its value's text. None
+    if it is not passed by a plain argument on one line."""
+    if any(isinstance(argument, ast.Starred) for argument in call.args):
         return None, ""
     listed: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
-    place = next((n for n, one in enumerate(call.keywords, len(call.args)) if one.arg == name), at)
-    if place >= len(listed) or (place < len(call.args)) is (place != at):
+    keywords = enumerate(call.keywords, len(call.args))
+    index = next((n for n, keyword in keywords if keyword.arg == name), at)
+    if index >= len(listed) or (index < len(call.args)) is (index != at):
         return None, ""
-    one = listed[place]
-    value = one.value if isinstance(one, ast.keyword) else one
-    return _gone(_spans(listed), place), ast.unparse(value)
+    argument = listed[index]
+    value = argument.value if isinstance(argument, ast.keyword) else argument
+    return _with_comma(_spans(listed), index), ast.unparse(value)
 
 
 def _spans(nodes: Sequence[ast.arg | ast.expr | ast.keyword]) -> list[tuple[Span, int]]:
-    """Where each stands, and the line in which it ends."""
+    """The span of each node, and the line in which it ends."""
     return [
-        ((one.lineno - 1, one.col_offset, one.end_col_offset or 0), (one.end_lineno or 1) - 1)
-        for one in nodes
+        ((node.lineno - 1, node.col_offset, node.end_col_offset or 0), (node.end_lineno or 1) - 1)
+        for node in nodes
     ]
 
 
-def _gone(spans: Sequence[tuple[Span, int]], at: int) -> Span | None:
-    """What goes with one of a list: its comma, too. None where that takes more than a line."""
+def _with_comma(spans: Sequence[tuple[Span, int]], at: int) -> Span | None:
+    """The element `at` of a list with its comma; None if that spans several lines."""
     (line, start, end), last = spans[at]
     if at + 1 < len(spans):
         (other, end, _), _ = spans[at + 1]
@@ -209,7 +220,7 @@ def _name_at(lineno: int, column: int, name: str) -> Span:
 
 
 def _is_documented(function: _Function, name: str) -> bool:
-    """Whether the docstring tells of a parameter: what becomes of that is a matter of taste."""
+    """Whether the docstring contains a parameter: whether it must follow cannot be known."""
     docstring = ast.get_docstring(function, clean=False) or ""
     return re.search(rf"\b{re.escape(name)}\b", docstring) is not None
 

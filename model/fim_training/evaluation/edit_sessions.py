@@ -1,10 +1,10 @@
-"""Edit sessions out of real code, with what must follow from them.
+"""Edit sessions made from real code, with the changes that must follow.
 
-A session is a file in which a person has just changed something, and the same file when all is
-done. A local name is renamed by Python's own scoping, so that what only looks alike (attributes,
-keyword arguments, other functions' names, strings) is known not to follow. So are parameters
-(`edit_parameters.py`); mirrored lines stand in the code (`edit_mirrors.py`). The other kinds are
-those the model was trained on (`examples/synthetic_edits.py`), in projects it never saw.
+A session is a file in which something was just edited, and the same file when everything that
+follows is done. Local names and parameters (`edit_parameters.py`) are renamed by Python's own
+scoping, so that attributes, keyword arguments, strings and other functions' names are known not to
+follow. The other kinds are those of the training data (`examples/synthetic_edits.py`), in projects
+that are not in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from difflib import SequenceMatcher
 from random import Random
 from typing import TypeGuard
 
-from fim_training.evaluation.edit_mirrors import draw_mirror
 from fim_training.evaluation.edit_parameters import draw_parameter
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.examples.grammars import PYTHON
@@ -36,14 +35,14 @@ _TOKEN = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|\w+|\s+|.")
 _REPEATS = ("literal", "argument")
 
 LineChange = tuple[int, int, tuple[str, ...]]
-"""Lines `[first, end)` of a text, from 0, become these."""
+"""Lines `[first, end)` of a text, counted from 0, and their new lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class EditSession:
-    """`text` is the file now, `done` what it is to become; they are equal if nothing is left to do.
+    """`text` is the file now, `done` the file when everything is done; equal if nothing is left.
 
-    edits: (line in `text` from 0, the line before or "" if it is new, the line now), oldest first.
+    edits: (line in `text` from 0, old line or "" for an inserted one, new line), oldest first.
     """
 
     kind: str
@@ -55,22 +54,22 @@ class EditSession:
 
     @property
     def wanted(self) -> set[LineChange]:
-        """What must still change."""
+        """The changes that must still follow."""
         return line_changes(self.text, self.done)
 
     @property
     def finished(self) -> EditSession:
-        """The same session when all is done: nothing may be proposed any more."""
-        shifted = [(at, line) for at, line in enumerate(self.done.split("\n"))]
+        """The session with everything done: nothing should be proposed any more."""
+        lines = self.done.split("\n")
         edits = tuple(
-            (next((at for at, one in shifted if one == now), line), before, now)
+            (lines.index(now) if now in lines else line, before, now)
             for line, before, now in self.edits
         )
         return EditSession("finished", self.path, self.done, self.done, edits, self.project)
 
 
 def line_changes(before: str, after: str) -> set[LineChange]:
-    """What changes, line by line where lines correspond."""
+    """The changes between two texts, line by line where the numbers of lines agree."""
     old, new = before.split("\n"), after.split("\n")
     changes: set[LineChange] = set()
     for tag, low, high, from_, to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -88,9 +87,10 @@ def line_changes(before: str, after: str) -> set[LineChange]:
 def draw_sessions(
     documents: Sequence[Document], kind: str, count: int, seed: int
 ) -> list[EditSession]:
-    """At most `count` sessions of a kind (of KINDS, or "lone"), the same for the same documents and
-    seed; each of a file drawn from a project drawn at random. Fewer, where the documents do not
-    hold that many."""
+    """At most `count` sessions of a kind (of KINDS, or "lone"), determined by documents and seed.
+
+    Each is made from a random file of a random project. Fewer if the documents do not have enough.
+    """
     rng = Random(f"{seed} {kind}")
     projects: dict[str, list[Document]] = {}
     for document in documents:
@@ -109,7 +109,7 @@ def draw_sessions(
 
 
 def scoped_rename(document: Document, rng: Random) -> EditSession | None:
-    """A local name of a function is renamed where it first stands; the rest is to follow."""
+    """A local name is renamed at its first occurrence; its other occurrences must follow."""
     try:
         tree = ast.parse(document.text)
     except (SyntaxError, ValueError, RecursionError):
@@ -128,7 +128,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
         and name not in keywords
         and len({line for line, _ in where}) > 1
         and all(lines[line].startswith(name, column) for line, column in where)
-        and not _is_told_of(name, function, lines)
+        and not _is_documented_name(name, function, lines)
     )
     if not names:
         return None
@@ -145,7 +145,7 @@ def scoped_rename(document: Document, rng: Random) -> EditSession | None:
 
 
 def repeated(document: Document, rng: Random) -> EditSession | None:
-    """A literal or a call was changed in some places; the others are to follow."""
+    """A literal or a call was changed in some places; the other places must follow."""
     lines = _stretch(document, rng)
     at = rng.randrange(len(lines))
     case = repeated_change(lines, at, rng) if lines[at].strip() else None
@@ -157,7 +157,7 @@ def repeated(document: Document, rng: Random) -> EditSession | None:
     old, new = change
     text = f"{case.prefix}{case.old}{case.suffix}"
     if re.search(rf"\bdef\s+{re.escape(old)}", text):
-        return None  # what comes first in a call need not come first in the definition
+        return None  # the order of arguments in a call may differ from the definition's
     site = re.compile(rf"(?<!\w){re.escape(old)}")
     lines = text.split("\n")
     done = "\n".join(line if new in line else site.sub(lambda _: new, line) for line in lines)
@@ -167,17 +167,17 @@ def repeated(document: Document, rng: Random) -> EditSession | None:
 
 
 def typo(document: Document, rng: Random) -> EditSession | None:
-    """A line that was just written has a misspelt name."""
+    """A misspelt name was just typed; it must be corrected."""
     return _of_case(misspelling, document, rng)
 
 
 def lacking_import(document: Document, rng: Random) -> EditSession | None:
-    """A name was just used whose import is missing."""
+    """A name was just used that is not imported; its import must follow."""
     return _of_case(missing_import, document, rng)
 
 
 def parameter(document: Document, rng: Random) -> EditSession | None:
-    """A parameter came, went or got another name in a definition; the calls are to follow."""
+    """A parameter was added, removed or renamed in a definition; calls and body must follow."""
     case = draw_parameter(document.text, rng)
     if case is None:
         return None
@@ -186,34 +186,21 @@ def parameter(document: Document, rng: Random) -> EditSession | None:
     return EditSession("parameter", document.path, text, done, edits, document.project)
 
 
-def mirrored(document: Document, rng: Random) -> EditSession | None:
-    """A line was just written whose mirrored line is missing elsewhere."""
-    lines = document.text.split("\n")
-    at = rng.randrange(len(lines))
-    other = draw_mirror(lines, at)
-    if other is None:
-        return None
-    now = [*lines[:other], *lines[other + 1 :]]
-    place = at - (other < at)
-    text = "\n".join(now)
-    edits = ((place, "", lines[at]),)
-    return EditSession("mirrored", document.path, text, document.text, edits, document.project)
-
-
 def literal(document: Document, rng: Random) -> EditSession | None:
-    """A literal was changed in some places; the others are to follow."""
+    """A literal was changed in some places; the other places must follow."""
     session = repeated(document, rng)
     return session if session is not None and session.kind == "literal" else None
 
 
 def call(document: Document, rng: Random) -> EditSession | None:
-    """Some calls got an argument; the others are to follow."""
+    """Some calls got an argument; the other calls must follow."""
     session = repeated(document, rng)
     return session if session is not None and session.kind == "argument" else None
 
 
 def leading_nowhere(document: Document, rng: Random) -> EditSession | None:
-    """A line was just written, or one name put in the place of another that is there too."""
+    """A line was just written, or one of its names replaced by another existing one; nothing
+    follows."""
     lines = document.text.split("\n")
     at = rng.randrange(len(lines))
     before, now = "", lines[at]
@@ -237,12 +224,11 @@ KINDS: dict[str, Callable[[Document, Random], EditSession | None]] = {
     "parameter": parameter,
     "literal": literal,
     "call": call,
-    "mirrored": mirrored,
     "typo": typo,
     "import": lacking_import,
 }
 LONE = leading_nowhere
-"""The edits after which nothing is to be done."""
+"""Edits from which nothing follows."""
 
 
 def _of_case(
@@ -267,7 +253,7 @@ def _session(case: EditCase, document: Document, text: str, done: str) -> EditSe
 def _placed(
     edits: Sequence[tuple[str, str]], lines: Sequence[str]
 ) -> Iterator[tuple[int, str, str]]:
-    """The edits, which have no indentation, with their lines."""
+    """Edits without indentation, located in `lines` and indented as they are there."""
     for before, now in edits:
         place = next((at for at, line in enumerate(lines) if line.strip() == now), None)
         if place is not None:
@@ -276,14 +262,15 @@ def _placed(
 
 
 def _stretch(document: Document, rng: Random, *, from_top: bool = False) -> list[str]:
-    """So many lines that what is changed in any of them is within reach of all others."""
+    """REACH lines of a document, so that each is within reach of all others."""
     lines = document.text.split("\n")
     start = 0 if from_top else rng.randrange(max(len(lines) - REACH, 1))
     return lines[start : start + REACH]
 
 
 def _token_change(old: str, new: str) -> tuple[str, str] | None:
-    """The one replacement that makes `new` of `old`, with the word before an insertion."""
+    """The single replacement that turns `old` into `new`, an insertion with the word before it;
+    None if there are several."""
     before, after = _TOKEN.findall(old), _TOKEN.findall(new)
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
@@ -296,22 +283,22 @@ def _token_change(old: str, new: str) -> tuple[str, str] | None:
                 "".join(before[context:low]) + "".join(after[from_:to]),
             )
         )
-    return found.pop() if len(found) == 1 and all(one[0] for one in found) else None
+    return found.pop() if len(found) == 1 and all(replaced for replaced, _ in found) else None
 
 
 def _is_plain_function(node: ast.AST) -> bool:
-    """A function without scopes of its own inside it."""
+    """Whether a node is a function without nested scopes."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
     inner = (
         ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Global, ast.Nonlocal,
         ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr,
     )  # fmt: skip
-    return not any(isinstance(one, inner) for one in ast.walk(node) if one is not node)
+    return not any(isinstance(child, inner) for child in ast.walk(node) if child is not node)
 
 
 def _local_names(function: ast.AST) -> dict[str, set[tuple[int, int]]]:
-    """The places (line and column from 0) of each name that the function binds."""
+    """The places (line and column, from 0) of each name that a function binds."""
     places: dict[str, set[tuple[int, int]]] = {}
     bound = set()
     for node in ast.walk(function):
@@ -325,9 +312,9 @@ def _local_names(function: ast.AST) -> dict[str, set[tuple[int, int]]]:
     return {name: where for name, where in places.items() if name in bound and name != "self"}
 
 
-def _is_told_of(name: str, function: ast.AST, lines: Sequence[str]) -> bool:
-    """Whether a function's comments or docstring speak of a name: whether those follow is a matter
-    of taste."""
+def _is_documented_name(name: str, function: ast.AST, lines: Sequence[str]) -> bool:
+    """Whether a function's comments or docstring contain a name: whether they must follow a rename
+    cannot be known."""
     word = re.compile(rf"\b{re.escape(name)}\b")
     first, end = getattr(function, "lineno", 1) - 1, getattr(function, "end_lineno", len(lines))
     comments = (line.partition("#")[2] for line in lines[first:end])

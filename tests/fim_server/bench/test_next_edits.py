@@ -44,18 +44,6 @@ def total(orders, rate):
 def main(source, limit, rate):
     orders = load(source, limit)
     return total(orders, rate)
-
-
-def start(reader, path):
-    reader.open(path, 1)
-    reader.check(path)
-    return reader.state
-
-
-def stop(writer, path):
-    writer.open(path, 1)
-    writer.check(path)
-    return writer.state
 """
 DOCUMENTS = [Document("orders", "src/orders.py", CODE)]
 

@@ -1,4 +1,4 @@
-"""Keystrokes become hunks; what is put back is undone; what no hand typed is no edit."""
+"""Keystrokes become hunks, reverted hunks are undone, and large changes are no edits."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Desk:
         self.history.record(before, after, self.now)
 
     def type(self, line: int, character: int, text: str) -> None:
-        for offset, one in enumerate(text):
+        for offset, typed in enumerate(text):
             self.now += 0.1
-            self.change((line, character + offset, line, character + offset, one))
+            self.change((line, character + offset, line, character + offset, typed))
 
     def hunks(self) -> list[tuple[int, tuple[str, ...], tuple[str, ...]]]:
-        return [(one.first, one.old, one.new) for one in self.history.recent(self.now)]
+        return [(hunk.first, hunk.old, hunk.new) for hunk in self.history.recent(self.now)]
 
 
 def test_keystrokes_are_one_hunk() -> None:
@@ -81,7 +81,7 @@ def test_hunks_move_with_the_lines_above_them() -> None:
     assert desk.lines[5] == "D"
 
 
-def test_what_goes_on_with_a_hunk_joins_it() -> None:
+def test_a_change_that_continues_a_hunk_joins_it() -> None:
     desk = Desk("a\nb\nc\nd\n")
     desk.change((0, 0, 0, 1, "A"))
     desk.change((2, 0, 2, 1, "C"))
@@ -135,7 +135,7 @@ def test_one_change_of_several_in_a_hunk_is_undone_and_redone() -> None:
     assert desk.history.was_undone(undone.reversed)
 
 
-def test_what_no_hand_typed_is_no_edit() -> None:
+def test_large_changes_are_no_edits() -> None:
     lines = [f"line {number}" for number in range(3 * MOST_LINES)]
     desk = Desk("\n".join(lines))
     desk.change((0, 0, 0, 4, "LINE"))
@@ -183,7 +183,7 @@ TEXTS = st.lists(st.sampled_from(["a", "b", "", "c\u2028", "𝒳", "x = old"]), 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=6), st.sampled_from(["\n", "\r\n"]))
-def test_hunks_always_tell_how_to_get_back(states: list[list[str]], end: str) -> None:
+def test_hunks_restore_the_first_text(states: list[list[str]], end: str) -> None:
     """Putting the old lines back, from the bottom up, gives the first text."""
     texts = [end.join(state) for state in states]
     desk = Desk(texts[0])

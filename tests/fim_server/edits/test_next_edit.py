@@ -4,6 +4,7 @@ script (see `scripted.py`): it replaces names as the last edit did."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from scripted import ScriptedBackend
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
-from fim_server.edits.next_edit import MOST_TRIES, Proposal
-from fim_server.edits.regions import Problem
+from fim_server.edits.next_edit import MOST_TRIES, Proposal, rewritten
+from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 
@@ -304,7 +305,7 @@ async def test_trouble_is_an_empty_answer() -> None:
         assert await desk.found() == []
 
 
-async def test_a_region_is_asked_about_again_when_somebody_else_took_the_model() -> None:
+async def test_a_region_is_asked_about_again_when_a_completion_took_the_model() -> None:
     class Busy(ScriptedBackend):
         async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
             answer = await super().rewrite(request)
@@ -315,6 +316,28 @@ async def test_a_region_is_asked_about_again_when_somebody_else_took_the_model()
     desk.edit(0, "old", "new")
     assert len(await desk.found()) == 1
     assert len(desk.backend.rewrites) == 3
+
+
+async def test_refilled_text_is_no_next_edit() -> None:
+    """It follows from no edit; the drafts are judged all the same, and a selection is refilled."""
+
+    class Refilling(ScriptedBackend):
+        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+            answer = await super().rewrite(request)
+            assert answer is not None
+            return replace(answer, new="refilled()", gain=99.0, way="refill")
+
+    desk = Desk("old = 1\n\nprint(old)\n")
+    desk.backend = Refilling()
+    desk.edit(0, "old", "new")
+    assert shown(await desk.found(most=6)) == [(2, ("print(new)",))]
+    snapshot = desk.documents.snapshot(URI)
+    assert snapshot is not None
+    context = desk.service.context(snapshot, 0)
+    assert context is not None
+    selected = Region(URI, 2, 3, 0.0, "selected")
+    found = await rewritten(context, selected, (), desk.service.ask, speculative=False)
+    assert shown(found) == [(2, ("refilled()",))]
 
 
 async def test_a_line_with_half_a_character_is_left_alone() -> None:
@@ -338,17 +361,17 @@ async def looked_at(desk: Desk, line: int = 0) -> list[tuple[str, str]]:
     """The regions and the reasons for them, the first one asked about first."""
     snapshot = desk.documents.snapshot(URI)
     assert snapshot is not None
-    scene = desk.service.scene(snapshot, line)
-    assert scene is not None
-    lines = [without_end(one) for one in snapshot.lines]
-    return [("\n".join(lines[one.first : one.end]), one.reason) for one in scene.regions()]
+    context = desk.service.context(snapshot, line)
+    assert context is not None
+    lines = [without_end(text) for text in snapshot.lines]
+    found = context.regions()
+    return [("\n".join(lines[region.first : region.end]), region.reason) for region in found]
 
 
 async def test_calls_after_a_signature_changed() -> None:
-    desk = Desk("def pay(who,\n        amount):\n    pass\n\n\npay(me, 1)\n\nx = pay\n")
-    desk.edit(1, "amount", "amount, when")
-    regions = await looked_at(desk)
-    assert regions[:2] == [("pay(me, 1)", "uses pay"), ("x = pay", "uses pay")]
+    desk = Desk("when = 2\n\ndef pay(who,\n        amount):\n    pass\n\n\npay(me, 1)\n\nx = pay\n")
+    desk.edit(3, "amount", "amount, when")
+    assert await looked_at(desk) == [("pay(me, 1)", "uses pay")]
 
 
 async def test_the_third_of_three_similar_lines() -> None:
@@ -359,16 +382,27 @@ async def test_the_third_of_three_similar_lines() -> None:
     assert (lines[2], "still has 'int'") in await looked_at(desk)
 
 
-async def test_a_literal_a_docstring_and_a_diagnostic() -> None:
+async def test_a_literal_and_a_docstring() -> None:
     body = '    """At most 50 of them."""\n    return rows[:50]'
     desk = Desk(f"LIMIT = 50\n\n\ndef f():\n{body}\n\nx\n")
     desk.edit(0, "50", "80")
     regions = await looked_at(desk)
     assert (body, "still has 50") in regions
-    desk.service.diagnosed(URI, [Problem(7, 8, "x is not defined")])
-    assert ("x", "has a diagnostic") in await looked_at(desk)
-    desk.edit(0, "80", "90")
-    assert "x" not in [text for text, _ in await looked_at(desk)], "it was about another text"
+
+
+async def test_a_diagnostic_moves_a_draft_up_and_makes_none() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n\nx\n")
+    desk.edit(0, "old", "new")
+    desk.edit(0, "1", "12")
+    desk.edit(6, "x", "y")
+    plain = await looked_at(desk, line=6)
+    assert [text for text, _ in plain] == ["print(old, 2)", "print(old)"], "the nearest first"
+    desk.service.diagnosed(URI, [Problem(2, 3, "old is not defined"), Problem(1, 2, "empty")])
+    first, *_ = found = await looked_at(desk, line=6)
+    assert first == ("print(old)", "has a diagnostic")
+    assert len(found) == len(plain)
+    desk.edit(6, "y", "z")
+    assert await looked_at(desk, line=6) == plain, "it was about another text"
 
 
 async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() -> None:
@@ -378,7 +412,7 @@ async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() ->
     assert shown(await desk.found(line=4)) == [(0, ("import json", "import os", "import re"))]
     unused = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', os)\n")
     unused.edit(4, "re.sub('a', 'b', os)", "os")
-    assert ("import re", "re is used no more") in await looked_at(unused)
+    assert ("import re", "re is no longer used") in await looked_at(unused)
     assert shown(await unused.found(line=4)) == [(1, ())]
 
 
@@ -390,11 +424,11 @@ async def test_a_name_that_looks_misspelt_once_the_cursor_has_left_it() -> None:
 
 
 async def test_the_same_definition_comes_before_others() -> None:
-    body = "    x = 1\n\n    use(value)\n\n"
-    desk = Desk(f"def a(value):\n{body}\ndef b(value):\n{body}    more(value)\n")
-    desk.edit(6, "value", "amount")
+    body = "    x = 1\n\n    use('old')\n\n"
+    desk = Desk(f"def a():\n{body}\ndef b():\n{body}    more('old')\n")
+    desk.edit(9, "old", "new")
     regions = [text for text, _ in await looked_at(desk, line=6)]
-    assert regions.index("    more(value)") < regions.index("def a(value):")
+    assert regions == ["    more('old')", "    use('old')"], "although the other is nearer"
 
 
 async def test_long_lines_and_huge_files_are_bounded() -> None:

@@ -48,18 +48,6 @@ def show(orders):
     amount = total(orders, rate=1.5)
     record(None, amount, "total")
     print("amount", amount)
-
-
-def start(reader, path):
-    reader.open(path, 1)
-    reader.check(path)
-    return reader.state
-
-
-def stop(writer, path):
-    writer.open(path, 1)
-    writer.check(path)
-    return writer.state
 '''
 DOCUMENTS = [Document("orders", "src/orders.py", CODE)]
 
@@ -101,16 +89,6 @@ def test_calls_follow_a_parameter() -> None:
             if isinstance(call.func, ast.Name) and call.func.id == "total":
                 assert len(call.args) + len(call.keywords) == given["total"]
     assert seen == {"came", "went", "name"}
-
-
-def test_a_mirrored_line_follows_from_what_stands_around_it() -> None:
-    for session in draw_sessions(DOCUMENTS, "mirrored", 2, seed=3):
-        [(_, before, now)] = session.edits
-        [(_, _, [wanted])] = session.wanted
-        assert not before
-        swapped = {"reader": "writer", "writer": "reader"}
-        [name] = [one for one in swapped if one in now]
-        assert wanted == now.replace(name, swapped[name])
 
 
 def test_a_rename_follows_pythons_scopes() -> None:

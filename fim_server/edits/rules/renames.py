@@ -1,0 +1,136 @@
+"""Rule: a renamed name is renamed wherever it is the same name, as far as the syntax tells.
+
+A local name in its function, an attribute of the same object, a keyword argument whose parameter
+was renamed, a definition wherever it is used; a word of a string or comment only where it is marked
+as code. Hunks of other documents rename what those documents export.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from fim_server.edits.history import Hunk
+from fim_server.edits.rules.drafts import DOUBT, SURE, Draft, LineEdit
+from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.token_diff import ChangedLine, Swap, changed_pairs, swaps
+from fim_server.syntax.occurrences import RECEIVERS, Function, Occurrence, Role
+
+_NAME_WEIGHT, _TEXT_WEIGHT = 3.0, 1.2
+_DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
+_MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
+
+
+def renames(page: Page, hunk: Hunk) -> Iterator[Draft]:
+    """The other places of the names that a hunk renamed."""
+    for line in changed_pairs(hunk):
+        for swap in swaps(line):
+            if not swap.is_name or not _is_rename(page, swap):
+                continue
+            if page.has(hunk):
+                yield from _renamed_here(page, swap)
+            elif _is_exported(line):
+                yield from _renamed_elsewhere(page, swap)
+
+
+def _is_rename(page: Page, swap: Swap) -> bool:
+    """Whether a swap of names is a rename: a name that existed before took the old one's place only
+    if that happened twice."""
+    return swap.new not in page.names_before or page.swap_counts[swap.old, swap.new] > 1
+
+
+def _renamed_here(page: Page, swap: Swap) -> Iterator[Draft]:
+    left = page.occurrences(swap.old)
+    if not left:
+        return
+    renamed = page.occurrences(swap.new)
+    here = next((p for p in renamed if (p.line, p.start) == (swap.line, swap.start)), None)
+    if here is None or here.role in (Role.TEXT, Role.OTHER):
+        return
+    home = _home(here, [*left, *renamed])
+    # All places of a local name are known from the syntax.
+    doubt = -SURE if home is not None else 0.0
+    same = _same_name(here, home, left, [*left, *renamed])
+    yield _draft(same, swap.new, f"still has {swap.old}", _NAME_WEIGHT, doubt)
+    texts = [p for p in left if p.role is Role.TEXT and (not home or home in p.functions)]
+    marked = (place for place in texts if _is_code(page.lines[place.line], place, swap.old))
+    yield _draft(marked, swap.new, f"mentions {swap.old}", _TEXT_WEIGHT, DOUBT)
+
+
+def _renamed_elsewhere(page: Page, swap: Swap) -> Iterator[Draft]:
+    """Uses of a name that another document exports, outside of functions that bind it."""
+    left = page.occurrences(swap.old)
+    local = _binders(left)
+    places = (
+        place
+        for place in left
+        if place.role in (Role.NAME, Role.ATTRIBUTE) and not local & {*place.functions}
+    )
+    yield _draft(places, swap.new, f"still has {swap.old}", _NAME_WEIGHT, 0.0)
+
+
+def _same_name(
+    here: Occurrence,
+    home: Function | None,
+    left: Sequence[Occurrence],
+    everywhere: Sequence[Occurrence],
+) -> list[Occurrence]:
+    """The places left with the old name that mean the same as the edited one."""
+    local = _binders(left)
+    names = [place for place in left if place.role is Role.NAME]
+    attributes = [place for place in left if place.role is Role.ATTRIBUTE]
+    keywords = [place for place in left if place.role is Role.KEYWORD]
+    if here.role is Role.KEYWORD:
+        return [place for place in keywords if place.of == here.of]
+    if here.defines:
+        return [*(place for place in names if not local & {*place.functions}), *attributes]
+    if here.role is Role.ATTRIBUTE:
+        own = here.of in RECEIVERS
+        return [place for place in attributes if place.of == here.of or (own and place.defines)]
+    if home is None:
+        return [place for place in names if not local & {*place.functions}]
+    found = [
+        place
+        for place in names
+        if home in place.functions and not local & {*place.functions[: place.functions.index(home)]}
+    ]
+    is_parameter = any(place.parameter and place.function == home for place in everywhere)
+    if is_parameter and home.name:
+        found += [place for place in keywords if place.of == home.name]
+    return found
+
+
+def _home(here: Occurrence, everywhere: Iterable[Occurrence]) -> Function | None:
+    """The innermost function around a name that binds it; None if the name is not local."""
+    if here.role is not Role.NAME or here.defines:
+        return None
+    binders = _binders(everywhere)
+    return next((function for function in here.functions if function in binders), None)
+
+
+def _binders(places: Iterable[Occurrence]) -> set[Function]:
+    """The functions to which a name is local."""
+    return {place.function for place in places if place.binds and place.function is not None}
+
+
+def _is_exported(line: ChangedLine) -> bool:
+    """Whether other files can see what a line names: it is not indented, or it is a definition."""
+    text = line[2]
+    return bool(text) and (not text[0].isspace() or _DEFINITION.search(text) is not None)
+
+
+def _is_code(line: str, place: Occurrence, name: str) -> bool:
+    """Whether a word of a string or comment means the name: it is no plain word, or it is marked
+    as code."""
+    if "_" in name.strip("_") or not (name.islower() or name.istitle()):
+        return True
+    return _MARKED.search(line[: place.start]) is not None and line[place.end :].startswith(
+        ("`", ":", " (", " :")
+    )
+
+
+def _draft(
+    places: Iterable[Occurrence], new: str, reason: str, weight: float, doubt: float
+) -> Draft:
+    edits = (LineEdit(place.line, place.start, place.end, new) for place in places)
+    return Draft(tuple(edits), reason, weight, doubt=doubt)

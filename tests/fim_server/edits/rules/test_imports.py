@@ -1,0 +1,61 @@
+"""Imports that an edit made necessary or needless."""
+
+from __future__ import annotations
+
+import pytest
+from edit_pages import expected
+
+from fim_server.edits.rules.import_lines import read_import
+
+TOP = "import os\nfrom a import b\n\nx = 1\n"
+
+
+def test_an_import_goes_where_it_sorts() -> None:
+    assert (
+        expected(f"{TOP}y = sys.argv\n", (4, ""))[0][0] == "import os\nimport sys\nfrom a import b"
+    )
+    assert expected(f"{TOP}y = ast.x\n", (4, ""))[0][0] == "import ast\nimport os\nfrom a import b"
+    assert expected(f"{TOP}y = os.x\n", (4, "")) == {}, "it is there"
+    assert expected(f"{TOP}sys = 1\n", (4, "")) == {}, "it is a name of its own"
+    assert expected(f"{TOP}y = len(x.sys)\n", (4, "")) == {}
+
+
+def test_what_neighbours_import_is_known() -> None:
+    text = f"{TOP}y = Way(c)\n"
+    assert expected(text, (4, "")) == {}
+    found = expected(text, (4, ""), neighbours=("from ways import Way, Street",))
+    assert found[1][0] == "from a import b\nfrom ways import Way"
+    standard = expected(f"{TOP}y = Path(c)\n", (4, ""))
+    assert standard[1][0] == "from a import b\nfrom pathlib import Path"
+    joined = expected(text, (4, ""), neighbours=("from a import Way",))
+    assert joined[1][0] == "from a import b, Way"
+    script = "import a from 'a';\n\nuse(b);\n"
+    neighbour = ("import { b, c } from './b';",)
+    found = expected(script, (2, ""), neighbours=neighbour, language="javascript")
+    assert found[0][0] == "import { b } from './b';\nimport a from 'a';"
+
+
+def test_an_import_that_is_no_longer_used_goes() -> None:
+    text = "import re\nfrom a import b, c\n\nx = c\n"
+    assert expected(text, (3, "x = re.sub(c)"))[0] == [""]
+    assert expected(text, (3, "x = b(c)"))[1] == ["from a import c"]
+    assert expected(f"{text}y = re\n", (3, "x = re.sub(c)")) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("import os.path", ("os",)),
+        ("import numpy as np", ("np",)),
+        ("from .a import (b, c as d)", ("b", "d")),
+        ("from a import *", None),
+        ("from a import (", None),
+        ("import x, { y } from 'z'", None),
+        ("import { x, y as z } from 'a';", ("x", "z")),
+        ("const { a } = require('b')", ("a",)),
+        ("important = 1", None),
+    ],
+)
+def test_import_lines(line: str, names: tuple[str, ...] | None) -> None:
+    found = read_import(line)
+    assert (None if found is None else found.names) == names

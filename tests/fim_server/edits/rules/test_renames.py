@@ -1,0 +1,84 @@
+"""Renames: which other places of a name follow, and which do not."""
+
+from __future__ import annotations
+
+from edit_pages import URI, expected
+
+from fim_server.documents.documents import Encoding, Snapshot, split_lines
+from fim_server.edits.history import Hunk
+from fim_server.edits.regions import regions
+from fim_server.syntax.languages import language_of
+
+LOCAL = """\
+total = 0
+
+def cost(amount, price):
+    '''The total of `total` things; :param total: no more.'''
+    amount += order.total
+    log("total", total=amount)  # total
+    return total * price
+
+def other(total):
+    return total
+"""
+
+
+def test_a_local_name_is_replaced_in_its_function_and_nowhere_else() -> None:
+    found = expected(LOCAL, (2, "def cost(total, price):"), (4, "    total += order.total"))
+    assert found[6] == ["    return amount * price"]
+    assert found[3] == ["    '''The total of `amount` things; :param amount: no more.'''"]
+    assert set(found) == {3, 6}, "no attribute, keyword, comment, global or other function's"
+
+
+def test_a_global_name_is_replaced_where_no_function_has_its_own() -> None:
+    text = "limit = 0\n\ndef f():\n    return size + x.size\n\ndef g(size):\n    return size\n"
+    assert expected(text, (0, "size = 0")) == {3: ["    return limit + x.size"]}
+
+
+def test_an_attribute_of_the_same_object() -> None:
+    text = "self.price = 1\n\nx = self.cost\n\ny = cost\n\nz = other.cost\n"
+    assert expected(text, (0, "self.cost = 1")) == {2: ["x = self.price"]}
+
+
+def test_a_definition_wherever_it_is_used() -> None:
+    text = "class A:\n    def area(self): pass\n\nA().size()\n\nsize = 1\n\nb.size(size=2)\n"
+    found = expected(text, (1, "    def size(self): pass"))
+    assert found[3] == ["A().area()"]
+    assert found[7] == ["b.area(size=2)"]
+
+
+def test_a_keyword_of_the_function_whose_parameter_was_renamed() -> None:
+    text = "def f(width):\n    pass\n\nf(size=1)\n\ng(size=1)\n"
+    assert expected(text, (0, "def f(size):")) == {3: ["f(width=1)"]}
+
+
+def test_other_languages_by_their_own_syntax() -> None:
+    body = "  return total + o.total + `${total} total`;"
+    text = f"function f(amount) {{\n  a();\n{body}\n}}\nuse(total);\n"
+    found = expected(text, (0, "function f(total) {"), language="javascript")
+    assert found == {2: ["  return amount + o.total + `${amount} total`;"]}
+    unknown = expected("a now\n\nb then then-x\n", (0, "a then"), language="nolang")
+    assert unknown == {2: ["b now now-x"]}
+
+
+def test_a_name_that_was_there_before_is_no_new_one_for_another() -> None:
+    """Unless that is done again."""
+    text = "def f(a, b):\n    x = b\n\n    y = a\n\n    z = b\n"
+    assert expected(text, (1, "    x = a")) == {}
+    assert expected(text, (1, "    x = a"), (5, "    z = a"))[3] == ["    y = b"]
+    on_its_line = "def f(a, b):\n    x = (b, b)\n\n    y = a\n"
+    assert expected(on_its_line, (1, "    x = (a, b)")) == {}
+
+
+def test_other_documents_follow_what_they_can_see() -> None:
+    lines = split_lines("from b import size\n\nsize(1)\n\ndef f(size):\n    size(2)\n")
+    snapshot = Snapshot(URI, "python", 1, 1, Encoding.UTF32, lines)
+
+    def follows(old: str, new: str) -> dict[int, str]:
+        hunk = Hunk("file:///project/b.py", 0, (old,), (new,), 0.0)
+        found = regions(snapshot, [hunk], language_of("python"), 0)
+        return {region.first: region.drafts[0].text for region in found}
+
+    exported = follows("def size(): pass", "def area(): pass")
+    assert exported == {0: "from b import area", 2: "area(1)"}
+    assert follows("    size = 1", "    area = 1") == {}, "a local name of another file"

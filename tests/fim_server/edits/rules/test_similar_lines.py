@@ -1,0 +1,41 @@
+"""What was done to a line, done to lines like it."""
+
+from __future__ import annotations
+
+import pytest
+from edit_pages import expected
+
+from fim_server.edits.rules.token_diff import merged
+
+
+@pytest.mark.parametrize(
+    ("base", "theirs", "ours", "wanted"),
+    [
+        ("add(row[0], width=0)", "add(row[0], width=0, x=1)", "add(row[2], width=2)",
+         "add(row[2], width=2, x=1)"),
+        ("self.width = width", "self.width = int(width)", "self.height = height",
+         "self.height = int(height)"),
+        ("x.a = get('a')", "x.a = get('a', None)", "x.b = get('b')", "x.b = get('b', None)"),
+        ("if x == 1:", "if x is 1:", "if x == 2:", "if x is 2:"),
+        ("a = b", "a = c", "x = y", None),
+        ("a = b + 1", "a = b", "x = y", None),
+    ],
+)  # fmt: skip
+def test_what_was_done_to_a_line_done_to_one_like_it(
+    base: str, theirs: str, ours: str, wanted: str | None
+) -> None:
+    assert merged(base, theirs, ours) == wanted
+
+
+def test_the_third_of_three_similar_lines_and_the_other_branch() -> None:
+    lines = [f"    self.{name} = {name}" for name in ("left", "right", "middle")]
+    done = [f"    self.{name} = int({name})" for name in ("left", "right")]
+    text = "\n\n".join([*done, lines[2]])
+    assert expected(text, (0, lines[0]), (2, lines[1]))[4] == ["    self.middle = int(middle)"]
+    branch = "if up:\n    move(x, step * 2)\nelse:\n    move(y, step)\n"
+    assert expected(branch, (1, "    move(x, step)"))[3] == ["    move(y, step * 2)"]
+
+
+def test_a_line_that_has_it_already_is_left_alone() -> None:
+    text = "log(console, 'a')\n\nlog(console, 'b')\n"
+    assert expected(text, (0, "log('a')")) == {}

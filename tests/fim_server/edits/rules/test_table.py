@@ -1,0 +1,89 @@
+"""The table of rules: pure functions, one file each."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fim_server.documents.documents import Encoding, Snapshot, split_lines
+from fim_server.edits.history import Hunk
+from fim_server.edits.rules import table
+from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.table import FADING, RULES, Rule, drafts_of
+from fim_server.syntax.languages import language_of
+
+URI = "file:///project/a.py"
+TEXT = """\
+import os
+from ways import Way
+
+
+def pay(who, amount):
+    \"\"\"Pay.
+
+    :param who: whom
+    \"\"\"
+    log("paid", amount)
+    return who + aomunt
+
+
+pay(me)
+log("paid", me)
+"""
+
+
+def page() -> Page:
+    snapshot = Snapshot(URI, "python", 1, 1, Encoding.UTF32, split_lines(TEXT))
+    hunks = [
+        Hunk("file:///project/b.py", 0, ("old = os.sep",), ("new = 2",), 0.0),
+        Hunk(URI, 4, ("def pay(who):",), ("def pay(who, amount):",), 1.0),
+        Hunk(URI, 10, ("    return whom + Way",), ("    return who + aomunt",), 2.0),
+    ]
+    return Page(snapshot, 0, language_of("python"), hunks, ("import re",))
+
+
+def test_each_rule_has_a_file_of_its_name() -> None:
+    for name, count in Counter(rule.drafts.__name__ for rule in RULES).items():
+        assert count == 1
+        [rule] = [rule for rule in RULES if rule.drafts.__name__ == name]
+        assert Path(inspect.getfile(rule.drafts)).stem == name
+        assert list(inspect.signature(rule.drafts).parameters) == ["page", "hunk"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.drafts.__name__)
+def test_a_rule_is_a_pure_function(rule: Rule) -> None:
+    """The same drafts when asked again, in any order of hunks and beside other rules."""
+    shared = page()
+    first = [list(rule.drafts(shared, hunk)) for hunk in shared.hunks]
+    for other in RULES:
+        for hunk in reversed(shared.hunks):
+            list(other.drafts(shared, hunk))
+    assert [list(rule.drafts(shared, hunk)) for hunk in shared.hunks] == first
+    fresh = page()
+    assert [list(rule.drafts(fresh, hunk)) for hunk in fresh.hunks] == first
+
+
+def test_a_rule_needs_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older hunks weigh less, edited lines are left to repairs, and equal drafts are one."""
+    from fim_server.edits.rules.drafts import Draft, LineEdit
+
+    def rule(page: Page, hunk: Hunk) -> list[Draft]:
+        there, edited = LineEdit(12, 0, 0, hunk.new[0]), LineEdit(10, 0, 0, "x")
+        return [Draft((there, edited), "why", 2.0), Draft((LineEdit(13, 0, 0, "y"),), "why", 1.0)]
+
+    monkeypatch.setattr(table, "RULES", (Rule(rule),))
+    found = [(draft.edits, draft.weight) for draft in drafts_of(page(), repairs=False)]
+    news = [hunk.new[0] for hunk in reversed(page().hunks)]
+    assert found == [
+        ((LineEdit(12, 0, 0, news[0]),), 2.0),
+        ((LineEdit(13, 0, 0, "y"),), 1.0),
+        ((LineEdit(12, 0, 0, news[1]),), 2.0 * FADING),
+        ((LineEdit(12, 0, 0, news[2]),), 2.0 * FADING**2),
+    ]
+    assert drafts_of(page(), repairs=True) == []
+    monkeypatch.setattr(table, "RULES", (Rule(rule, fades=False, repairs=True),))
+    assert {draft.weight for draft in drafts_of(page(), repairs=True)} == {2.0, 1.0}
+    assert len(drafts_of(page(), repairs=True)[0].edits) == 2
