@@ -109,6 +109,7 @@ class Completer:
         version: int | None,
         selected: lsp.SelectedCompletionInfo | None,
     ) -> Answer:
+        """The answer, by five steps: accept, known already, ask, gate, show."""
         question = self._accept(uri, position, trigger, version, selected)
         if isinstance(question, Answer):
             return question
@@ -197,6 +198,7 @@ class Completer:
     async def _ask_backend(
         self, request: CompletionRequest, hole: Hole, snapshot: Snapshot, wait: float
     ) -> Completion:
+        """The completion, asked for after `wait` seconds (the debounce)."""
         if wait:
             await asyncio.sleep(wait)
         began = time.monotonic()
@@ -288,6 +290,8 @@ class Completer:
         self._settings = settings
         self._workspace = workspace
         self._cache = SuggestionCache()
+        # What they prepare would not be cached, so the next ones must not join them.
+        self._speculations.stop_all(Silence.CANCELLED)
 
     def document_changed(self, uri: str) -> None:
         """Stop the request for a text that no longer exists."""

@@ -50,7 +50,7 @@ class Hole:
 def hole_at(
     snapshot: Snapshot, position: lsp.Position, prefix_chars: int, suffix_chars: int
 ) -> Hole:
-    """The hole at a position, with at most so many characters before and after it."""
+    """The hole at a position, with at most this many characters before and after it."""
     place = snapshot.place(position)
     return _hole(snapshot, place, prefix_chars, text_after(snapshot, place, suffix_chars))
 
@@ -108,7 +108,7 @@ def request_for(
 
 
 def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
-    """Most lines of an answer: 1 inside a line, else by the setting and the syntax at the cursor."""
+    """Most lines of an answer: 1 inside a line, else by the setting and the cursor's syntax."""
     if hole.inside_line or settings.multiline == "never":
         return 1
     if settings.multiline == "always":
@@ -143,7 +143,8 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
 
 
 def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
-    """At most `limit` characters right of the cursor, with plain line ends: whole lines that fit."""
+    """At most `limit` characters right of the cursor, with plain line ends: whole lines if they
+    fit."""
     lines = snapshot.lines
     line, end = lines[place.line], place.index + limit
     if len(line) > end:
