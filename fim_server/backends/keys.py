@@ -1,6 +1,7 @@
-"""Where the key for a remote server comes from: never from settings, which a workspace may carry.
+"""The API key of a remote server: from the environment or the keyring, never from settings.
 
-A key belongs to one host and is sent to no other, whatever address a workspace configures.
+Settings may come from a workspace. A key belongs to one host and is sent to no other, whatever
+address a workspace configures.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ KEYRING_SERVICE = "fim-server"
 
 
 def api_key(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The key for the host of `url`: from the environment if it names that very host, otherwise
-    from the system's keyring (service "fim-server", the host as user name); None if there is none.
+    """The key for the host of `url`, None if there is none.
+
+    It is taken from the environment if HOST_VARIABLE names exactly that host, otherwise from the
+    system's keyring (service "fim-server", the host as user name).
     """
     host = urlsplit(url).netloc.rpartition("@")[2]
     key = environment.get(KEY_VARIABLE)
@@ -27,7 +30,7 @@ def api_key(url: str, environment: Mapping[str, str] = os.environ) -> str | None
         if environment.get(HOST_VARIABLE) == host:
             return key
         logger.warning(
-            "%s is not sent to %s: set %s=%s if it may be", KEY_VARIABLE, host, HOST_VARIABLE, host
+            "%s is not sent to %s; to allow it, set %s=%s", KEY_VARIABLE, host, HOST_VARIABLE, host
         )
     return _from_keyring(host)
 
@@ -40,6 +43,6 @@ def _from_keyring(host: str) -> str | None:
         return None
     try:
         return keyring.get_password(KEYRING_SERVICE, host)
-    except KeyringError as closed:
-        logger.info("the system's keyring cannot be read: %s", type(closed).__name__)
+    except KeyringError as failure:
+        logger.info("the system's keyring cannot be read: %s", type(failure).__name__)
         return None

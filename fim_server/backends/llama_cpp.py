@@ -1,4 +1,4 @@
-"""llama.cpp's server through its own `/infill`, which knows the model's markers."""
+"""llama.cpp's server through its own `/infill`, which puts in the model's FIM markers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fim_model.requests import (
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    Finish,
     Rewrite,
     RewriteRequest,
 )
@@ -20,20 +21,22 @@ from fim_server.backends.remote import RemoteServer, cut_lines
 
 
 class LlamaCppBackend:
-    """Implements Backend over `POST {url}/infill`. One answer a request: `/infill` has no more."""
+    """Implements Backend over `POST {url}/infill`, with one item a request."""
 
     def __init__(self, url: str) -> None:
         self._server = RemoteServer(url)
 
     async def start(self, progress: Progress) -> None:
-        progress(f"Asking {self._server.name} how it is", 0.5)
+        progress(f"Checking {self._server.name}", 0.5)
         await self._server.get("/health")
 
     async def complete(self, request: CompletionRequest) -> Completion:
         body = {
             "input_prefix": request.prefix,
             "input_suffix": request.suffix,
-            "input_extra": [{"filename": one.path, "text": one.text} for one in request.snippets],
+            "input_extra": [
+                {"filename": snippet.path, "text": snippet.text} for snippet in request.snippets
+            ],
             "n_predict": request.max_tokens,
             "temperature": request.temperature,
             "seed": request.seed,
@@ -44,8 +47,8 @@ class LlamaCppBackend:
         try:
             text = cut_lines(answer["content"], request.max_lines)
         except (KeyError, TypeError, AttributeError):
-            raise BackendError(f"{self._server.name}: the answer has no content") from None
-        finish = "length" if answer.get("stop_type") == "limit" else "eom"
+            raise BackendError(f"{self._server.name}: the answer lacks the field content") from None
+        finish: Finish = "length" if answer.get("stop_type") == "limit" else "eom"
         item = CompletionItem(text, UNKNOWN_CONFIDENCE, finish)
         return Completion([item] if text else [], _stats(answer, ms))
 
@@ -53,7 +56,7 @@ class LlamaCppBackend:
         raise self._server.cannot_rewrite()
 
     async def forget(self, session: str) -> None:
-        """What the server keeps is its own affair."""
+        """No-op: the server manages its own cache."""
 
     async def close(self) -> None:
         await self._server.close()

@@ -19,15 +19,15 @@ from fim_server.backends.remote import RemoteServer, cut_lines
 from fim_server.backends.templates import TEMPLATES, FimTemplate
 
 UNKNOWN_CONFIDENCE = 1.0
-"""These servers are not asked for probabilities; what is not known is not held against a text."""
+"""These servers are not asked for probabilities, so their items always pass the gate."""
 
 
 class OpenAIBackend:
     """Implements Backend over `POST {url}/completions`; `url` ends in `/v1`.
 
-    `model` None takes the first one the server has. `template` names an entry of TEMPLATES; None
-    sends the suffix as it is and leaves the prompt to the server. Sessions and modes are the
-    server's own affair; cancelling closes the connection, which ends the work there.
+    `model` None takes the first that the server lists. `template` names an entry of TEMPLATES; None
+    sends the suffix as a field and leaves the prompt to the server. Sessions and modes do not apply
+    here. Cancelling closes the connection, which stops the work on the server.
     """
 
     def __init__(self, url: str, model: str | None = None, template: str | None = None) -> None:
@@ -42,7 +42,7 @@ class OpenAIBackend:
             self._template = TEMPLATES[template]
 
     async def start(self, progress: Progress) -> None:
-        """Find out the model if none is named; a server may serve one that it does not list."""
+        """Ask for the model if none is named; a named one need not be listed by the server."""
         if self._model is not None:
             return
         progress(f"Asking {self._server.name} for its models", 0.5)
@@ -67,14 +67,14 @@ class OpenAIBackend:
                 for choice in answer["choices"]
             ]
         except (KeyError, TypeError, AttributeError):
-            raise BackendError(f"{self._server.name}: the answer has no choices") from None
+            raise BackendError(f"{self._server.name}: the answer lacks the field choices") from None
         return Completion(items, _stats(answer, request, ms))
 
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise self._server.cannot_rewrite()
 
     async def forget(self, session: str) -> None:
-        """What the server keeps is its own affair."""
+        """No-op: the server manages its own cache."""
 
     async def close(self) -> None:
         await self._server.close()
@@ -97,12 +97,12 @@ class OpenAIBackend:
 
 
 def _ends_with_line(request: CompletionRequest) -> bool:
-    """Whether a first newline may still come before the line that is asked for."""
+    """Whether the cursor is at the start of a line, so that the answer may begin with a newline."""
     return request.prefix.endswith("\n") or not request.prefix
 
 
 def _stats(answer: Any, request: CompletionRequest, ms: float) -> CompletionStats | None:
-    """The server's own count of tokens; it does not tell how many forwards they took."""
+    """The token counts that the server reports; it does not report forwards."""
     with contextlib.suppress(KeyError, TypeError):
         usage = answer["usage"]
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)

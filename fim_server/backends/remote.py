@@ -1,4 +1,4 @@
-"""What all remote servers have in common: one HTTP client, time-outs, retries, a breaker, a key."""
+"""What all remote servers share: HTTP client, time-outs, retries, circuit breaker, API key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fim_server.backends.base import BackendError, Unsupported
 from fim_server.backends.keys import api_key
-from fim_server.backends.resilience import CircuitBreaker, Temporary, patiently
+from fim_server.backends.resilience import CircuitBreaker, Temporary, with_retries
 
 if TYPE_CHECKING:
     import httpx2
@@ -21,14 +21,14 @@ _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class RemoteServer:
-    """A server at `url`. Its name in messages is its host: a path may hold a secret."""
+    """A server at `url`. Messages name its host only: the path may hold a secret."""
 
     def __init__(self, url: str) -> None:
-        """Raises BackendError for an address that is none, or that would send code in the clear
-        over a network."""
+        """Raises BackendError for a malformed address, and for one that would send the key over a
+        network unencrypted."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BackendError(f"remoteUrl {url!r} is no http or https address")
+            raise BackendError(f"remoteUrl {url!r} is not an http or https address")
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         self.url = url.rstrip("/")
         self.name = parts.netloc.rpartition("@")[2]
@@ -39,21 +39,21 @@ class RemoteServer:
         self._client: httpx2.AsyncClient | None = None
 
     async def get(self, path: str) -> Any:
-        """The JSON of a GET. Raises BackendError."""
-        return await patiently(self.breaker, lambda: self._once("GET", path, None))
+        """The JSON answer to a GET. Raises BackendError."""
+        return await with_retries(self.breaker, lambda: self._once("GET", path, None))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> tuple[Any, float]:
-        """The JSON of the answer, and the milliseconds of the attempt that gave it."""
+        """The JSON answer to a POST, and the milliseconds of the attempt that succeeded."""
 
         async def attempt() -> tuple[Any, float]:
             began = time.perf_counter()
             answer = await self._once("POST", path, body)
             return answer, 1000 * (time.perf_counter() - began)
 
-        return await patiently(self.breaker, attempt)
+        return await with_retries(self.breaker, attempt)
 
     def cannot_rewrite(self) -> Unsupported:
-        """The foreign interfaces know no edits."""
+        """The error for rewrites, which the foreign APIs do not have."""
         return Unsupported(
             f"{self.name} cannot suggest edits; they need the backend 'engine' or 'in_process'"
         )
@@ -97,24 +97,25 @@ class RemoteServer:
         try:
             return response.json()
         except ValueError:
-            raise BackendError(f"{self.name} answers {path} with what is no JSON") from None
+            raise BackendError(f"{self.name} does not answer {path} with JSON") from None
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
+    """The seconds of a `Retry-After` header; None without one, or where it holds a date."""
     with contextlib.suppress(KeyError, ValueError):
         return max(0.0, float(response.headers["retry-after"]))
     return None
 
 
 def _message(response: httpx2.Response) -> str:
-    """What an OpenAI-shaped error says, in one short line."""
+    """The first line of an OpenAI-shaped error, as a suffix of a message; "" if there is none."""
     with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
         return ": " + str(response.json()["error"]["message"]).splitlines()[0][:200]
     return ""
 
 
 def cut_lines(text: str, most: int | None) -> str:
-    """At most so many lines, counted from the first one with something on it."""
+    """The first `most` lines, counted from the first that is not blank; None keeps all."""
     if most is None:
         return text
     blank = len(text) - len(text.lstrip())

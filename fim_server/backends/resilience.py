@@ -1,4 +1,4 @@
-"""Patience with a server that is not ours: retries that back off, a breaker that lets it rest."""
+"""Retries with back-off, and a circuit breaker, for servers that are not ours."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from fim_server.backends.base import BackendError
 T = TypeVar("T")
 
 FAILURES_TO_OPEN = 3
-FIRST_REST_SECONDS = 5.0
-LONGEST_REST_SECONDS = 120.0
+FIRST_OPEN_SECONDS = 5.0
+LONGEST_OPEN_SECONDS = 120.0
 RETRIES = 2
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 2.0
-"""A server that asks for more patience than this gets it from the breaker: a keystroke is over."""
+"""A server that asks for a longer wait is left to the circuit breaker: by then the user has typed
+on."""
 
 
 class Temporary(BackendError):
-    """Trouble that may be over in a moment. `after` is how long the server asks to wait."""
+    """A failure worth a retry. `after` is the wait in seconds that the server asks for, if any."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -32,54 +33,55 @@ class Temporary(BackendError):
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """After some failures in a row nothing is asked for a while, then one request tries again.
+    """Refuses calls for a while after FAILURES_TO_OPEN failures in a row, then lets one probe pass.
 
-    The rest doubles each time it was in vain. `clock` gives seconds.
+    The circuit is open while calls are refused, and half-open during the probe. The back-off
+    doubles after every failure, up to LONGEST_OPEN_SECONDS. `clock` gives seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
     failures: int = 0
-    rest: float = FIRST_REST_SECONDS
-    closed_until: float = 0.0
-    trying: bool = False
+    backoff: float = FIRST_OPEN_SECONDS
+    open_until: float = 0.0
+    probing: bool = False
     problem: str = ""
 
     def check(self) -> None:
-        """Raises BackendError while the server is left alone."""
+        """Raises BackendError while the circuit is open, or another call probes the server."""
         if self.failures < FAILURES_TO_OPEN:
             return
-        remaining = self.closed_until - self.clock()
-        if remaining > 0 or self.trying:
-            raise BackendError(
-                f"{self.problem}; it is not asked again for {max(remaining, 0):.0f} s"
-            )
-        self.trying = True
+        remaining = self.open_until - self.clock()
+        if remaining > 0 or self.probing:
+            raise BackendError(f"{self.problem}; next attempt in {max(remaining, 0):.0f} s")
+        self.probing = True
 
     def succeeded(self) -> None:
-        self.failures, self.rest, self.trying = 0, FIRST_REST_SECONDS, False
+        """Close the circuit."""
+        self.failures, self.backoff, self.probing = 0, FIRST_OPEN_SECONDS, False
 
     def failed(self, problem: str) -> None:
+        """Count a failure; the circuit opens, or stays open, after enough of them."""
         self.failures += 1
         self.problem = problem
         if self.failures >= FAILURES_TO_OPEN:
-            self.closed_until = self.clock() + self.rest
-            self.rest = min(2 * self.rest, LONGEST_REST_SECONDS)
-        self.trying = False
+            self.open_until = self.clock() + self.backoff
+            self.backoff = min(2 * self.backoff, LONGEST_OPEN_SECONDS)
+        self.probing = False
 
     def abandoned(self) -> None:
-        """The one that tried was cancelled: that says nothing about the server."""
-        self.trying = False
+        """End a call that was cancelled, which says nothing about the server."""
+        self.probing = False
 
 
-async def patiently(
+async def with_retries(
     breaker: CircuitBreaker,
     attempt: Callable[[], Awaitable[T]],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
-    """The result of `attempt`, which may be tried again after a Temporary error.
+    """The result of `attempt`, retried after Temporary errors. Raises BackendError.
 
-    Raises BackendError. Any other error than a Temporary one is not the server's health.
+    Any other BackendError is an answer: the request is at fault, and the server is well.
     """
     breaker.check()
     try:
@@ -87,7 +89,7 @@ async def patiently(
             try:
                 result = await attempt()
             except Temporary as trouble:
-                wait = _pause(retry) if trouble.after is None else trouble.after
+                wait = _backoff(retry) if trouble.after is None else trouble.after
                 if retry == RETRIES or wait > LONGEST_RETRY_SECONDS:
                     breaker.failed(str(trouble))
                     raise
@@ -104,7 +106,7 @@ async def patiently(
         raise
 
 
-def _pause(retry: int) -> float:
-    """Doubling, with up to half of it left to chance so that clients do not come back together."""
-    pause = min(FIRST_RETRY_SECONDS * 2.0**retry, LONGEST_RETRY_SECONDS)
-    return pause * random.uniform(0.5, 1.0)
+def _backoff(retry: int) -> float:
+    """Seconds before a retry: doubling, with random jitter so that clients do not retry at once."""
+    longest = min(FIRST_RETRY_SECONDS * 2.0**retry, LONGEST_RETRY_SECONDS)
+    return longest * random.uniform(0.5, 1.0)

@@ -1,11 +1,11 @@
-"""Who gets the model next: a few worker threads, and the rules by which requests wait for them.
+"""Which request gets the model next: a few worker threads, and a bounded queue before them.
 
-* Per session the latest wins: a newer request ends the older one, which is answered empty.
+* Per session the latest wins: a newer request stops the older one, which is answered empty.
+* The same request asked twice is computed once (both by `LatestOnly`).
 * No two requests of a session run at once: they share the session's cache.
-* What a person waits for goes before speculation, ends a speculation that is running, and never
+* What a person waits for goes before speculation, stops a speculation that is running, and never
   runs beside one.
-* The same request asked twice is computed once.
-* The queue is bounded: who comes when it is full is refused at once.
+* A request that finds the queue full is refused at once.
 
 Work is stopped by a flag that it reads between two forwards. Belongs to one event loop.
 """
@@ -13,8 +13,7 @@ Work is stopped by a flag that it reads between two forwards. Belongs to one eve
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,63 +22,55 @@ from typing import Any, TypeVar
 from fim_model.requests import CompletionRequest, RewriteRequest
 
 from fim_server.backends.base import BackendError
+from fim_server.backends.latest_only import LatestOnly, RunCounts, SharedRun, Stopped
 
 ShouldStop = Callable[[], bool]
 Request = CompletionRequest | RewriteRequest
 T = TypeVar("T")
-"""What work makes. It runs in the worker thread; asked to stop, it returns anything of its kind:
-nobody reads it."""
+"""The result of the work, which runs in a worker thread. Stopped work may return anything of this
+type: it is not read."""
 
 QUEUE_LIMIT = 32
 
 
 class Busy(BackendError):
-    """Too many requests wait already."""
+    """The queue is full."""
 
 
 @dataclass(slots=True)
-class SchedulerCounts:
-    """What became of the requests, since the start."""
+class SchedulerCounts(RunCounts):
+    """What became of the requests since the start."""
 
     finished: int = 0
-    superseded: int = 0
     preempted: int = 0
-    coalesced: int = 0
-    cancelled: int = 0
     refused: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One piece of work and those who wait for it; `number` is its place in the order."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Job(SharedRun[Any]):
+    """A run in the queue or in a worker thread; `number` is its place in the order of arrival."""
 
-    request: Request
+    session: str
     work: Callable[[ShouldStop], Any]
-    nothing: Any
-    done: asyncio.Future[Any]
     number: int
-    latest_wins: bool
-    stop: threading.Event
-    waiters: int = 0
 
     @property
     def order(self) -> tuple[bool, int]:
-        return self.request.speculative, self.number
+        return not self.urgent, self.number
 
-    def end(self) -> None:
-        """Nobody wants it any more: stop it, and let those who wait go with an empty answer."""
-        self.stop.set()
-        if not self.done.done():
-            self.done.set_result(self.nothing)
+    def should_stop(self) -> bool:
+        """Read by the work, in the worker thread."""
+        return self.stopped is not None
 
 
 class Scheduler:
-    """Runs work on threads of its own, `at_once` at most, in the order of the rules above."""
+    """Runs work on `at_once` threads of its own, in the order of the rules above."""
 
     def __init__(self, limit: int = QUEUE_LIMIT, at_once: int = 1) -> None:
         self.counts = SchedulerCounts()
         self._limit, self._at_once = limit, at_once
         self._worker = ThreadPoolExecutor(at_once, thread_name_prefix="fim-model")
+        self._latest: LatestOnly[_Job] = LatestOnly(counts=self.counts)
         self._queue: list[_Job] = []
         self._running: list[_Job] = []
         self._numbers = 0
@@ -88,11 +79,11 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Requests in the queue, without the running ones."""
-        return len(self._queue)
+        return len(self._queued())
 
     @property
     def running(self) -> int:
-        """Requests that are worked on."""
+        """Requests in the worker threads."""
         return len(self._running)
 
     @property
@@ -108,126 +99,104 @@ class Scheduler:
         *,
         latest_wins: bool = True,
     ) -> T:
-        """The result of `work`; `nothing` if another request took its place. Raises Busy.
+        """The result of `work`, or `nothing` if another request took its place. Raises Busy.
 
         Cancelling the caller stops the work, unless another caller waits for the same request.
         `latest_wins` False leaves older requests of the session alone (clients that queue).
         """
         if self._closed:
             raise BackendError("the engine is shutting down; ask again")
-        job = self._same(request) if latest_wins else None
+        asked, urgent = replace(request, speculative=False), not request.speculative
+        # Without a session a request is replaced by none, but an equal one still shares its run.
+        key: Hashable = (request.session or asked) if latest_wins else object()
+        job = self._latest.join(key, asked, urgent=urgent)
         if job is None:
-            job = self._enqueue(request, work, nothing, latest_wins)
-        else:
-            self.counts.coalesced += 1
-            if not request.speculative:
-                job.request = request
-        if not job.request.speculative:
+            # First, so that the queue has room for what takes another request's place.
+            self._latest.supersede(key, urgent=urgent)
+            self._check_room(request)
+            job = self._latest.start(self._queued_job(key, asked, work, urgent=urgent))
+        if job.urgent:
             self._preempt_speculation(job)
-        job.waiters += 1
         self._start_next()
         try:
-            result: T = await asyncio.shield(job.done)
-            return result
-        finally:
-            job.waiters -= 1
-            if not job.waiters and not job.done.done():
-                self.counts.cancelled += 1
-                self._drop(job)
+            result: T = await self._latest.result(job)
+        except Stopped:
+            return nothing
+        return result
 
     def close(self) -> None:
-        """End everything; the worker threads leave after the forward they are in."""
+        """Stop everything; the worker threads end after the forward they are in."""
         self._closed = True
-        for job in self._jobs():
-            self._drop(job)
+        self._latest.stop_all("closed")
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _jobs(self) -> list[_Job]:
-        return [*self._running, *self._queue]
+    def _queued(self) -> list[_Job]:
+        """The queue, which jobs that were stopped leave here."""
+        self._queue = [job for job in self._queue if job.stopped is None]
+        return self._queue
 
-    def _same(self, request: Request) -> _Job | None:
-        wanted = replace(request, speculative=False)
-        for job in self._jobs():
-            if not job.stop.is_set() and replace(job.request, speculative=False) == wanted:
-                return job
-        return None
-
-    def _enqueue(
-        self,
-        request: Request,
-        work: Callable[[ShouldStop], Any],
-        nothing: object,
-        latest_wins: bool,
-    ) -> _Job:
-        if latest_wins and request.session:
-            self._supersede(request)
-        if len(self._queue) >= self._limit and not self._make_room(request):
+    def _check_room(self, request: Request) -> None:
+        """Raises Busy if the queue is full and holds no speculation that could give way."""
+        queue = self._queued()
+        if len(queue) < self._limit:
+            return
+        speculative = [job for job in queue if not job.urgent]
+        if request.speculative or not speculative:
             self.counts.refused += 1
-            raise Busy(f"the engine has {len(self._queue)} requests waiting; ask again in a moment")
+            raise Busy(f"the engine has {len(queue)} requests waiting; ask again in a moment")
+        max(speculative, key=lambda job: job.order).stop("no room")
+
+    def _queued_job(
+        self, key: Hashable, asked: Request, work: Callable[[ShouldStop], Any], *, urgent: bool
+    ) -> _Job:
         self._numbers += 1
-        done = asyncio.get_running_loop().create_future()
-        job = _Job(request, work, nothing, done, self._numbers, latest_wins, threading.Event())
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        job = _Job(
+            key,
+            asked,
+            future,
+            urgent,
+            session=asked.session,
+            work=work,
+            number=self._numbers,
+        )
         self._queue.append(job)
         return job
 
-    def _supersede(self, request: Request) -> None:
-        """End what the session asked before; speculation does not end what a person waits for."""
-        for job in self._jobs():
-            if (
-                job.request.session == request.session
-                and job.latest_wins
-                and not job.stop.is_set()
-                and (job.request.speculative or not request.speculative)
-            ):
-                self.counts.superseded += 1
-                self._drop(job)
-
     def _preempt_speculation(self, job: _Job) -> None:
         for running in self._running:
-            if running is not job and running.request.speculative:
-                if not running.stop.is_set():
-                    self.counts.preempted += 1
-                self._drop(running)
-
-    def _make_room(self, request: Request) -> bool:
-        speculative = [job for job in self._queue if job.request.speculative]
-        if request.speculative or not speculative:
-            return False
-        self._drop(max(speculative, key=lambda job: job.order))
-        return True
-
-    def _drop(self, job: _Job) -> None:
-        job.end()
-        if job in self._queue:
-            self._queue.remove(job)
+            if running is not job and not running.urgent and running.stopped is None:
+                self.counts.preempted += 1
+                running.stop("preempted")
 
     def _start_next(self) -> None:
         while not self._closed and (job := self._next_job()):
             self._queue.remove(job)
             self._running.append(job)
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._worker, job.work, job.stop.is_set)
+            future = loop.run_in_executor(self._worker, job.work, job.should_stop)
             future.add_done_callback(partial(self._finished, job))
 
     def _next_job(self) -> _Job | None:
         """The first in the queue that may run beside those that are running."""
         if len(self._running) >= self._at_once:
             return None
-        sessions = {job.request.session for job in self._running}
-        fit = [job for job in self._queue if job.request.session not in sessions]
-        if not all(job.request.speculative for job in self._jobs()):
-            fit = [job for job in fit if not job.request.speculative]
-        return min(fit, key=lambda job: job.order, default=None)
+        queue = self._queued()
+        sessions = {job.session for job in self._running}
+        eligible = [job for job in queue if job.session not in sessions]
+        if any(job.urgent for job in (*self._running, *queue)):
+            eligible = [job for job in eligible if job.urgent]
+        return min(eligible, key=lambda job: job.order, default=None)
 
-    def _finished(self, job: _Job, future: asyncio.Future[Any]) -> None:
+    def _finished(self, job: _Job, outcome: asyncio.Future[Any]) -> None:
         self._running.remove(job)
-        failure = None if future.cancelled() else future.exception()
-        if not job.done.done():
+        failure = None if outcome.cancelled() else outcome.exception()
+        if not job.future.done():
             self.counts.finished += 1
-            if future.cancelled():
-                job.done.cancel()
+            if outcome.cancelled():
+                job.future.cancel()
             elif failure is not None:
-                job.done.set_exception(failure)
+                job.future.set_exception(failure)
             else:
-                job.done.set_result(future.result())
+                job.future.set_result(outcome.result())
         self._start_next()

@@ -1,4 +1,4 @@
-"""How models that have no `suffix` parameter are shown a hole: their own markers in one prompt."""
+"""FIM prompts for servers without a `suffix` parameter: prefix, suffix and the model's markers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FimTemplate:
-    """`{prefix}` and `{suffix}` are put into `prompt`; `stops` end the middle."""
+    """A prompt with places for `{prefix}` and `{suffix}`, and the `stops` that end the middle."""
 
     prompt: str
     stops: tuple[str, ...] = ()
 
     def fill(self, prefix: str, suffix: str) -> str:
-        """The prompt. Markers that the user's own text spells out stay in it: only the server's
-        tokenizer can tell them apart."""
+        """The prompt. Markers in the user's text stay: only the server's tokenizer could tell them
+        from real ones."""
         before, _, rest = self.prompt.partition("{prefix}")
         if "{suffix}" in before:
             first, _, second = before.partition("{suffix}")

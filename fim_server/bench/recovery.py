@@ -16,7 +16,8 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import BackendError
 from fim_server.bench.typing import FAILURES, Started
-from fim_server.completion.completer import Answer, Completer
+from fim_server.completion.answer import Answer
+from fim_server.completion.completer import Completer
 from fim_server.documents.documents import DocumentStore
 from fim_server.engine.client import EngineBackend
 from fim_server.settings.settings import Settings

@@ -22,7 +22,8 @@ from rich.table import Table
 from fim_server.backends.base import Backend, Progress
 from fim_server.bench.keystrokes import Jump, Key, TypingTask, keys_of
 from fim_server.bench.machine import Machine, machine_description
-from fim_server.completion.completer import Answer, Completer
+from fim_server.completion.answer import Answer
+from fim_server.completion.completer import Completer
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore, Encoding
 from fim_server.settings.settings import Settings

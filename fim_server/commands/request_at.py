@@ -16,8 +16,8 @@ from fim_server.commands.usage_error import UsageError
 from fim_server.completion.hole import Hole, budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.completion.silence import Silence
-from fim_server.context.gather import Gatherer, Scene
-from fim_server.context.snippets import Candidate
+from fim_server.context.gather import ContextQuery, Gatherer
+from fim_server.context.snippets import ScoredSnippet
 from fim_server.documents.documents import (
     DocumentStore,
     Encoding,
@@ -38,7 +38,7 @@ class Question:
     snapshot: Snapshot
     hole: Hole
     request: CompletionRequest
-    choice: list[Candidate]
+    choice: list[ScoredSnippet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
     workspace = workspace_of(file, settings)
     snapshot = read_source(file)
     position = checked_position(snapshot, file, arguments.line, arguments.column)
-    scene = Scene(
+    query = ContextQuery(
         document=snapshot,
         place=snapshot.place(position),
         others=_open_beside(arguments.open, workspace),
@@ -77,7 +77,7 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
         copies=settings.copies_from == "project",
     )
     gatherer = Gatherer()
-    choice, context = gatherer.choice(scene), gatherer.context(scene)
+    choice, context = gatherer.snippets(query), gatherer.context(query)
     hole = budgeted_hole(snapshot, position, settings)
     alternatives = getattr(arguments, "alternatives", 1)
     request = request_for(hole, snapshot, settings, alternatives)

@@ -1,7 +1,7 @@
-"""Suggestions that were made already: what the user types through needs no model.
+"""The type-through cache: while the user types what is suggested, no model is asked.
 
-A suggestion stays good as long as the text on its left only grew by its own beginning and the text
-on its right is the same. Going back, by a deletion, finds the earlier suggestion again.
+A suggestion stays valid while the text left of it grows by nothing but the suggestion's own
+beginning, and the text right of it is unchanged. Deleting finds the earlier suggestion again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from fim_server.completion.silence import Silence
 
 DOCUMENTS = 32
 SUGGESTIONS = 64
-"""Kept for each document; the oldest makes room."""
+"""Kept for each document; the oldest is evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Suggestion:
-    """Trimmed texts, best first, for the hole between `before` and `after`, or why none."""
+    """Trimmed texts, best first, for the hole between `before` and `after`, or why there are none.
+
+    `asked` is the number of alternatives that they were chosen from.
+    """
 
     before: str
     after: str
@@ -30,7 +33,7 @@ class _Suggestion:
     asked: int
 
     def for_hole(self, hole: Hole, alternatives: int) -> list[str] | None:
-        """What is left of the texts at this hole; None if they are no answer to it."""
+        """What is left to type of the texts at this hole; None if they do not fit it."""
         if self.after != hole.after or not hole.before.startswith(self.before):
             return None
         typed = hole.before[len(self.before) :]
@@ -43,13 +46,13 @@ class _Suggestion:
 
 
 class SuggestionCache:
-    """The suggestions of all open documents. Looking up a hole in it never runs anything."""
+    """The suggestions of the most recently used documents."""
 
     def __init__(self) -> None:
         self._documents: OrderedDict[str, OrderedDict[tuple[str, str], _Suggestion]] = OrderedDict()
 
     def remember(self, uri: str, hole: Hole, judgement: Judgement, asked: int) -> None:
-        """Keep what was made of `asked` alternatives: texts, or the reason for the silence."""
+        """Keep what the gate made of `asked` alternatives: texts, or the reason for the silence."""
         known = self._documents.setdefault(uri, OrderedDict())
         self._documents.move_to_end(uri)
         key = (hole.before, hole.after)
@@ -62,21 +65,22 @@ class SuggestionCache:
             self._documents.popitem(last=False)
 
     def find(self, uri: str, hole: Hole, alternatives: int) -> Judgement | None:
-        """The texts to show at this hole, or why there is nothing to say; None if that is unknown.
+        """The texts to show at this hole, or the reason for silence; None if neither is known.
 
-        Of several suggestions the one with the least typed since counts: it has seen the most.
+        Of several suggestions that fit, the latest wins: its model saw the most of the text.
         """
-        for suggestion in self._newest_first(uri, hole):
+        for suggestion in self._latest_first(uri, hole):
             texts = suggestion.for_hole(hole, alternatives)
             if texts is not None:
                 return Judgement(texts, suggestion.silence)
         return None
 
     def forget(self, uri: str) -> None:
+        """Drop the suggestions of a document."""
         self._documents.pop(uri, None)
 
-    def _newest_first(self, uri: str, hole: Hole) -> Iterator[_Suggestion]:
+    def _latest_first(self, uri: str, hole: Hole) -> Iterator[_Suggestion]:
         known = self._documents.get(uri, OrderedDict())
         if exact := known.get((hole.before, hole.after)):
             yield exact
-        yield from sorted(known.values(), key=lambda one: -len(one.before))
+        yield from sorted(known.values(), key=lambda suggestion: -len(suggestion.before))

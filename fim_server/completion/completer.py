@@ -1,6 +1,7 @@
-"""From an inline completion request to its answer: rules, cache, context, backend, gate, items.
+"""From an inline completion request to its answer: accept, known already, ask, gate, show.
 
-Nothing here raises and nothing waits for an older request: per document, the latest wins.
+`_complete` is that path from top to bottom. Requests never raise and never wait for an older one:
+per document, the latest wins.
 """
 
 from __future__ import annotations
@@ -8,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from fim_model.requests import Completion, CompletionRequest, CompletionStats
+from fim_model.requests import Completion, CompletionRequest
 from lsprotocol import types as lsp
 
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import Backend, BackendError, Progress
+from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
+from fim_server.completion.active_backend import ActiveBackend
+from fim_server.completion.answer import Answer, items_for, log_answer, silent
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
 from fim_server.completion.gate import Judgement, judge, least_confidence
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
-from fim_server.completion.in_context import in_context
+from fim_server.completion.in_context import ContextReader
 from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
-from fim_server.context.gather import Gatherer, Scene
 from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.documents.notebooks import NotebookStore, NotebookView
 from fim_server.log import where
@@ -34,49 +36,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What to show, or why nothing: `silence` is None exactly if there are items.
+class _Question:
+    """An accepted request: the hole at its cursor, in a document (a notebook's cells are one).
 
-    `cached` tells that no model was asked; then there are no stats. `detail` is the rule behind the
-    silence, where there is one; never text of the user.
+    `uri` is the document that the client named, such as a cell. Answers go to `target`.
     """
 
-    items: list[lsp.InlineCompletionItem]
-    silence: Silence | None = None
-    stats: CompletionStats | None = None
-    cached: bool = False
-    detail: str = ""
-
-
-def silent(reason: Silence, stats: CompletionStats | None = None, detail: str = "") -> Answer:
-    return Answer([], reason, stats, detail=detail)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A request without its context, and the hole that it is about, in a document (a notebook's
-    cells are one)."""
-
+    uri: str
     snapshot: Snapshot
     hole: Hole
-    request: CompletionRequest
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One question the backend is working on; `silence` says why it was stopped, if it was.
-
-    `waiting` counts the requests that get its answer.
-    """
-
-    question: _Question
-    task: asyncio.Task[Completion]
-    silence: Silence | None = None
-    waiting: int = field(default=0)
-
-    def stop(self, reason: Silence) -> None:
-        self.silence = self.silence or reason
-        self.task.cancel()
+    target: Target
+    alternatives: int
+    invoked: bool
 
 
 class Completer:
@@ -91,91 +62,21 @@ class Completer:
         notebooks: NotebookStore | None = None,
         on_trouble: Callable[[str], None] = logger.warning,
     ) -> None:
-        """`on_trouble` hears, in one line each, that the backend began to fail and that it is well
-        again; not of every failure in between."""
-        self._on_trouble = on_trouble
-        self._trouble = ""
+        """`on_trouble` is given one line when the backend begins to fail, and one when it works
+        again."""
+        self._active = ActiveBackend(backend, on_trouble)
         self._documents = documents
-        self._backend = backend
         self._settings = settings
         self._workspace = workspace or Workspace(settings=settings)
         self._notebooks = notebooks or NotebookStore(documents)
-        self._gatherer = Gatherer()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
-        self._flights: dict[str, _Flight] = {}
-        self._speculations: dict[str, asyncio.Task[None]] = {}
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._context = ContextReader(documents, self._notebooks)
         self._cache = SuggestionCache()
         self._debounce = Debounce()
-        self._not_ready: Silence | None = Silence.LOADING
+        self._asked: LatestOnly[SharedRun[Completion]] = LatestOnly(Silence.SUPERSEDED)
+        self._speculations: LatestOnly[SharedRun[None]] = LatestOnly()
+        self._forgetting: set[asyncio.Task[None]] = set()
 
-    @property
-    def ready_backend(self) -> Backend | None:
-        """The backend, once it can be asked."""
-        return None if self._not_ready is not None else self._backend
-
-    def configure(self, settings: Settings, workspace: Workspace) -> None:
-        """Obey other settings, or work in other folders, from the next request on."""
-        self._settings = settings
-        self._workspace = workspace
-        self._cache = SuggestionCache()
-
-    def use_backend(self, backend: Backend) -> Backend:
-        """Take another backend, which `start` must make ready; returns the one to close."""
-        self._stop_all()
-        old, self._backend = self._backend, backend
-        self._not_ready = Silence.LOADING
-        self._cache = SuggestionCache()
-        self._debounce = Debounce()
-        return old
-
-    async def start(self, progress: Progress) -> None:
-        """Make the backend ready; until then every answer is silent. Raises BackendError."""
-        backend = self._backend
-        try:
-            await backend.start(progress)
-        except BackendError:
-            self._not_ready = Silence.NO_MODEL
-            raise
-        except Exception as mistake:
-            self._not_ready = Silence.NO_MODEL
-            raise BackendError(f"the model could not be loaded ({where(mistake)})") from mistake
-        if backend is self._backend:
-            self._not_ready = None
-
-    async def close(self) -> None:
-        """Stop all work and release the backend."""
-        self._stop_all()
-        self._reader.shutdown(wait=False, cancel_futures=True)
-        await self._backend.close()
-
-    def _stop_all(self) -> None:
-        for flight in self._flights.values():
-            flight.stop(Silence.CANCELLED)
-        for speculation in self._speculations.values():
-            speculation.cancel()
-
-    def forget(self, uri: str) -> None:
-        """Drop what was suggested in a document."""
-        self._cache.forget(uri)
-
-    def closed(self, uri: str) -> asyncio.Task[None]:
-        """Let go of all that was kept for a document; the task frees it in the backend as well."""
-        self.forget(uri)
-        if flight := self._flights.get(uri):
-            flight.stop(Silence.STALE)
-        if speculation := self._speculations.pop(uri, None):
-            speculation.cancel()
-        farewell = asyncio.create_task(self._backend.forget(uri))
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
-        return farewell
-
-    def document_changed(self, uri: str) -> None:
-        """Stop what is being computed for a text that is no more."""
-        self._debounce.typed(time.monotonic())
-        if flight := self._flights.get(uri):
-            flight.stop(Silence.STALE)
+    # One completion, from top to bottom.
 
     async def complete(
         self,
@@ -187,8 +88,8 @@ class Completer:
     ) -> Answer:
         """The answer to one request; always one, never an exception.
 
-        `version` is the document version the request names, for clients that name one. `selected`
-        is the item that is selected in the editor's list: answers continue it, in its range.
+        `version` is the document version that the request names, for clients that name one.
+        `selected` is the item selected in the editor's list: answers continue it, in its range.
         """
         began = time.perf_counter()
         try:
@@ -209,143 +110,135 @@ class Completer:
         version: int | None,
         selected: lsp.SelectedCompletionInfo | None,
     ) -> Answer:
-        if self._not_ready is not None:
-            return silent(self._not_ready)
+        """The answer, by five steps: accept, known already, ask, gate, show."""
+        question = self._accept(uri, position, trigger, version, selected)
+        if isinstance(question, Answer):
+            return question
+
+        if (known := self._known(question)) is not None:
+            return self._show(question, known, cached=True)
+
+        settings = self._settings
+        try:
+            completion = await self._ask(question)
+        except Stopped as stopped:
+            return silent(Silence(stopped.reason))
+        except BackendError as error:
+            self._active.failed(error)
+            return silent(Silence.BACKEND_ERROR)
+
+        judgement = self._gate(
+            completion, question.hole, question.alternatives, invoked=question.invoked
+        )
+        if completion.items and settings is self._settings:
+            uri = question.snapshot.uri
+            self._cache.remember(uri, question.hole, judgement, question.alternatives)
+        return self._show(question, judgement, completion)
+
+    def _accept(
+        self,
+        uri: str,
+        position: lsp.Position,
+        trigger: lsp.InlineCompletionTriggerKind,
+        version: int | None,
+        selected: lsp.SelectedCompletionInfo | None,
+    ) -> _Question | Answer:
+        """What is asked, or the silent answer to a request that must not reach the model."""
+        if self._active.not_ready is not None:
+            return silent(self._active.not_ready)
         snapshot = self._documents.snapshot(uri)
         if snapshot is None:
             return silent(Silence.UNKNOWN_DOCUMENT)
         if version is not None and version != snapshot.version:
             return silent(Silence.STALE)
-
         if snapshot.language in self._settings.disabled_languages:
-            return silent(Silence.LANGUAGE_DISABLED, detail=snapshot.language)
+            return silent(Silence.LANGUAGE_DISABLED, snapshot.language)
         view = self._notebooks.around(snapshot) or NotebookView(snapshot, 0)
         if rule := self._workspace.why_not_show(view.snapshot.uri):
-            return silent(Silence.EXCLUDED, detail=rule)
+            return silent(Silence.EXCLUDED, rule)
 
-        settings = self._settings
-        invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
-        alternatives = settings.alternatives if invoked else 1
         cursor, target = view.position(snapshot, position), None
         if selected is not None:
             continued = continuing(view, snapshot, position, selected)
             if continued is None:
                 return silent(Silence.SELECTED_ITEM_ELSEWHERE)
             view, cursor, target = continued
-        hole = budgeted_hole(view.snapshot, cursor, settings)
-        known = self._cache.find(view.snapshot.uri, hole, alternatives)
-        unsure = known is not None and known.silence is Silence.LOW_CONFIDENCE
-        if known is not None and not (invoked and unsure):
-            return self._shown(view, hole, target, known, None, cached=True)
-        request = request_for(hole, view.snapshot, settings, alternatives)
-        question = _Question(view.snapshot, hole, request)
-        flight = self._join_or_take_off(uri, question, patient=not invoked)
-        flight.waiting += 1
-        try:
-            completion = await asyncio.shield(flight.task)
-        except asyncio.CancelledError:
-            return silent(flight.silence or Silence.CANCELLED)
-        except BackendError as error:
-            self._failed(error)
-            return silent(Silence.BACKEND_ERROR)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-            if not flight.waiting and self._flights.get(uri) is flight:
-                del self._flights[uri]
-
-        if flight.silence is not None:
-            return silent(flight.silence, completion.stats)
-        judgement = self._judged(completion, hole, alternatives, invoked=invoked)
-        if completion.items and settings is self._settings:
-            self._cache.remember(view.snapshot.uri, hole, judgement, alternatives)
-        return self._shown(view, hole, target, judgement, completion.stats)
-
-    def _judged(self, completion: Completion, hole: Hole, most: int, *, invoked: bool) -> Judgement:
-        asked, advised = self._settings.min_confidence, completion.show_above
-        least = least_confidence(asked, advised, invoked=invoked)
-        return judge(completion.items, hole, least, most)
-
-    def _shown(
-        self,
-        view: NotebookView,
-        hole: Hole,
-        target: Target | None,
-        judgement: Judgement,
-        stats: CompletionStats | None,
-        *,
-        cached: bool = False,
-    ) -> Answer:
-        """The answer made of a judgement; while it is on the screen, the next one is prepared.
-
-        It goes to the hole's own position, unless a `target` is given.
-        """
-        if judgement.silence is not None:
-            return Answer([], judgement.silence, stats, cached)
-        self._speculate(view.snapshot, hole, judgement.texts[0])
+        hole = budgeted_hole(view.snapshot, cursor, self._settings)
         if target is None:
-            cursor = lsp.Position(hole.position.line - view.first_line, hole.position.character)
-            target = Target(lsp.Range(cursor, cursor))
-        return Answer(items_for(target, hole, judgement.texts), None, stats, cached)
+            here = lsp.Position(hole.position.line - view.first_line, hole.position.character)
+            target = Target(lsp.Range(here, here))
+        invoked = trigger is lsp.InlineCompletionTriggerKind.Invoked
+        alternatives = self._settings.alternatives if invoked else 1
+        return _Question(uri, view.snapshot, hole, target, alternatives, invoked)
 
-    def _join_or_take_off(self, uri: str, question: _Question, *, patient: bool) -> _Flight:
-        """The flight that answers this request: the same one under way, or a new one in its place.
+    def _known(self, question: _Question) -> Judgement | None:
+        """What the type-through cache answers, None if the model must be asked.
 
-        A patient request waits for a pause in the typing first.
+        An explicit request asks again where an automatic one was not confident enough.
         """
-        older = self._flights.get(uri)
-        if older is not None:
-            if older.question.request == question.request and older.silence is None:
-                return older
-            older.stop(Silence.SUPERSEDED)
-        wait = self._debounce.wait(time.monotonic()) if patient else 0.0
-        task = asyncio.create_task(self._ask(question, wait))
-        flight = self._flights[uri] = _Flight(question, task)
-        return flight
+        known = self._cache.find(question.snapshot.uri, question.hole, question.alternatives)
+        if known is None or (question.invoked and known.silence is Silence.LOW_CONFIDENCE):
+            return None
+        return known
 
-    async def _ask(self, question: _Question, wait: float) -> Completion:
+    async def _ask(self, question: _Question) -> Completion:
+        """The backend's completion, shared with an equal request that is under way already.
+
+        Raises Stopped, with a Silence as its reason, and BackendError.
+        """
+        snapshot, hole = question.snapshot, question.hole
+        request = request_for(hole, snapshot, self._settings, question.alternatives)
+        run = self._asked.join(question.uri, request)
+        if run is None:
+            # An explicit request does not wait for a pause in the typing.
+            wait = 0.0 if question.invoked else self._debounce.wait(time.monotonic())
+            work = asyncio.create_task(self._ask_backend(request, hole, snapshot, wait))
+            run = self._asked.start(SharedRun(question.uri, request, work))
+        return await self._asked.result(run)
+
+    async def _ask_backend(
+        self, request: CompletionRequest, hole: Hole, snapshot: Snapshot, wait: float
+    ) -> Completion:
+        """The completion, asked for after `wait` seconds (the debounce)."""
         if wait:
             await asyncio.sleep(wait)
         began = time.monotonic()
-        completion = await self._backend.complete(await self._in_context(question))
+        completion = await self._complete_in_context(request, hole, snapshot)
         if completion.items:
             self._debounce.answered(time.monotonic() - began)
-            self._recovered()
+            self._active.succeeded()
         return completion
 
-    async def _in_context(self, question: _Question) -> CompletionRequest:
-        """The request with what this file and others add to it; looked up in a thread, since files
-        may be read."""
-        settings, snapshot = self._settings, question.snapshot
-        cells = self._notebooks.cells(snapshot.uri)
-        others = self._documents.others(snapshot.uri)
-        scene = Scene(
-            document=snapshot,
-            place=question.hole.place,
-            others=[one for one in others if one.uri not in cells],
-            workspace=self._workspace,
-            most=settings.snippets,
-            most_chars=settings.snippet_chars,
-            copies=settings.copies_from == "project",
+    async def _complete_in_context(
+        self, request: CompletionRequest, hole: Hole, snapshot: Snapshot
+    ) -> Completion:
+        settings, workspace = self._settings, self._workspace
+        request = await self._context.add(request, hole, snapshot, settings, workspace)
+        return await self._active.backend.complete(request)
+
+    def _gate(self, completion: Completion, hole: Hole, most: int, *, invoked: bool) -> Judgement:
+        threshold = least_confidence(
+            self._settings.min_confidence, completion.show_above, invoked=invoked
         )
+        return judge(completion.items, hole, threshold, most)
 
-        def look() -> CompletionRequest:
-            context = self._gatherer.context(scene)
-            return in_context(question.request, question.hole, snapshot, context)
+    def _show(
+        self,
+        question: _Question,
+        judgement: Judgement,
+        completion: Completion | None = None,
+        *,
+        cached: bool = False,
+    ) -> Answer:
+        """The answer made of a judgement; while it is on the screen, the next one is prepared."""
+        stats = completion.stats if completion else None
+        if judgement.silence is not None:
+            return Answer([], judgement.silence, stats, cached)
+        self._speculate(question.snapshot, question.hole, judgement.texts[0])
+        items = items_for(question.target, judgement.texts, question.hole.line_end)
+        return Answer(items, None, stats, cached)
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader, look)
-
-    def _failed(self, error: BackendError) -> None:
-        logger.info("%s", error)
-        if not self._trouble:
-            self._on_trouble(str(error))
-        self._trouble = str(error)
-
-    def _recovered(self) -> None:
-        if self._trouble:
-            self._on_trouble("completions work again")
-        self._trouble = ""
+    # The completion after the one that is shown.
 
     def _speculate(self, snapshot: Snapshot, hole: Hole, text: str) -> None:
         """Ask, at low priority, for what could come after `text` if it is accepted."""
@@ -356,54 +249,76 @@ class Completer:
         if self._cache.find(uri, later, 1) is not None:
             return
         request = replace(request_for(later, accepted, settings, 1), speculative=True)
-        if older := self._speculations.get(uri):
-            older.cancel()
-        question = _Question(accepted, later, request)
-        self._speculations[uri] = asyncio.create_task(self._prepare(question))
+        if self._speculations.join(uri, request) is None:
+            work = asyncio.create_task(self._prepare(request, later, accepted))
+            self._speculations.detach(self._speculations.start(SharedRun(uri, request, work)))
 
-    async def _prepare(self, question: _Question) -> None:
-        settings, hole = self._settings, question.hole
+    async def _prepare(self, request: CompletionRequest, hole: Hole, snapshot: Snapshot) -> None:
+        """Put the answer to a speculative request into the cache."""
+        settings = self._settings
         try:
-            completion = await self._backend.complete(await self._in_context(question))
+            completion = await self._complete_in_context(request, hole, snapshot)
         except BackendError as error:
-            logger.info("nothing is prepared: %s", error)
+            logger.info("speculation failed: %s", error)
             return
         except Exception as mistake:
-            logger.error("nothing is prepared: %s", where(mistake))
+            logger.error("speculation failed: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            judgement = self._judged(completion, hole, 1, invoked=False)
-            self._cache.remember(question.snapshot.uri, hole, judgement, 1)
+            judgement = self._gate(completion, hole, 1, invoked=False)
+            self._cache.remember(snapshot.uri, hole, judgement, 1)
 
+    # What happens to the backend, the settings and the documents.
 
-def items_for(target: Target, hole: Hole, texts: Iterable[str]) -> list[lsp.InlineCompletionItem]:
-    """What the editor is given of trimmed texts, in the document's line ends.
+    @property
+    def ready_backend(self) -> Backend | None:
+        """The backend, None until it can be asked."""
+        return self._active.backend if self._active.not_ready is None else None
 
-    The range is empty, unless an item in the editor's list is continued: a wider one paints over
-    the text right of the cursor in Neovim.
-    """
-    return [
-        lsp.InlineCompletionItem(
-            insert_text=target.lead + text.replace("\n", hole.line_end), range=target.span
-        )
-        for text in texts
-    ]
+    async def start(self, progress: Progress) -> None:
+        """Make the backend ready; until then every answer is silent. Raises BackendError."""
+        await self._active.start(progress)
 
+    def use_backend(self, backend: Backend) -> Backend:
+        """Take another backend, which `start` must make ready; returns the one to close."""
+        self._stop_all()
+        self._cache = SuggestionCache()
+        self._debounce = Debounce()
+        return self._active.replace(backend)
 
-def log_answer(answer: Answer, ms: float) -> None:
-    """One line at debug level for every answer, without any of the user's text."""
-    if answer.silence is not None:
-        why = f"{answer.silence}: {answer.detail}" if answer.detail else str(answer.silence)
-        known = ", known already" if answer.cached else ""
-        logger.debug("inline completion: nothing (%s%s), %.1f ms", why, known, ms)
-    elif answer.stats is None:
-        logger.debug("inline completion: %d items, %.1f ms", len(answer.items), ms)
-    else:
-        logger.debug(
-            "inline completion: %d items, %.1f ms (%s, %d forwards, %d tokens)",
-            len(answer.items),
-            ms,
-            answer.stats.mode,
-            answer.stats.forwards,
-            answer.stats.tokens,
-        )
+    def configure(self, settings: Settings, workspace: Workspace) -> None:
+        """Use other settings or workspace folders from the next request on."""
+        self._settings = settings
+        self._workspace = workspace
+        self._cache = SuggestionCache()
+        # What they prepare would not be cached, so the next ones must not join them.
+        self._speculations.stop_all(Silence.CANCELLED)
+
+    def document_changed(self, uri: str) -> None:
+        """Stop the request for a text that no longer exists."""
+        self._debounce.typed(time.monotonic())
+        self._asked.stop(uri, Silence.STALE)
+
+    def closed(self, uri: str) -> asyncio.Task[None]:
+        """Drop all that is kept for a document; the returned task does so in the backend."""
+        self._cache.forget(uri)
+        self._asked.stop(uri, Silence.STALE)
+        self._speculations.stop(uri, Silence.STALE)
+        forgetting = asyncio.create_task(self._active.backend.forget(uri))
+        self._forgetting.add(forgetting)
+        forgetting.add_done_callback(self._forgetting.discard)
+        return forgetting
+
+    def forget(self, uri: str) -> None:
+        """Drop the suggestions made in a document."""
+        self._cache.forget(uri)
+
+    async def close(self) -> None:
+        """Stop all work and release the backend."""
+        self._stop_all()
+        self._context.close()
+        await self._active.backend.close()
+
+    def _stop_all(self) -> None:
+        self._asked.stop_all(Silence.CANCELLED)
+        self._speculations.stop_all(Silence.CANCELLED)

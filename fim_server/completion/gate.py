@@ -20,7 +20,10 @@ from fim_server.completion.trim import (
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What of the answers is worth showing; `silence` is None exactly if there is any."""
+    """The texts that pass the gate, best first; `silence` is None exactly if there are any.
+
+    `items` are the same with their confidence.
+    """
 
     texts: list[str]
     silence: Silence | None
@@ -28,9 +31,9 @@ class Judgement:
 
 
 def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> float:
-    """What is shown at least: as the setting asks, else as the model advises.
+    """The threshold: the setting `asked` if it is set, otherwise what the model advises.
 
-    Somebody who asks explicitly wants to see even what the model is unsure of.
+    Explicit requests show answers of any confidence.
     """
     if asked is not None:
         return asked
@@ -40,14 +43,11 @@ def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> f
 def judge(
     items: Iterable[CompletionItem], hole: Hole, min_confidence: float, most: int | None = None
 ) -> Judgement:
-    """The answers as they are shown, none twice, so many at most (None: all).
-
-    If none is, the reason is the best answer's.
-    """
+    """The distinct answers to show, `most` at most (None: all), or the best answer's silence."""
     shown: dict[str, CompletionItem] = {}
     silences: list[Silence] = []
     for item in items:
-        verdict = judge_one(item, hole, min_confidence)
+        verdict = judge_item(item, hole, min_confidence)
         if isinstance(verdict, Silence):
             silences.append(verdict)
         else:
@@ -57,8 +57,8 @@ def judge(
     return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
 
 
-def judge_one(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
-    """The text to show, or why none."""
+def judge_item(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
+    """The trimmed text to show, or why there is none."""
     if not item.text.strip():
         return Silence.BLANK
     if item.confidence < min_confidence:

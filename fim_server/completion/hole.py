@@ -1,7 +1,7 @@
-"""From a document and a cursor to the hole the model is asked to fill.
+"""The hole at a cursor of a document, and the request to fill it.
 
-The window around the cursor is cut at line starts, out of the document's lines: a 5 MB file costs
-no more than a small one. What the model sees has `\\n` line ends only.
+The window around the cursor is cut at line starts, so a 5 MB file costs no more than a small one.
+The model sees `\\n` line ends only.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `text_before`)."""
 
 _SYNTAX_CHARS = 4000
-"""How much text on each side of the cursor its syntax is judged by."""
+"""Characters on each side of the cursor that are parsed to judge its syntax."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """The text on both sides of the cursor, and what is needed to put an answer in between.
+    """The text on both sides of the cursor, and where an answer is put in between.
 
-    `position` is the cursor as the client names it, moved to the nearest place that exists, and
-    `place` where that is in the document; `line_end` is its own, which the answer must use.
+    `position` is the cursor in the client's units, moved to the nearest position that exists;
+    `place` is the same as line and character index. `line_end` is the document's, for the answer.
     """
 
     before: str
@@ -43,23 +43,23 @@ class Hole:
 
     @property
     def inside_line(self) -> bool:
-        """Whether there is more than blank space right of the cursor, on its line."""
+        """Whether the rest of the cursor's line is not blank."""
         return bool(self.after.partition("\n")[0].strip())
 
 
 def hole_at(
     snapshot: Snapshot, position: lsp.Position, prefix_chars: int, suffix_chars: int
 ) -> Hole:
-    """The hole at a position, seen through a window of so many characters on each side."""
+    """The hole at a position, with at most this many characters before and after it."""
     place = snapshot.place(position)
     return _hole(snapshot, place, prefix_chars, text_after(snapshot, place, suffix_chars))
 
 
 def budgeted_hole(snapshot: Snapshot, position: lsp.Position, settings: Settings) -> Hole:
-    """The hole at a position within the characters that prefix and suffix share.
+    """The hole at a position, within the character budget of the settings.
 
-    What the suffix leaves of its share is the prefix's. Not the reverse: in the prompt it stands
-    first, so its length must not change with what is typed. In tokens, snippets share as well.
+    What the suffix leaves of its share goes to the prefix, not the reverse: the suffix stands first
+    in the prompt, so its length must not change with what is typed.
     """
     place = snapshot.place(position)
     after = text_after(snapshot, place, settings.suffix_chars)
@@ -80,7 +80,7 @@ def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Ho
 def hole_after_accepting(
     snapshot: Snapshot, hole: Hole, text: str, settings: Settings
 ) -> tuple[Snapshot, Hole]:
-    """The document, and the hole behind `text`, as they will be if `text` is accepted at `hole`."""
+    """The document and the hole behind `text` as they will be once `text` is accepted."""
     inserted = text.replace("\n", hole.line_end)
     here = lsp.Range(hole.position, hole.position)
     later, cursor = snapshot.replacing(here, inserted)
@@ -93,7 +93,7 @@ def request_for(
     settings: Settings,
     alternatives: int,
 ) -> CompletionRequest:
-    """What the backend is asked, without what the context adds (`in_context`)."""
+    """The request for a hole, without the context that `in_context` adds."""
     return CompletionRequest(
         prefix=hole.before,
         suffix=hole.after,
@@ -108,7 +108,7 @@ def request_for(
 
 
 def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
-    """How many lines may be missing: one between two pieces of a line, and by the syntax there."""
+    """Most lines of an answer: 1 inside a line, else by the setting and the cursor's syntax."""
     if hole.inside_line or settings.multiline == "never":
         return 1
     if settings.multiline == "always":
@@ -121,11 +121,11 @@ def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
 
 
 def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
-    """At most `limit` characters left of the cursor, plain, from a line start.
+    """At most `limit` characters left of the cursor, with plain line ends, from a line start.
 
-    The start is rounded up to a multiple of WINDOW_STRIDE lines (in a very long line: of a quarter
-    of the limit), so that it stays put while the user types: a start that moved with every
-    character would make every cached token behind it useless.
+    The start is rounded up to a multiple of WINDOW_STRIDE lines (in a very long line, of a quarter
+    of `limit` characters), so that it stays put while the user types: a start that moved with every
+    character would invalidate every cached token behind it.
     """
     lines = snapshot.lines
     if place.index > limit:
@@ -143,7 +143,8 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
 
 
 def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
-    """At most `limit` characters right of the cursor, plain: whole lines where they fit."""
+    """At most `limit` characters right of the cursor, with plain line ends: whole lines if they
+    fit."""
     lines = snapshot.lines
     line, end = lines[place.line], place.index + limit
     if len(line) > end:
@@ -161,13 +162,13 @@ def _round_up(number: int, step: int) -> int:
 
 
 def _plain(text: str) -> str:
-    """One kind of line end, and no half characters, which no tokenizer can encode."""
+    """The text with `\\n` line ends, and without lone surrogates, which no tokenizer can encode."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _path(uri: str) -> str:
-    """The file's path; "" for a document that is no file."""
+    """The path of a file's URI; "" for a document that is not a file."""
     try:
         path = unquote(urlsplit(uri).path)
     except ValueError:

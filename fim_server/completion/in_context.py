@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from fim_model.copies import Copied, copies
 from fim_model.requests import CompletionRequest, Snippet
 
+from fim_server.access.workspace import Workspace
 from fim_server.completion.hole import Hole, text_after, text_before
 from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
-from fim_server.context.gather import Context
-from fim_server.documents.documents import Snapshot
+from fim_server.context.gather import Context, ContextQuery, Gatherer
+from fim_server.documents.documents import DocumentStore, Snapshot
+from fim_server.documents.notebooks import NotebookStore
+from fim_server.settings.settings import Settings
 
 NO_CONTEXT = Context()
 
 _COPY_CHARS = 100_000
-"""How much text on each side of the cursor is searched for what stood there before."""
+"""Characters on each side of the cursor that are searched for text to copy."""
+
+
+class ContextReader:
+    """Adds to requests what the open documents and the workspace's files offer.
+
+    Files may be read, so the work is done in a thread of its own.
+    """
+
+    def __init__(self, documents: DocumentStore, notebooks: NotebookStore) -> None:
+        self._documents, self._notebooks = documents, notebooks
+        self._gatherer = Gatherer()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
+
+    async def add(
+        self,
+        request: CompletionRequest,
+        hole: Hole,
+        snapshot: Snapshot,
+        settings: Settings,
+        workspace: Workspace,
+    ) -> CompletionRequest:
+        """The request for a hole in `snapshot`, with its context."""
+        cells = self._notebooks.cells(snapshot.uri)
+        others = self._documents.others(snapshot.uri)
+        query = ContextQuery(
+            document=snapshot,
+            place=hole.place,
+            others=[other for other in others if other.uri not in cells],
+            workspace=workspace,
+            most=settings.snippets,
+            most_chars=settings.snippet_chars,
+            copies=settings.copies_from == "project",
+        )
+
+        def read() -> CompletionRequest:
+            return in_context(request, hole, snapshot, self._gatherer.context(query))
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def in_context(
     request: CompletionRequest, hole: Hole, snapshot: Snapshot, context: Context = NO_CONTEXT
 ) -> CompletionRequest:
-    """The request for a hole with all that its context knows."""
+    """The request for a hole with the snippets and the copies of its context."""
     return replace(
         request,
         snippets=tuple(Snippet(path, text) for path, text in context.snippets),
@@ -30,17 +76,18 @@ def in_context(
 
 
 def _copies(hole: Hole, snapshot: Snapshot, context: Context) -> tuple[Copied, ...]:
-    """What the file, far beyond what the model is shown, and others have in the hole's place.
+    """What followed the text before the hole elsewhere: in the file, far beyond the prompt's
+    window, and in the context's texts.
 
-    Without what would not be shown since it stands right before or behind the hole.
+    Without copies that would not be shown, because they repeat the lines around the hole.
     """
     before = text_before(snapshot, hole.place, _COPY_CHARS)
     after = text_after(snapshot, hole.place, _COPY_CHARS)
     found = copies(before, after, context.texts)
-    return tuple(one for one in found if not _stands_here(one.text, hole))
+    return tuple(copied for copied in found if not _repeats_surroundings(copied.text, hole))
 
 
-def _stands_here(text: str, hole: Hole) -> bool:
+def _repeats_surroundings(text: str, hole: Hole) -> bool:
     head, _, line_before = hole.before.rpartition("\n")
     line_after, _, following = hole.after.partition("\n")
     completed = line_before + text + line_after

@@ -1,6 +1,6 @@
-"""Where an answer leaves the scope it was asked for, seen by indentation alone.
+"""The part of an answer that stays in the cursor's scope, judged by indentation alone.
 
-Works for every language that is indented by habit, on text that need not parse.
+Works for every conventionally indented language, on text that need not parse.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _CONTINUES = ("else", "elif", "except", "finally", "catch", "case", "end")
 def within_scope(text: str, line_before: str) -> str:
     """The part of `text`, which continues `line_before`, that belongs to the cursor's scope.
 
-    After a line that opens a block that is the block, with what closes or continues it; otherwise
-    all lines that are not indented less than the cursor's own, with a bracket that closes them.
+    After a line that opens a block: the block, with the lines that close or continue it. Otherwise:
+    the lines indented at least as far as the cursor's own, with a bracket that closes them.
     """
     lines = text.split("\n")
     first = line_before + lines[0]
@@ -28,7 +28,7 @@ def within_scope(text: str, line_before: str) -> str:
         if opened and depth == base:
             if not _closes_or_continues(line):
                 return "\n".join(lines[:number])
-            # Behind `)` or `}` the statement is over, behind `} else {` and `):` it is not.
+            # `)` or `}` ends the statement; `} else {` and `):` continue it.
             opened = line.rstrip().endswith(_OPENERS)
             if not opened:
                 return "\n".join(lines[: number + 1])

@@ -1,7 +1,7 @@
-"""The item that is selected in the editor's list of completions, while the list is open.
+"""Completions that continue the item selected in the editor's completion list.
 
-What is suggested then must continue that item, in the item's own range: the document is taken as
-it will be once the item is accepted, and the item's text stands before every answer.
+They are computed for the document as it will be once the item is accepted. The answer then takes
+the item's range, and begins with the item's text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fim_server.documents.notebooks import NotebookView
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an answer goes in the client's document, and the text that it begins with."""
+    """The range of an answer in the client's document, and the text that it begins with."""
 
     span: lsp.Range
     lead: str = ""
@@ -25,10 +25,9 @@ class Target:
 def continuing(
     view: NotebookView, cell: Snapshot, cursor: lsp.Position, item: lsp.SelectedCompletionInfo
 ) -> tuple[NotebookView, lsp.Position, Target] | None:
-    """The document with the item inserted, the cursor behind it there, and where answers go.
+    """The document with the item inserted, the cursor behind the item, and the answers' target.
 
-    `cursor` and the item's range are positions in `cell`. None where the range is not around the
-    cursor.
+    `cursor` and the item's range are positions in `cell`. None if the cursor is outside the range.
     """
     start, end = item.range.start, item.range.end
     if not _order(start) <= _order(cursor) <= _order(end):

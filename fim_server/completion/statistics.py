@@ -1,7 +1,7 @@
 """Counts of what was shown and accepted, kept on this machine only and sent nowhere.
 
-A process adds one line to a file when it ends (and now and then before): no text, no path, no time
-but the day. `fim-server stats` adds the lines up.
+A process appends one line to a file when it ends, and every FLUSH_EVERY events: no text, no path,
+no time but the day. `fim-server stats` adds the lines up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from platformdirs import user_state_path
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 200
-"""Events after which the counts are written, lest a killed process lose them all."""
+"""Events after which the counts are written, so that a killed process loses few."""
 
 COUNTS = (
     "requests",
@@ -33,17 +33,17 @@ COUNTS = (
     "edits_shown",
     "edits_accepted",
 )
-"""characters: those of accepted text. offered: answers with a suggestion; `shown` only editors
-that report it know."""
+"""characters: of accepted text. offered: answers with a suggestion. shown: as reported by editors,
+which not all do."""
 
 
 def statistics_file() -> Path:
-    """One JSON object a line."""
+    """The path of the counts: one JSON object a line."""
     return user_state_path("fim-server", appauthor=False) / "statistics.jsonl"
 
 
 class Statistics:
-    """Counts of one process. With `enabled` false nothing is counted or written."""
+    """The counts of one process. With `enabled` False nothing is counted or written."""
 
     def __init__(self, file: Path, today: Callable[[], date] = date.today) -> None:
         self.enabled = True
@@ -53,7 +53,7 @@ class Statistics:
         self._events = 0
 
     def count(self, name: str, number: int = 1) -> None:
-        """Add to one of COUNTS, or to `silence.REASON`."""
+        """Add to a count: one of COUNTS, or `silence.REASON`."""
         if not self.enabled:
             return
         self._counts[name] += number
@@ -62,7 +62,7 @@ class Statistics:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was counted since the last time. A full disk costs the counts, no more."""
+        """Append the counts since the last flush. A write error drops them, with a warning."""
         if not self._counts:
             return
         line = json.dumps({"day": self._today().isoformat(), **self._counts}) + "\n"
@@ -77,7 +77,7 @@ class Statistics:
 
 
 def read_statistics(file: Path) -> dict[str, dict[str, int]]:
-    """The counts of each day, the oldest first; lines that are not ours are left out."""
+    """The counts of each day, oldest first; malformed lines are skipped."""
     days: dict[str, Counter[str]] = {}
     with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:

@@ -1,4 +1,4 @@
-"""What is cut from an answer before it is shown: all that stands around the cursor already.
+"""Cuts from an answer what stands around the cursor already.
 
 Pure functions of text with `\\n` line ends. `before` and `after` are the two sides of the cursor.
 """
@@ -12,7 +12,7 @@ _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
 
 def cut(text: str, before: str, after: str) -> str:
-    """The answer without an end that stands right of the cursor, or below it, already."""
+    """The answer without an end that repeats the text right of the cursor or the lines below."""
     line_before = before.rpartition("\n")[2]
     line_after, _, following = after.partition("\n")
     if line_after.strip():
@@ -23,10 +23,10 @@ def cut(text: str, before: str, after: str) -> str:
 
 
 def without_overlap(text: str, line_before: str, line_after: str) -> str:
-    """The text without an end that the rest of the line begins with: `x)` before `)` is `x`.
+    """The text without an end that the rest of the line begins with: `x)` before `)` gives `x`.
 
-    The overlap must not begin inside a word, and brackets decide: in `f(g|)` the answer `()` keeps
-    its bracket, because without it the line would balance worse.
+    The overlap must not begin inside a word, and must not unbalance brackets: in `f(g|)` the answer
+    `()` keeps its bracket, because without it the line would have more brackets without a partner.
     """
     for rest in (line_after.rstrip(), line_after.strip()):
         for size in range(min(len(text), len(rest)), 0, -1):
@@ -43,9 +43,9 @@ def without_overlap(text: str, line_before: str, line_after: str) -> str:
 
 
 def without_repeated_lines(text: str, following: str) -> str:
-    """The text without last lines that are the next lines of the document already.
+    """The text without last lines that repeat the next lines of the document.
 
-    The first line stays: it continues the cursor's own.
+    The first line always stays: it continues the cursor's own.
     """
     lines = _stripped_lines(text.rstrip())
     next_lines = _stripped_lines(_without_blank_start(following))
@@ -56,9 +56,9 @@ def without_repeated_lines(text: str, following: str) -> str:
 
 
 def repeats_next_lines(completed: str, following: str) -> bool:
-    """Whether the completed line(s) would only say again what the next lines say.
+    """Whether the completed lines only repeat the next ones.
 
-    Brackets alone must also agree in indentation: closing one level more repeats nothing.
+    Lines of brackets alone must agree in indentation too: closing one level more is no repetition.
     """
     ours = _stripped_lines(completed)
     theirs = _stripped_lines(_without_blank_start(following))[: len(ours)]
@@ -68,9 +68,9 @@ def repeats_next_lines(completed: str, following: str) -> bool:
 
 
 def repeats_previous_lines(completed: str, preceding: str) -> bool:
-    """Whether the completed line(s) say, at the same depth, what those right before them say.
+    """Whether the completed lines repeat those right before them, indentation included.
 
-    Lines of brackets alone do that in good code.
+    Lines of brackets alone never count: good code repeats them.
     """
     ours = [line for line in _stripped_lines(completed) if line]
     theirs = [line for line in _stripped_lines(preceding) if line][-len(ours) :]
@@ -78,7 +78,7 @@ def repeats_previous_lines(completed: str, preceding: str) -> bool:
 
 
 def unmatched_brackets(line: str) -> int:
-    """How many brackets in the line have no partner there. (Strings are not told apart.)"""
+    """The number of brackets without a partner in the line. Brackets in strings count as well."""
     expected: list[str] = []
     strays = 0
     for character in line:

@@ -1,7 +1,7 @@
-"""Gathers what other files have for a cursor: pieces that the model is shown, texts to copy from.
+"""Gathers what other files offer at a cursor: snippets to show the model, texts to copy from.
 
-Nothing of an excluded document gets further than `sources_for`, and files that are not open are
-read by `files.read_allowed` only.
+Excluded documents are filtered out in `allowed_files`. Files that are not open are read through
+`access.files.read_allowed` only.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from fim_server.access.files import files_beside, read_allowed
 from fim_server.access.workspace import Workspace, file_of
 from fim_server.context.imported_files import MOST_IMPORTS, imported_files
 from fim_server.context.snippet_selection import choose
-from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
+from fim_server.context.snippets import OtherFile, ScoredSnippet, SnippetFinder, focus_at
 from fim_server.documents.documents import Place, Snapshot
 from fim_server.syntax.definitions import MOST_CHARS
 from fim_server.syntax.languages import language_of
 
 MOST_DOCUMENTS = 24
-"""Open documents that are looked at, the latest first."""
+"""Open documents that are searched, the most recently used first."""
 
 MOST_CHOICES = 16
-"""Documents whose choice of snippets is remembered."""
+"""Documents whose chosen snippets are remembered."""
 
 _HEAD_LINES = 200
-"""Imports are looked for in so many lines at a file's start."""
+"""Lines at the start of a file that are searched for imports."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """A cursor among open documents: all that a choice of snippets depends on.
+class ContextQuery:
+    """What to gather: a cursor in `document`, the other open documents, and the limits.
 
-    copies: whether texts of other files are wanted as well, to copy from.
+    `most` bounds the snippets, `most_chars` their characters together. `copies` asks for texts of
+    other files as well, to copy from.
     """
 
     document: Snapshot
@@ -50,145 +51,149 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What other files have: snippets in the order to show them in, as (path, text), and texts to
-    copy from."""
+    """What other files offer: snippets as (path, text), in prompt order, and texts to copy from."""
 
     snippets: tuple[tuple[str, str], ...] = ()
     texts: tuple[str, ...] = ()
 
 
 class Gatherer:
-    """Looks into other files. Belongs to one thread; a scene is a snapshot: the loop may go on."""
+    """Answers context queries, and remembers what it read and chose. Belongs to one thread.
+
+    A query is a snapshot, so the event loop may go on while it is answered.
+    """
 
     def __init__(self) -> None:
-        self._finder = CandidateFinder()
-        self._choices: OrderedDict[str, tuple[Hashable, list[Candidate]]] = OrderedDict()
+        self._finder = SnippetFinder()
+        self._choices: OrderedDict[str, tuple[Hashable, list[ScoredSnippet]]] = OrderedDict()
         self._texts: tuple[Hashable, tuple[str, ...]] = (None, ())
 
-    def context(self, scene: Scene) -> Context:
-        """All that other files have for a cursor."""
-        snippets = tuple((one.path, one.text) for one in self.choice(scene))
-        return Context(snippets, self.texts(scene))
+    def context(self, query: ContextQuery) -> Context:
+        """The snippets and the texts that other files offer at a cursor."""
+        snippets = tuple((snippet.path, snippet.text) for snippet in self.snippets(query))
+        return Context(snippets, self.texts(query))
 
-    def texts(self, scene: Scene) -> tuple[str, ...]:
-        """What may be copied from: open documents, imported files, files in the same folder."""
-        if not scene.copies or not scene.workspace.trusted:
+    def texts(self, query: ContextQuery) -> tuple[str, ...]:
+        """Texts to copy from: open documents, imported files, files in the same folder."""
+        if not query.copies or not query.workspace.trusted:
             return ()
-        occasion = (scene.document.uri, _occasion(scene))
-        if self._texts[0] != occasion:
-            sources = sources_for(scene)
-            sources += _sources_beside(scene, {one.path for one in sources})
-            texts = dict.fromkeys(one.text for one in sources)
-            self._texts = occasion, within_reach(texts)
+        key = (query.document.uri, _cache_key(query))
+        if self._texts[0] != key:
+            files = allowed_files(query)
+            files += _files_beside(query, {file.path for file in files})
+            texts = dict.fromkeys(file.text for file in files)
+            self._texts = key, within_reach(texts)
         return self._texts[1]
 
-    def choice(self, scene: Scene) -> list[Candidate]:
-        """The same with reasons and places."""
-        if not scene.most or not scene.workspace.trusted:
+    def snippets(self, query: ContextQuery) -> list[ScoredSnippet]:
+        """The chosen snippets in prompt order, with their lines and reasons."""
+        if not query.most or not query.workspace.trusted:
             return []
-        uri = scene.document.uri
-        occasion = _occasion(scene)
-        before, chosen = self._choices.pop(uri, (None, []))
-        if before != occasion:
-            sources = sources_for(scene)
-            candidates = self._finder.find(sources, focus_at(*_around(scene)))
-            chosen = choose(candidates, chosen, scene.most, scene.most_chars)
-        self._choices[uri] = (occasion, chosen)
+        uri = query.document.uri
+        key = _cache_key(query)
+        known_key, chosen = self._choices.pop(uri, (None, []))
+        if known_key != key:
+            found = self._finder.find(allowed_files(query), focus_at(*_around(query)))
+            chosen = choose(found, chosen, query.most, query.most_chars)
+        self._choices[uri] = (key, chosen)
         if len(self._choices) > MOST_CHOICES:
             self._choices.popitem(last=False)
         return chosen
 
 
-def sources_for(scene: Scene) -> list[Source]:
+def allowed_files(query: ContextQuery) -> list[OtherFile]:
     """The files that may be shown: open documents, and imported files of the workspace."""
-    by_path: dict[str, Source] = {}
-    for one in (*_open_sources(scene), *_imported_sources(scene)):
-        by_path.setdefault(one.path, one)
+    by_path: dict[str, OtherFile] = {}
+    for file in (*_open_documents(query), *_imported(query)):
+        by_path.setdefault(file.path, file)
     return list(by_path.values())
 
 
-def _occasion(scene: Scene) -> Hashable:
-    """While this stays the same, so does the choice."""
-    others = frozenset((one.uri, one.revision) for one in scene.others)
-    return (scene.place.line, others, scene.workspace, scene.most, scene.most_chars)
+def _cache_key(query: ContextQuery) -> Hashable:
+    """Queries of one document with the same key have the same answer."""
+    others = frozenset((other.uri, other.revision) for other in query.others)
+    return (query.place.line, others, query.workspace, query.most, query.most_chars)
 
 
-def _around(scene: Scene) -> tuple[str, str]:
+def _around(query: ContextQuery) -> tuple[str, str]:
     """A few lines on both sides of the cursor."""
-    lines, at = scene.document.lines, scene.place
-    before = "".join(lines[max(at.line - 20, 0) : at.line]) + lines[at.line][: at.index]
-    after = lines[at.line][at.index :] + "".join(lines[at.line + 1 : at.line + 6])
+    lines, cursor = query.document.lines, query.place
+    line = lines[cursor.line]
+    before = "".join(lines[max(cursor.line - 20, 0) : cursor.line]) + line[: cursor.index]
+    after = line[cursor.index :] + "".join(lines[cursor.line + 1 : cursor.line + 6])
     return _plain(before[-4000:]), _plain(after[:1000])
 
 
-def _open_sources(scene: Scene) -> Iterator[Source]:
-    for one in scene.others[:MOST_DOCUMENTS]:
-        if scene.workspace.why_not_show(one.uri) is not None:
+def _open_documents(query: ContextQuery) -> Iterator[OtherFile]:
+    for document in query.others[:MOST_DOCUMENTS]:
+        if query.workspace.why_not_show(document.uri) is not None:
             continue
-        if sum(map(len, one.lines)) > MOST_CHARS:
+        if sum(map(len, document.lines)) > MOST_CHARS:
             continue
-        path = scene.workspace.shown_path(one.uri)
-        language = language_of(one.language, path)
-        yield Source(path, _plain(one.text), language, one.revision, one.edited_line)
+        path = query.workspace.shown_path(document.uri)
+        language = language_of(document.language, path)
+        text = _plain(document.text)
+        yield OtherFile(path, text, language, document.revision, document.edited_line)
 
 
-def _sources_beside(scene: Scene, read: Collection[str]) -> Iterator[Source]:
-    """Files of the same kind in the document's folder, but those whose paths are `read` already."""
-    file = file_of(scene.document.uri)
+def _files_beside(query: ContextQuery, read: Collection[str]) -> Iterator[OtherFile]:
+    """Files of the same kind in the document's folder, without those whose paths are in `read`."""
+    file = file_of(query.document.uri)
     if file is None:
         return
-    known = {file.resolve(), *_open_files(scene)}
-    for place in files_beside(file):
-        resolved = _existing(place, scene.workspace)
+    known = {file.resolve(), *_open_paths(query)}
+    for path in files_beside(file):
+        resolved = _resolved(path, query.workspace)
         if resolved is None or resolved in known:
             continue
         known.add(resolved)
-        if scene.workspace.shown_path(resolved.as_uri()) not in read:
-            yield from _source_of(resolved, scene.workspace)
+        if query.workspace.shown_path(resolved.as_uri()) not in read:
+            yield from _read(resolved, query.workspace)
 
 
-def _source_of(file: Path, workspace: Workspace, *, imported: bool = False) -> Iterator[Source]:
-    """A file that is not open; nothing where it may not be read."""
+def _read(file: Path, workspace: Workspace, *, imported: bool = False) -> Iterator[OtherFile]:
+    """A file that is not open, from disk; nothing if it may not be read."""
     if (text := read_allowed(file, workspace.exclusions)) is not None:
         path = workspace.shown_path(file.as_uri())
-        yield Source(path, _plain(text), language_of("", path), hash(text), imported=imported)
+        yield OtherFile(path, _plain(text), language_of("", path), hash(text), imported=imported)
 
 
-def _imported_sources(scene: Scene) -> Iterator[Source]:
-    file = file_of(scene.document.uri)
+def _imported(query: ContextQuery) -> Iterator[OtherFile]:
+    """The files that the document imports, MOST_IMPORTS at most."""
+    file = file_of(query.document.uri)
     if file is None:
         return
-    workspace = scene.workspace
-    known = {file.resolve(), *_open_files(scene)}
-    head = _plain("".join(scene.document.lines[:_HEAD_LINES]))
+    workspace = query.workspace
+    known = {file.resolve(), *_open_paths(query)}
+    head = _plain("".join(query.document.lines[:_HEAD_LINES]))
     suffix = file.suffix.lstrip(".").lower()
     found = 0
-    for places in imported_files(head, suffix, file, workspace.roots):
+    for paths in imported_files(head, suffix, file, workspace.roots):
         if found == MOST_IMPORTS:
             return
-        for place in places:
-            resolved = _existing(place, workspace)
+        for path in paths:
+            resolved = _resolved(path, workspace)
             if resolved is None or resolved in known:
                 continue
             known.add(resolved)
-            for source in _source_of(resolved, workspace, imported=True):
-                yield source
+            for imported in _read(resolved, workspace, imported=True):
+                yield imported
                 found += 1
             break
 
 
-def _open_files(scene: Scene) -> Iterator[Path]:
-    for one in scene.others:
-        if (path := file_of(one.uri)) is not None:
+def _open_paths(query: ContextQuery) -> Iterator[Path]:
+    for document in query.others:
+        if (path := file_of(document.uri)) is not None:
             yield path.resolve()
 
 
-def _existing(place: Path, workspace: Workspace) -> Path | None:
-    """The file at a place, if there is one and it may be read."""
+def _resolved(path: Path, workspace: Workspace) -> Path | None:
+    """The real path of a file, None if it does not exist or may not be read."""
     try:
-        if not place.is_file() or workspace.exclusions.why_not_read(place) is not None:
+        if not path.is_file() or workspace.exclusions.why_not_read(path) is not None:
             return None
-        return place.resolve()
+        return path.resolve()
     except (OSError, RuntimeError):
         return None
 

@@ -1,5 +1,7 @@
-"""Which files of the workspace a file imports: by its text and the usual places, without running
-or searching anything."""
+"""The files of the workspace that a file imports, by its text and each language's conventions.
+
+Nothing is run, and no folder is searched.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ _SOURCE_FOLDERS = ("", "src", "lib")
 def imported_files(
     text: str, suffix: str, file: Path, roots: Sequence[Path]
 ) -> Iterator[list[Path]]:
-    """For each import, the places where the file can be, in the order to try them."""
+    """For each import, the paths at which its file may be, in the order to try them."""
     if suffix in ("py", "pyi"):
         for module in _python_modules(text):
-            yield _python_places(module, file, roots)
+            yield _python_paths(module, file, roots)
     elif suffix in ("js", "jsx", "mjs", "cjs", "ts", "tsx", "mts", "cts"):
         for name in _SCRIPT.findall(text):
             yield [file.parent / f"{name}{end}" for end in _SCRIPT_ENDS]
@@ -38,7 +40,7 @@ def _python_modules(text: str) -> Iterator[str]:
     """Dotted names, relative ones with their dots; `from a import b` may mean module `a.b`."""
     for source, names, plain in _PYTHON.findall(text):
         if plain:
-            yield from (one.split(" as ")[0].strip() for one in plain.split(","))
+            yield from (name.split(" as ")[0].strip() for name in plain.split(","))
             continue
         if source.strip("."):
             yield source
@@ -47,18 +49,18 @@ def _python_modules(text: str) -> Iterator[str]:
                 yield f"{source}{name}" if source.endswith(".") else f"{source}.{name}"
 
 
-def _python_places(module: str, file: Path, roots: Sequence[Path]) -> list[Path]:
+def _python_paths(module: str, file: Path, roots: Sequence[Path]) -> list[Path]:
     name = module.lstrip(".")
     dots = len(module) - len(name)
     inside = Path(*name.split(".")) if name else Path()
     if dots:
         folders = [file.parents[dots - 1]] if dots <= len(file.parents) else []
     else:
-        folders = [root / one for root in roots for one in _SOURCE_FOLDERS]
+        folders = [root / source for root in roots for source in _SOURCE_FOLDERS]
         folders += [file.parent]
     return [
-        place
+        path
         for folder in folders
-        for place in (folder / inside.with_suffix(".py"), folder / inside / "__init__.py")
+        for path in (folder / inside.with_suffix(".py"), folder / inside / "__init__.py")
         if name
     ]

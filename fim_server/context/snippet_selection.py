@@ -1,35 +1,39 @@
-"""Which candidates are shown: as many as fit, and the same ones while a person types.
+"""Which snippets are shown: the best that fit, and the same ones while the user types.
 
-The snippets stand at the start of the prompt: one that changes costs every cached token behind it.
-So the choice is made again only when the cursor's line or another file changes, a snippet that is
-shown already is preferred to a slightly better one, and the order is that of their places.
+Snippets stand at the start of the prompt, so one that changes invalidates every cached token behind
+it. Therefore they are chosen anew only when the cursor's line or another file changes, a snippet
+that is shown already is preferred to a slightly better one, and they are ordered by path and line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fim_server.context.snippets import Candidate
+from fim_server.context.snippets import ScoredSnippet
 
 LOYALTY = 1.5
-"""How many times better a new candidate must be to displace one that is shown."""
+"""Ratio of scores from which a new snippet displaces one that is shown."""
 
 
 def choose(
-    candidates: Sequence[Candidate], shown: Sequence[Candidate], most: int, most_chars: int
-) -> list[Candidate]:
-    """At most `most` candidates with at most `most_chars` characters, none overlapping another."""
-    places = {(one.path, one.first, one.text) for one in shown}
+    found: Sequence[ScoredSnippet], shown: Sequence[ScoredSnippet], most: int, most_chars: int
+) -> list[ScoredSnippet]:
+    """At most `most` snippets with at most `most_chars` characters, none overlapping another."""
+    already = {_identity(snippet) for snippet in shown}
 
-    def rank(one: Candidate) -> float:
-        return -one.score * (LOYALTY if (one.path, one.first, one.text) in places else 1.0)
+    def rank(snippet: ScoredSnippet) -> float:
+        return -snippet.score * (LOYALTY if _identity(snippet) in already else 1.0)
 
-    chosen: list[Candidate] = []
+    chosen: list[ScoredSnippet] = []
     room = most_chars
-    for one in sorted(candidates, key=rank):
+    for snippet in sorted(found, key=rank):
         if len(chosen) == most:
             break
-        if len(one.text) <= room and not any(one.overlaps(other) for other in chosen):
-            chosen.append(one)
-            room -= len(one.text)
-    return sorted(chosen, key=lambda one: (one.path, one.first))
+        if len(snippet.text) <= room and not any(map(snippet.overlaps, chosen)):
+            chosen.append(snippet)
+            room -= len(snippet.text)
+    return sorted(chosen, key=lambda snippet: (snippet.path, snippet.first))
+
+
+def _identity(snippet: ScoredSnippet) -> tuple[str, int, str]:
+    return snippet.path, snippet.first, snippet.text

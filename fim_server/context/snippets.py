@@ -1,7 +1,7 @@
-"""Pieces of other files that may help at the cursor, each with a score and its reason.
+"""Snippets of other files that may help at the cursor, each with a score and a reason.
 
-Three kinds: definitions of names used near the cursor, what was edited last, and windows that share
-many names with the text at the cursor (Jaccard similarity, as in arXiv 2303.12570).
+Three kinds: definitions of names used near the cursor, the surroundings of the latest edits, and
+windows that share many names with the text at the cursor (Jaccard similarity, arXiv 2303.12570).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _NAMES = re.compile(r"[^\W\d]\w{2,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Another file as text with `\\n` line ends. `stamp` changes with the text."""
+class OtherFile:
+    """The text of another file, with `\\n` line ends. `stamp` changes whenever the text does."""
 
     path: str
     text: str
@@ -35,8 +35,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """Lines `first` to `end` (exclusive, from 0) of a source, and why they are worth showing."""
+class ScoredSnippet:
+    """Lines `first` to `end` (0-based, exclusive) of another file, and the reason to show them."""
 
     path: str
     first: int
@@ -45,22 +45,22 @@ class Candidate:
     score: float
     reason: str
 
-    def overlaps(self, other: Candidate) -> bool:
+    def overlaps(self, other: ScoredSnippet) -> bool:
         same = self.path == other.path
         return same and self.first < other.end and other.first < self.end
 
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What is at the cursor: the names around it, and those closest to it."""
+    """The names in the lines around the cursor, and those in the lines closest to it."""
 
     around: frozenset[str]
     closest: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What does not change with the cursor."""
+class _Index:
+    """What is read off a file once, whatever the cursor."""
 
     stamp: Hashable
     lines: list[str]
@@ -69,76 +69,81 @@ class _Facts:
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The names in a text, those of one or two letters left out."""
+    """The names in a text that have three or more letters."""
     return frozenset(_NAMES.findall(text))
 
 
 def focus_at(before: str, after: str) -> Focus:
-    """The focus between two texts: 20 lines before and 5 after, and the last 3."""
+    """The names in the 20 lines before and the 5 after the cursor, and in the last 3 before it."""
     lines = before.split("\n")
     around = "\n".join(lines[-20:]) + "\n".join(after.split("\n")[:5])
     return Focus(names_in(around), names_in("\n".join(lines[-3:])))
 
 
-class CandidateFinder:
-    """Finds candidates, and reads each source once. Belongs to one thread."""
+class SnippetFinder:
+    """Finds snippets, and indexes each version of a file once. Belongs to one thread."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, _Facts] = {}
+        self._indexes: dict[str, _Index] = {}
 
-    def find(self, sources: Sequence[Source], focus: Focus) -> list[Candidate]:
-        """All candidates, the best first; equal ones in the order of their places."""
-        self._facts = {one.path: self._facts_of(one) for one in sources}
-        edited = [one.path for one in sources if one.edited_line is not None]
-        found = [candidate for source in sources for candidate in self._of(source, focus, edited)]
-        return sorted(found, key=lambda one: (-one.score, one.path, one.first))
+    def find(self, files: Sequence[OtherFile], focus: Focus) -> list[ScoredSnippet]:
+        """All snippets, best first; equally good ones by path and line."""
+        self._indexes = {file.path: self._index_of(file) for file in files}
+        edited = [file.path for file in files if file.edited_line is not None]
+        found = [snippet for file in files for snippet in self._in_file(file, focus, edited)]
+        return sorted(found, key=lambda snippet: (-snippet.score, snippet.path, snippet.first))
 
-    def _of(self, source: Source, focus: Focus, edited: Sequence[str]) -> Iterator[Candidate]:
-        facts = self._facts[source.path]
-        yield from _definitions(source, facts, focus)
-        if source.edited_line is not None:
-            yield from _edit(source, facts, edited.index(source.path))
-        yield from _similar(source, facts, focus)
+    def _in_file(
+        self, file: OtherFile, focus: Focus, edited: Sequence[str]
+    ) -> Iterator[ScoredSnippet]:
+        index = self._indexes[file.path]
+        yield from _definitions(file, index, focus)
+        if file.edited_line is not None:
+            yield from _around_edit(file, index, edited.index(file.path))
+        yield from _similar_windows(file, index, focus)
 
-    def _facts_of(self, source: Source) -> _Facts:
-        known = self._facts.get(source.path)
-        if known is not None and known.stamp == source.stamp:
+    def _index_of(self, file: OtherFile) -> _Index:
+        known = self._indexes.get(file.path)
+        if known is not None and known.stamp == file.stamp:
             return known
-        lines = source.text.split("\n")
+        lines = file.text.split("\n")
         starts = range(0, max(len(lines) - WINDOW_STRIDE, 1), WINDOW_STRIDE)
         windows = [
             (start, names_in("\n".join(lines[start : start + WINDOW_LINES]))) for start in starts
         ]
-        known_definitions = definitions(source.text, source.language) if source.language else []
-        return _Facts(source.stamp, lines, windows, known_definitions)
+        defined = definitions(file.text, file.language) if file.language else []
+        return _Index(file.stamp, lines, windows, defined)
 
 
-def _definitions(source: Source, facts: _Facts, focus: Focus) -> Iterator[Candidate]:
-    for one in facts.definitions:
-        if one.name not in focus.around:
+def _definitions(file: OtherFile, index: _Index, focus: Focus) -> Iterator[ScoredSnippet]:
+    for definition in index.definitions:
+        name = definition.name
+        if name not in focus.around:
             continue
-        score = 1.0 + 0.5 * (one.name in focus.closest) + 0.25 * source.imported
-        reason = f"defines {one.name}, used near the cursor"
-        yield Candidate(source.path, one.line, one.end, one.text, score, reason)
+        score = 1.0 + 0.5 * (name in focus.closest) + 0.25 * file.imported
+        reason = f"defines {name}, used near the cursor"
+        yield ScoredSnippet(
+            file.path, definition.line, definition.end, definition.text, score, reason
+        )
 
 
-def _edit(source: Source, facts: _Facts, rank: int) -> Iterator[Candidate]:
-    assert source.edited_line is not None
-    first = max(source.edited_line - EDIT_LINES, 0)
-    end = min(source.edited_line + EDIT_LINES + 1, len(facts.lines))
-    text = "\n".join(facts.lines[first:end])
+def _around_edit(file: OtherFile, index: _Index, rank: int) -> Iterator[ScoredSnippet]:
+    """The lines around the file's last edit; `rank` counts the files edited since."""
+    assert file.edited_line is not None
+    first = max(file.edited_line - EDIT_LINES, 0)
+    end = min(file.edited_line + EDIT_LINES + 1, len(index.lines))
+    text = "\n".join(index.lines[first:end])
     if text.strip():
-        reason = f"edited at line {source.edited_line + 1}, {rank} files ago"
-        yield Candidate(source.path, first, end, text, 0.9 / (1 + rank), reason)
+        reason = f"edited at line {file.edited_line + 1}, {rank} files ago"
+        yield ScoredSnippet(file.path, first, end, text, 0.9 / (1 + rank), reason)
 
 
-def _similar(source: Source, facts: _Facts, focus: Focus) -> Iterator[Candidate]:
-    for first, names in facts.windows:
+def _similar_windows(file: OtherFile, index: _Index, focus: Focus) -> Iterator[ScoredSnippet]:
+    for first, names in index.windows:
         union = len(names | focus.around)
         score = len(names & focus.around) / union if union else 0.0
         if score >= LEAST_SIMILARITY:
-            end = min(first + WINDOW_LINES, len(facts.lines))
-            text = "\n".join(facts.lines[first:end]).strip("\n")
-            yield Candidate(
-                source.path, first, end, text, score, f"shares {score:.0%} of the names here"
-            )
+            end = min(first + WINDOW_LINES, len(index.lines))
+            text = "\n".join(index.lines[first:end]).strip("\n")
+            reason = f"shares {score:.0%} of the names here"
+            yield ScoredSnippet(file.path, first, end, text, score, reason)

@@ -1,6 +1,6 @@
-"""Edit suggestions for one client: when to look for them, and what became of those that were made.
+"""Next edits for one client: when to search for them, and what became of those that were offered.
 
-Nothing here raises, nothing runs while the person does nothing, and typing stops all work.
+Requests never raise. Nothing runs while the user is idle, and typing stops all work.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fim_model.requests import Rewrite, RewriteRequest
 
 from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend, BackendError, Unsupported
+from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MOST_TRIES, EditContext, Gate, Proposal, proposals, ranked
@@ -28,23 +29,16 @@ from fim_server.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.35
-"""Without a keystroke, before a client that is told of edits unasked is told."""
+"""Seconds without typing before edits are pushed to the client (debounce)."""
 
 MOST_OFFERS = 256
+"""Offers that can still be accepted or rejected by name."""
+
 MOST_OTHERS = 8
-"""Other open documents that are looked at."""
+"""Other open documents that are searched."""
 
 LEAST_SCORE_ELSEWHERE = 1.8
-"""In other documents only names that went and calls that changed count."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A search under way, and how many wait for it."""
-
-    revision: int
-    task: asyncio.Task[list[Proposal]]
-    waiting: int = 0
+"""Lowest score of a region in another document: only names that went and calls that changed."""
 
 
 class EditService:
@@ -58,15 +52,16 @@ class EditService:
         workspace: Workspace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`backend` is None while there is none that can be asked. `clock` gives seconds."""
+        """`backend` returns None until there is one that can be asked. `clock` gives seconds."""
         self.history = History()
         self.push: Callable[[str, Sequence[Proposal]], None] | None = None
-        """Told of a document's proposals unasked, if the client wants that."""
+        """Sends a document's proposals to the client unasked; None if that is unwanted."""
         self._documents, self._backend = documents, backend
         self._settings, self._workspace = settings, workspace
         self._clock = clock
         self._rejections = Rejections()
-        self._flights: dict[tuple[str, int], _Flight] = {}
+        self._searches: LatestOnly[SharedRun[list[Proposal]]] = LatestOnly()
+        """By document and most proposals. A request is the revision that is searched."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._offers: OrderedDict[str, Proposal] = OrderedDict()
         self._on_screen: dict[str, dict[str, Proposal]] = {}
@@ -76,21 +71,21 @@ class EditService:
         self._numbers = 0
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
-        """Obey other settings, or work in other folders, from the next search on."""
+        """Use other settings or workspace folders from the next search on."""
         self._settings, self._workspace = settings, workspace
         self._known.clear()
 
     def close(self) -> None:
-        for uri in {*self._timers, *(uri for uri, _ in self._flights)}:
+        for uri in {*self._timers, *(uri for uri, _ in self._searches.keys)}:
             self._stop(uri)
 
     # What happens to documents.
 
     def changed(self, before: Snapshot, after: Snapshot) -> None:
-        """A document was changed: stop what was computed for it, and learn from the change."""
+        """Stop the searches in a changed document, and learn what became of its offers."""
         self._stop(after.uri)
         shown = self._on_screen.pop(after.uri, {})
-        accepted = next((one for one in shown.values() if _is_applied(one, after)), None)
+        accepted = next((offer for offer in shown.values() if _is_applied(offer, after)), None)
         if accepted is None:
             for proposal in shown.values():
                 self._rejections.ignored(proposal)
@@ -98,25 +93,25 @@ class EditService:
         self._known.clear()
         rest = {} if accepted is None else _still_there(shown, accepted, after)
         if rest:
-            # The client steps through a list: what is left of it is still on the screen.
+            # The client steps through a list whose other proposals are still on the screen.
             self._on_screen[after.uri] = rest
         elif self.push is not None and self._settings.next_edits:
             loop = asyncio.get_running_loop()
             self._timers[after.uri] = loop.call_later(PAUSE_SECONDS, self._pause, after.uri)
 
     def closed(self, uri: str) -> None:
-        """A document was closed or opened anew: its lines have no history."""
+        """Drop all that is kept for a document that was closed or opened anew."""
         self._stop(uri)
         self.history.forget(uri)
         self._on_screen.pop(uri, None)
         self._problems.pop(uri, None)
 
     def diagnosed(self, uri: str, problems: Sequence[Problem]) -> None:
-        """The client's diagnostics for some lines of a document as it is now."""
+        """Take the client's diagnostics for some lines of the document as it is now."""
         if snapshot := self._documents.snapshot(uri):
             revision, known = self._problems.get(uri, (-1, []))
             known = known if revision == snapshot.revision else []
-            known += [one for one in problems if one not in known]
+            known += [problem for problem in problems if problem not in known]
             self._problems[uri] = snapshot.revision, known
             self._known.clear()
 
@@ -125,14 +120,14 @@ class EditService:
     async def next_edits(
         self, uri: str, line: int, version: int | None = None, most: int = 1
     ) -> list[Proposal]:
-        """At most so many proposals after the recent edits, the best first; always an answer.
+        """At most `most` proposals after the recent edits, best first; never an exception.
 
-        One is looked for in the document alone, several in the other open documents as well.
-        `version` is the document version the request names; for another one there is none.
+        A single one is searched in the document alone, several in the other open documents as
+        well. There is none if `version`, the document version of the request, is not the current.
         """
         try:
-            return await self._joined(uri, line, version, most)
-        except asyncio.CancelledError:
+            return await self._found(uri, line, version, most)
+        except (asyncio.CancelledError, Stopped):
             return []
         except Unsupported as unable:
             logger.info("no edits are suggested: %s", unable)
@@ -144,7 +139,7 @@ class EditService:
         return []
 
     def offer(self, proposal: Proposal) -> str:
-        """The proposal is sent to the client; the name it is known by from now on."""
+        """The name by which the client accepts or rejects a proposal that is sent to it."""
         shown = self._on_screen.setdefault(proposal.uri, {})
         for name, other in shown.items():
             if (other.first, other.transition) == (proposal.first, proposal.transition):
@@ -157,26 +152,26 @@ class EditService:
         return name
 
     def offered(self, name: object) -> Proposal | None:
-        """The proposal of a name, if it was one."""
+        """The proposal offered by this name, if there is one."""
         return self._offers.get(name) if isinstance(name, str) else None
 
     def current(self, uri: str) -> list[Proposal]:
-        """What was offered for a document as it is now."""
+        """The proposals on the screen that were made for the document as it is now."""
         snapshot = self._documents.snapshot(uri)
         if snapshot is None:
             return []
         shown = self._on_screen.get(uri, {}).values()
-        return [one for one in shown if one.snapshot.revision == snapshot.revision]
+        return [offer for offer in shown if offer.snapshot.revision == snapshot.revision]
 
     def rejected(self, name: str) -> None:
-        """The person does not want what was offered by this name."""
+        """Note that the user does not want the proposal offered by this name."""
         if proposal := self._offers.get(name):
             self._rejections.reject(proposal)
             self._on_screen.get(proposal.uri, {}).pop(name, None)
             self._known.clear()
 
     def context(self, snapshot: Snapshot, line: int) -> EditContext | None:
-        """What the model may be asked about a document; None if nothing."""
+        """What the model may be asked about a document; None if it must not see the document."""
         workspace = self._workspace
         if snapshot.language in self._settings.disabled_languages:
             return None
@@ -191,10 +186,11 @@ class EditService:
     def _neighbours(self, snapshot: Snapshot) -> list[Sequence[str]]:
         """The lines of other open documents in the same language that may be shown."""
         others = self._documents.others(snapshot.uri) if self._workspace.trusted else []
+        why_not_show = self._workspace.why_not_show
         return [
-            one.lines
-            for one in others[:MOST_OTHERS]
-            if one.language == snapshot.language and self._workspace.why_not_show(one.uri) is None
+            other.lines
+            for other in others[:MOST_OTHERS]
+            if other.language == snapshot.language and why_not_show(other.uri) is None
         ]
 
     @property
@@ -210,7 +206,8 @@ class EditService:
 
     # Searches.
 
-    async def _joined(self, uri: str, line: int, version: int | None, most: int) -> list[Proposal]:
+    async def _found(self, uri: str, line: int, version: int | None, most: int) -> list[Proposal]:
+        """The proposals, known already or searched for. Raises Stopped and BackendError."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
         if snapshot is None or backend is None or backend is self._unable:
             return []
@@ -219,23 +216,14 @@ class EditService:
         revision, known = self._known.get((uri, most), (-1, []))
         if revision == snapshot.revision:
             return known
-        flight = self._flights.get((uri, most))
-        if flight is None or flight.revision != snapshot.revision or flight.task.cancelled():
-            if flight is not None:
-                flight.task.cancel()
-            task = asyncio.create_task(self._search(snapshot, line, most))
-            flight = self._flights[uri, most] = _Flight(snapshot.revision, task)
-        flight.waiting += 1
-        try:
-            found = await asyncio.shield(flight.task)
-            self._known[uri, most] = snapshot.revision, found
-            return found
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-                if self._flights.get((uri, most)) is flight:
-                    del self._flights[uri, most]
+        key = (uri, most)
+        search = self._searches.join(key, snapshot.revision)
+        if search is None:
+            work = asyncio.create_task(self._search(snapshot, line, most))
+            search = self._searches.start(SharedRun(key, snapshot.revision, work))
+        found = await self._searches.result(search)
+        self._known[key] = snapshot.revision, found
+        return found
 
     async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
         found: list[Proposal] = []
@@ -260,7 +248,7 @@ class EditService:
         return [context for context in contexts if context is not None and context.hunks]
 
     async def places(self, snapshot: Snapshot, line: int) -> list[tuple[EditContext, list[Region]]]:
-        """Where to look in a document and, if that is allowed, in the other open ones."""
+        """The regions to search in a document and, if that is allowed, in the other open ones."""
         contexts = self._contexts(snapshot, line, elsewhere=True)
         return [(context, await self._regions(context, snapshot.uri)) for context in contexts]
 
@@ -271,7 +259,7 @@ class EditService:
         return [region for region in found if region.score >= LEAST_SCORE_ELSEWHERE]
 
     def _hunks(self, uri: str) -> list[Hunk]:
-        """The recent edits that the model may see: none of a file that is excluded."""
+        """The recent edits that the model may see: none of an excluded file."""
         shown: dict[str, bool] = {}
         found = []
         for hunk in self.history.recent(self._clock()):
@@ -289,27 +277,27 @@ class EditService:
         )
 
     def _pause(self, uri: str) -> None:
-        """The person has stopped typing."""
+        """Search and push, PAUSE_SECONDS after the last keystroke."""
         self._timers.pop(uri, None)
         if self.push is not None and (snapshot := self._documents.snapshot(uri)):
             line = snapshot.edited_line or 0
             task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MOST_TRIES))
-            task.add_done_callback(lambda task: self._told(uri, task))
+            task.add_done_callback(lambda task: self._push_found(uri, task))
 
-    def _told(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:
+    def _push_found(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:
         if not task.cancelled() and self.push is not None and (found := task.result()):
             self.push(uri, found)
 
     def _stop(self, uri: str) -> None:
         if timer := self._timers.pop(uri, None):
             timer.cancel()
-        for key, flight in self._flights.items():
+        for key in self._searches.keys:
             if key[0] == uri:
-                flight.task.cancel()
+                self._searches.stop(key, "changed")
 
 
 def _is_applied(proposal: Proposal, after: Snapshot) -> bool:
-    """Whether the document became just what was proposed."""
+    """Whether the document became exactly what was proposed."""
     grown = len(proposal.new) - len(proposal.old)
     if len(after.lines) != len(proposal.snapshot.lines) + grown:
         return False
@@ -322,19 +310,23 @@ def _is_applied(proposal: Proposal, after: Snapshot) -> bool:
 def _still_there(
     shown: dict[str, Proposal], accepted: Proposal, after: Snapshot
 ) -> dict[str, Proposal]:
-    """The other proposals where they stand after one was applied."""
+    """The other proposals, moved to where their lines are after one was applied."""
     grown = len(accepted.new) - len(accepted.old)
     return {
-        name: replace(one, snapshot=after, first=one.first + grown * (one.first >= accepted.end))
-        for name, one in shown.items()
-        if one is not accepted
+        name: replace(
+            proposal,
+            snapshot=after,
+            first=proposal.first + grown * (proposal.first >= accepted.end),
+        )
+        for name, proposal in shown.items()
+        if proposal is not accepted
     }
 
 
 def _is_writable(snapshot: Snapshot) -> bool:
-    """Whether the person could save a change; a document that is no file can be changed."""
+    """Whether the user could save a change; documents that are no files can be changed."""
     path = file_of(snapshot.uri)
     if path is None or not path.exists():
         return True
-    # Root may write everything, but a file without any such permission is meant to be left alone.
+    # Root may write every file, but one without any write permission is meant to stay as it is.
     return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 
 from fim_model.requests import Completion, Rewrite
@@ -100,7 +101,7 @@ class Metrics:
         waiting.set_function(lambda: scheduler.waiting)
         running = Gauge("fim_running", "Requests the model works on.", registry=self.registry)
         running.set_function(lambda: float(scheduler.running))
-        for name in scheduler.counts.__slots__:
+        for name in [field.name for field in fields(scheduler.counts)]:
             # A gauge by type, a count by nature: the scheduler keeps it, this only shows it.
             gauge = Gauge(f"fim_scheduler_{name}", f"Requests {name}.", registry=self.registry)
             gauge.set_function(partial(getattr, scheduler.counts, name))

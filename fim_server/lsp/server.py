@@ -16,7 +16,8 @@ from pygls.lsp.server import LanguageServer
 from fim_server import log
 from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend
-from fim_server.completion.completer import Completer, log_answer, silent
+from fim_server.completion.answer import log_answer, silent
+from fim_server.completion.completer import Completer
 from fim_server.completion.silence import Silence
 from fim_server.completion.statistics import Statistics, statistics_file
 from fim_server.documents.documents import DocumentStore

@@ -117,7 +117,7 @@ def missing_import(
 def nothing_to_do(
     lines: list[str], at: int, rng: Random, grammar: Grammar = PYTHON
 ) -> EditCase | None:
-    """A region that needs no change: the edit is complete, concerns other lines, or there is none."""
+    """A region that needs no change: the edit is complete, elsewhere, or there is none."""
     if rng.random() < 0.3:
         first, end = _region(lines, at, rng)
         return _case("none", lines, first, end, lines[first:end], [])

@@ -17,7 +17,7 @@ from fim_server.backends.keys import api_key
 from fim_server.backends.llama_cpp import LlamaCppBackend
 from fim_server.backends.openai import OpenAIBackend
 from fim_server.backends.remote import cut_lines
-from fim_server.backends.resilience import CircuitBreaker, Temporary, patiently
+from fim_server.backends.resilience import CircuitBreaker, Temporary, with_retries
 from fim_server.backends.templates import TEMPLATES
 from fim_server.lsp.backend_choice import backend_for
 from fim_server.settings.settings import REMOTE_TEMPLATES, Settings
@@ -136,7 +136,7 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resilience, "FIRST_RETRY_SECONDS", 0.001)
 
 
-async def test_a_moment_of_trouble_is_not_seen() -> None:
+async def test_temporary_failures_are_retried() -> None:
     answers = iter([http("503 Busy"), http("429 Slow"), http("200 OK", OK_MODELS)])
     async with server(lambda: next(answers)) as (url, asked):
         backend = OpenAIBackend(url + "/v1")
@@ -153,13 +153,13 @@ async def test_a_server_that_stays_broken_is_left_alone() -> None:
                 await backend.complete(REQUEST)
         count = len(asked)
         assert count == resilience.FAILURES_TO_OPEN * (resilience.RETRIES + 1)
-        with pytest.raises(BackendError, match=r"status 500; it is not asked again for \d s"):
+        with pytest.raises(BackendError, match=r"status 500; next attempt in \d s"):
             await backend.complete(REQUEST)
         assert len(asked) == count
         await backend.close()
 
 
-async def test_more_patience_than_a_keystroke_has_is_the_breakers() -> None:
+async def test_a_long_retry_after_is_left_to_the_breaker() -> None:
     async with server(lambda: http("429 Slow", headers="Retry-After: 60\r\n")) as (url, asked):
         backend = LlamaCppBackend(url)
         with pytest.raises(BackendError, match="status 429"):
@@ -168,7 +168,7 @@ async def test_more_patience_than_a_keystroke_has_is_the_breakers() -> None:
         await backend.close()
 
 
-async def test_nobody_at_that_address() -> None:
+async def test_a_server_that_is_not_there() -> None:
     async with server(lambda: None) as (url, _):
         pass
     backend = OpenAIBackend(url + "/v1")
@@ -189,14 +189,14 @@ async def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("answer", "named"),
     [
-        (http("200 OK", b"<html>"), "what is no JSON"),
-        (http("200 OK", b"[]"), "has no content"),
+        (http("200 OK", b"<html>"), "does not answer /infill with JSON"),
+        (http("200 OK", b"[]"), "lacks the field content"),
         (http("404 Not Found"), "refuses POST /infill with status 404"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "does not answer|cannot be reached"),
         (b"nonsense\r\n\r\n", "cannot be reached"),
     ],
 )
-async def test_answers_that_are_none(
+async def test_malformed_answers(
     answer: bytes, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fim_server.backends.remote.ANSWER_SECONDS", 0.2)
@@ -207,7 +207,7 @@ async def test_answers_that_are_none(
         await backend.close()
 
 
-async def test_the_breaker_tries_one_request_after_its_rest() -> None:
+async def test_the_breaker_lets_one_request_probe_after_its_back_off() -> None:
     now = [0.0]
     breaker = CircuitBreaker(clock=lambda: now[0])
     attempts = 0
@@ -224,34 +224,34 @@ async def test_the_breaker_tries_one_request_after_its_rest() -> None:
 
     for _ in range(resilience.FAILURES_TO_OPEN):
         with pytest.raises(Temporary):
-            await patiently(breaker, broken)
-    with pytest.raises(BackendError, match="not asked again for 5 s"):
-        await patiently(breaker, slow_success)
-    now[0] = resilience.FIRST_REST_SECONDS
+            await with_retries(breaker, broken)
+    with pytest.raises(BackendError, match="next attempt in 5 s"):
+        await with_retries(breaker, slow_success)
+    now[0] = resilience.FIRST_OPEN_SECONDS
     with pytest.raises(Temporary):
-        await patiently(breaker, broken)
-    now[0] += resilience.FIRST_REST_SECONDS
-    with pytest.raises(BackendError, match="for 5 s"):
-        await patiently(breaker, slow_success)
-    now[0] += resilience.FIRST_REST_SECONDS
-    trying = asyncio.create_task(patiently(breaker, slow_success))
+        await with_retries(breaker, broken)
+    now[0] += resilience.FIRST_OPEN_SECONDS
+    with pytest.raises(BackendError, match="in 5 s"):
+        await with_retries(breaker, slow_success)
+    now[0] += resilience.FIRST_OPEN_SECONDS
+    trying = asyncio.create_task(with_retries(breaker, slow_success))
     await asyncio.sleep(0)
     with pytest.raises(BackendError):
-        await patiently(breaker, slow_success)
+        await with_retries(breaker, slow_success)
     gate.set()
     assert await trying == "up"
-    assert await patiently(breaker, slow_success) == "up"
+    assert await with_retries(breaker, slow_success) == "up"
     assert attempts == 2
 
 
-async def test_a_cancelled_try_lets_the_next_one_try() -> None:
+async def test_a_cancelled_probe_lets_the_next_one_probe() -> None:
     breaker = CircuitBreaker(clock=lambda: 100.0)
     breaker.failures = resilience.FAILURES_TO_OPEN
 
     async def never() -> None:
         await asyncio.Event().wait()
 
-    trying = asyncio.create_task(patiently(breaker, never))
+    trying = asyncio.create_task(with_retries(breaker, never))
     await asyncio.sleep(0)
     trying.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -292,7 +292,7 @@ async def test_a_key_is_never_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch)
     ("settings", "named"),
     [
         (Settings(backend="openai"), "'openai' needs the setting 'remoteUrl'"),
-        (Settings(backend="llama_cpp", remote_url="gpu:8000"), "is no http or https address"),
+        (Settings(backend="llama_cpp", remote_url="gpu:8000"), "is not an http or https address"),
     ],
 )
 async def test_settings_that_do_not_fit_are_said_at_the_start(

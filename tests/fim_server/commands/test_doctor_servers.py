@@ -212,7 +212,10 @@ def test_a_remote_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> N
     finding = remote(remote_url=f"http://127.0.0.1:{port}/v1")
     assert finding.message == f"127.0.0.1:{port} cannot be reached (ConnectError)"
     assert "correct remoteUrl" in finding.fix
-    assert remote(remote_url="ftp://x").message == "remoteUrl 'ftp://x' is no http or https address"
+    assert (
+        remote(remote_url="ftp://x").message
+        == "remoteUrl 'ftp://x' is not an http or https address"
+    )
     assert remote().fix == "set remoteUrl, as http://host:port/v1"
 
 

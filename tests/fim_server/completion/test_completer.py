@@ -14,7 +14,8 @@ from scripted import ScriptedBackend
 
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError
-from fim_server.completion.completer import Answer, Completer
+from fim_server.completion.answer import Answer
+from fim_server.completion.completer import Completer
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore
 from fim_server.settings.settings import Settings

@@ -10,7 +10,8 @@ from lsprotocol import types as lsp
 from raw_client import INLINE, raw_client
 from scripted import ScriptedBackend
 
-from fim_server.completion.completer import Answer, Completer
+from fim_server.completion.answer import Answer
+from fim_server.completion.completer import Completer
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore, Encoding
 from fim_server.documents.notebooks import NotebookStore

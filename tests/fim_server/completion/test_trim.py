@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 
-from fim_server.completion.gate import judge_one
+from fim_server.completion.gate import judge_item
 from fim_server.completion.hole import Hole
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
@@ -18,7 +18,7 @@ from fim_server.documents.documents import Place
 
 def judged(text: str, before: str, after: str, confidence: float = 1.0) -> str | Silence:
     hole = Hole(before, after, lsp.Position(0, 0), "\n", Place(0, 0))
-    return judge_one(CompletionItem(text, confidence), hole, min_confidence=0.5)
+    return judge_item(CompletionItem(text, confidence), hole, min_confidence=0.5)
 
 
 def trim(text: str, before: str, after: str) -> str:

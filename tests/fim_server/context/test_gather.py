@@ -10,9 +10,9 @@ import pytest
 
 from fim_server.access.exclusions import Exclusions
 from fim_server.access.workspace import Workspace
-from fim_server.context.gather import Gatherer, Scene
+from fim_server.context.gather import ContextQuery, Gatherer
 from fim_server.context.snippet_selection import choose
-from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
+from fim_server.context.snippets import OtherFile, ScoredSnippet, SnippetFinder, focus_at
 from fim_server.documents.documents import DocumentStore, Place, Snapshot
 from fim_server.settings.settings import Settings
 from fim_server.syntax.definitions import definitions
@@ -68,17 +68,17 @@ class Desk:
         assert snapshot is not None
         return snapshot
 
-    def scene(self, document: Snapshot, most: int = 4, chars: int = 2000) -> Scene:
+    def query(self, document: Snapshot, most: int = 4, chars: int = 2000) -> ContextQuery:
         last = len(document.lines) - 1
         others = self.store.others(document.uri)
         place = Place(last, len(document.lines[last]))
-        return Scene(document, place, others, self.workspace, most, chars, copies=True)
+        return ContextQuery(document, place, others, self.workspace, most, chars, copies=True)
 
     def texts(self, document: Snapshot) -> tuple[str, ...]:
-        return self.gatherer.texts(self.scene(document))
+        return self.gatherer.texts(self.query(document))
 
-    def choice(self, document: Snapshot, most: int = 4, chars: int = 2000) -> list[Candidate]:
-        return self.gatherer.choice(self.scene(document, most, chars))
+    def choice(self, document: Snapshot, most: int = 4, chars: int = 2000) -> list[ScoredSnippet]:
+        return self.gatherer.snippets(self.query(document, most, chars))
 
 
 def test_the_definition_of_an_imported_name_comes_from_the_file_on_disk(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_nothing_is_copied_from_excluded_files_or_in_a_folder_that_is_not_truste
     main = desk.open("main.py", MAIN)
     assert desk.texts(main) == ()
     desk.write("shapes.py", SHAPES)
-    assert desk.gatherer.texts(desk.scene(desk.open("main.py", MAIN + "\n"))) == (SHAPES,)
+    assert desk.gatherer.texts(desk.query(desk.open("main.py", MAIN + "\n"))) == (SHAPES,)
     desk.workspace = Workspace([tmp_path], Settings(workspace_trusted=False))
     assert desk.texts(main) == ()
 
@@ -209,7 +209,7 @@ def test_no_excluded_file_is_ever_opened(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 from pathlib import Path
-from fim_server.context.gather import Gatherer, Scene
+from fim_server.context.gather import Gatherer, ContextQuery
 from fim_server.access.workspace import Workspace
 from fim_server.documents.documents import DocumentStore, Place
 root = Path({str(desk.root)!r})
@@ -221,12 +221,12 @@ document = store.snapshot((root / "main.py").as_uri())
 opened = []
 sys.addaudithook(lambda name, args: opened.append(os.fsdecode(args[0]))
                  if name == "open" and isinstance(args[0], (str, bytes, os.PathLike)) else None)
-scene = Scene(document, Place(3, 12), [], Workspace([root]), 8, 4000, copies=True)
+query = ContextQuery(document, Place(3, 12), [], Workspace([root]), 8, 4000, copies=True)
 gatherer = Gatherer()
-chosen = gatherer.choice(scene)
+chosen = gatherer.snippets(query)
 print(sorted({{one.path for one in chosen}}))
 print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
-print(len(gatherer.texts(scene)))
+print(len(gatherer.texts(query)))
 print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
 """
     done = subprocess.run(
@@ -258,8 +258,8 @@ def test_similar_code_is_found_by_its_names() -> None:
     other = "\n".join(
         ["zero = 0"] * 30 + ["total = price * quantity + shipping"] + ["one = 1"] * 30
     )
-    source = Source("other.py", other, None, 1)
-    found = CandidateFinder().find([source], focus_at("price, quantity, shipping\ntotal = ", ""))
+    source = OtherFile("other.py", other, None, 1)
+    found = SnippetFinder().find([source], focus_at("price, quantity, shipping\ntotal = ", ""))
     best = found[0]
     assert best.first <= 30 < best.end
     assert best.reason == "shares 80% of the names here"
@@ -274,22 +274,22 @@ def test_the_choice_stays_while_one_types_on_a_line(tmp_path: Path) -> None:
     shown: set[tuple[tuple[str, str], ...]] = set()
     for end in range(len(line) + 1):
         document = desk.open("main.py", "import shapes\n" + line[:end], version=end + 1)
-        shown.add(desk.gatherer.context(desk.scene(document)).snippets)
+        shown.add(desk.gatherer.context(desk.query(document)).snippets)
     assert len(shown) == 1
     after = desk.open("main.py", f"import shapes\n{line}\n", version=99)
-    assert "def helper(value, other): ..." in str(desk.gatherer.context(desk.scene(after)).snippets)
+    assert "def helper(value, other): ..." in str(desk.gatherer.context(desk.query(after)).snippets)
 
 
-def candidate(first: int, score: float, path: str = "a.py", text: str = "x" * 10) -> Candidate:
-    return Candidate(path, first, first + 5, text, score, "")
+def snippet(first: int, score: float, path: str = "a.py", text: str = "x" * 10) -> ScoredSnippet:
+    return ScoredSnippet(path, first, first + 5, text, score, "")
 
 
 def test_choose_keeps_to_number_budget_and_no_overlap() -> None:
     best, overlapping, other, long = (
-        candidate(0, 1.0),
-        candidate(3, 0.9),
-        candidate(20, 0.5),
-        candidate(0, 0.8, "b.py", "x" * 500),
+        snippet(0, 1.0),
+        snippet(3, 0.9),
+        snippet(20, 0.5),
+        snippet(0, 0.8, "b.py", "x" * 500),
     )
     every = [best, overlapping, other, long]
     assert choose(every, [], 9, 100) == [best, other]
@@ -299,9 +299,9 @@ def test_choose_keeps_to_number_budget_and_no_overlap() -> None:
 
 
 def test_what_is_shown_gives_way_only_to_the_clearly_better() -> None:
-    shown, better = candidate(0, 1.0), candidate(50, 1.4)
+    shown, better = snippet(0, 1.0), snippet(50, 1.4)
     assert choose([shown, better], [shown], 1, 100) == [shown]
-    much_better = candidate(50, 1.6)
+    much_better = snippet(50, 1.6)
     assert choose([shown, much_better], [shown], 1, 100) == [much_better]
 
 
