@@ -246,7 +246,9 @@ async def test_bad_requests_leave_the_server_as_it_was() -> None:
     async with raw_client(SERVER) as client:
         await client.initialize({**OPTIONS, "mode": "guess"}, window={"workDoneProgress": True})
         [message] = await client.notified("window/logMessage")
-        assert message["message"].startswith("setting mode: 'guess' is not used, one of ar, ")
+        assert message["message"].startswith(
+            "setting mode: 'guess' is not used: expected one of ar, "
+        )
         uri = "file:///a.py"
         client.open(uri, CODE)
         end = (CODE.count("\n"), 0)

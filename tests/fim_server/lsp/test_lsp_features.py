@@ -46,8 +46,10 @@ async def test_configuration_that_is_pushed_counts_at_once() -> None:
         assert await client.complete(URI, 0, 6, kind=1) == []
         push({"alternatives": "many"})
         [message] = await client.notified("window/logMessage")
-        assert message["message"].startswith("setting alternatives: 'many' is not used, a whole")
-        assert message["message"].endswith("; 2 stays")
+        assert message["message"].startswith(
+            "setting alternatives: 'many' is not used: expected a whole"
+        )
+        assert message["message"].endswith("; keeping 2")
         assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
         push({"alternatives": "many"})
         await client.complete(URI, 0, 6)

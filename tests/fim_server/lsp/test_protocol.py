@@ -344,7 +344,9 @@ async def test_wrong_settings_are_named_and_the_server_works() -> None:
     async with raw_client() as client:
         await ready(client, "#say x", mode="fast", maxTokenz=3, alternatives=2)
         messages = await client.notified("window/logMessage", 2)
-        assert messages[0]["message"].startswith("setting mode: 'fast' is not used, one of ar, ")
+        assert messages[0]["message"].startswith(
+            "setting mode: 'fast' is not used: expected one of ar, "
+        )
         assert messages[1]["message"].startswith("setting 'maxTokenz' is unknown; the settings are")
         assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
 
