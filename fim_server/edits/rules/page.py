@@ -11,7 +11,7 @@ from fim_server.edits.history import Hunk
 from fim_server.syntax.definitions import Definition, definitions, parsed, scope_around
 from fim_server.syntax.languages import Language
 from fim_server.syntax.occurrences import Occurrence, Role, occurrences
-from fim_server.syntax.signatures import CallSite, Signature, Source
+from fim_server.syntax.signatures import CallSite, ParsedText, Signature
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -68,12 +68,12 @@ class Page:
             return None
         return self._source.call_of(name.line - self.first, name.start, name.end)
 
-    def before(self, hunk: Hunk) -> Source | None:
+    def before(self, hunk: Hunk) -> ParsedText | None:
         """The page as it was before one of its hunks; None without syntax."""
         low, high = (max(at - self.first, 0) for at in (hunk.first, hunk.end))
         lines = [*self._all[:low], *hunk.old, *self._all[high:]]
         root = None if self.language is None else parsed("\n".join(lines), self.language)
-        return None if root is None else Source(lines, root)
+        return None if root is None else ParsedText(lines, root)
 
     def visible(self, name: str, place: Occurrence) -> bool:
         """Whether a name has a value where another one stands, as far as can be told."""
@@ -96,8 +96,8 @@ class Page:
         return "\n".join(self._all)
 
     @cached_property
-    def _source(self) -> Source | None:
-        return None if self._root is None else Source(self._all, self._root)
+    def _source(self) -> ParsedText | None:
+        return None if self._root is None else ParsedText(self._all, self._root)
 
     @cached_property
     def _root(self) -> Node | None:

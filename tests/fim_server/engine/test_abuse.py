@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from fim_server.backends.base import BackendError
 from fim_server.engine import bodies
-from fim_server.engine.bodies import MOST_BODY_BYTES, HttpError, read_json
+from fim_server.engine.bodies import MAX_BODY_BYTES, HttpError, read_json
 from fim_server.engine.client import EngineBackend
 
 HOLE = json.dumps({"prefix": "x = ", "suffix": "\n", "max_tokens": 2}).encode()
@@ -28,7 +28,7 @@ HOLE = json.dumps({"prefix": "x = ", "suffix": "\n", "max_tokens": 2}).encode()
 def raw(home: EngineHome, sent: bytes) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(60)
-    connection.connect(str(home.place.socket))
+    connection.connect(str(home.paths.socket))
     connection.sendall(sent)
     return connection
 
@@ -51,7 +51,7 @@ def alive_afterwards(engine: httpx2.Client, shared_home: EngineHome) -> Iterator
 
 def test_a_huge_body_is_refused_before_it_is_read(shared_home: EngineHome) -> None:
     def chunks() -> Iterator[bytes]:
-        for _ in range(MOST_BODY_BYTES // 2**16 + 2):
+        for _ in range(MAX_BODY_BYTES // 2**16 + 2):
             yield b" " * 2**16
 
     with shared_home.client() as client:
@@ -122,7 +122,7 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
         pytest.skip("only root can become another user")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
-    socket_path = shared_home.place.socket
+    socket_path = shared_home.paths.socket
     folders = (shared_home.folder, shared_home.folder / "run", socket_path.parent)
     program = (
         "import socket, sys\n"

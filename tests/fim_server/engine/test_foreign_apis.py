@@ -29,7 +29,7 @@ def client(tcp: TcpEngine) -> Iterator[OpenAI]:
 
 
 def test_the_token_is_the_users_own_and_needed(client: OpenAI, tcp: TcpEngine) -> None:
-    assert stat.S_IMODE(tcp.home.place.token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(tcp.home.paths.token.stat().st_mode) == 0o600
     stranger = client.with_options(api_key="guess")
     with pytest.raises(openai.AuthenticationError, match="bearer token"):
         stranger.models.list()

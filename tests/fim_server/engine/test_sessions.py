@@ -186,7 +186,7 @@ async def test_an_editor_without_an_engine_closes_documents_in_silence(home: Eng
     editor = EngineBackend(str(home.model))
     await editor.forget("file:///a.py")
     await editor.close()
-    assert not home.place.socket.exists(), "no engine is started to forget something"
+    assert not home.paths.socket.exists(), "no engine is started to forget something"
 
 
 LARGE_BUFFERS = """
