@@ -19,7 +19,7 @@ from fim_server.context.imported_files import MOST_IMPORTS, imported_files
 from fim_server.context.snippet_selection import choose
 from fim_server.context.snippets import Candidate, CandidateFinder, Source, focus_at
 from fim_server.documents.documents import Place, Snapshot
-from fim_server.syntax.definitions import MOST_CHARS
+from fim_server.syntax.definitions import MAX_CHARS
 from fim_server.syntax.languages import language_of
 
 MOST_DOCUMENTS = 24
@@ -125,7 +125,7 @@ def _open_sources(scene: Scene) -> Iterator[Source]:
     for one in scene.others[:MOST_DOCUMENTS]:
         if scene.workspace.why_not_show(one.uri) is not None:
             continue
-        if sum(map(len, one.lines)) > MOST_CHARS:
+        if sum(map(len, one.lines)) > MAX_CHARS:
             continue
         path = scene.workspace.shown_path(one.uri)
         language = language_of(one.language, path)

@@ -62,9 +62,7 @@ class StatusReporter:
             self._idle = Status(kind="Inactive", message=f"{silence}: {detail}")
         elif silence is Silence.BACKEND_ERROR:
             self._idle = Status(kind="Warning", message="the last request failed; see the log")
-        self._send(
-            Status(busy=True) if self._requests and not self._idle.message else self._idle
-        )
+        self._send(Status(busy=True) if self._requests and not self._idle.message else self._idle)
 
     def _set_idle(self, status: Status) -> None:
         self._idle = status
