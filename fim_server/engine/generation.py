@@ -1,4 +1,4 @@
-"""One request of the OpenAI and llama.cpp APIs: stop strings, streaming, prompt time."""
+"""One hole for the foreign APIs: stop strings, growing text, and the time the prompt took."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fim_server.engine.streams import Stops
 
 @dataclass(slots=True)
 class Generation:
-    """A request of an OpenAI or llama.cpp client while it is processed.
+    """A request of a foreign API on its way.
 
-    These clients do not expect a newer request to cancel an older one: their requests queue. `stop`
-    is the stop string that ended the text. `completion` is the result; it stays empty if a stop
-    string ended the decoding.
+    Those clients have no sessions of ours in which the latest wins: their requests queue. `stop` is
+    the stop string that ended the text, `completion` what was made; it stays empty if a stop string
+    ended the work.
     """
 
     state: EngineState
@@ -34,11 +34,11 @@ class Generation:
     completion: Completion = field(default_factory=Completion)
 
     async def whole(self) -> Completion:
-        """The completion, not yet cut at stop strings."""
+        """The completion, before any stop string was looked for."""
         return await self._ask(lambda text: None)
 
     async def pieces(self) -> AsyncIterator[str]:
-        """The first alternative's text in pieces, as it grows; a stop string ends the decoding."""
+        """The first alternative's text in pieces, as it grows. A stop string ends the work."""
         texts: asyncio.Queue[str | None] = asyncio.Queue()
         task = asyncio.create_task(self._ask(texts.put_nowait))
         task.add_done_callback(lambda _: texts.put_nowait(None))

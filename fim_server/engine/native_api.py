@@ -1,4 +1,4 @@
-"""`POST /v1/fim`, `/v1/rewrite` and `/v1/forget`: the native API, with sessions."""
+"""`POST /v1/fim`, `/v1/rewrite`, `/v1/forget`: fim-server's own requests, with sessions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fim_server.engine.wire import (
 
 
 async def fim(state: EngineState, http: Request) -> Response:
-    """Answer a CompletionRequest with a Completion; a superseded request gets no items."""
+    """The body is a CompletionRequest, the answer a Completion; a superseded one has no items."""
     request = request_from_json(await read_json(http))
     completion = await unless_disconnected(http, answer(state, "native", request))
     return JSONResponse(completion_to_json(completion))
 
 
 async def rewrite(state: EngineState, http: Request) -> Response:
-    """Answer a RewriteRequest; a superseded request gets no rewrite."""
+    """The body is a RewriteRequest; the answer has no rewrite if another request took its place."""
     request = rewrite_from_json(await read_json(http))
     _check_loaded(state)
     began = time.perf_counter()
@@ -38,7 +38,7 @@ async def rewrite(state: EngineState, http: Request) -> Response:
 
 
 async def forget(state: EngineState, http: Request) -> Response:
-    """Free the KV cache of the session that the body names, and of its parts."""
+    """The body names a session that is over: its keys are freed, and those of its parts."""
     body = await read_json(http)
     session = body.get("session") if isinstance(body, dict) else None
     check_type("session", session, str)
@@ -55,7 +55,7 @@ async def answer(
     *,
     latest_wins: bool = True,
 ) -> Completion:
-    """Run the model on a request of any API. Raises HttpError for an unsuitable request."""
+    """Run the model on a request of any API. Raises HttpError for a request it cannot be asked."""
     _check_loaded(state)
     try:
         state.backend.check(request)
@@ -69,6 +69,4 @@ async def answer(
 
 def _check_loaded(state: EngineState) -> None:
     if state.status != "ok":
-        raise HttpError(
-            503, state.problem or "the model is still loading; try again shortly", "backend_error"
-        )
+        raise HttpError(503, state.problem or "the model is being loaded", "backend_error")

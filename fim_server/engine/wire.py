@@ -1,6 +1,6 @@
-"""The native API's requests and answers as JSON, validated strictly: errors name the field.
+"""The native request and answer as JSON, read strictly: what is wrong is named by its field.
 
-Front-end and engine both use this module, so it imports nothing but the types it converts.
+Both ends use this module, so it imports nothing but the types it speaks of.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from fim_server.backends.base import (
 )
 
 PROTOCOL = 6
-"""Incremented whenever front-end and engine of different versions could not read each other."""
+"""Raised when an older front-end could not read a newer engine's answers, or the reverse."""
 
 MOST_ALTERNATIVES = 10
 
 
 class WireError(ValueError):
-    """A malformed message; the text is one line and names the field."""
+    """A message that is not of the agreed form; one line that names the field."""
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -86,7 +86,7 @@ def request_to_json(request: CompletionRequest | RewriteRequest) -> dict[str, An
 
 
 def request_from_json(body: object) -> CompletionRequest:
-    """The request in a JSON body; only `prefix` and `suffix` are required. Raises WireError."""
+    """Raises WireError. `prefix` and `suffix` are required, everything else has its default."""
     values = _checked(body, _TYPES, ("prefix", "suffix"))
     snippets = (_texts(one, "snippets", ("path", "text")) for one in values.get("snippets", ()))
     request = CompletionRequest(
@@ -103,7 +103,7 @@ def request_from_json(body: object) -> CompletionRequest:
 
 
 def rewrite_from_json(body: object) -> RewriteRequest:
-    """The request in a JSON body; `prefix`, `old` and `suffix` are required. Raises WireError."""
+    """Raises WireError. The three texts are required, everything else has its default."""
     values = _checked(body, _REWRITE_TYPES, ("prefix", "old", "suffix"))
     edits = (_texts(one, "edits", ("old", "new")) for one in values.get("edits", ()))
     drafts = tuple(values.get("drafts", ()))
@@ -137,7 +137,7 @@ def _copied(body: object) -> Copied:
 
 
 def _texts(value: object, name: str, keys: tuple[str, str]) -> Mapping[str, str]:
-    """An element of the list `name`: an object with two strings. Raises WireError."""
+    """An element of the list `name`: an object of two texts."""
     if not isinstance(value, Mapping) or set(value) != set(keys):
         raise WireError(f"{name!r} must be objects with {keys[0]!r} and {keys[1]!r}")
     for key, one in value.items():
@@ -146,7 +146,7 @@ def _texts(value: object, name: str, keys: tuple[str, str]) -> Mapping[str, str]
 
 
 def check_type(name: str, value: object, *allowed: type) -> None:
-    """Raise WireError unless `value` has one of the types; a bool does not count as a number."""
+    """Raises WireError unless `value` is of one of the types; true is no number here."""
     stray_truth = isinstance(value, bool) and bool not in allowed
     if stray_truth or not isinstance(value, allowed):
         wanted = " or ".join("null" if kind is type(None) else _NAMES[kind] for kind in allowed)
@@ -154,7 +154,7 @@ def check_type(name: str, value: object, *allowed: type) -> None:
 
 
 def check_range(name: str, value: float, least: float, most: float) -> None:
-    """Raise WireError unless `least <= value <= most`."""
+    """Raises WireError unless `least <= value <= most`."""
     if not least <= value <= most:
         raise WireError(f"{name!r} must be {least} to {most}, not {value}")
 
@@ -176,7 +176,7 @@ def completion_from_json(body: object) -> Completion:
 
 
 def rewrite_to_json(rewrite: Rewrite | None) -> dict[str, Any]:
-    """The rewrite as JSON; null means that a newer request superseded it."""
+    """Without a rewrite, another request took its place."""
     return {"rewrite": None if rewrite is None else asdict(rewrite)}
 
 
@@ -192,5 +192,5 @@ def rewritten_from_json(body: object) -> Rewrite | None:
 
 
 def _from(kind: type, values: Mapping[str, Any]) -> Any:
-    """A dataclass from the fields it knows; a newer engine may send more."""
+    """A dataclass from the fields it knows: a newer engine may say more."""
     return kind(**{field.name: values[field.name] for field in fields(kind)})
