@@ -1,4 +1,4 @@
-"""What must not be seen is not opened: by name, by pattern, by size, by where a link leads."""
+"""Excluded files are not opened: by name, pattern, size, or target of a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Front-ends and engines as real processes: found, started once, lost and found again."""
+"""Front-ends and engines as real processes: finding, starting and restarting the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unseen(what: str, share: float) -> None: ...
 
 @pytest.fixture
 def at_home(home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> EngineHome:
-    """This process looks for engines in the test's own home; what it starts ends with the test."""
+    """Let this process look for engines in the test's own home, and stop them afterwards."""
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, home.environment[name])
     return home
@@ -39,7 +39,7 @@ def at_home(home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> EngineHome:
 
 @pytest_asyncio.fixture
 async def backend(at_home: EngineHome) -> AsyncIterator[EngineBackend]:
-    """Not started. Its engine is killed afterwards."""
+    """A backend that is not started; its engine is killed afterwards."""
     made = EngineBackend(str(at_home.model), threads=1)
     yield made
     await made.close()
@@ -130,20 +130,20 @@ async def test_the_editor_sees_empty_items_and_then_service_again(at_home: Engin
         editor.change(URI, 2, (1, 11), (1, 11), "a")
         assert len(await editor.complete(URI, 1, 12)) == 1
         assert at_home.engine_pid() != first
-        assert not [one for one in editor.notifications if one["method"] == "window/showMessage"]
+        assert not [sent for sent in editor.notifications if sent["method"] == "window/showMessage"]
         assert await editor.leave() == 0
     at_home.kill_engine()
 
 
 async def editor_ready(editor: RawClient) -> None:
-    """Ask until the model is loaded."""
+    """Repeat the request until the model is loaded."""
     async with asyncio.timeout(120):
         while not await editor.complete(URI, 0, 0):  # noqa: ASYNC110 - it can only be asked
             await asyncio.sleep(0.1)
 
 
 async def test_the_front_end_stays_small(at_home: EngineHome) -> None:
-    """Less than 80 MiB at its highest, with completions shown."""
+    """The front-end's peak memory stays below 80 MiB with completions shown."""
     async with raw_client((sys.executable, "-m", "fim_server", "lsp")) as editor:
         await editor.initialize({"model": str(at_home.model), "threads": 1})
         editor.open(URI, "x = 1\n")
@@ -207,7 +207,7 @@ async def test_a_runtime_folder_that_cannot_be_made_is_named(
 async def test_a_missing_runtime_folder_is_made(
     backend: EngineBackend, at_home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a reboot, or in a container that never had one."""
+    """The runtime folder is missing after a reboot or in a new container."""
     missing = at_home.folder / "not" / "there"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(missing))
     made = EngineBackend(str(at_home.model), threads=1)
@@ -216,7 +216,7 @@ async def test_a_missing_runtime_folder_is_made(
     assert (await made.complete(CompletionRequest("x = ", "\n", max_tokens=2))).items
     folder = made.paths.socket.parent
     assert folder.is_relative_to(missing)
-    assert {one.stat().st_mode & 0o777 for one in (folder, missing)} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in (folder, missing)} == {0o700}
     assert made.paths.socket.stat().st_mode & 0o777 == 0o600
     os.kill(await made.process(), signal.SIGKILL)
     await made.close()

@@ -1,4 +1,4 @@
-"""The engine's own API, asked of a real process over its socket."""
+"""The engine's native API, in a real process over its socket."""
 
 from __future__ import annotations
 
