@@ -1,0 +1,1 @@
+"""fim-server: a language server for fill-in-the-middle completions and next edits."""

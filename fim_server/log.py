@@ -1,8 +1,7 @@
-"""Logging to stderr and to a file, in a form that cannot carry the user's code.
+"""Logging to stderr and to a file, without ever writing the user's code.
 
-The protocol library writes whole messages into some of its log lines (outgoing bodies at INFO,
-parameters beside an error). It stays at WARNING, and of any library's record only the fixed text
-and the kind of error are written.
+pygls logs whole messages (outgoing bodies at INFO, parameters with errors). Libraries are therefore
+kept at WARNING, and of their records only the constant text and the type of error are written.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
 _OURS = ("fim_server", "fim_model", "fim_training", "fim_kernels")
 
 
-# From here on, a record that a library has formatted itself may show values (asyncio: results).
+# In records that a library has formatted itself, values may follow these characters.
 _QUOTES_BEGIN = re.compile(r"[\n(<]")
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats our own records as they are; of a library's, what cannot quote a document."""
+    """Formats our own records unchanged, and removes what may quote a document from others."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.name.partition(".")[0] in _OURS:
@@ -43,34 +42,31 @@ class SafeFormatter(logging.Formatter):
 
 
 class LogFile(RotatingFileHandler):
-    """A log that can no longer be written, on a full disk for one, is not written any more."""
+    """A log file that is closed when it cannot be written, for example because the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Instead of a stack trace on stderr for every record."""
+        """Stop writing to the file, instead of printing a stack trace for every record."""
         logging.getLogger().removeHandler(self)
         with contextlib.suppress(OSError):
             self.close()
 
 
-MOST_BYTES = 1 << 20
-"""A log file of this size gives way to a new one; the one before it is kept."""
+MAX_BYTES = 1 << 20
+"""Size at which a log file is rotated; one older file is kept."""
 
 
 def log_file() -> Path:
-    """Where the language server logs, in the platform's place."""
+    """Path of the language server's log, in the platform's log folder."""
     return user_log_path("fim-server", appauthor=False) / "lsp.log"
 
 
 def configure(level: LogLevel, file: Path | None = None) -> None:
-    """Send this program's log to stderr and to `file`, and nothing to stdout, which is LSP's.
-
-    A file that cannot be written is done without.
-    """
+    """Send the log to stderr and to `file`, if it can be written; stdout belongs to LSP."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file is not None:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(LogFile(file, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8"))
+            handlers.append(LogFile(file, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8"))
     formatter = SafeFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s")
     for handler in handlers:
         handler.setFormatter(formatter)
@@ -79,13 +75,13 @@ def configure(level: LogLevel, file: Path | None = None) -> None:
 
 
 def set_level(level: LogLevel) -> None:
-    """How much fim-server itself says; the libraries it uses stay at WARNING."""
+    """Set the level of fim-server's own loggers; libraries stay at WARNING."""
     for name in _OURS:
         logging.getLogger(name).setLevel(level.upper())
 
 
 def where(error: BaseException) -> str:
-    """The kind of an error and where it was raised, without its message: that may quote code."""
+    """The type of an error and where it was raised, without its message, which may quote code."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"

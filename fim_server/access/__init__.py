@@ -1,1 +1,1 @@
-"""Which files may be read, by what rules. The only room that opens files the user did not."""
+"""Which files may be read: the only room that opens files the user has not opened."""

@@ -1,7 +1,7 @@
-"""What a model must not see, decided by a file's name and place before the file is opened.
+"""Files that the model must not see, decided by name and location before a file is opened.
 
-In this order: links out of the workspace, files that hold secrets, the user's `exclude` patterns,
-`.fimignore`, `.gitignore`. Every refusal says which rule it was.
+Checked in this order: links that leave the workspace, names of secrets, the user's `exclude`
+patterns, `.fimignore`, `.gitignore`. Every refusal names the rule that caused it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fim_server.access.ignore_files import IgnoreFiles
 from fim_server.access.secret_names import secret_pattern
 
 OUTSIDE = "it is outside the workspace"
-LINK = "it is a link out of the workspace"
+LINK = "it is a link that leaves the workspace"
 
 
 class Exclusions:
-    """The rules for one client's workspace folders."""
+    """The exclusion rules for one client's workspace folders."""
 
     def __init__(
         self, roots: Sequence[Path] = (), exclude: Sequence[str] = (), *, gitignore: bool = True
@@ -35,11 +35,14 @@ class Exclusions:
             self._ignores.append(IgnoreFiles(".gitignore", at_top=".git/info/exclude"))
 
     def why_not_read(self, path: Path) -> str | None:
-        """Why a file that the user did not open may not be read; None if it may."""
+        """Why a file that the user has not opened may not be read; None if it may."""
         return self._verdict(path, outside_allowed=False)
 
     def why_not_show(self, path: Path) -> str | None:
-        """Why an open document may not be shown to the model. It may be outside the workspace."""
+        """Why an open document may not be shown to the model; None if it may.
+
+        Unlike a file that is read for context, it may be outside the workspace.
+        """
         return self._verdict(path, outside_allowed=True)
 
     def _verdict(self, path: Path, *, outside_allowed: bool) -> str | None:
@@ -49,18 +52,18 @@ class Exclusions:
                 return LINK
             if not outside_allowed:
                 return OUTSIDE
-        # Both names count: a link called notes.txt may lead to .env, and the reverse.
-        for one in dict.fromkeys((real, _resolved(named.parent) / named.name)):
-            if why := self._by_name(one):
-                return why
+        # Both names are checked: a link called notes.txt may lead to .env, and vice versa.
+        for candidate in dict.fromkeys((real, _resolved(named.parent) / named.name)):
+            if reason := self._by_name(candidate):
+                return reason
         return None
 
     def _by_name(self, path: Path) -> str | None:
-        """The rules for one name of a file; the folder it is in has no links left."""
+        """Why a path is excluded by its name; links in its folder are already resolved."""
         root = self._root_of(path) or repository_of(path.parent) or path.parent
         inside = path.relative_to(root).as_posix()
         if pattern := secret_pattern(inside):
-            return f"its name is that of a file with secrets ({pattern})"
+            return f"its name matches a pattern for secrets ({pattern})"
         if pattern := self._excluded_by(inside):
             return f"setting exclude: {pattern}"
         top = repository_of(root) or root
@@ -84,18 +87,18 @@ class Exclusions:
 
 
 def repository_of(folder: Path) -> Path | None:
-    """The innermost folder around (or at) `folder` that has a `.git`."""
-    for one in (folder, *folder.parents):
+    """The innermost folder that contains `.git`, from `folder` upwards; None if there is none."""
+    for candidate in (folder, *folder.parents):
         try:
-            if (one / ".git").exists():
-                return one
+            if (candidate / ".git").exists():
+                return candidate
         except OSError:
             return None
     return None
 
 
 def _absolute(path: Path) -> Path:
-    """Without `..` and with no link followed."""
+    """The absolute path without `..`, following no links."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
 
 

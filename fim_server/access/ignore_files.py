@@ -1,4 +1,4 @@
-"""`.gitignore` and `.fimignore`: the patterns of the patterns' own folder and all below it."""
+"""Lookup in `.gitignore` and `.fimignore` files, which apply to their folder and all below it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pathspec
 
-MOST_BYTES = 1 << 20
-"""A longer file of patterns is cut there."""
+MAX_BYTES = 1 << 20
+"""Maximum size of a pattern file; the rest is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """One file of patterns; `stamp` tells whether the file is still the one that was read."""
+    """A parsed pattern file; `stamp` (mtime, size) tells whether the file has changed since."""
 
     stamp: tuple[int, int] | None
     lines: list[str]
@@ -23,20 +23,20 @@ class _Patterns:
 
 
 class IgnoreFiles:
-    """Answers from the files named `name` in a tree, each read again only when it changed."""
+    """The pattern files called `name` in a folder tree, each reread only when it changes."""
 
     def __init__(self, name: str, at_top: str = "") -> None:
-        """`at_top` is a further file, at that path below the tree's top, that counts as one there
-        (git's `.git/info/exclude`)."""
+        """`at_top` is the path, below the top of the tree, of an additional pattern file that
+        applies to the whole tree (git's `.git/info/exclude`)."""
         self.name = name
         self._at_top = at_top
         self._read: dict[Path, _Patterns] = {}
 
     def pattern_for(self, top: Path, parts: tuple[str, ...]) -> str | None:
-        """What ignores the file `top/parts`, as `FILE: PATTERN`; None if nothing does.
+        """The pattern that ignores the file `top/parts`, as `FILE: PATTERN`; None if none does.
 
-        As in git, deeper files overrule upper ones, the last pattern of a file those before it, and
-        what is in an ignored folder cannot be taken back.
+        As in git, pattern files in deeper folders override those above them, later patterns
+        override earlier ones, and a file in an ignored folder cannot be re-included.
         """
         for end in range(1, len(parts) + 1):
             if found := self._decision(top, parts[:end], is_folder=end < len(parts)):
@@ -68,7 +68,7 @@ class IgnoreFiles:
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
-    """None for what is no ordinary file; git does not follow such links either."""
+    """Modification time and size; None unless a regular file (git follows no links here either)."""
     try:
         status = file.lstat()
     except (OSError, ValueError):
@@ -77,10 +77,10 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines that are patterns."""
+    """The lines of a file that are valid patterns."""
     try:
         with file.open("rb") as opened:
-            data = opened.read(MOST_BYTES)
+            data = opened.read(MAX_BYTES)
     except OSError:
         return []
     return [line for line in os.fsdecode(data).splitlines() if _is_pattern(line)]

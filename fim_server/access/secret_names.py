@@ -1,4 +1,4 @@
-"""Files that hold secrets by their name. No setting shows one of them to a model."""
+"""Names of files that hold secrets. No setting makes them visible to a model."""
 
 from __future__ import annotations
 
@@ -66,13 +66,16 @@ SECRETS = (
     "*.tfvars",
     "*.tfvars.json",
 )
-"""In the language of `.gitignore`; matched against names in lower case."""
+"""`.gitignore` patterns, matched against lower-cased paths."""
 
 _SPEC = pathspec.GitIgnoreSpec.from_lines(SECRETS)
 
 
 def secret_pattern(path: str) -> str | None:
-    """The pattern that calls a file secret; `path` is relative, with `/` between its parts."""
+    """The pattern that marks a file as secret; None if none does.
+
+    `path` is relative, with `/` as separator.
+    """
     parts = path.lower().split("/")
     for end in range(1, len(parts)):
         found = _SPEC.check_file("/".join(parts[:end]) + "/")

@@ -1,4 +1,4 @@
-"""The folders a client works in, and what of them may be seen."""
+"""The workspace folders of a client, and which documents in them the model may see."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fim_server.settings.settings import Settings
 
 
 class Workspace:
-    """The folders with the rules that the settings make; a change of either makes a new one."""
+    """Workspace folders with their exclusion rules; replaced when folders or settings change."""
 
     def __init__(self, roots: Sequence[Path] = (), settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -27,14 +27,16 @@ class Workspace:
     def why_not_show(self, uri: str) -> str | None:
         """Why an open document may not be shown to the model; None if it may.
 
-        A document that is no file is judged by its name alone.
+        A document that is not a file is checked by its name only.
         """
         path = file_of(uri) or _name_of(uri)
         return self.exclusions.why_not_show(path) if path else None
 
     def shown_path(self, uri: str) -> str:
-        """The path the model is told: from the workspace folder on (with its name, if there are
-        several), or the name alone."""
+        """The path shown to the model: relative to the workspace folder, or else the file name.
+
+        With several workspace folders, the path begins with the folder's name.
+        """
         path = file_of(uri) or _name_of(uri)
         if path is None:
             return ""
@@ -47,7 +49,7 @@ class Workspace:
 
 
 def file_of(uri: str) -> Path | None:
-    """The file a URI names; None for one that names none, such as an unsaved document."""
+    """The file that a URI names; None for a document that is not a file, such as an unsaved one."""
     try:
         path = to_fs_path(uri) if uri.startswith("file:") else None
     except ValueError:
@@ -56,7 +58,7 @@ def file_of(uri: str) -> Path | None:
 
 
 def _name_of(uri: str) -> Path | None:
-    """The name of a document that is no file, such as a cell of a notebook."""
+    """The name of a document that is not a file, such as a notebook cell."""
     try:
         name = Path(urlsplit(uri).path).name
     except ValueError:

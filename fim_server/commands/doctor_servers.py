@@ -18,7 +18,7 @@ from fim_server.backends.base import BackendError
 from fim_server.backends.remote import RemoteServer
 from fim_server.commands.findings import Finding
 from fim_server.engine.client import EngineBackend
-from fim_server.engine.place import PlaceError, check_private_folder, check_socket_path
+from fim_server.engine.paths import EngineStartError, check_private_folder, check_socket_path
 from fim_server.engine.wire import PROTOCOL
 from fim_server.settings.settings import Settings
 
@@ -33,14 +33,14 @@ def engine(settings: Settings) -> Iterator[Finding]:
         fix = "set backend to in_process"
         yield Finding("engine", "fail", "this system has no Unix sockets", fix)
         return
-    path = EngineBackend(settings.model).place.socket
+    path = EngineBackend(settings.model).paths.socket
     try:
         check_socket_path(path)
         if path.parent.exists():
             check_private_folder(path.parent)
         elif not os.access(above := _existing(path.parent), os.W_OK):
-            raise PlaceError(f"{path.parent}: cannot be made in {above}; set XDG_RUNTIME_DIR")
-    except PlaceError as problem:
+            raise EngineStartError(f"{path.parent}: cannot be made in {above}; set XDG_RUNTIME_DIR")
+    except EngineStartError as problem:
         what, _, fix = str(problem).rpartition("; ")
         yield Finding("engine", "fail", what, fix)
         return

@@ -8,7 +8,7 @@ import sys
 from fim_server import log
 from fim_server.commands.usage_error import UsageError
 from fim_server.engine.launch import ALREADY_RUNNING
-from fim_server.engine.place import PlaceError, engine_place
+from fim_server.engine.paths import EngineStartError, engine_paths
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,12 +20,12 @@ def run(arguments: argparse.Namespace) -> int:
             f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
     log.configure("info" if arguments.verbose else "warning")
-    place = engine_place(arguments.model)
+    paths = engine_paths(arguments.model)
     if arguments.tcp is None:
-        sys.stderr.write(f"fim-server engine: on {place.socket}\n")
+        sys.stderr.write(f"fim-server engine: on {paths.socket}\n")
     else:
         sys.stderr.write(
-            f"fim-server engine: on http://127.0.0.1:{arguments.tcp}, token in {place.token}\n"
+            f"fim-server engine: on http://127.0.0.1:{arguments.tcp}, token in {paths.token}\n"
         )
     options = EngineOptions(
         model=arguments.model,
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         code = run_engine(options)
-    except PlaceError as problem:
+    except EngineStartError as problem:
         raise UsageError(str(problem)) from None
     if code == ALREADY_RUNNING:
         sys.stderr.write("fim-server engine: another engine already serves this model\n")

@@ -15,7 +15,7 @@ from lsprotocol import types as lsp
 
 from fim_server.documents.documents import Place, Snapshot, without_end
 from fim_server.settings.settings import Settings
-from fim_server.syntax.definitions import Spot, spot_at
+from fim_server.syntax.definitions import CursorContext, cursor_context
 from fim_server.syntax.languages import language_of
 
 WINDOW_STRIDE = 8
@@ -116,8 +116,8 @@ def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
     before = hole.before[-_SYNTAX_CHARS:]
     if len(before) < len(hole.before):
         before = before.partition("\n")[2]
-    spot = spot_at(before, hole.after[:_SYNTAX_CHARS], language_of(language))
-    return 1 if spot in (Spot.STATEMENT, Spot.TEXT) else settings.max_lines
+    context = cursor_context(before, hole.after[:_SYNTAX_CHARS], language_of(language))
+    return 1 if context in (CursorContext.STATEMENT, CursorContext.TEXT) else settings.max_lines
 
 
 def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:

@@ -1,1 +1,1 @@
-"""Open documents: text, lines and positions by LSP's rules; notebooks; minimal differences."""
+"""Open documents: text, lines and positions by LSP's rules; notebooks; minimal diffs."""

@@ -1,7 +1,8 @@
-"""The least that must change to make new lines of old ones, as edits of a document.
+"""Minimal edits that turn a document's lines into new ones.
 
-Lines are compared without their ends, so that what stays keeps its own; inserted lines take the
-document's. Positions are characters of the snapshot (`documents.Place`), never halves of one.
+Lines are compared without their line ends: unchanged lines keep theirs, inserted lines get the
+document's. Positions are `documents.Place`; an edit never splits a character from its combining
+marks.
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ _JOINERS = "\u200d\ufe0f"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The text between two places is replaced."""
+    """A replacement of the text between two places."""
 
     start: Place
     end: Place
     text: str
 
     def text_edit(self, snapshot: Snapshot) -> lsp.TextEdit:
-        """The change as the client counts."""
+        """The change as an LSP edit, in the client's position encoding."""
         span = lsp.Range(snapshot.position(self.start), snapshot.position(self.end))
         return lsp.TextEdit(span, self.text)
 
 
 def minimal_changes(snapshot: Snapshot, first: int, end: int, new: Sequence[str]) -> list[Change]:
-    """What makes `new` (without ends) of a document's lines `[first, end)`, from the top down."""
+    """The changes that turn a document's lines `[first, end)` into `new`, from top to bottom.
+
+    `new` has no line ends.
+    """
     old = [without_end(line) for line in snapshot.lines[first:end]]
     changes = []
     matcher = SequenceMatcher(None, old, new, autojunk=False)
@@ -48,7 +52,7 @@ def minimal_changes(snapshot: Snapshot, first: int, end: int, new: Sequence[str]
 
 
 def one_change(snapshot: Snapshot, first: int, end: int, new: Sequence[str]) -> Change:
-    """The same as a single change that spans all of them. `new` differs from the lines."""
+    """A single change that covers all of `minimal_changes`. `new` must differ from the lines."""
     changes = minimal_changes(snapshot, first, end, new)
     if len(changes) == 1:
         return changes[0]
@@ -56,7 +60,7 @@ def one_change(snapshot: Snapshot, first: int, end: int, new: Sequence[str]) -> 
 
 
 def _replaced(snapshot: Snapshot, first: int, end: int, new: Sequence[str]) -> Change:
-    """Lines become lines; what they share at both ends is left out."""
+    """Replacement of lines, without the text that old and new share at both ends."""
     old = "\n".join(without_end(line) for line in snapshot.lines[first:end])
     text = "\n".join(new)
     head = _whole(old, text, _shared(old, text))
@@ -71,7 +75,7 @@ def _replaced(snapshot: Snapshot, first: int, end: int, new: Sequence[str]) -> C
 
 
 def _inserted(snapshot: Snapshot, at: int, new: Sequence[str]) -> Change:
-    """Lines before line `at`; behind the last one of the document where there is no such line."""
+    """Insertion of lines before line `at`, or after the document's last line."""
     if at < len(snapshot.lines):
         end = snapshot.line_end(at)
         place, text = Place(at, 0), "".join(f"{line}{end}" for line in new)
@@ -84,7 +88,7 @@ def _inserted(snapshot: Snapshot, at: int, new: Sequence[str]) -> Change:
 
 
 def _deleted(snapshot: Snapshot, first: int, end: int) -> Change:
-    """Lines with their ends; at the end of a document, with the end of the line before them."""
+    """Deletion of lines and their ends; at the document's end, of the line end before them."""
     if end < len(snapshot.lines):
         return Change(Place(first, 0), Place(end, 0), "")
     stop = Place(end - 1, len(without_end(snapshot.lines[end - 1])))
@@ -94,25 +98,25 @@ def _deleted(snapshot: Snapshot, first: int, end: int) -> Change:
 
 
 def _place(first: int, head: str) -> Place:
-    """Behind `head`, which begins at the start of line `first`."""
+    """The place after `head`, which begins at the start of line `first`."""
     return Place(first + head.count("\n"), len(head) - (head.rfind("\n") + 1))
 
 
-def _shared(one: str, other: str) -> int:
-    """The length of the beginning that two texts share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _shared(left: str, right: str) -> int:
+    """The length of the longest common prefix of two strings."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def _whole(old: str, new: str, size: int) -> int:
-    """The size of a common beginning that does not end between a letter and its accent."""
+    """The length of the common prefix, shortened so as not to separate a letter from its accent."""
     while size and (_extends(old[size : size + 1]) or _extends(new[size : size + 1])):
         size -= 1
     return size
 
 
 def _extends(character: str) -> bool:
-    """Whether a character only adds to the one before it."""
+    """Whether a character combines with the one before it."""
     return bool(character) and (
         _COMBINING_FIRST <= character <= _COMBINING_LAST or character in _JOINERS
     )

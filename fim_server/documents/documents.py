@@ -1,8 +1,8 @@
-"""Open documents: their text, lines and positions by LSP's rules, in all three encodings.
+"""Open documents: text, lines and positions by LSP's rules, in all three position encodings.
 
-A line ends with `\\n`, `\\r\\n` or `\\r` and nothing else: form feed, NEL and U+2028 are ordinary
-characters. The last line of a document has no line end (it is empty after a trailing one). The text
-is kept as its list of lines, so that an edit touches the edited lines only, however large the file.
+Only `\\n`, `\\r\\n` and `\\r` end a line: form feed, NEL and U+2028 are ordinary characters. The
+last line of a document has no line end (after a trailing line end it is empty). The text is stored
+as a list of lines, so an edit costs only the lines it touches, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from enum import StrEnum
 
 from lsprotocol import types as lsp
 
-# Possessive, lest a last line of a megabyte be gone through backwards in search of its end.
+# Possessive quantifiers avoid backtracking through a last line of a megabyte.
 _LINES = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Encoding(StrEnum):
-    """What `Position.character` counts: bytes, 16-bit units, or code points."""
+    """The unit of `Position.character`: bytes, 16-bit code units, or code points."""
 
     UTF8 = "utf-8"
     UTF16 = "utf-16"
@@ -29,11 +29,11 @@ class Encoding(StrEnum):
 
 
 class SyncError(ValueError):
-    """A change that cannot be applied; one line that says why."""
+    """A change that cannot be applied; the message is one line."""
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of `text` with their ends; the last one has none and may be empty."""
+    """The lines of `text` with their line ends; the last line has none and may be empty."""
     lines = _LINES.findall(text)
     if not lines or lines[-1].endswith(("\r", "\n")):
         lines.append("")
@@ -41,14 +41,14 @@ def split_lines(text: str) -> list[str]:
 
 
 def without_end(line: str) -> str:
-    """The line up to its line end, where its last position lies."""
+    """The line without its line end."""
     return line.rstrip("\r\n")
 
 
 def units_to_index(content: str, units: int, encoding: Encoding) -> int:
-    """Index of the character at `units` code units into a line, given without its end.
+    """Index of the character at `units` code units into a line, given without its line end.
 
-    Past the end is the end; inside a character is its start.
+    Offsets past the end are clamped to the end, offsets inside a character to its start.
     """
     if encoding is Encoding.UTF32 or content.isascii():
         return min(units, len(content))
@@ -76,14 +76,14 @@ def index_to_units(content: str, index: int, encoding: Encoding) -> int:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A spot in a snapshot: line number and index of the character in that line."""
+    """A place in a snapshot: line number and character index in that line, both from 0."""
 
     line: int
     index: int
 
 
 def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> Place:
-    """The spot `position` means; past the end of a line or of the document is that end."""
+    """The place of an LSP position, clamped to the end of its line or of the document."""
     if position.line >= len(lines):
         return Place(len(lines) - 1, len(lines[-1]))
     content = without_end(lines[position.line])
@@ -92,11 +92,11 @@ def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A document as it was at one moment; taking it copies nothing, and no edit changes it.
+    """An immutable state of a document; taking a snapshot copies nothing.
 
-    `version` is the client's number, `revision` counts the changes this server has applied to any
-    document: the greatest is the latest. `edited_line` is where the last edit began, None before
-    the first.
+    `version` is the client's. `revision` increases with every change to any document of this
+    server, so the highest revision is the latest. `edited_line` is the line at which the last edit
+    began, None before the first.
     """
 
     uri: str
@@ -112,18 +112,19 @@ class Snapshot:
         return "".join(self.lines)
 
     def place(self, position: lsp.Position) -> Place:
-        """The spot a client's position means in this document."""
+        """The place of a client's position in this document."""
         return locate(self.lines, position, self.encoding)
 
     def position(self, place: Place) -> lsp.Position:
-        """The client's name for a spot."""
+        """A place as a client's position."""
         content = self.lines[place.line]
         return lsp.Position(place.line, index_to_units(content, place.index, self.encoding))
 
     def replacing(self, span: lsp.Range, text: str) -> tuple[Snapshot, lsp.Position]:
-        """This document with `text` in the place of `span`, and the position behind it.
+        """This document with `span` replaced by `text`, and the position after `text`.
 
-        Found from the end, which stays: `text` may join with the line before it.
+        The position is counted from the document's unchanged end, because `text` may merge with
+        the line before it.
         """
         lines, behind = list(self.lines), max(self.place(span.start), self.place(span.end))
         _splice(lines, span, text, self.encoding)
@@ -133,7 +134,7 @@ class Snapshot:
         return later, later.position(Place(line, max(index, 0)))
 
     def line_end(self, line: int) -> str:
-        """The line end in use around `line`: its own, the one before it, or `\\n`."""
+        """The line end to use at `line`: its own, else the previous line's, else `\\n`."""
         for text in (self.lines[line], self.lines[line - 1] if line else ""):
             last = text[-2:]
             if end := last[len(without_end(last)) :]:
@@ -142,7 +143,7 @@ class Snapshot:
 
 
 class DocumentStore:
-    """The open documents of one client, kept in step by its notifications."""
+    """The open documents of one client, kept in sync by its notifications."""
 
     def __init__(self, encoding: Encoding = Encoding.UTF16) -> None:
         self._encoding = encoding
@@ -152,16 +153,16 @@ class DocumentStore:
         self._uses = 0
 
     def snapshot(self, uri: str) -> Snapshot | None:
-        """The document now; None if it is not open. Costs nothing, whatever its size."""
+        """The document's current state, without copying; None if it is not open."""
         return self._documents.get(uri)
 
     def others(self, uri: str) -> list[Snapshot]:
-        """All open documents but this one, the last opened, edited or looked at first."""
-        others = (one for one in self._documents.values() if one.uri != uri)
-        return sorted(others, key=lambda one: -self._last_used[one.uri])
+        """All other open documents, most recently opened, edited or focused first."""
+        others = (document for document in self._documents.values() if document.uri != uri)
+        return sorted(others, key=lambda document: -self._last_used[document.uri])
 
     def use(self, uri: str) -> None:
-        """The user looks at the document; one that is not open is no error."""
+        """Mark the document as the most recently used; does nothing if it is not open."""
         if uri in self._documents:
             self._uses += 1
             self._last_used[uri] = self._uses
@@ -170,17 +171,18 @@ class DocumentStore:
         self._put(uri, language, version, split_lines(_well_formed(text)))
 
     def close(self, uri: str) -> None:
-        """Forget the document; one that is not open is no error."""
+        """Remove the document; does nothing if it is not open."""
         self._documents.pop(uri, None)
         self._last_used.pop(uri, None)
 
     def change(
         self, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
     ) -> None:
-        """Apply one notification's changes, each to the result of the one before.
+        """Apply the changes of a notification, each to the result of the previous one.
 
-        Raises SyncError, and changes nothing, for a document that is not open and for a version
-        older than the one at hand. (An equal version is applied: some clients never count.)
+        Raises SyncError, without changing anything, for a document that is not open and for a
+        version older than the current one. (An equal version is accepted: some clients never
+        increment it.)
         """
         now = self._documents.get(uri)
         if now is None:
@@ -214,7 +216,7 @@ class DocumentStore:
 
 
 def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:
-    """Replace `span` by `text` in place, splitting anew only the lines that can have changed."""
+    """Replace `span` by `text` in place, resplitting only the lines that may have changed."""
     start = end = locate(lines, span.start, encoding)
     if span.end != span.start:
         end = locate(lines, span.end, encoding)
@@ -226,19 +228,21 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
     first, last = start.line, end.line
     text = lines[first][: start.index] + text + lines[last][end.index :]
     if first and lines[first - 1].endswith("\r"):
-        # A new "\n" at the start of this line would end the line before, as "\r\n".
+        # A new "\n" at the start of this line would join the "\r" before it into one line end.
         first -= 1
         text = lines[first] + text
     renewed = split_lines(_well_formed(text))
     if last + 1 < len(lines):
-        # The text ends with the last line's own end: what follows that is the next line, untouched.
+        # The text ends with the last line's own line end; the empty rest belongs to the next line.
         renewed.pop()
     lines[first : last + 1] = renewed
 
 
 def _line_after(lines: Sequence[str], start: Place, end: Place, text: str) -> str | None:
-    """The one line that the edit changes, if it is one and lines begin and end where they did;
-    nothing of the line is looked at but the seams. Most keystrokes are of this kind."""
+    """The new text of the edited line if the edit stays within it; None otherwise.
+
+    The fast path for most keystrokes: only the characters at the seams are inspected.
+    """
     if start.line != end.line or "\n" in text or "\r" in text:
         return None
     if start.line and lines[start.line - 1].endswith("\r"):
@@ -251,7 +255,7 @@ def _line_after(lines: Sequence[str], start: Place, end: Place, text: str) -> st
 
 
 def _well_formed(text: str) -> str:
-    """Join surrogate pairs that arrived in two pieces, so that a character is one character."""
+    """The text with surrogate pairs that arrived in two pieces joined into one character."""
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

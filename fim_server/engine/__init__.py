@@ -1,4 +1,5 @@
-"""The engine: one process a machine that owns the model and serves every editor over HTTP.
+"""The engine: one process per user that holds the model and serves all editors over HTTP.
 
-`place`, `wire` and `launch` are for both ends and import nothing heavy; the rest is the process.
+`client` runs in the front-end. `paths`, `wire` and `launch` are used by both processes and import
+nothing heavy. Everything else runs in the engine process.
 """

@@ -1,4 +1,4 @@
-"""Memory that is freed goes back to the system, so that the engine's size tells what it holds."""
+"""Allocator settings that return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import ctypes
 import platform
 
 LARGE_BYTES = 4 * 2**20
-"""Buffers from this size on are mappings of their own: the keys of a document, not what a forward
-over a few tokens needs."""
+"""Buffers of at least this size get their own mapping: the KV cache of a document does, the buffers
+of a forward over a few tokens do not."""
 
 _M_MMAP_THRESHOLD = -3
 """`man 3 mallopt`."""
 
 
 def return_large_buffers() -> bool:
-    """Whether the C library now returns a large buffer's memory when it is freed.
+    """Make glibc return large buffers to the system when they are freed; True if it now does.
 
-    By itself glibc keeps it: once one was freed, buffers of that size come from the heap, where the
-    keys of a closed document stay resident for as long as anything lies behind them. Other
-    C libraries are left as they are.
+    By default glibc raises its mmap threshold after the first such free and then takes large
+    buffers from the heap, where the KV cache of a closed document stays resident as long as
+    anything is allocated above it. Other C libraries are left unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""Reading requests that may be slow, huge, broken or abandoned; errors in one shape."""
+"""Request bodies, which may be slow, huge, malformed or aborted; and the shape of errors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fim_server.log import where
 
 logger = logging.getLogger(__name__)
 
-MOST_BODY_BYTES = 8 * 2**20
+MAX_BODY_BYTES = 8 * 2**20
 BODY_SECONDS = 10.0
-"""How long a client may take for its body."""
+"""Timeout for receiving a request body."""
 
 T = TypeVar("T")
 
 
 class HttpError(Exception):
-    """An answer that is an error, in the shape that OpenAI's clients read."""
+    """An error response, in the shape that OpenAI's clients expect."""
 
     def __init__(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
         super().__init__(message)
@@ -39,7 +39,8 @@ class HttpError(Exception):
 
 
 def refusal(error: Exception) -> HttpError:
-    """The error as an answer; the text of an unexpected one may quote code and is not told."""
+    """The HTTP error for an exception; an unexpected one is reported without its message, which
+    may quote code."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, WireError | Unfit):
@@ -51,19 +52,19 @@ def refusal(error: Exception) -> HttpError:
     if isinstance(error, BackendError):
         return HttpError(503, str(error), "backend_error")
     logger.error("a request failed: %s", where(error))
-    return HttpError(500, f"the engine made a mistake ({where(error)})", "server_error")
+    return HttpError(500, f"internal error ({where(error)})", "server_error")
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON. Raises HttpError for one that is too big, too slow, cut off or no JSON."""
+    """The body as JSON. Raises HttpError if it is too large, too slow, cut off or not JSON."""
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > MOST_BODY_BYTES:
-                    raise HttpError(413, f"the body has more than {MOST_BODY_BYTES} bytes")
+                if size > MAX_BODY_BYTES:
+                    raise HttpError(413, f"the body has more than {MAX_BODY_BYTES} bytes")
                 chunks.append(chunk)
     except TimeoutError:
         raise HttpError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
@@ -76,7 +77,7 @@ async def read_json(request: Request) -> Any:
 
 
 async def unless_disconnected(request: Request, answer: Awaitable[T]) -> T:
-    """`answer`, cancelled when the client goes away (then raises ClientDisconnect)."""
+    """The result of `answer`; cancels it and raises ClientDisconnect if the client disconnects."""
     work = asyncio.ensure_future(answer)
     gone = asyncio.ensure_future(_disconnected(request.receive))
     try:

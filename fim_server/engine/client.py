@@ -1,6 +1,6 @@
-"""The engine of this machine as a backend: found or started, and found again when it dies.
+"""The backend that uses this machine's engine: finds or starts it, and restarts it if it dies.
 
-Imports neither torch nor the HTTP client before `start` is called.
+Imports neither torch nor, before `start` is called, the HTTP client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRe
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
-from fim_server.engine.place import EnginePlace, PlaceError, engine_place
+from fim_server.engine.paths import EnginePaths, EngineStartError, engine_paths
 from fim_server.engine.wire import (
     PROTOCOL,
     WireError,
@@ -36,27 +36,31 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 START_SECONDS = 120.0
-"""How long an engine may take until its model is loaded."""
+"""Timeout for an engine to load its model."""
 
 LISTEN_SECONDS = 60.0
-"""How long a started engine may take until it answers on its socket."""
+"""Timeout for a started engine to answer on its socket."""
 
 ANSWER_SECONDS = 60.0
+"""Timeout for one request."""
 
 FORGET_SECONDS = 1.0
-"""How long an editor that closes waits for the engine to hear of it."""
+"""Timeout for telling the engine that a document or editor was closed."""
 
 POLL_SECONDS = 0.05
 
 STARTS_PER_MINUTE = 4
-"""An engine that keeps dying is not started for ever: it may have eaten the machine's memory."""
+"""Maximum number of starts: an engine that keeps dying may be exhausting the machine's memory."""
 
 DEFAULT_IDLE_MINUTES = 15.0
 
 
 class EngineBackend:
-    """Implements Backend. `model` and `threads` as for the in-process one; `threads` holds for an
-    engine that this backend starts. The engine leaves after `idle_minutes` without a request."""
+    """Implements Backend by requests to the engine for `model` (None: the default model).
+
+    `threads` and `idle_minutes`, after which the engine exits, apply only to an engine that this
+    backend starts.
+    """
 
     def __init__(
         self,
@@ -66,27 +70,27 @@ class EngineBackend:
     ) -> None:
         if model is not None and Path(model).expanduser().exists():
             model = str(Path(model).expanduser().resolve())
-        self._place = engine_place(model)
+        self._paths = engine_paths(model)
         self._command = engine_command(model, threads, idle_minutes)
         self._client: httpx2.AsyncClient | None = None
-        # Two editors may have the same file open: to the engine their documents are two sessions.
+        # Two editors may have the same file open; for the engine these are two sessions.
         self._editor = secrets.token_hex(6)
         self._sessions: set[str] = set()
         self._ready = False
-        self._getting_ready: asyncio.Task[None] | None = None
+        self._readying: asyncio.Task[None] | None = None
         self._starts: list[float] = []
-        self._progress: Progress = _unseen
+        self._progress: Progress = _discard
 
     @property
-    def place(self) -> EnginePlace:
-        return self._place
+    def paths(self) -> EnginePaths:
+        return self._paths
 
     async def start(self, progress: Progress) -> None:
         self._progress = progress
         try:
             await self._be_ready()
         finally:
-            self._progress = _unseen
+            self._progress = _discard
 
     async def complete(self, request: CompletionRequest) -> Completion:
         return _read(completion_from_json, await self._ask("/v1/fim", request))
@@ -95,14 +99,16 @@ class EngineBackend:
         return _read(rewritten_from_json, await self._ask("/v1/rewrite", request))
 
     async def forget(self, session: str) -> None:
-        """Costs nothing for a session that was never asked about."""
-        gone = {one for one in self._sessions if one == session or one.startswith(f"{session}#")}
-        if gone:
-            self._sessions -= gone
+        """Free a session and its parts in the engine; no request for an unknown session."""
+        closed = {
+            name for name in self._sessions if name == session or name.startswith(f"{session}#")
+        }
+        if closed:
+            self._sessions -= closed
             await self._forget(f"{self._editor}#{session}")
 
     async def metrics(self) -> dict[str, float]:
-        """The engine's own figures by name (with their labels). Raises BackendError."""
+        """The engine's metrics by name, labels included. Raises BackendError."""
         import httpx2
 
         await self._be_ready()
@@ -111,21 +117,21 @@ class EngineBackend:
         try:
             lines = (await self._client.get("/metrics")).text.splitlines()
         except httpx2.TransportError as gone:
-            raise BackendError("the engine is not there") from gone
-        figures = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, _, value in figures}
+            raise BackendError("the engine does not answer") from gone
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
 
     async def process(self) -> int:
-        """The engine's process. Raises BackendError."""
+        """The engine's process id. Raises BackendError."""
         await self._be_ready()
         health = None if self._client is None else await self._health(self._client)
         if health is None:
-            raise BackendError("the engine is not there")
+            raise BackendError("the engine does not answer")
         return int(health["pid"])
 
     async def close(self) -> None:
-        if self._getting_ready is not None:
-            self._getting_ready.cancel()
+        if self._readying is not None:
+            self._readying.cancel()
         if self._sessions:
             self._sessions.clear()
             await self._forget(self._editor)
@@ -136,14 +142,14 @@ class EngineBackend:
     def _of_this_editor(
         self, request: CompletionRequest | RewriteRequest
     ) -> CompletionRequest | RewriteRequest:
-        """The request with its session's name for the engine, which serves several editors."""
+        """The request with its session name made unique to this editor."""
         if not request.session:
             return request
         self._sessions.add(request.session)
         return replace(request, session=f"{self._editor}#{request.session}")
 
     async def _forget(self, name: str) -> None:
-        """Tell the engine that a session is over, if there is an engine. Never raises."""
+        """Free a session in the engine, if an engine is running. Never raises."""
         import httpx2
 
         if self._client is None or not self._ready:
@@ -157,7 +163,7 @@ class EngineBackend:
         try:
             return await self._post(path, body)
         except _NotSent:
-            # Nothing was computed: the engine had left. One more try, with a new one.
+            # The engine had exited before it got the request: retry once, with a new engine.
             await self._be_ready()
             return await self._post(path, body)
 
@@ -170,41 +176,41 @@ class EngineBackend:
             return await self._client.post(path, json=body)
         except httpx2.ConnectError as gone:
             self._lost()
-            raise _NotSent("the engine is not there") from gone
+            raise _NotSent("the engine does not answer") from gone
         except httpx2.TimeoutException as late:
-            raise BackendError(f"the engine gave no answer within {ANSWER_SECONDS:.0f} s") from late
+            raise BackendError(f"the engine did not answer within {ANSWER_SECONDS:.0f} s") from late
         except httpx2.TransportError as broken:
             self._lost()
             raise BackendError(
-                "the engine went away during the request; it is being started again"
+                "the engine exited during the request; it is being restarted"
             ) from broken
 
     def _lost(self) -> None:
-        """The engine died: get another one now, so that it is there for the next keystroke."""
+        """Replace the engine, which died, right away: it should be ready for the next keystroke."""
         self._ready = False
-        self._begin_getting_ready()
+        self._start_readying()
 
     async def _be_ready(self) -> None:
-        """Returns when an engine has its model loaded. Raises BackendError."""
+        """Wait until an engine has loaded its model. Raises BackendError."""
         if not self._ready:
-            await asyncio.shield(self._begin_getting_ready())
+            await asyncio.shield(self._start_readying())
 
-    def _begin_getting_ready(self) -> asyncio.Task[None]:
-        if self._getting_ready is None or self._getting_ready.done():
-            self._getting_ready = asyncio.create_task(self._get_ready())
-            # Nobody may be waiting for it; who asks next is told by a task of his own.
-            self._getting_ready.add_done_callback(_read_exception)
-        return self._getting_ready
+    def _start_readying(self) -> asyncio.Task[None]:
+        if self._readying is None or self._readying.done():
+            self._readying = asyncio.create_task(self._get_ready())
+            # A failure may have no waiter, so it is marked as read; the next request retries.
+            self._readying.add_done_callback(_read_exception)
+        return self._readying
 
     async def _get_ready(self) -> None:
         import httpx2
 
         if self._client is None:
             self._client = httpx2.AsyncClient(
-                # A connection for each request, which costs little on a socket: a kept one would
-                # not tell an engine that left meanwhile from one that dies of the request.
+                # A new connection for each request is cheap on a Unix socket, and tells an engine
+                # that has exited before from one that dies while serving the request.
                 transport=httpx2.AsyncHTTPTransport(
-                    uds=str(self._place.socket),
+                    uds=str(self._paths.socket),
                     limits=httpx2.Limits(max_keepalive_connections=0),
                 ),
                 base_url="http://engine",
@@ -223,22 +229,28 @@ class EngineBackend:
                 if engine is None or not engine.running:
                     engine = self._launch()
                 if now - silent_since > LISTEN_SECONDS:
-                    raise BackendError(f"no engine answers on {self._place.socket}")
+                    raise BackendError(
+                        f"the engine does not answer on {self._paths.socket}; "
+                        f"its log is {self._paths.log}"
+                    )
             else:
                 silent_since = now
                 if self._is_ready(health):
                     self._ready = True
                     return
             if now - started > START_SECONDS:
-                raise BackendError(f"the engine is not ready after {START_SECONDS:.0f} s")
+                raise BackendError(
+                    f"the engine did not load its model within {START_SECONDS:.0f} s; "
+                    f"its log is {self._paths.log}"
+                )
             await asyncio.sleep(POLL_SECONDS)
 
     def _is_ready(self, health: dict[str, Any]) -> bool:
-        """Raises BackendError where the engine says that it never will be."""
+        """Whether the engine has loaded its model. Raises BackendError if it cannot."""
         if health.get("protocol") != PROTOCOL:
             raise BackendError(
-                f"the engine speaks protocol {health.get('protocol')}, not {PROTOCOL}; end it "
-                f"(process {health.get('pid')})"
+                f"the running engine is of another version (protocol {health.get('protocol')}, "
+                f"expected {PROTOCOL}); stop its process {health.get('pid')}"
             )
         if health.get("status") == "failed":
             raise BackendError(str(health.get("problem")))
@@ -246,7 +258,7 @@ class EngineBackend:
         return health.get("status") == "ok"
 
     async def _health(self, client: httpx2.AsyncClient) -> dict[str, Any] | None:
-        """What the engine says of itself; None if none listens."""
+        """The engine's health report; None if no engine answers."""
         import httpx2
 
         try:
@@ -260,23 +272,23 @@ class EngineBackend:
         self._starts = [start for start in self._starts if now - start < 60]
         if len(self._starts) >= STARTS_PER_MINUTE:
             raise BackendError(
-                f"the engine was started {len(self._starts)} times within a minute and did not "
-                f"stay; its log is {self._place.log}"
+                f"the engine was started {len(self._starts)} times within a minute and exited each "
+                f"time; its log is {self._paths.log}"
             )
         self._starts.append(now)
         self._progress("Starting the engine", 0.0)
         try:
-            return launch(self._place, self._command)
-        except PlaceError as problem:
+            return launch(self._paths, self._command)
+        except EngineStartError as problem:
             raise BackendError(str(problem)) from problem
 
 
 class _NotSent(BackendError):
-    """The request never reached an engine."""
+    """The request did not reach an engine, so it is safe to retry."""
 
 
 def _read(reader: Callable[[object], T], response: httpx2.Response) -> T:
-    """The answer in the terms of all backends. Raises BackendError for one that is an error."""
+    """The parsed body of a response. Raises BackendError for an error response."""
     try:
         body = response.json()
         if response.status_code == 200:
@@ -284,14 +296,14 @@ def _read(reader: Callable[[object], T], response: httpx2.Response) -> T:
         message = str(body["error"]["message"])
     except (ValueError, KeyError, TypeError, WireError) as unreadable:
         raise BackendError(
-            f"the engine's answer (status {response.status_code}) cannot be read"
+            f"the engine sent an unreadable answer (status {response.status_code})"
         ) from unreadable
     kind = {400: Unfit, 501: Unsupported}.get(response.status_code, BackendError)
     raise kind(message)
 
 
-def _unseen(what: str, share: float) -> None:
-    """Progress that nobody watches."""
+def _discard(what: str, share: float) -> None:
+    """Discards progress while no caller waits for the engine."""
 
 
 def _read_exception(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""The engine's HTTP application: routes, who may use them, and errors in one shape."""
+"""The engine's HTTP application: routes, authentication, error responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Endpoint = Callable[[EngineState, Request], Awaitable[Response]]
 
 
 def build_app(state: EngineState, token: str | None = None) -> Starlette | BearerToken:
-    """The application around `state`. With a `token`, every request must carry it."""
+    """The application that serves `state`; with `token`, every request must carry it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -54,14 +54,14 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
                 "/infill", _answering(state, "llama_cpp", llama_cpp_api.infill), methods=["POST"]
             ),
         ],
-        exception_handlers={HTTPException: _no_such_thing},
+        exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
     return app if token is None else BearerToken(app, token)
 
 
 async def health(state: EngineState, request: Request) -> Response:
-    """How far the engine is; 503 only when it cannot serve."""
+    """Status and loading progress of the engine; 503 only if it cannot serve at all."""
     body = {
         "status": state.status,
         "version": version("fim-server"),
@@ -94,7 +94,7 @@ def _quick(state: EngineState, endpoint: Endpoint) -> Callable[[Request], Awaita
 def _answering(
     state: EngineState, api: str, endpoint: Endpoint
 ) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that runs the model: it counts as use, and every error becomes an answer."""
+    """An endpoint that counts as activity and turns every exception into an error response."""
 
     async def call(request: Request) -> Response:
         began = time.perf_counter()
@@ -115,26 +115,28 @@ def _answering(
     return call
 
 
-async def _no_such_thing(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return HttpError(error.status_code, message).response()
 
 
 class BearerToken:
-    """Lets in who knows the token, whatever they ask for."""
+    """Middleware that answers 401 to requests without the bearer token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._wanted = f"Bearer {token}".encode()
+        self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._allowed(scope):
-            refusal = HttpError(401, "a bearer token is needed: see `fim-server engine --help`")
+            refusal = HttpError(
+                401, "missing or wrong bearer token: see `fim-server engine --help`"
+            )
             await refusal.response()(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     def _allowed(self, scope: Scope) -> bool:
         given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, self._wanted)
+        return hmac.compare_digest(given, self._expected)

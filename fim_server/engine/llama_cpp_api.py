@@ -10,18 +10,21 @@ from starlette.responses import JSONResponse, Response
 
 from fim_server.engine.bodies import read_json, refusal, unless_disconnected
 from fim_server.engine.generation import Generation
-from fim_server.engine.openai_api import MOST_TOKENS
+from fim_server.engine.openai_api import MAX_TOKENS
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
 from fim_server.engine.wire import WireError, check_type, completion_request
 
 DEFAULT_TEMPERATURE = 0.8
-"""llama.cpp's own, for clients that name neither a temperature nor their samplers."""
+"""llama.cpp's default, for clients that set neither a temperature nor their samplers."""
 
 
 async def infill(state: EngineState, http: Request) -> Response:
-    """A request without anything to predict only warms a cache: it is answered at once, because the
-    extra context is read with the next hole."""
+    """Answer an infill request, streaming or whole.
+
+    A request with `n_predict` 0 only warms llama.cpp's cache; it is answered at once without
+    running the model, because the extra context is prefilled with the next request.
+    """
     body = await read_json(http)
     request, stops = read_request(body)
     fields = body.get("response_fields")
@@ -39,7 +42,7 @@ async def infill(state: EngineState, http: Request) -> Response:
 
 
 def read_request(body: object) -> tuple[CompletionRequest, list[str]]:
-    """The hole and the stop strings. Raises WireError."""
+    """The completion request and the stop strings in a body. Raises WireError."""
     if not isinstance(body, dict):
         raise WireError("the body must be a JSON object")
     for name, kinds in _FIELDS.items():
@@ -56,10 +59,10 @@ def read_request(body: object) -> tuple[CompletionRequest, list[str]]:
     request = completion_request(
         prefix=(body.get("input_prefix") or "") + (body.get("prompt") or ""),
         suffix=body.get("input_suffix") or "",
-        max_tokens=min(predict, MOST_TOKENS) if predict > 0 else MOST_TOKENS,
+        max_tokens=min(predict, MAX_TOKENS) if predict > 0 else MAX_TOKENS,
         temperature=max(0.0, default if (given := body.get("temperature")) is None else given),
         seed=max(0, body.get("seed") or 0),
-        snippets=tuple(Snippet(str(one.get("filename") or ""), one["text"]) for one in extra),
+        snippets=tuple(Snippet(str(chunk.get("filename") or ""), chunk["text"]) for chunk in extra),
         session=f"llama.cpp/{body.get('id_slot') or 0}",
     )
     return request, read_stops(body.get("stop"))
@@ -81,7 +84,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def before_dedent(text: str, indent: int) -> str:
-    """The text up to the first later line that is indented by less than `indent` characters."""
+    """The text up to the first line, after line one, indented less than `indent` characters."""
     lines = text.split("\n")
     for number, line in enumerate(lines[1:], 1):
         if line.strip() and len(line) - len(line.lstrip()) < indent:
@@ -90,7 +93,7 @@ def before_dedent(text: str, indent: int) -> str:
 
 
 def selected(answer: dict[str, Any], fields: list[Any] | None) -> dict[str, Any]:
-    """What the client asked to see: `a/b` names a nested value and stays the name of it."""
+    """The `response_fields` of an answer; `a/b` selects a nested value and stays its key."""
     if fields is None:
         return answer
     chosen: dict[str, Any] = {}

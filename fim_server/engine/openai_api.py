@@ -24,24 +24,23 @@ from fim_server.engine.wire import (
 )
 
 DEFAULT_MAX_TOKENS = 16
-MOST_TOKENS = 256
-"""A larger `max_tokens` is an upper bound that is met early: the answer ends with "length"."""
+MAX_TOKENS = 256
+"""Larger values of `max_tokens` are clamped: the answer then ends with "length"."""
 
 REFUSED: dict[str, tuple[object, ...]] = {
     "logprobs": (None, 0, False),
     "echo": (None, False),
     "logit_bias": (None, {}),
 }
-"""Fields that would change the answer's form or content, with the values that ask for nothing.
-
-What only shapes sampling (`top_p`, penalties, `best_of`) is accepted and has no effect.
+"""Unsupported fields that change the answer, with the values that are accepted because they are
+neutral. Fields that only shape sampling (`top_p`, penalties, `best_of`) are ignored.
 """
 
 _IDS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _CompletionCall:
     request: CompletionRequest
     stops: list[str]
     stream: bool
@@ -49,20 +48,20 @@ class _Asked:
 
 
 async def completions(state: EngineState, http: Request) -> Response:
-    asked = read_request(await read_json(http))
-    generation = Generation(state, "openai", asked.request, asked.stops)
-    if asked.stream:
-        return EventStream(state, _events(state, asked, generation))
+    call = read_request(await read_json(http))
+    generation = Generation(state, "openai", call.request, call.stops)
+    if call.stream:
+        return EventStream(state, _events(state, call, generation))
     completion = await unless_disconnected(http, generation.whole())
     choices = [
-        _choice(index, *_ended(item.text, item.finish, asked.stops))
+        _choice(index, *_ended(item.text, item.finish, call.stops))
         for index, item in enumerate(completion.items)
     ]
     return JSONResponse({**_head(state), "choices": choices, "usage": _usage(completion)})
 
 
-def read_request(body: object) -> _Asked:
-    """Raises WireError, HttpError. `mode` is our own addition: the way of decoding."""
+def read_request(body: object) -> _CompletionCall:
+    """The parsed body; `mode`, the decoding mode, is our extension. Raises WireError, HttpError."""
     if not isinstance(body, dict):
         raise WireError("the body must be a JSON object")
     for name, neutral in REFUSED.items():
@@ -74,7 +73,7 @@ def read_request(body: object) -> _Asked:
     check_type("prompt", prompt, str)
     values = {
         "suffix": _given(body, "suffix", "", str),
-        "max_tokens": min(_given(body, "max_tokens", DEFAULT_MAX_TOKENS, int), MOST_TOKENS),
+        "max_tokens": min(_given(body, "max_tokens", DEFAULT_MAX_TOKENS, int), MAX_TOKENS),
         "temperature": _given(body, "temperature", 1.0, int, float),
         "alternatives": _given(body, "n", 1, int),
         "seed": _given(body, "seed", 0, int),
@@ -85,7 +84,7 @@ def read_request(body: object) -> _Asked:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}")
     options = body.get("stream_options") or {}
     check_type("user", body.get("user", ""), str)
-    return _Asked(
+    return _CompletionCall(
         completion_request(prefix=prompt, session=f"openai/{body.get('user', '')}", **values),
         read_stops(body.get("stop")),
         stream=_given(body, "stream", False, bool),
@@ -101,7 +100,7 @@ def _given(body: dict[str, Any], name: str, default: Any, *types: type) -> Any:
     return value
 
 
-async def _events(state: EngineState, asked: _Asked, generation: Generation) -> Events:
+async def _events(state: EngineState, call: _CompletionCall, generation: Generation) -> Events:
     head = _head(state)
     try:
         async for text in generation.pieces():
@@ -110,9 +109,9 @@ async def _events(state: EngineState, asked: _Asked, generation: Generation) -> 
         stopped = generation.stop is not None or not items
         yield {**head, "choices": [_choice(0, "", "stop" if stopped else _reason(items[0].finish))]}
         for index, item in enumerate(items[1:], 1):
-            ended = _ended(item.text, item.finish, asked.stops)
+            ended = _ended(item.text, item.finish, call.stops)
             yield {**head, "choices": [_choice(index, *ended)]}
-        if asked.usage:
+        if call.usage:
             yield {**head, "choices": [], "usage": _usage(generation.completion)}
         yield "[DONE]"
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the engine counts, for Prometheus. One registry an engine; no text of the user is in it."""
+"""The engine's Prometheus metrics; they contain no user text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fim_server.backends.scheduler import Scheduler
 
 _LATENCIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 _SESSION_FIGURES = (
-    "Documents whose keys are kept.",
-    "Memory of the kept keys and values.",
-    "Sessions that made room for others.",
+    "Sessions with cached KV.",
+    "Bytes of cached KV.",
+    "Sessions evicted to make room for others.",
 )
 _PASS_FIGURES = (
-    "Forwards that requests asked for, stopped ones included.",
-    "Passes over the weights that were made for them.",
+    "Forwards of all requests, cancelled ones included.",
+    "Passes over the weights that computed these forwards.",
 )
 _TOKENS_PER_FORWARD = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
@@ -40,18 +40,18 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._seconds = Histogram(
             "fim_request_seconds",
-            "From a request's arrival to its answer.",
+            "Seconds from the arrival of a request to its answer.",
             ["api", "outcome"],
             buckets=_LATENCIES,
             registry=self.registry,
         )
-        self._forwards = self._counter("fim_forwards", "Passes through the network.", ["mode"])
+        self._forwards = self._counter("fim_forwards", "Forwards.", ["mode"])
         self._tokens = self._counter("fim_tokens", "Committed tokens.", ["mode"])
-        self._prefilled = self._counter("fim_prefill_tokens", "Prompt tokens that were read.")
-        self._reused = self._counter("fim_reused_tokens", "Prompt tokens whose keys were kept.")
+        self._prefilled = self._counter("fim_prefill_tokens", "Prompt tokens prefilled.")
+        self._reused = self._counter("fim_reused_tokens", "Prompt tokens reused from the KV cache.")
         self._per_forward = Histogram(
             "fim_tokens_per_forward",
-            "Committed tokens per pass through the network, of one request.",
+            "Committed tokens per forward of a request.",
             ["mode"],
             buckets=_TOKENS_PER_FORWARD,
             registry=self.registry,
@@ -77,7 +77,7 @@ class Metrics:
         self._reused.inc(stats.reused_tokens)
 
     def rewritten(self, seconds: float, rewrite: Rewrite | None) -> None:
-        """The same for lines that were revised; they count by the way that was taken."""
+        """Count a rewrite request, by the method that produced the rewrite."""
         outcome = "answered" if rewrite else "superseded"
         self._seconds.labels("rewrite", outcome).observe(seconds)
         if rewrite is None:
@@ -97,12 +97,12 @@ class Metrics:
         return Counter(name, what, labels or [], registry=self.registry)
 
     def _watch_scheduler(self, scheduler: Scheduler) -> None:
-        waiting = Gauge("fim_queue", "Requests that wait for the model.", registry=self.registry)
+        waiting = Gauge("fim_queue", "Requests waiting for the model.", registry=self.registry)
         waiting.set_function(lambda: scheduler.waiting)
-        running = Gauge("fim_running", "Requests the model works on.", registry=self.registry)
+        running = Gauge("fim_running", "Requests being processed.", registry=self.registry)
         running.set_function(lambda: float(scheduler.running))
         for name in [field.name for field in fields(scheduler.counts)]:
-            # A gauge by type, a count by nature: the scheduler keeps it, this only shows it.
+            # The scheduler keeps the count; a gauge exports it, since a Counter would keep its own.
             gauge = Gauge(f"fim_scheduler_{name}", f"Requests {name}.", registry=self.registry)
             gauge.set_function(partial(getattr, scheduler.counts, name))
 

@@ -1,4 +1,4 @@
-"""What the engine's endpoints share: the backend, how far it is, and when it was last wanted."""
+"""The state shared by the engine's endpoints: backend, loading status, last activity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Status = Literal["loading", "ok", "failed"]
 
 @dataclass(slots=True)
 class EngineState:
-    """`doing` and `share` tell how far loading is; `problem` why it failed."""
+    """`doing` and `share` (0..1) are the progress of loading, `problem` is why it failed."""
 
     backend: InProcessBackend
     model: str
@@ -29,7 +29,7 @@ class EngineState:
     last_used: float = field(default_factory=time.monotonic)
 
     async def load(self) -> None:
-        """Make the backend ready. Never raises: `status` and `problem` say how it went."""
+        """Load the model. Never raises: `status` and `problem` are the result."""
         try:
             await self.backend.start(self._progress)
         except BackendError as problem:
@@ -43,7 +43,7 @@ class EngineState:
 
     @property
     def idle_seconds(self) -> float:
-        """Since the last request ended; 0 while there is one."""
+        """Seconds since the last request ended; 0 while a request is active or the model loads."""
         busy = self.active or self.status == "loading"
         return 0.0 if busy else time.monotonic() - self.last_used
 
@@ -52,5 +52,5 @@ class EngineState:
 
 
 def model_name(model: str | None) -> str:
-    """What the model is called to clients: never the path, which names the user's folders."""
+    """The model's name for API clients: never its path, which reveals the user's folders."""
     return "default" if model is None else Path(model).name or model

@@ -1,4 +1,4 @@
-"""Text as it grows: where it must end, and how it is sent while it is written."""
+"""Streaming answers: stop strings in a growing text, and server-sent events."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fim_server.engine.state import EngineState
 from fim_server.engine.wire import WireError, check_type
 
 SEND_SECONDS = 10.0
-"""How long a client may leave the answer unread before it is given up."""
+"""Timeout for sending one event to a client that does not read."""
 
-MOST_STOPS = 16
+MAX_STOPS = 16
 
 Events = AsyncGenerator[dict[str, Any] | str, None]
 
 
 class Stops:
-    """Ends a growing text before the first stop string; holds back what may become one."""
+    """Cuts a growing text at its first stop string, and holds back what may become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
         self.found: str | None = None
 
     def cut(self, text: str) -> str:
-        """The text without the first stop string and all behind it; `found` names that string."""
+        """The text before the first stop string; sets `found` to that stop string."""
         places = [(text.index(stop), stop) for stop in self._stops if stop in text]
         if not places:
             return text
@@ -39,7 +39,7 @@ class Stops:
         return text[:place]
 
     def settled(self, text: str) -> str:
-        """What of an unfinished text is certain to stay, whatever comes next."""
+        """The part of an unfinished text that no stop string can still cut, whatever follows."""
         text = self.cut(text)
         if self.found is not None:
             return text
@@ -48,23 +48,23 @@ class Stops:
 
 
 def read_stops(value: object) -> list[str]:
-    """A `stop` field: null, a string, or a list of them. Raises WireError."""
+    """The stop strings in a `stop` field: null, a string, or a list. Raises WireError."""
     stops = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(stops, list) or len(stops) > MOST_STOPS:
-        raise WireError(f"'stop' must be text or a list of at most {MOST_STOPS} texts")
+    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
+        raise WireError(f"'stop' must be a string or a list of at most {MAX_STOPS} strings")
     for stop in stops:
         check_type("stop", stop, str)
     return stops
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     sizes = range(min(len(text), len(stop) - 1), 0, -1)
     return next((size for size in sizes if text.endswith(stop[:size])), 0)
 
 
 class EventStream(Response):
-    """Server-sent events. Stops, and closes the events, when the client leaves or never reads."""
+    """A response of server-sent events; closes `events` if the client disconnects or stalls."""
 
     media_type = "text/event-stream"
 
@@ -106,5 +106,5 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def error_event(error: HttpError) -> dict[str, Any]:
-    """An error after the stream has begun, when the status can no longer say it."""
+    """An error as an event, for when the HTTP status has already been sent."""
     return {"error": {"message": str(error), "type": error.kind, "code": error.status}}

@@ -1,7 +1,7 @@
-"""The language server on stdio: its handlers put together.
+"""The language server on stdio, assembled from its handlers.
 
-No module reached from here imports torch: `initialize` is answered at once, and the model is loaded
-in the background after `initialized`.
+Nothing imported from here imports torch: `initialize` is answered at once, and the model loads in
+the background after `initialized`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fim_server.settings.sources import SettingsSources, config_file
 def build_server(
     sources: SettingsSources, backend_factory: BackendFactory = backend_for
 ) -> FimServer:
-    """A server with all its handlers. The backend is made when the client's settings are known."""
+    """A server with all handlers; it creates its backend once the client's settings are known."""
     server = FimServer(sources, backend_factory)
-    # Without an options object pygls advertises nothing.
+    # pygls advertises the capability only if it is given an options object.
     options = lsp.InlineCompletionOptions()
     server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, options)(completion.inline_completion)
     for method, handler in _HANDLERS.items():
@@ -69,9 +69,9 @@ def run_stdio(
     backend_factory: BackendFactory = backend_for,
     command_line: Mapping[str, Any] | None = None,
 ) -> int:
-    """Serve one client on stdin and stdout until it leaves. Returns the process' exit code:
+    """Serve one client on stdin and stdout until it exits, and return the exit code.
 
-    0 after `shutdown`, 1 for `exit` or a closed stdin without it.
+    As LSP specifies: 0 after `shutdown`, 1 for `exit` or a closed stdin without `shutdown`.
     """
     log.configure(settings.log_level, log.log_file())
     sources = SettingsSources(settings, config_file(), command_line=command_line)
@@ -81,7 +81,7 @@ def run_stdio(
 
 
 def claim_stdout() -> BinaryIO:
-    """Take stdout for LSP: whatever else this process or a C library prints goes to stderr."""
+    """Reserve stdout for LSP: anything else that this process prints goes to stderr."""
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return channel

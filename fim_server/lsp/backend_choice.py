@@ -1,4 +1,4 @@
-"""Which backend the settings ask for. Each is imported only when it is chosen."""
+"""The backend that the settings select; only the selected one is imported."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fim_server.settings.settings import Settings
 
 
 def backend_for(settings: Settings) -> Backend:
-    """A backend that is not started yet; what is wrong with the settings is said at its start."""
+    """The selected backend, not started; mistakes in the settings are reported when it starts."""
     if settings.backend in ("openai", "llama_cpp"):
         try:
             return _remote(settings)
-        except BackendError as unfit:
-            return NoBackend(str(unfit))
+        except BackendError as problem:
+            return NoBackend(str(problem))
     if settings.backend == "in_process":
         from fim_server.backends.in_process import InProcessBackend
 
@@ -37,7 +37,7 @@ def _remote(settings: Settings) -> Backend:
 
 
 class NoBackend:
-    """Implements Backend for settings that name none: says so when it is started."""
+    """Implements Backend for invalid settings: every call fails with the reason."""
 
     def __init__(self, problem: str) -> None:
         self._problem = problem

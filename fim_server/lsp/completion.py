@@ -1,4 +1,4 @@
-"""The handlers of inline completions."""
+"""The handler of `textDocument/inlineCompletion`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from fim_server.lsp.server import FimServer
 async def inline_completion(
     ls: FimServer, params: lsp.InlineCompletionParams
 ) -> lsp.InlineCompletionList:
-    """Always items: on null clients keep the text they show, and an error they show as well."""
+    """The items to show, possibly none.
+
+    Never null, on which clients keep the old ghost text, and never an error, which they pop up.
+    """
     ls.status.asked()
     answer = await ls.completer.complete(
         params.text_document.uri,
@@ -29,7 +32,7 @@ async def inline_completion(
 
 
 def did_focus(ls: FimServer, params: Any) -> None:
-    """`textDocument/didFocus {textDocument: {uri}}`: the user looks at another document."""
+    """`textDocument/didFocus {textDocument: {uri}}`: the user switched to another document."""
     uri = getattr(getattr(params, "textDocument", None), "uri", None)
     if isinstance(uri, str):
         ls.documents.use(uri)

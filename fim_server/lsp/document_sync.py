@@ -1,4 +1,4 @@
-"""The handlers that keep documents, notebooks and folders in step with the client's."""
+"""The handlers that keep documents, notebooks and folders in sync with the client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def notebook_did_close(ls: FimServer, params: lsp.DidCloseNotebookDocumentParams
 
 
 def did_change_folders(ls: FimServer, _params: lsp.DidChangeWorkspaceFoldersParams) -> None:
-    """The protocol library has changed its list of folders already."""
+    """Apply the new folders, which pygls has already recorded."""
     ls.apply_settings()
 
 

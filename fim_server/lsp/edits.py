@@ -1,5 +1,6 @@
-"""The handlers of edit suggestions: Copilot's messages, which other clients speak already, and
-`fim/nextEdit`, which our plugins are sent unasked.
+"""The handlers of edit suggestions.
+
+Copilot's messages serve clients that already support them; `fim/nextEdit` is pushed to our plugins.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from fim_server.lsp.server import FimServer
 
 DID_SHOW = "textDocument/didShowInlineEdit"
 DID_REJECT = "textDocument/didRejectInlineEdit"
-"""Ours: Copilot's protocol has no word for it."""
+"""Our own method: Copilot's protocol has no equivalent."""
 
 NEXT_EDIT = "fim/nextEdit"
 
 
 def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
-    """Make the service of a client that has just introduced itself."""
+    """Create the edit service for the client that sent `initialize`."""
     ls.edits = EditService(ls.documents, lambda: ls.completer.ready_backend, ls.settings, workspace)
     if _wants_to_be_told(capabilities):
 
@@ -39,7 +40,7 @@ def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabili
 
 
 def register(server: FimServer) -> None:
-    """Give a server these handlers."""
+    """Register the handlers of this module."""
     server.feature(INLINE_EDIT)(inline_edit)
     server.feature(DID_SHOW)(did_show)
     server.feature(DID_REJECT)(did_reject)
@@ -57,7 +58,7 @@ def register(server: FimServer) -> None:
 async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
     """`{textDocument{uri, version}, position}` -> `{edits}`.
 
-    One at most: clients apply all they get at once, and nothing is to be applied unseen.
+    At most one edit: clients apply all of them at once, and no edit must be applied unseen.
     """
     document, position = _at(params, "textDocument"), _at(params, "position")
     uri, version, line = _at(document, "uri"), _at(document, "version"), _at(position, "line")
@@ -75,7 +76,7 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
-    """A proposal in Copilot's shape."""
+    """A proposal as an inline edit of Copilot's protocol."""
     name = ls.edits.offer(proposal)
     ls.statistics.count("edits_offered")
     snapshot, change = proposal.snapshot, proposal.change
@@ -89,20 +90,20 @@ def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
 
 
 def did_show(ls: FimServer, params: Any) -> None:
-    """`{item}`: one of the edits, as it was sent."""
+    """`{item}`: the client showed an edit, which it returns as it was sent."""
     if ls.edits.offered(_name_in(params)):
         ls.statistics.count("edits_shown")
 
 
 def did_reject(ls: FimServer, params: Any) -> None:
-    """`{item}`: the person does not want it."""
+    """`{item}`: the user rejected an edit."""
     name = _name_in(params)
     if isinstance(name, str):
         ls.edits.rejected(name)
 
 
 def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
-    """What could be done here; what it changes is computed when the person chooses it."""
+    """The code actions available here; their edits are computed on `codeAction/resolve`."""
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
@@ -112,7 +113,7 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
 
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
-    """The action with its edit; ContentModified where the document has changed since."""
+    """The action with its edit. Fails with ContentModified if the document has changed since."""
     data = ActionData.read(action.data)
     backend = ls.completer.ready_backend
     if data is None or backend is None:
@@ -130,13 +131,13 @@ async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
 
 
 def _applies_versions(ls: FimServer) -> bool:
-    """Without `documentChanges` a client could not check the version of what it applies."""
+    """Whether the client checks document versions when it applies edits (`documentChanges`)."""
     support = getattr(ls.client_capabilities.workspace, "workspace_edit", None)
     return getattr(support, "document_changes", None) is True
 
 
 def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:
-    """`experimental.fim.nextEdit`: others would log a notification that they do not know."""
+    """Whether the client declares `experimental.fim.nextEdit`; others would log an error."""
     return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
 
 
@@ -146,5 +147,5 @@ def _name_in(params: Any) -> object:
 
 
 def _at(value: Any, key: str) -> Any:
-    """A field of JSON that the protocol library has read into whatever it likes."""
+    """A field of a JSON object that pygls may have converted to an object with attributes."""
     return value.get(key) if isinstance(value, dict) else getattr(value, key, None)

@@ -1,4 +1,4 @@
-"""The handlers of a client's beginning and end, of its settings, and of the model's loading."""
+"""The handlers of `initialize`, `initialized`, configuration changes and `shutdown`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
-    """Take over the client's settings, folders and position encoding."""
+    """Read the client's settings, folders and position encoding, and create the services."""
     ls.sources.initialization_options = params.initialization_options
     ls.read_settings()
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
@@ -44,7 +44,7 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
 
 
 async def load_model(ls: FimServer, _params: lsp.InitializedParams | None = None) -> None:
-    """Make the backend ready in the background; requests are answered empty until then."""
+    """Load the model in the background; until it is ready, requests get no items."""
     window = ls.client_capabilities.window
     progress = LoadProgress(ls)
     if window is not None and window.work_done_progress:
@@ -70,7 +70,7 @@ async def load_model(ls: FimServer, _params: lsp.InitializedParams | None = None
 
 
 async def did_change_configuration(ls: FimServer, params: lsp.DidChangeConfigurationParams) -> None:
-    """Take what the client sends, or ask it where it only says that something changed."""
+    """Apply the pushed configuration, or request it if the client only announced a change."""
     pushed = pushed_configuration(params.settings)
     workspace = ls.client_capabilities.workspace
     if pushed is None and workspace is not None and workspace.configuration:
@@ -78,7 +78,7 @@ async def did_change_configuration(ls: FimServer, params: lsp.DidChangeConfigura
         try:
             [pushed] = await ls.workspace_configuration_async(lsp.ConfigurationParams([item]))
         except (JsonRpcException, ValueError, TypeError) as refused:
-            logger.warning("the client's configuration cannot be had: %s", where(refused))
+            logger.warning("workspace/configuration request failed: %s", where(refused))
             return
     ls.sources.configuration = _plain(pushed)
     if ls.apply_settings():
@@ -87,12 +87,12 @@ async def did_change_configuration(ls: FimServer, params: lsp.DidChangeConfigura
 
 
 def _plain(value: Any) -> Any:
-    """JSON as it was, where the protocol library made objects with attributes of it."""
+    """The JSON value as the client sent it, without the objects that pygls makes of mappings."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 async def shut_down(ls: FimServer, _params: None) -> None:

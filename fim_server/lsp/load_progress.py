@@ -16,9 +16,9 @@ TOKEN = "fim-server/load"
 
 
 class LoadProgress:
-    """Shows one progress, and never delays the work it reports on.
+    """A work-done progress that never delays the work it reports on.
 
-    The client must agree to the token first; what happens before that is not shown.
+    Reports are dropped until the client has accepted the progress token.
     """
 
     def __init__(self, server: LanguageServer) -> None:
@@ -30,14 +30,14 @@ class LoadProgress:
         self._asking = asyncio.create_task(self._ask(what))
 
     def report(self, what: str, share: float) -> None:
-        """Say what is being done and how far it is, 0..1."""
+        """Show the current step and its progress, 0..1."""
         if self._shown:
             percentage = round(100 * min(max(share, 0.0), 1.0))
             value = lsp.WorkDoneProgressReport(message=what, percentage=percentage)
             self._progress.report(TOKEN, value)
 
     def end(self, message: str) -> None:
-        """Say how it ended. A progress that the client has not agreed to yet never begins."""
+        """End the progress; if the client has not accepted the token yet, it never begins."""
         self._over = True
         if self._shown:
             self._progress.end(TOKEN, lsp.WorkDoneProgressEnd(message=message))

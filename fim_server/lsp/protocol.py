@@ -1,9 +1,9 @@
-"""What pygls' protocol lacks: an answer to every request, and a document sync we can trust.
+"""The LSP protocol of pygls with two corrections.
 
-* A request whose parameters are not valid is answered (pygls leaves the client waiting), and so is
-  one that comes too early or too late.
-* The text of documents is ours (`documents/`): pygls' own copy splits lines by Python's rules,
-  clamps positions wrongly and changes the parameters while it does so. It is not kept at all.
+* Every request is answered: also one with invalid parameters, on which pygls leaves the client
+  waiting, and one that arrives before `initialize` or after `shutdown`.
+* pygls does not keep a copy of documents: it splits lines by Python's rules, clamps positions
+  incorrectly and modifies the parameters. The text is kept by `documents/` instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO_EDITS: dict[str, list[Any]] = {"edits": []}
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A message that names a method but cannot be read. `id` is None for a notification."""
+    """A message whose parameters are invalid. `id` is None for a notification."""
 
     method: str
     id: Any
@@ -42,17 +42,17 @@ class Malformed:
 
 
 class MalformedHandler(Protocol):
-    """What the server makes of messages that cannot be read."""
+    """How the server handles messages with invalid parameters."""
 
     def malformed_result(self, method: str) -> Any | None:
-        """The result to answer a request with; None for an error."""
+        """The result to answer a request with; None to answer with an error."""
 
     def malformed_notification(self, method: str, params: Any) -> None:
-        """React to a notification that is lost. `params` is the client's JSON, of any shape."""
+        """Handle the loss of a notification. `params` is the client's JSON, of any shape."""
 
 
 class FimProtocol(LanguageServerProtocol):
-    """See the module."""
+    """The protocol of the language server; see the module's docstring."""
 
     malformed: MalformedHandler
     initialized = False
@@ -63,7 +63,7 @@ class FimProtocol(LanguageServerProtocol):
         return self._shutdown
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """Turn one JSON object into a typed message. Called for nested objects too."""
+        """Convert a JSON object to a typed message; pygls calls this for nested objects too."""
         if data.get("jsonrpc") is None or not ("method" in data or "id" in data):
             return data
         try:
@@ -92,13 +92,13 @@ class FimProtocol(LanguageServerProtocol):
             self._refuse(message.id, JsonRpcServerNotInitialized(problem))
 
     def refuse_unreadable(self, error: Exception) -> None:
-        """Answer a body that is no JSON at all, as JSON-RPC wants it: without an id."""
+        """Answer a body that is not valid JSON with an error without id, as JSON-RPC requires."""
         if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
             problem = {"code": JsonRpcParseError.CODE, "message": "the message is not valid JSON"}
             self._send_data({"jsonrpc": self.VERSION, "id": None, "error": problem})
 
     def _handle_malformed(self, message: Malformed) -> None:
-        logger.warning("%s cannot be read: %s", message.method, message.problem)
+        logger.warning("%s: invalid parameters: %s", message.method, message.problem)
         if message.id is None:
             self.malformed.malformed_notification(message.method, message.params)
         elif (result := self.malformed.malformed_result(message.method)) is not None:
@@ -108,12 +108,12 @@ class FimProtocol(LanguageServerProtocol):
             self._refuse(message.id, JsonRpcInvalidParams(problem))
 
     def _handle_cancel_notification(self, msg_id: Any) -> None:
-        """Cancel a request; one that is answered already is the usual case, and no warning."""
+        """Cancel a request; silently ignore one that is already answered, which is common."""
         if msg_id in self._request_futures:
             super()._handle_cancel_notification(msg_id)
 
     def _send_data(self, data: Any) -> None:
-        """Write a message, unless there is nobody left to read it."""
+        """Write a message, unless the client is gone."""
         if self._client_gone:
             return
         try:
@@ -124,7 +124,7 @@ class FimProtocol(LanguageServerProtocol):
     def _refuse(self, msg_id: Any, error: JsonRpcException) -> None:
         self._send_response(msg_id, error=error.to_response_error())
 
-    # These replace pygls' own: its copy of the text is not kept.
+    # These handlers replace those of pygls, which would keep a copy of the text.
 
     @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
@@ -154,8 +154,10 @@ class FimProtocol(LanguageServerProtocol):
 
 
 def _with_version(message: Any, data: dict[str, Any]) -> Any:
-    """Keep `textDocument.version` of an inline completion: some clients name it, the types do not
-    know it."""
+    """Keep the `textDocument.version` of an inline completion request.
+
+    Some clients send it, but the type of the request has no such field.
+    """
     if isinstance(message, lsp.InlineCompletionRequest):
         version = data["params"]["textDocument"].get("version")
         if isinstance(version, int):
@@ -166,7 +168,7 @@ def _with_version(message: Any, data: dict[str, Any]) -> Any:
 
 
 def _problem(cause: BaseException) -> str:
-    """What is wrong with a message, by the path of the field and never by its content."""
+    """The problem with a message: the paths of invalid fields, never their values."""
     if isinstance(cause, cattrs.BaseValidationError):
         return "; ".join(cattrs.transform_error(cause))
     return type(cause).__name__

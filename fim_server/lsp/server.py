@@ -1,4 +1,4 @@
-"""The server of one client: what its handlers share."""
+"""The language server of one client: the state that its handlers share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BackendFactory = Callable[[Settings], Backend]
 
 
 class FimServer(LanguageServer):
-    """One client's server. What `initialize` creates is not there before: nothing asks for it."""
+    """The server of one client; the declared services exist from `initialize` on."""
 
     protocol: FimProtocol
     documents: DocumentStore
@@ -57,31 +57,31 @@ class FimServer(LanguageServer):
         self.backend_factory = backend_factory
         self.statistics = Statistics(statistics_file())
         self.feedback = Feedback(self.statistics)
-        # In VS Code the names of commands are global, so this one is unique to the process.
+        # VS Code's command names are global, so this one is unique to the process.
         self.accept_edit = f"fim-server.acceptEdit.{secrets.token_hex(6)}"
         self.status = StatusReporter(self.protocol.notify)
         self.protocol.malformed = self
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def read_settings(self) -> None:
-        """Take the settings from all sources; each mistake is told once."""
+        """Resolve the settings from all sources, and report each mistake once."""
         self.settings, problems = self.sources.resolve()
         log.set_level(self.settings.log_level)
         self.statistics.enabled = self.settings.statistics
         for problem in problems:
-            if problem not in self._told:
-                self._told.add(problem)
+            if problem not in self._reported:
+                self._reported.add(problem)
                 tell(self, lsp.MessageType.Warning, problem)
 
     def folders(self) -> list[Path]:
-        """The workspace folders that are folders."""
+        """The workspace folders that are on this machine's file system."""
         uris = [folder.uri for folder in self.workspace.folders.values()]
         if not uris and self.workspace.root_uri:
             uris = [self.workspace.root_uri]
         return [path for path in map(file_of, uris) if path is not None]
 
     def apply_settings(self) -> bool:
-        """Obey the settings and folders of now; True if the model must be loaded anew."""
+        """Apply the current settings and folders; True if the model must be reloaded."""
         before = self.settings
         self.read_settings()
         workspace = Workspace(self.folders(), self.settings)
@@ -90,7 +90,7 @@ class FimServer(LanguageServer):
         return needs_new_backend(before, self.settings)
 
     def malformed_result(self, method: str) -> Any | None:
-        """An inline completion is always answered with items: clients show an error as a pop-up."""
+        """Answer suggestion requests with an empty result: clients pop up errors."""
         if method == INLINE_EDIT:
             return NO_EDITS
         if method != lsp.TEXT_DOCUMENT_INLINE_COMPLETION:
@@ -99,7 +99,7 @@ class FimServer(LanguageServer):
         return lsp.InlineCompletionList(items=[])
 
     def malformed_notification(self, method: str, params: Any) -> None:
-        """Forget a document of which a change was lost: its text is not the client's any more."""
+        """Close a document whose change was lost, since its text is now out of sync."""
         if method in (lsp.TEXT_DOCUMENT_DID_OPEN, lsp.TEXT_DOCUMENT_DID_CHANGE):
             if uri := _uri_in(params, "textDocument"):
                 self.documents.close(uri)
@@ -109,8 +109,8 @@ class FimServer(LanguageServer):
             self.notebooks.close(uri)
 
     def report_server_error(self, error: Exception, source: type[Exception]) -> None:
-        """Log it; a pop-up in the editor for every broken message would help nobody."""
-        if source is not FeatureRequestError:  # a request's error is in its answer
+        """Log the error, instead of the pop-up in the editor that pygls shows by default."""
+        if source is not FeatureRequestError:  # reported in the answer to the request
             logger.error("%s: %s", source.__name__, where(error))
         self.protocol.refuse_unreadable(error)
 
@@ -122,6 +122,6 @@ def _uri_in(params: Any, name: str) -> str | None:
 
 
 def tell(ls: FimServer, kind: lsp.MessageType, message: str) -> None:
-    """One line into the client's log and into ours."""
+    """Write one line to the client's log and to ours."""
     logger.warning("%s", message)
     ls.window_log_message(lsp.LogMessageParams(kind, message))

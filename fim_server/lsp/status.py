@@ -1,6 +1,6 @@
-"""What state the server is in, as `didChangeStatus` notifications in Copilot's shape.
+"""The server's state, as `didChangeStatus` notifications of Copilot's protocol.
 
-`{busy, message, kind}` with kind Normal, Error, Warning or Inactive. Said once for each change.
+`{busy, message, kind}` with kind Normal, Error, Warning or Inactive, sent on every change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Kind = Literal["Normal", "Error", "Warning", "Inactive"]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`message` says what is done, what is wrong with the way out, or why nothing is suggested."""
+    """`message` is the current step, the problem with its remedy, or why nothing is suggested."""
 
     busy: bool = False
     message: str = ""
@@ -26,49 +26,49 @@ class Status:
 
 
 class StatusReporter:
-    """Tells a client of changes. Requests may overlap: busy is while any is worked on."""
+    """Notifies the client of changes of state. Busy lasts while any request is in progress."""
 
     def __init__(self, notify: Callable[[str, Any], None]) -> None:
         self._notify = notify
-        self._told: Status | None = None
-        self._calm = Status()
+        self._sent: Status | None = None
+        self._idle = Status()
         self._requests = 0
 
     def loading(self, what: str, share: float) -> None:
-        """`share` in 0..1."""
+        """A step of loading has progressed to `share`, 0..1."""
         percent = round(100 * min(max(share, 0.0), 1.0))
-        self._settle(Status(True, f"{what} ({percent} %)"))
+        self._set_idle(Status(True, f"{what} ({percent} %)"))
 
     def ready(self) -> None:
-        self._settle(Status())
+        self._set_idle(Status())
 
     def failed(self, problem: str) -> None:
-        """`problem` names the remedy."""
-        self._settle(Status(kind="Error", message=problem))
+        """Loading failed; `problem` names the remedy."""
+        self._set_idle(Status(kind="Error", message=problem))
 
     def asked(self) -> None:
-        """A request is being worked on."""
+        """A request arrived."""
         self._requests += 1
-        if self._calm == Status():
-            self._tell(Status(busy=True))
+        if self._idle == Status():
+            self._send(Status(busy=True))
 
     def answered(self, silence: Silence | None, detail: str) -> None:
-        """A request is done. Where no document of the kind is completed, the state is inactive."""
+        """A request was answered; inactive if this document or its language gets no suggestions."""
         self._requests -= 1
-        if self._calm.kind == "Error" or self._calm.busy:
+        if self._idle.kind == "Error" or self._idle.busy:
             return
-        self._calm = Status()
+        self._idle = Status()
         if silence in (Silence.EXCLUDED, Silence.LANGUAGE_DISABLED):
-            self._calm = Status(kind="Inactive", message=f"{silence}: {detail}")
+            self._idle = Status(kind="Inactive", message=f"{silence}: {detail}")
         elif silence is Silence.BACKEND_ERROR:
-            self._calm = Status(kind="Warning", message="the last request failed; see the log")
-        self._tell(Status(busy=True) if self._requests and not self._calm.message else self._calm)
+            self._idle = Status(kind="Warning", message="the last request failed; see the log")
+        self._send(Status(busy=True) if self._requests and not self._idle.message else self._idle)
 
-    def _settle(self, status: Status) -> None:
-        self._calm = status
-        self._tell(status)
+    def _set_idle(self, status: Status) -> None:
+        self._idle = status
+        self._send(status)
 
-    def _tell(self, status: Status) -> None:
-        if status != self._told:
-            self._told = status
+    def _send(self, status: Status) -> None:
+        if status != self._sent:
+            self._sent = status
             self._notify(METHOD, asdict(status))

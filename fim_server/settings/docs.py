@@ -1,6 +1,6 @@
-"""Writes `docs/configuration.md` from the settings: `python -m fim_server.settings.docs`.
+"""Generator of `docs/configuration.md`: `python -m fim_server.settings.docs`.
 
-`--check` writes nothing and exits with 1 if the file is not up to date; `--schema` prints the
+`--check` writes nothing and exits with 1 if the file is out of date; `--schema` prints the
 settings as JSON schema, for editors.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fim_server.settings.settings import RULES, Rule, Settings
+from fim_server.settings.settings import SETTINGS, Setting, Settings
 
 DOCUMENT = Path("docs") / "configuration.md"
 
@@ -21,19 +21,20 @@ HEAD = """\
 
 <!-- Written by `python -m fim_server.settings.docs` from fim_server/settings/settings.py. -->
 
-Every setting has one name, wherever it is set. From the lowest to the highest precedence:
+Set any of these settings in your editor or in a file; the name is the same everywhere. Later
+sources override earlier ones:
 
-1. the default below;
-2. the user's file `config.toml`: `~/.config/fim-server/` on Linux, `~/Library/Application
+1. the defaults below;
+2. your `config.toml`, in `~/.config/fim-server/` on Linux, `~/Library/Application
    Support/fim-server/` on macOS, `%LOCALAPPDATA%\\fim-server\\` on Windows;
-3. `initializationOptions` of the editor;
-4. the editor's configuration, section `fim`, by `workspace/didChangeConfiguration` or
-   `workspace/configuration`; a change counts at once, and what it does not name keeps its value
-   from the sources above;
-5. options of the command line.
+3. the editor's `initializationOptions`;
+4. the editor's configuration, section `fim` (`workspace/didChangeConfiguration` or
+   `workspace/configuration`); changes take effect immediately, and settings that it leaves out keep
+   their value from the sources above;
+5. command-line options.
 
-`null` sets nothing. A value that is not allowed is named in a message, with those that are, and
-what was set before stays; nothing else happens. `fim-server doctor` shows the same messages.
+`null` leaves a setting as it is. An invalid value is reported with the values that are allowed, and
+the previous value stays in force. `fim-server doctor` prints the same messages.
 
 ```toml
 # config.toml
@@ -47,42 +48,50 @@ disabledLanguages = ["markdown"]
 EXCLUDED = """\
 ## What the model never sees
 
-Decided by name and place, before a file is opened, and for the document at the cursor as well:
+These files are excluded by name and location, before they are opened, and even when they are the
+document you are editing:
 
-- files with the name of a secret (`.env`, `*.pem`, `id_rsa`, `credentials.json`, …: the list is
-  `fim_server/access/secret_names.py`), which no setting shows;
-- what `.fimignore` files name, in the language of `.gitignore`, in any folder;
-- what `.gitignore` files name, unless `gitignore` is false;
-- what `exclude` names;
-- links out of the workspace, files outside of it, files of more than 512 KB, binary files.
+- files named like secrets (`.env`, `*.pem`, `id_rsa`, `credentials.json`, …; the full list is in
+  `fim_server/access/secret_names.py`), which no setting can include;
+- files matched by a `.fimignore` file, which uses `.gitignore` syntax, in any folder;
+- files matched by `.gitignore`, unless `gitignore` is false;
+- files matched by `exclude`;
+- symbolic links that leave the workspace.
+
+Context from files that you have not opened also skips files outside the workspace, files larger
+than 512 KB, and binary files.
 """
 
 
 def document() -> str:
-    """The whole text of the document."""
-    sections = (_section(key, rule) for key, rule in RULES.items())
+    """The text of `docs/configuration.md`."""
+    sections = (_section(key, setting) for key, setting in SETTINGS.items())
     return "\n".join([HEAD, "## Settings\n", *sections, EXCLUDED])
 
 
 def schema() -> dict[str, Any]:
-    """Each setting as JSON schema, with its default and its meaning."""
+    """Each setting as JSON schema, with its default and its description."""
     return {
-        key: {**rule.schema, "default": _default(rule), "markdownDescription": rule.meaning}
-        for key, rule in RULES.items()
+        key: {
+            **setting.schema,
+            "default": _default(setting),
+            "markdownDescription": setting.description,
+        }
+        for key, setting in SETTINGS.items()
     }
 
 
-def _section(key: str, rule: Rule) -> str:
-    allowed = rule.allowed[0].upper() + rule.allowed[1:]
-    restart = " A change loads the model anew." if rule.needs_new_backend else ""
+def _section(key: str, setting: Setting) -> str:
+    allowed = setting.allowed[0].upper() + setting.allowed[1:]
+    restart = " Changing it reloads the model." if setting.needs_new_backend else ""
     return (
-        f"### `{key}`\n\n{rule.meaning}{restart}\n\n"
-        f"{allowed}; default `{json.dumps(_default(rule))}`.\n"
+        f"### `{key}`\n\n{setting.description}{restart}\n\n"
+        f"{allowed}; default `{json.dumps(_default(setting))}`.\n"
     )
 
 
-def _default(rule: Rule) -> Any:
-    value = getattr(Settings(), rule.field)
+def _default(setting: Setting) -> Any:
+    value = getattr(Settings(), setting.field)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -90,13 +99,13 @@ def main(arguments: Sequence[str]) -> int:
     if "--schema" in arguments:
         sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
         return 0
-    wanted = document()
+    expected = document()
     if "--check" in arguments:
-        if DOCUMENT.is_file() and DOCUMENT.read_text(encoding="utf-8") == wanted:
+        if DOCUMENT.is_file() and DOCUMENT.read_text(encoding="utf-8") == expected:
             return 0
-        sys.stderr.write(f"{DOCUMENT} is not up to date; run: python -m fim_server.settings.docs\n")
+        sys.stderr.write(f"{DOCUMENT} is out of date; run: python -m fim_server.settings.docs\n")
         return 1
-    DOCUMENT.write_text(wanted, encoding="utf-8")
+    DOCUMENT.write_text(expected, encoding="utf-8")
     return 0
 
 

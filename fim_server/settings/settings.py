@@ -1,7 +1,7 @@
-"""What a user can set: one frozen object, stated once, read from any JSON or TOML mapping.
+"""The settings, each declared once, and their reader for any JSON or TOML mapping.
 
-A wrong value never stops anything: it is named in a message and what was set before stays.
-Where settings come from, and which source wins, is in `settings/sources.py`.
+An invalid value is never fatal: it yields a message and leaves the previous value in force.
+`settings/sources.py` lists the sources and their precedence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RemoteTemplate = Literal[
     "fim-server", "qwen", "starcoder", "codellama", "deepseek", "codestral", "codegemma"
 ]
 REMOTE_TEMPLATES: tuple[RemoteTemplate, ...] = get_args(RemoteTemplate)
-"""What each is stands in `backends/templates.py`."""
+"""The templates themselves are in `backends/templates.py`."""
 
 CopiesFrom = Literal["project", "file"]
 COPIES_FROM: tuple[CopiesFrom, ...] = ("project", "file")
@@ -34,7 +34,7 @@ COPIES_FROM: tuple[CopiesFrom, ...] = ("project", "file")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force. What each one means is said in RULES, for people and for code."""
+    """The resolved settings. SETTINGS documents each field and validates its values."""
 
     model: str | None = None
     mode: Mode = "auto"
@@ -66,82 +66,84 @@ class Settings:
 
     @property
     def speculates(self) -> bool:
-        """Whether to speculate: never on somebody else's server."""
+        """Whether to speculate: never on a remote server, which other people may share."""
         return self.speculate and self.backend in ("engine", "in_process")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One setting: the field it sets, the values it takes, and what it means.
+class Setting:
+    """One setting: the field of `Settings` that it sets, its allowed values, its description.
 
-    `schema` is its type in JSON schema; `needs_new_backend` says that a change of it loads the
-    model anew.
+    `schema` is its type in JSON schema; with `needs_new_backend`, a change reloads the model.
     """
 
     field: str
     allowed: str
     accepts: Callable[[Any], bool]
-    meaning: str
+    description: str
     schema: Mapping[str, Any]
     needs_new_backend: bool = False
 
     def value(self, given: Any) -> Any:
-        """An accepted value as the field keeps it."""
+        """An accepted value in the type of the field."""
         return tuple(given) if isinstance(given, list) else given
 
 
-def _one_of(field: str, values: tuple[str, ...], meaning: str, **more: Any) -> Rule:
-    return Rule(
+def _one_of(field: str, values: tuple[str, ...], description: str, **more: Any) -> Setting:
+    return Setting(
         field,
         "one of " + ", ".join(values),
         lambda value: value in values,
-        meaning,
+        description,
         {"type": "string", "enum": list(values)},
         **more,
     )
 
 
-def _text(field: str, allowed: str, meaning: str) -> Rule:
-    """A text that is not empty; left out it is null."""
-    return Rule(
+def _text(field: str, allowed: str, description: str) -> Setting:
+    """A setting whose value is a non-empty string, null by default."""
+    return Setting(
         field,
         allowed,
         lambda value: isinstance(value, str) and bool(value.strip()),
-        meaning,
+        description,
         {"type": ["string", "null"]},
         needs_new_backend=True,
     )
 
 
-def _count(field: str, least: int, most: int, meaning: str, **more: Any) -> Rule:
+def _integer(field: str, least: int, most: int, description: str, **more: Any) -> Setting:
     def accepts(value: Any) -> bool:
         return type(value) is int and least <= value <= most
 
     schema = {"type": "integer", "minimum": least, "maximum": most}
-    return Rule(field, f"a whole number from {least} to {most}", accepts, meaning, schema, **more)
+    allowed = f"a whole number from {least} to {most}"
+    return Setting(field, allowed, accepts, description, schema, **more)
 
 
-def _share(field: str, meaning: str) -> Rule:
+def _probability(field: str, description: str) -> Setting:
     def accepts(value: Any) -> bool:
         return value is None or (type(value) in (int, float) and 0 <= value <= 1)
 
     schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-    return Rule(field, "a number from 0 to 1", accepts, meaning, schema)
+    return Setting(field, "a number from 0 to 1", accepts, description, schema)
 
 
-def _switch(field: str, meaning: str) -> Rule:
+def _switch(field: str, description: str) -> Setting:
     def accepts(value: Any) -> bool:
         return isinstance(value, bool)
 
-    return Rule(field, "true or false", accepts, meaning, {"type": "boolean"})
+    return Setting(field, "true or false", accepts, description, {"type": "boolean"})
 
 
-def _texts(field: str, what: str, meaning: str, fits: Callable[[str], bool]) -> Rule:
+def _strings(field: str, what: str, description: str, is_valid: Callable[[str], bool]) -> Setting:
     def accepts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, str) and fits(one) for one in value)
+        return isinstance(value, list) and all(
+            isinstance(item, str) and is_valid(item) for item in value
+        )
 
     schema = {"type": "array", "items": {"type": "string"}}
-    return Rule(field, f"a list of {what}", accepts, meaning, schema)
+    return Setting(field, f"a list of {what}", accepts, description, schema)
 
 
 def _is_pattern(text: str) -> bool:
@@ -152,147 +154,156 @@ def _is_pattern(text: str) -> bool:
     return bool(text.strip())
 
 
-RULES: dict[str, Rule] = {
+SETTINGS: dict[str, Setting] = {
     "model": _text(
         "model",
-        "a folder or model name, as text that is not empty",
-        "The folder or name of a checkpoint; left out, the model that ships with the server.",
+        "a folder or model name",
+        "Folder or name of the checkpoint to load; unset, the model that ships with the server.",
     ),
-    "mode": _one_of("mode", MODES, "How the model fills the gap; the modes differ in speed."),
-    "maxTokens": _count("max_tokens", 1, 256, "The longest suggestion, in tokens."),
-    "maxLines": _count("max_lines", 1, 100, "The longest suggestion, in lines."),
+    "mode": _one_of(
+        "mode",
+        MODES,
+        "Decoding mode, which determines the speed; `auto` uses the one that `fim-server bench "
+        "modes` measured to be best on this machine, or else the model's default.",
+    ),
+    "maxTokens": _integer("max_tokens", 1, 256, "Maximum length of a suggestion, in tokens."),
+    "maxLines": _integer("max_lines", 1, 100, "Maximum length of a suggestion, in lines."),
     "multiline": _one_of(
         "multiline",
         MULTILINE,
-        "Whether a suggestion may have several lines: `auto` where the syntax at the cursor calls "
-        "for a block, and one line elsewhere. Between two pieces of a line it is always one.",
+        "Whether suggestions may span several lines: `auto` allows it where the syntax at the "
+        "cursor expects a block, and a cursor with code after it on its line always gets a "
+        "single line.",
     ),
-    "alternatives": _count(
-        "alternatives", 1, 10, "How many suggestions to choose from on an explicit request."
+    "alternatives": _integer(
+        "alternatives",
+        1,
+        10,
+        "Number of suggestions to choose from when completion is invoked explicitly.",
     ),
-    "minConfidence": _share(
+    "minConfidence": _probability(
         "min_confidence",
-        "Suggestions that the model is less sure of are not shown; 0 shows all. Left out, the "
-        "model itself says what is worth showing, and an explicit request shows all. A calibrated "
-        "model's confidence is the probability of being right, that of others the geometric mean "
-        "of their tokens' probabilities.",
+        "Minimum confidence, from 0 to 1, for a suggestion to be shown: 0 shows all; unset, the "
+        "model's calibrated threshold applies while typing, and explicit requests show all.",
     ),
-    "prefixChars": _count(
+    "prefixChars": _integer(
         "prefix_chars",
         16,
         1_000_000,
-        "How many characters before the cursor the model is shown at least, where there are so "
-        "many; what the suffix leaves of its share is added.",
+        "Characters before the cursor that the model sees, plus what the text after the cursor "
+        "leaves unused of `suffixChars`.",
     ),
-    "suffixChars": _count(
+    "suffixChars": _integer(
         "suffix_chars",
         0,
         1_000_000,
-        "How many characters after the cursor the model is shown at most.",
+        "Maximum number of characters after the cursor that the model sees; 0 hides the text "
+        "after the cursor.",
     ),
     "nextEdits": _switch(
         "next_edits",
-        "Whether edits that follow from yours are suggested when you pause, by editors that show "
-        "them.",
+        "Suggest edits that follow from your recent ones when you pause, in editors that can "
+        "show them.",
     ),
-    "minEditGain": Rule(
+    "minEditGain": Setting(
         "min_edit_gain",
         "a number from 0 to 100",
         lambda value: type(value) in (int, float) and 0 <= value <= 100,
-        "An edit is suggested only if so many nats speak for it: those by which the model finds "
-        "the new text likelier than the old, and some more where it does again what you just did. "
-        "More is quieter.",
+        "Minimum log-likelihood gain, in nats, for an edit to be shown; repeating one of your own "
+        "edits counts as extra gain, and higher values show fewer edits.",
         {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "copiesFrom": _one_of(
         "copies_from",
         COPIES_FROM,
-        "Where the rest of a line may be copied from, if the model finds it likely: the `file` "
-        "alone, or open documents, imported files and the same folder as well (`project`).",
+        "Where the rest of a line may be copied from when the model finds it likely: this `file` "
+        "only, or with `project` also open documents, imported files and the same folder.",
     ),
-    "snippets": _count(
+    "snippets": _integer(
         "snippets",
         0,
         32,
-        "How many pieces of other files the model is shown at most: definitions of names used near "
-        "the cursor, what was edited last, and what is similar. The model that ships was not "
-        "trained with them, hence 0.",
+        "Maximum number of snippets from other files in the prompt (definitions, recent edits, "
+        "similar code); 0, the default, sends none, because the model that ships was not trained "
+        "with snippets.",
     ),
-    "snippetChars": _count(
-        "snippet_chars", 0, 1_000_000, "How many characters these pieces may have together."
+    "snippetChars": _integer(
+        "snippet_chars", 0, 1_000_000, "Maximum total length of these snippets, in characters."
     ),
-    "disabledLanguages": _texts(
+    "disabledLanguages": _strings(
         "disabled_languages",
         "language names, such as markdown",
-        "No suggestions in documents of these languages, by the names the editor gives them.",
+        "Language identifiers, as the editor names them, whose documents get no suggestions.",
         lambda name: bool(name.strip()),
     ),
-    "exclude": _texts(
+    "exclude": _strings(
         "exclude",
         "patterns as in .gitignore",
-        "Files that the model never sees, in no role, relative to each workspace folder. Files "
-        "that `.fimignore` names and files with secrets by their name never are seen either.",
+        "Files that the model never sees, as `.gitignore` patterns relative to each workspace "
+        "folder, in addition to `.fimignore` files and to secrets recognized by name.",
         _is_pattern,
     ),
-    "gitignore": _switch(
-        "gitignore", "Whether what `.gitignore` names is excluded in the same way."
-    ),
+    "gitignore": _switch("gitignore", "Exclude the files that `.gitignore` matches as well."),
     "workspaceTrusted": _switch(
         "workspace_trusted",
-        "Whether other files than the one at the cursor may be used. Editors that know untrusted "
-        "workspaces set it to false there.",
+        "Read other files of the workspace for context; editors with workspace trust set this to "
+        "false in untrusted workspaces.",
     ),
     "statistics": _switch(
         "statistics",
-        "Whether counts of what was shown and accepted are kept, in a file on this machine that "
-        "`fim-server stats` shows. They are sent nowhere, and contain no code.",
+        "Count shown and accepted suggestions in a local file, which `fim-server stats` prints; "
+        "the counts contain no code and are never sent anywhere.",
     ),
-    "threads": _count(
+    "threads": _integer(
         "threads",
         1,
         256,
-        "CPU threads for the model; left out, torch decides.",
+        "Number of CPU threads for the model; unset, PyTorch's default.",
         needs_new_backend=True,
     ),
-    "logLevel": _one_of("log_level", LOG_LEVELS, "How much is logged. No level logs code."),
+    "logLevel": _one_of(
+        "log_level", LOG_LEVELS, "Verbosity of the log, which contains no code at any level."
+    ),
     "backend": _one_of(
         "backend",
         BACKENDS,
-        "Who computes: `engine` shares one model among all editors of this machine, `in_process` "
-        "loads one into each editor's server, `openai` and `llama_cpp` ask the server at "
-        "`remoteUrl`.",
+        "What runs the model: `engine` is one process shared by all editors on this machine, "
+        "`in_process` loads the model into each editor's server, `openai` and `llama_cpp` use the "
+        "server at `remoteUrl`.",
         needs_new_backend=True,
     ),
     "remoteUrl": _text(
         "remote_url",
-        "the address of a server, as http://host:port/v1",
-        "The server that is sent the text around the cursor, for the backends that need one.",
+        "a server's URL, such as http://host:port/v1",
+        "URL of the server that the `openai` and `llama_cpp` backends send the text around the "
+        "cursor to.",
     ),
     "remoteModel": _text(
         "remote_model",
-        "a model's name on that server",
-        "Which of that server's models; left out, its first.",
+        "the name of a model on that server",
+        "Name of the model to request from the remote server; unset, the first one it lists.",
     ),
     "remoteTemplate": _one_of(
         "remote_template",
         REMOTE_TEMPLATES,
-        "How that model is shown a hole; left out, the server decides.",
+        "Fill-in-the-middle prompt format of the remote model; unset, the text after the cursor "
+        "is sent as `suffix` and the server formats the prompt.",
         needs_new_backend=True,
     ),
     "speculate": _switch(
         "speculate",
-        "Whether, while a suggestion is shown, what could follow it is prepared. Never on a remote "
-        "server.",
+        "Compute the continuation of a suggestion while it is shown, so that the next one appears "
+        "sooner; never done on remote servers.",
     ),
-    "engineIdleMinutes": _count(
+    "engineIdleMinutes": _integer(
         "engine_idle_minutes",
         1,
         10_000,
-        "The shared engine leaves when it was not asked anything for so long.",
+        "Idle minutes after which the shared engine exits.",
         needs_new_backend=True,
     ),
 }
-"""All settings by the name that users write."""
+"""All settings, by their public name."""
 
 
 def read_settings(
@@ -302,43 +313,43 @@ def read_settings(
     *,
     foreign_keys: bool = False,
 ) -> tuple[Settings, list[str]]:
-    """`base` with what `options` sets, and one message for each thing that is not used.
+    """`base` with the values of `options`, and one message for each value that is not used.
 
     `options` is a JSON or TOML value from `source`; null, for the whole or for one key, sets
-    nothing. With `foreign_keys` others have settings in the same place: unknown ones are no
-    mistake.
+    nothing. With `foreign_keys`, unknown keys belong to other programs and are skipped silently.
     """
     if options is None:
         return base, []
     if not isinstance(options, Mapping):
-        return base, [f"{source}: {_shown(options)} is not used; an object is expected"]
+        return base, [f"{source}: {_shown(options)} is not used: expected an object"]
     problems = []
     accepted: dict[str, Any] = {}
     for key, value in options.items():
-        rule = RULES.get(key)
-        if rule is None:
+        setting = SETTINGS.get(key)
+        if setting is None:
             if not foreign_keys:
-                problems.append(
-                    f"setting {_shown(key)} is unknown; the settings are: {', '.join(RULES)}"
-                )
+                known = ", ".join(SETTINGS)
+                problems.append(f"setting {_shown(key)} is unknown; the settings are: {known}")
         elif value is not None:
-            if rule.accepts(value):
-                accepted[rule.field] = rule.value(value)
+            if setting.accepts(value):
+                accepted[setting.field] = setting.value(value)
             else:
-                problems.append(_refusal(key, rule, value, base))
+                problems.append(_refusal(key, setting, value, base))
     return replace(base, **accepted), problems
 
 
 def needs_new_backend(old: Settings, new: Settings) -> bool:
-    """Whether a change between the two is of the backend itself."""
-    fields = (rule.field for rule in RULES.values() if rule.needs_new_backend)
+    """Whether the change from `old` to `new` requires reloading the model."""
+    fields = (setting.field for setting in SETTINGS.values() if setting.needs_new_backend)
     return any(getattr(old, field) != getattr(new, field) for field in fields)
 
 
-def _refusal(key: str, rule: Rule, value: object, base: Settings) -> str:
-    kept = getattr(base, rule.field)
-    stays = "the default" if kept is None else repr(list(kept) if kept == () else kept)
-    return f"setting {key}: {_shown(value)} is not used, {rule.allowed} is expected; {stays} stays"
+def _refusal(key: str, setting: Setting, value: object, base: Settings) -> str:
+    kept = getattr(base, setting.field)
+    keeping = "the default" if kept is None else repr(list(kept) if kept == () else kept)
+    return (
+        f"setting {key}: {_shown(value)} is not used: expected {setting.allowed}; keeping {keeping}"
+    )
 
 
 def _shown(value: object) -> str:

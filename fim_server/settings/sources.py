@@ -1,7 +1,7 @@
-"""Where settings come from, the later before the earlier:
+"""The sources of settings, from the lowest to the highest precedence:
 
 1. the defaults,
-2. the user's file, `config.toml` in the platform's place for configuration,
+2. the user's `config.toml`, in the platform's configuration folder,
 3. the editor's `initializationOptions`,
 4. the editor's configuration, section `fim`, which may change at any time,
 5. the command line.
@@ -23,13 +23,13 @@ SECTION = "fim"
 
 
 def config_file() -> Path:
-    """The user's settings; it need not exist."""
+    """Path of the user's settings file, which need not exist."""
     return user_config_path("fim-server", appauthor=False) / "config.toml"
 
 
 @dataclass(slots=True)
 class SettingsSources:
-    """What each source says, as it said it; each may be replaced at any time."""
+    """The raw value of each source; any of them may be replaced at any time."""
 
     base: Settings
     file: Path | None = None
@@ -38,7 +38,7 @@ class SettingsSources:
     command_line: Mapping[str, Any] | None = None
 
     def resolve(self) -> tuple[Settings, list[str]]:
-        """The settings in force, and what is wrong with any source."""
+        """The settings in force, and one message for each mistake in a source."""
         settings, problems = self._from_file(self.base)
         for options, source, foreign in (
             (self.initialization_options, "initializationOptions", False),
@@ -57,22 +57,22 @@ class SettingsSources:
 
 
 def read_settings_file(file: Path, base: Settings) -> tuple[Settings, list[str]]:
-    """`base` with what a TOML file sets; one that does not exist sets nothing."""
+    """`base` with the values of a TOML file; a missing file sets nothing."""
     try:
         options = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return base, []
     except OSError as problem:
-        return base, [f"cannot be read ({problem.strerror})"]
+        return base, [f"cannot be read: {problem.strerror}"]
     except UnicodeDecodeError:
-        return base, ["is not UTF-8, and not used"]
+        return base, ["not used: it is not UTF-8"]
     except tomllib.TOMLDecodeError as problem:
-        return base, [f"is not TOML, and not used ({problem})"]
+        return base, [f"not used: it is not valid TOML ({problem})"]
     return read_settings(options, base, "the file")
 
 
 def pushed_configuration(settings: object) -> object | None:
-    """Our section of what `workspace/didChangeConfiguration` brought; None if it brought none."""
+    """Section `fim` of a `workspace/didChangeConfiguration` payload; None if it has none."""
     if isinstance(settings, Mapping) and isinstance(settings.get(SECTION), Mapping):
         return settings[SECTION]
     return None

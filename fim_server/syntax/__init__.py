@@ -1,1 +1,1 @@
-"""What a text's syntax tells: languages, definitions, signatures, occurrences of a name."""
+"""Syntax of source text: languages, definitions, signatures, occurrences of a name."""

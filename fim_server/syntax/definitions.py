@@ -1,7 +1,7 @@
-"""What a text's syntax tells, read with tree-sitter: definitions, and where a cursor is.
+"""Definitions in a text and the syntactic context of a cursor, read with tree-sitter.
 
-A text may be a piece of a file or broken: the grammars recover, and a wrong guess costs a snippet
-or a line, never an error.
+The text may be an excerpt or broken code: the grammars recover from errors, and a wrong answer
+costs a snippet or a line, never an exception.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from fim_server.syntax.languages import Language, parser_for
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-MOST_CHARS = 200_000
-"""A longer text is not parsed: it takes too long for somebody who types."""
+MAX_CHARS = 200_000
+"""Longer texts are not parsed, because parsing would delay the answer to a keystroke."""
 
 SIGNATURE_LINES = 12
+"""Maximum number of lines of a definition's text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Something others can use. `text` is its signature with the first line of its docstring;
-    `line` and `end` (exclusive) count lines of the file from 0."""
+    """A function, class or type that other code can use.
+
+    `text` is its signature with the first line of its docstring; `line` and `end` (exclusive) are
+    the lines of `text` in the file, from 0.
+    """
 
     name: str
     text: str
@@ -34,13 +38,13 @@ class Definition:
 
 
 def definitions(text: str, language: Language) -> list[Definition]:
-    """All definitions of a text, outer before inner, in order."""
+    """All definitions in a text, in order, outer before inner."""
     root = parsed(text, language)
     return [] if root is None else list(_definitions(root, text.split("\n"), language))
 
 
 def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | None:
-    """The lines `[first, end)` of the innermost definition that line `line` (from 0) is in."""
+    """The lines `[first, end)` of the innermost definition around `line`; None if there is none."""
     root = parsed(text, language)
     found = None
     node = root
@@ -48,31 +52,35 @@ def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | 
         if node.type in language.definitions and _name(node):
             found = node.start_point.row, node.end_point.row + 1
         node = next(
-            (one for one in node.children if one.start_point.row <= line <= one.end_point.row),
+            (
+                child
+                for child in node.children
+                if child.start_point.row <= line <= child.end_point.row
+            ),
             None,
         )
     return found
 
 
 def parsed(text: str, language: Language) -> Node | None:
-    """The root of a text's syntax; None where there is no parser, or too much of the text."""
-    parser = parser_for(language) if len(text) <= MOST_CHARS else None
+    """The root of a text's syntax tree; None without a parser, or if the text is too long."""
+    parser = parser_for(language) if len(text) <= MAX_CHARS else None
     return parser.parse(text.encode("utf-8", "replace")).root_node if parser else None
 
 
 def _definitions(root: Node, lines: list[str], language: Language) -> Iterator[Definition]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+    pending = [root]
+    while pending:
+        node = pending.pop()
         if node.type in language.definitions and (name := _name(node)):
             first, last = node.start_point.row, _signature_end(node, language)
             shown = lines[first : min(last, first + SIGNATURE_LINES)]
             yield Definition(name, "\n".join(shown).rstrip(), first, first + len(shown))
-        waiting += reversed(node.children)
+        pending += reversed(node.children)
 
 
 def _name(node: Node) -> str:
-    """The name a definition binds: its `name` field, in C its innermost declarator."""
+    """The name that a definition binds: its `name` field, in C its innermost declarator."""
     named = node.child_by_field_name("name")
     while named is None and (inner := node.child_by_field_name("declarator")) is not None:
         node, named = inner, inner.child_by_field_name("name")
@@ -82,54 +90,55 @@ def _name(node: Node) -> str:
 
 
 def _signature_end(node: Node, language: Language) -> int:
-    """The line after the signature: the body's first line, or after its docstring's first."""
+    """The line after the signature and the first line of its docstring, if it has one."""
     body = node.child_by_field_name("body")
     if body is None or body.type not in language.blocks:
         return node.end_point.row + 1
     first = body.named_children[0] if body.named_children else body
     if language.indented and node.type.startswith("class"):
-        methods = (one for one in body.children if one.type.endswith("definition"))
-        return next((one.start_point.row for one in methods), body.end_point.row + 1)
+        methods = (child for child in body.children if child.type.endswith("definition"))
+        return next((method.start_point.row for method in methods), body.end_point.row + 1)
     if language.indented:
         documented = first.type == "expression_statement" and first.named_children[:1]
         is_docstring = documented and documented[0].type == "string"
         return max(first.start_point.row + bool(is_docstring), node.start_point.row + 1)
     if node.type.startswith(("class", "struct", "interface", "enum", "trait", "record", "type")):
-        return node.end_point.row + 1  # the fields are what others use
+        return node.end_point.row + 1  # the fields are part of the interface
     return body.start_point.row + 1
 
 
-class Spot(StrEnum):
-    """Where a cursor is, as far as it decides how much to write."""
+class CursorContext(StrEnum):
+    """The syntactic context of a cursor, which decides whether one or several lines are missing."""
 
     BLOCK = "block"
-    """At the start of a line, or behind what opens a block or a bracket."""
+    """On an empty line, or after what opens a block or a bracket."""
     STATEMENT = "statement"
-    """Within a line of code: what is missing is its rest."""
+    """Within a line of code, whose rest is missing."""
     TEXT = "text"
-    """In a comment or a string that ends with its line."""
+    """In a comment, or in a string of one line."""
     UNKNOWN = "unknown"
-    """The language's syntax is not known."""
+    """No syntax tree: unknown language, or text too long."""
 
 
-def spot_at(before: str, after: str, language: Language | None) -> Spot:
-    """Where the cursor between two texts is."""
+def cursor_context(before: str, after: str, language: Language | None) -> CursorContext:
+    """The syntactic context of the cursor between two texts."""
     if language is None:
-        return Spot.UNKNOWN
+        return CursorContext.UNKNOWN
     line = before.rpartition("\n")[2]
     root = parsed(before + after, language)
     if root is None:
-        return Spot.UNKNOWN
+        return CursorContext.UNKNOWN
     if (text := _text_around(root, before, language)) is not None:
         many_lines = text.end_point.row > text.start_point.row
-        return Spot.BLOCK if many_lines and text.type != "comment" else Spot.TEXT
+        in_block = many_lines and text.type != "comment"
+        return CursorContext.BLOCK if in_block else CursorContext.TEXT
     if not line.strip() or _opens(line, language):
-        return Spot.BLOCK
-    return Spot.STATEMENT
+        return CursorContext.BLOCK
+    return CursorContext.STATEMENT
 
 
 def _text_around(root: Node, before: str, language: Language) -> Node | None:
-    """The comment or string that the cursor is in."""
+    """The comment or string around the cursor; None if there is none."""
     at = len(before.encode("utf-8", "replace"))
     line_start = at - len(before.rpartition("\n")[2].encode("utf-8", "replace"))
     node = root.descendant_for_byte_range(max(at - 1, 0), at)
@@ -143,7 +152,7 @@ def _text_around(root: Node, before: str, language: Language) -> Node | None:
 
 
 def _opens(line: str, language: Language) -> bool:
-    """Whether a line of code ends with what a block follows, or with an opening bracket."""
+    """Whether a line of code opens a block or a bracket at its end."""
     code = line.rstrip()
     if code.endswith(("(", "[", "{")):
         return True

@@ -1,6 +1,6 @@
-"""The languages whose syntax is known: which grammar, and what its nodes are called.
+"""The languages with a tree-sitter grammar, and the names of the grammar's node types.
 
-Everything else is treated as plain text: windows and names still work, syntax does not.
+Other languages are treated as plain text: everything works that needs no syntax.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A grammar package, and its node types for the things that matter here.
+    """A language's grammar package and its relevant node types.
 
-    `names` are what editors call the language, `suffixes` its files'. `definitions` are nodes with
-    a `name` (or declarator) that others may use; their `body` is left out of a signature. `blocks`
-    are bodies. `texts` are comments and strings.
+    `names` are the editors' identifiers of the language, `suffixes` its file extensions.
+    `definitions` are nodes with a `name` (or declarator) that other code may refer to; `blocks`
+    are bodies, which signatures omit; `texts` are comments and strings. `indented` languages mark
+    blocks by indentation. `grammar` is the function of `package` that returns the grammar.
     """
 
     names: tuple[str, ...]
@@ -149,14 +150,14 @@ LANGUAGES = (
 
 
 def language_of(name: str, path: str = "") -> Language | None:
-    """The language an editor names, or else the one of the file's suffix."""
+    """The language by an editor's identifier, else by the file's suffix; None if unknown."""
     suffix = path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else name.lower()
     return _by_name().get(name.lower()) or _by_suffix().get(suffix)
 
 
 @cache
 def parser_for(language: Language) -> Parser | None:
-    """The parser, loaded on first use; None where its package is not installed."""
+    """The language's parser, loaded on first use; None if its package is not installed."""
     try:
         import tree_sitter
 
@@ -168,12 +169,12 @@ def parser_for(language: Language) -> Parser | None:
 
 @lru_cache(maxsize=1)
 def _by_name() -> dict[str, Language]:
-    return dict(_pairs((one.names, one) for one in LANGUAGES))
+    return dict(_pairs((language.names, language) for language in LANGUAGES))
 
 
 @lru_cache(maxsize=1)
 def _by_suffix() -> dict[str, Language]:
-    return dict(_pairs((one.suffixes, one) for one in LANGUAGES))
+    return dict(_pairs((language.suffixes, language) for language in LANGUAGES))
 
 
 def _pairs(

@@ -1,7 +1,7 @@
-"""What a name is at each place where it stands, read with tree-sitter.
+"""Occurrences of a name with their syntactic roles, read with tree-sitter.
 
-Enough to tell a local name from an attribute, a keyword argument, a word of a comment and another
-function's local of the same name. It is no name resolution: what cannot be told counts as a name.
+The roles distinguish local names from attributes, keyword arguments, words in comments, and locals
+of other functions. This is not name resolution: an undecidable occurrence counts as a plain name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 RECEIVERS = ("self", "this", "cls")
-"""What a method calls the object, or the class, that it is of."""
+"""Names by which methods refer to their object or class."""
 
 _INTERPOLATES = ("interpolation", "template_substitution")
 _MEMBERS = ("field_identifier", "property_identifier", "shorthand_property_identifier")
@@ -31,18 +31,18 @@ _LAST_NAME = re.compile(r"([^\W\d]\w*)\W*$")
 class Role(StrEnum):
     NAME = "name"
     ATTRIBUTE = "attribute"
-    """Of an object, or a key of one."""
+    """The name of an object's attribute or key."""
     KEYWORD = "keyword"
-    """Of an argument in a call."""
+    """The name of a keyword argument in a call."""
     TEXT = "text"
-    """In a string or comment."""
+    """A word in a string or comment."""
     OTHER = "other"
-    """A keyword, or a number."""
+    """Anything else, such as a keyword of the language or a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function by the bytes that it takes, and its name if it has one."""
+    """A function: its range of bytes `[start, end)` and its name, "" if anonymous."""
 
     start: int
     end: int
@@ -51,11 +51,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """A name at characters `[start, end)` of a line.
+    """An occurrence of a name at characters `[start, end)` of a line.
 
-    binds: it gets a value here. parameter: of the innermost function. defines: it is the name of a
-    definition. functions: those around it, innermost first. of: the object of an attribute, the
-    function called with a keyword argument.
+    `binds`: the name gets its value here. `parameter`: it is a parameter of the innermost function.
+    `defines`: it names a definition. `functions` are the enclosing ones, innermost first. `of` is
+    the object of an attribute, or the function called with a keyword argument.
     """
 
     line: int
@@ -70,15 +70,16 @@ class Occurrence:
 
     @property
     def function(self) -> Function | None:
-        """The innermost one."""
+        """The innermost enclosing function; None at module level."""
         return self.functions[0] if self.functions else None
 
 
 def occurrences(
     name: str, lines: Sequence[str], root: Node | None, language: Language | None, first: int = 0
 ) -> list[Occurrence]:
-    """Where a name stands in lines (without ends), of which `root` is the syntax if it is known.
+    """All occurrences of a name in `lines` (without line ends).
 
+    `root` is the syntax tree of the lines, None if unknown: then every occurrence is a plain name.
     `first` is the number of the first line.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
@@ -151,7 +152,7 @@ def _functions(node: Node | None) -> Iterator[Function]:
 
 
 def _is_in_class(node: Node, language: Language) -> bool:
-    """Whether a definition is directly one of a class."""
+    """Whether a definition is a direct member of a class."""
     outer = node.parent
     while outer is not None and not is_function(outer):
         if outer.type in language.definitions:
@@ -161,7 +162,7 @@ def _is_in_class(node: Node, language: Language) -> bool:
 
 
 def _is_imported(leaf: Node) -> bool:
-    """Whether a name comes from elsewhere: not the module that it comes from."""
+    """Whether a name is imported here; false for the module it is imported from."""
     node = leaf
     while (parent := node.parent) is not None and not is_function(parent):
         if _is_field(node, "module_name") or _is_field(node, "source"):
@@ -173,7 +174,7 @@ def _is_imported(leaf: Node) -> bool:
 
 
 def _object(leaf: Node) -> str | None:
-    """What stands before the dot of an attribute; None for what is none."""
+    """The object before the dot of an attribute; None if the name is not an attribute."""
     parent = leaf.parent
     if parent is None:
         return None
@@ -196,7 +197,7 @@ def _callee(argument: Node) -> str:
 
 
 def _binding(leaf: Node) -> tuple[bool, bool]:
-    """Whether a name gets a value where it stands, and whether as a parameter."""
+    """Whether a name is bound where it stands, and whether as a parameter."""
     node = leaf
     while (parent := node.parent) is not None:
         if any(_is_field(node, field) for field in ("value", "type", "default_value", "right")):
@@ -218,7 +219,7 @@ def _binding(leaf: Node) -> tuple[bool, bool]:
 
 
 def last_name(node: Node | None) -> str:
-    """The last name in a node's text."""
+    """The last identifier in a node's text, before any parenthesis; "" if there is none."""
     match = None if node is None else _LAST_NAME.search(text_of(node).partition("(")[0])
     return match[1] if match else ""
 

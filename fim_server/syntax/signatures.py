@@ -1,5 +1,7 @@
-"""Signatures and calls as the syntax has them, read with tree-sitter: which parameters a function
-has, and which arguments a call gives. Rows count lines of the text that was parsed."""
+"""Parameters of functions and arguments of calls, read with tree-sitter.
+
+Rows are line numbers in the parsed text, from 0.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,20 @@ from fim_server.syntax.occurrences import is_function, last_name, text_of
 if TYPE_CHECKING:
     from tree_sitter import Node, Point
 
-Place = tuple[int, int]
-"""Row and character."""
+RowColumn = tuple[int, int]
+"""Row and character index in that row."""
 
 _CONSTRUCTORS = ("__init__", "constructor")
 _RECEIVERS = ("self", "cls")
 _NO_PARAMETERS = ("comment", "line_comment", "block_comment", "self_parameter")
 _REST = ("splat", "rest_pattern", "variadic", "spread")
 _CLIMB = 4
-"""Nodes between a name and the call of it, as in `a.b.name(…)`."""
+"""Maximum number of nodes between a name and the call of it, as in `a.b.name(…)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """optional: a call need not give it. keyword_only: a call gives it by its name."""
+    """A parameter; calls may omit an `optional` one and must name a `keyword_only` one."""
 
     name: str
     optional: bool = False
@@ -34,11 +36,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Of a function; its receiver (`self`) is no parameter.
+    """A function's signature, without the receiver (`self`).
 
-    called: the name that calls have, a constructor's that of its class. owner: the class that it is
-    a method of, in the rows `within`. rows `[first, end)`: the signature; last: the function's last
-    row.
+    `called` is the name that calls use: for constructors, the class name. `owner` is the class of a
+    method ("" if none), which spans the rows `within`. The signature spans the rows `[first, end)`;
+    `last` is the function's last row.
     """
 
     name: str
@@ -57,32 +59,35 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What a call gives; keyword: by which name, or ""."""
+    """An argument of a call; `keyword` is its name, "" for positional arguments."""
 
-    start: Place
-    end: Place
+    start: RowColumn
+    end: RowColumn
     text: str
     keyword: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CallSite:
-    """The arguments of a call; open: the place behind its bracket. spreads: some are in a list."""
+    """A call's arguments.
 
-    open: Place
+    `open` is the place after the opening bracket; `spreads` is true if it has `*` or `...`.
+    """
+
+    open: RowColumn
     arguments: tuple[Argument, ...]
     spreads: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A text's lines (without ends) and its syntax."""
+class ParsedText:
+    """A text's lines (without line ends) and its syntax tree."""
 
     lines: Sequence[str]
     root: Node
 
     def signature_at(self, row: int) -> Signature | None:
-        """That of the function in whose signature a row is."""
+        """The signature that contains a row; None if there is none."""
         if not 0 <= row < len(self.lines):
             return None
         end = len(self.lines[row].rstrip())
@@ -95,20 +100,22 @@ class Source:
         return None
 
     def call_of(self, row: int, start: int, end: int) -> CallSite | None:
-        """The call of the name at characters `[start, end)` of a row."""
+        """The call whose callee is the name at characters `[start, end)` of a row, or None."""
         node = leaf = self._leaf(row, start, end)
         for _ in range(_CLIMB):
             if node is None or leaf is None:
                 return None
-            given = node.child_by_field_name("arguments")
-            if given is not None and given.type in ("arguments", "argument_list"):
-                behind = leaf.end_byte <= given.start_byte and leaf.start_byte >= node.start_byte
-                is_callee = behind and last_name(_callee(node)) == text_of(leaf)
-                return self._call(given) if is_callee else None
+            arguments = node.child_by_field_name("arguments")
+            if arguments is not None and arguments.type in ("arguments", "argument_list"):
+                starts_inside = leaf.start_byte >= node.start_byte
+                precedes = starts_inside and leaf.end_byte <= arguments.start_byte
+                is_callee = precedes and last_name(_callee(node)) == text_of(leaf)
+                return self._call(arguments) if is_callee else None
             node = node.parent
         return None
 
-    def place(self, point: Point) -> Place:
+    def place(self, point: Point) -> RowColumn:
+        """A tree-sitter point, which counts bytes, in characters."""
         line = self.lines[point.row] if point.row < len(self.lines) else ""
         return point.row, len(line.encode("utf-8", "replace")[: point.column].decode("utf-8"))
 
@@ -130,19 +137,19 @@ class Source:
         first, end, last = node.start_point.row, listed.end_point.row + 1, node.end_point.row
         return Signature(name, called, owner, within, parameters, first, end, last)
 
-    def _call(self, given: Node) -> CallSite:
-        found = [one for one in given.named_children if one.type not in _NO_PARAMETERS]
-        spreads = any("splat" in one.type or "spread" in one.type for one in found)
+    def _call(self, argument_list: Node) -> CallSite:
+        nodes = [node for node in argument_list.named_children if node.type not in _NO_PARAMETERS]
+        spreads = any("splat" in node.type or "spread" in node.type for node in nodes)
         arguments = tuple(
             Argument(
-                self.place(one.start_point),
-                self.place(one.end_point),
-                text_of(one),
-                text_of(name) if (name := _keyword(one)) is not None else "",
+                self.place(node.start_point),
+                self.place(node.end_point),
+                text_of(node),
+                text_of(name) if (name := _keyword(node)) is not None else "",
             )
-            for one in found
+            for node in nodes
         )
-        row, character = self.place(given.start_point)
+        row, character = self.place(argument_list.start_point)
         return CallSite((row, character + 1), arguments, spreads)
 
 
@@ -163,7 +170,7 @@ def _function_name(node: Node) -> str:
 
 
 def _class_around(node: Node) -> tuple[str, range]:
-    """The class that a function is directly a method of, and its rows; "" for none."""
+    """The class of which a function is a direct method, with its rows; "" and no rows if none."""
     outer = node.parent
     while outer is not None and not is_function(outer):
         if outer.type.startswith(("class", "impl", "struct", "interface")):
@@ -177,7 +184,7 @@ def _class_around(node: Node) -> tuple[str, range]:
 def _parameters(listed: Node) -> Iterator[Parameter]:
     keyword_only = False
     for node in listed.named_children:
-        kinds = {node.type, *(one.type for one in node.named_children)}
+        kinds = {node.type, *(child.type for child in node.named_children)}
         takes_rest = any(part in kind for kind in kinds for part in _REST)
         if node.type in _NO_PARAMETERS or node.type == "positional_separator":
             continue
@@ -195,15 +202,15 @@ def _parameters(listed: Node) -> Iterator[Parameter]:
 
 
 def _parameter_name(node: Node | None) -> str:
-    """ "" for one that takes its value apart."""
+    """The parameter's name; "" for a destructuring parameter."""
     while node is not None:
         if "identifier" in node.type and "type" not in node.type:
             return text_of(node)
         inner = next(
             (
-                one
+                child
                 for field in ("pattern", "left", "declarator")
-                if (one := node.child_by_field_name(field)) is not None
+                if (child := node.child_by_field_name(field)) is not None
             ),
             None,
         )
@@ -216,8 +223,8 @@ def _parameter_name(node: Node | None) -> str:
 
 def _callee(call: Node) -> Node | None:
     fields = ("function", "name", "constructor", "type")
-    found = (call.child_by_field_name(field) for field in fields)
-    return next((one for one in found if one is not None), None)
+    children = (call.child_by_field_name(field) for field in fields)
+    return next((child for child in children if child is not None), None)
 
 
 def _keyword(argument: Node) -> Node | None:

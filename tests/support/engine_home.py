@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 
-from fim_server.engine.place import EnginePlace, engine_place
+from fim_server.engine.paths import EnginePaths, engine_paths
 
 
 @dataclass
@@ -37,14 +37,14 @@ class EngineHome:
         }
 
     @property
-    def place(self) -> EnginePlace:
+    def paths(self) -> EnginePaths:
         before = {name: os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")}
         os.environ.update({name: self.environment[name] for name in before})
         try:
-            place = engine_place(str(self.model))
+            paths = engine_paths(str(self.model))
             # platformdirs looks elsewhere if it mistrusts the folder: that would be the user's own.
-            assert place.socket.is_relative_to(self.folder), place.socket
-            return place
+            assert paths.socket.is_relative_to(self.folder), paths.socket
+            return paths
         finally:
             for name, value in before.items():
                 if value is None:
@@ -61,7 +61,7 @@ class EngineHome:
         return process
 
     def client(self) -> httpx2.Client:
-        transport = httpx2.HTTPTransport(uds=str(self.place.socket))
+        transport = httpx2.HTTPTransport(uds=str(self.paths.socket))
         return httpx2.Client(transport=transport, base_url="http://engine", timeout=60)
 
     def wait_until_ready(self) -> dict[str, object]:
@@ -84,7 +84,7 @@ class EngineHome:
     async def until_running(self) -> None:
         """Wait until the model works on a request."""
         async with httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=str(self.place.socket)),
+            transport=httpx2.AsyncHTTPTransport(uds=str(self.paths.socket)),
             base_url="http://engine",
         ) as client:
             while "fim_running 1.0" not in (await client.get("/metrics")).text:
@@ -104,7 +104,7 @@ class EngineHome:
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.place.socket)) == 0
+            return probe.connect_ex(str(self.paths.socket)) == 0
 
     def stop(self) -> None:
         for process in self.processes:
@@ -153,7 +153,7 @@ def start_tcp_engine(home: EngineHome) -> TcpEngine:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     engine = home.start("--tcp", str(port))
-    token_file = home.place.token
+    token_file = home.paths.token
 
     def check() -> None:
         assert engine.poll() is None, engine.stderr and engine.stderr.read()

@@ -1,9 +1,9 @@
--- The language server, for |vim.lsp.enable()|. One process serves every folder: it holds a model.
+-- The language server, for |vim.lsp.enable()|. One process serves all folders: it may hold a model.
 ---@type vim.lsp.Config
 return {
   cmd = { 'fim-server', 'lsp' },
   root_markers = { '.git' },
-  -- Next edits are sent unasked to who says that it shows them.
+  -- The server pushes next edits only to clients that declare that they show them.
   capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), {
     experimental = { fim = { nextEdit = true } },
   }),

@@ -1,4 +1,4 @@
--- What must be there before anything is required: the command, and the wait for our client.
+-- Loaded at startup: defines the command and waits for our client to attach.
 if vim.g.loaded_fim then
   return
 end

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Write the server's settings into package.json, so that they are stated once: in the server.
+"""Copy the server's settings into package.json, so that they are declared once: in the server.
 
     python editors/vscode/scripts/settings_schema.py           write
     python editors/vscode/scripts/settings_schema.py --check   exit 1 if package.json is outdated
 
-Left out is what VS Code has its own ways for: `logLevel` (the level of the output channel),
-`workspaceTrusted` (workspace trust) and `disabledLanguages` (`fim.enable`).
+Left out are settings for which VS Code has its own mechanism: `logLevel` (the output channel's log
+level), `workspaceTrusted` (workspace trust) and `disabledLanguages` (`fim.enable`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fim_server.settings.settings import RULES, Settings
+from fim_server.settings.settings import SETTINGS, Settings
 
 MANIFEST = Path(__file__).resolve().parent.parent / "package.json"
-OURS = {"logLevel", "workspaceTrusted", "disabledLanguages"}
+VSCODE_OWN = {"logLevel", "workspaceTrusted", "disabledLanguages"}
 
 
 def properties() -> dict[str, Any]:
-    """The `contributes.configuration` properties of all settings of the server."""
+    """The server's settings as `contributes.configuration` properties."""
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    shown = [key for key in RULES if key not in OURS]
+    shown = [key for key in SETTINGS if key not in VSCODE_OWN]
     return {
         f"fim.{key}": {
-            **RULES[key].schema,
-            "default": _as_json(defaults[RULES[key].field]),
+            **SETTINGS[key].schema,
+            "default": _as_json(defaults[SETTINGS[key].field]),
             "order": order,
-            "markdownDescription": RULES[key].meaning,
+            "markdownDescription": SETTINGS[key].description,
         }
         for order, key in enumerate(shown, start=10)
     }
@@ -44,18 +44,18 @@ def _as_json(value: Any) -> Any:
 def main() -> int:
     before = MANIFEST.read_text(encoding="utf-8")
     manifest = json.loads(before)
-    parts = manifest["contributes"]["configuration"]
-    server = next(part for part in parts if part["title"] == "Server")
-    wanted = properties()
-    if server["properties"] == wanted:
+    sections = manifest["contributes"]["configuration"]
+    server = next(section for section in sections if section["title"] == "Server")
+    expected = properties()
+    if server["properties"] == expected:
         return 0
     if "--check" in sys.argv[1:]:
         sys.stderr.write(
-            "editors/vscode/package.json does not have the server's settings; "
-            "run python editors/vscode/scripts/settings_schema.py\n"
+            "the settings in editors/vscode/package.json are out of date; "
+            "run: python editors/vscode/scripts/settings_schema.py\n"
         )
         return 1
-    server["properties"] = wanted
+    server["properties"] = expected
     MANIFEST.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 

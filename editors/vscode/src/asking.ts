@@ -1,4 +1,4 @@
-/** Between VS Code and the language client: which requests are passed on, and what came of them. */
+/** Middleware between VS Code and the language client: which requests are sent, and their results. */
 
 import { EventEmitter, InlineCompletionList, InlineCompletionTriggerKind } from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
@@ -10,9 +10,9 @@ import type { LastAsk } from "./state";
 type Provide = NonNullable<Middleware["provideInlineCompletionItems"]>;
 
 export class Asking {
-  /** Requests that are on their way. */
+  /** Number of pending requests. */
   pending = 0;
-  /** Milliseconds that the last request with something to show took. */
+  /** Latency of the last request with a suggestion, in ms. */
   latency: number | undefined;
   last: LastAsk = { kind: "none" };
   private readonly changed = new EventEmitter<void>();
@@ -39,7 +39,7 @@ export class Asking {
     }
   };
 
-  /** The server reports every answer in its log, with the reason if there is nothing to show. */
+  /** The server logs every answer, with the reason if there is nothing to show. */
   takeLine(line: LogLine): void {
     const answer = answerIn(line.text);
     if (answer === undefined) return;

@@ -1,4 +1,4 @@
-/** The user's settings, as VS Code has them. */
+/** The user's settings in VS Code. */
 
 import { type ConfigurationScope, type ExtensionContext, workspace } from "vscode";
 import type { Enable } from "./enablement";
@@ -21,7 +21,7 @@ export function serverPackage(): string {
   return workspace.getConfiguration(SECTION).get("server.package", "fim-server[local]").trim();
 }
 
-/** The names of the server's own settings: the generated part of package.json. */
+/** The names of the server's settings: the generated part of package.json. */
 export function serverKeys(context: ExtensionContext): string[] {
   const manifest = context.extension.packageJSON as {
     contributes: { configuration: { title: string; properties: Record<string, unknown> }[] };
@@ -31,9 +31,9 @@ export function serverKeys(context: ExtensionContext): string[] {
 }
 
 /**
- * What the server is told: only what somebody set, so that its defaults stay its own.
+ * The server's options: only settings that the user has set, so that the server's defaults apply.
  *
- * Its log is at "debug": the level of the output channel decides what is shown.
+ * Its log level is "debug", because the level of the output channel decides what is shown.
  */
 export function initializationOptions(keys: readonly string[]): Record<string, unknown> {
   const configuration = workspace.getConfiguration(SECTION);

@@ -1,4 +1,4 @@
-/** Where the server program can be, in the order in which it is looked for. Knows nothing of VS Code. */
+/** Candidate paths of the server program, in search order. Independent of VS Code. */
 
 import path from "node:path";
 
@@ -6,11 +6,11 @@ export interface Surroundings {
   readonly platform: NodeJS.Platform;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly home: string;
-  /** What the user set, or "". */
+  /** The path that the user has set, or "". */
   readonly configured: string;
-  /** The folders of a trusted workspace; none of a restricted one, which could bring its own program. */
+  /** The folders of a trusted workspace; none if restricted, since it could contain its own program. */
   readonly folders: readonly string[];
-  /** Where this extension keeps its own environment. */
+  /** Folder of this extension's private environment. */
   readonly privateEnvironment: string;
 }
 
@@ -19,7 +19,7 @@ export interface Candidate {
   readonly origin: "setting" | "workspace" | "private environment" | "PATH" | "uv tool or pipx";
 }
 
-/** Every place to look at. With a configured path there is no other: a wrong one must be noticed. */
+/** All candidates. A configured path is the only one, so that a mistake in it is noticed. */
 export function candidates(around: Surroundings): Candidate[] {
   const paths = pathsOf(around.platform);
   if (around.configured !== "") {
@@ -45,7 +45,7 @@ export function candidates(around: Surroundings): Candidate[] {
   ];
 }
 
-/** A program of a Python virtual environment. */
+/** Path of a program in a Python virtual environment. */
 export function inEnvironment(environment: string, platform: NodeJS.Platform, program = "fim-server"): string {
   return platform === "win32"
     ? path.win32.join(environment, "Scripts", `${program}.exe`)

@@ -1,4 +1,4 @@
-/** For which languages suggestions are on: `fim.enable`, language identifiers to true or false. */
+/** The setting `fim.enable`: the languages with suggestions. */
 
 export type Enable = Readonly<Record<string, boolean>>;
 
@@ -9,8 +9,8 @@ export function isEnabled(enable: Enable, language: string): boolean {
 }
 
 /**
- * The setting after switching one language, or all that are not named. A language that is then as all
- * others needs no entry any more, and follows them later, unless it has one by `defaults`.
+ * The setting after toggling a language, or all languages without an entry. An entry that now equals
+ * the value for all others is removed, so that the language follows them, unless `defaults` has one.
  */
 export function toggled(enable: Enable, language: string, defaults: Enable = {}): Enable {
   const value = !isEnabled(enable, language);

@@ -1,4 +1,4 @@
-/** A virtual environment of the extension's own, for people who have no server yet. */
+/** The extension's private virtual environment, for users who have no server yet. */
 
 import { spawn } from "node:child_process";
 import { rm } from "node:fs/promises";
@@ -8,7 +8,7 @@ import { inEnvironment } from "./discovery";
 const NEEDS_PYTHON =
   "Python 3.11 or newer is needed and was not found; install it (python.org, or your system's packages), or set fim.server.path to a fim-server that you have";
 
-/** The first of the usual names that is a Python new enough. */
+/** The first of the usual command names that is a sufficiently new Python. */
 async function findPython(log: LogOutputChannel, cancelled: CancellationToken): Promise<string[]> {
   const check = ["-c", "import sys; sys.exit(sys.version_info < (3, 11))"];
   const names =
@@ -27,7 +27,7 @@ async function findPython(log: LogOutputChannel, cancelled: CancellationToken): 
   throw new Error(NEEDS_PYTHON);
 }
 
-/** Make the environment in `folder` and install `requirement`; a half-made one is taken away again. */
+/** Create the environment in `folder` and install `requirement`; on failure, remove it again. */
 export async function createEnvironment(
   folder: string,
   requirement: string,
@@ -52,7 +52,7 @@ export async function createEnvironment(
   }
 }
 
-/** Run a program to its end. Rejects with its last line if it fails, and when it is cancelled. */
+/** Run a program to completion. Rejects with its last line if it fails, and when cancelled. */
 function run(
   program: string,
   args: readonly string[],

@@ -1,4 +1,4 @@
-/** Puts the parts together. */
+/** Entry point: creates the parts of the extension and connects them. */
 
 import {
   commands,
@@ -21,7 +21,7 @@ import { explain, type ServerState, type View } from "./state";
 import { StatusBar } from "./statusBar";
 import { Walkthrough } from "./walkthrough";
 
-/** Settings come in groups (a profile, a sync); one restart is enough for all of them. */
+/** Delay before a restart: settings often change in groups (a profile, a sync). */
 const SETTLE_MS = 300;
 
 export async function activate(context: ExtensionContext): Promise<void> {
@@ -120,7 +120,7 @@ function viewOf(server: ServerState, asking: Asking): View {
   };
 }
 
-/** The server reads its settings when it starts. */
+/** Restart the server when its settings change, because it reads them at startup. */
 function restartOnChange(context: ExtensionContext, server: Server, refresh: () => void): Disposable {
   const keys = [...serverKeys(context), "server.path"].map((key) => `${SECTION}.${key}`);
   let timer: NodeJS.Timeout | undefined;

@@ -1,4 +1,4 @@
-/** What a click on the status bar item offers. */
+/** The menu of the status bar item. */
 
 import { commands, ConfigurationTarget, QuickPickItemKind, type QuickPickItem, window, workspace } from "vscode";
 import { enable, SECTION } from "./config";
@@ -46,7 +46,7 @@ function entries(view: View): Entry[] {
   ];
 }
 
-/** Switch suggestions for a language, or for all that have no entry of their own. */
+/** Toggle suggestions for a language, or for all languages without an entry. */
 export async function toggle(language: string): Promise<void> {
   const configuration = workspace.getConfiguration(SECTION);
   const defaults = configuration.inspect<Enable>("enable")?.defaultValue;

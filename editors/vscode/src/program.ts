@@ -1,4 +1,4 @@
-/** Which server program this window uses. */
+/** The server program that this window uses. */
 
 import { access, constants } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -11,7 +11,7 @@ export function privateEnvironment(context: ExtensionContext): string {
   return path.join(context.globalStorageUri.fsPath, "server");
 }
 
-/** The first candidate that can be run, or undefined. */
+/** The first executable candidate, or undefined. */
 export async function findProgram(context: ExtensionContext): Promise<Candidate | undefined> {
   const folders = workspace.isTrusted ? (workspace.workspaceFolders ?? []) : [];
   const places = candidates({

@@ -1,4 +1,4 @@
-/** The server process of this window and the language client that speaks with it: one for all folders. */
+/** The server process of this window and its language client, one for all folders. */
 
 import { createInterface } from "node:readline";
 import { commands, type Disposable, EventEmitter, type ExtensionContext, type LogOutputChannel, window } from "vscode";
@@ -18,7 +18,7 @@ import { type ServerState, stateTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
 
-/** Next edits are sent unasked to who says that it shows them. */
+/** Declares that we show next edits; the server pushes them only to such clients. */
 const showsNextEdits: StaticFeature = {
   fillClientCapabilities: (capabilities) => {
     capabilities.experimental = { fim: { nextEdit: true } };
@@ -31,7 +31,7 @@ const showsNextEdits: StaticFeature = {
 export class Server implements Disposable {
   private client: LanguageClient | undefined;
   private current: ServerState = { kind: "stopped" };
-  /** Starts and stops run one after the other, in the order in which they were asked for. */
+  /** Starts and stops run one after the other, in the order of the calls. */
   private queue: Promise<void> = Promise.resolve();
   private readonly changed = new EventEmitter<ServerState>();
   private readonly logged = new EventEmitter<LogLine>();
@@ -69,7 +69,7 @@ export class Server implements Disposable {
     void this.stop();
   }
 
-  /** Let the server run one of its commands; that it failed is told in the log. */
+  /** Run a command of the server; failures are logged. */
   async execute(command: string, args: readonly unknown[]): Promise<void> {
     try {
       await this.client?.sendRequest("workspace/executeCommand", { command, arguments: args });
@@ -78,7 +78,7 @@ export class Server implements Disposable {
     }
   }
 
-  /** Tell the server something that needs no answer; nobody is told while there is no server. */
+  /** Send a notification; dropped while no server is running. */
   async notify(method: string, params: unknown): Promise<void> {
     await this.client?.sendNotification(method, params);
   }
@@ -126,7 +126,7 @@ export class Server implements Disposable {
     try {
       await client.start();
     } catch {
-      // The client has said so in the log and in a notification already.
+      // The client has already reported this in the log and in a notification.
       this.enter({ kind: "failed", problem: "The server could not be started: see the log" });
     }
   }
@@ -164,7 +164,7 @@ export class Server implements Disposable {
   }
 
   private follow(state: State): void {
-    // Running is not ready: the server tells that itself.
+    // Running does not mean ready: the server reports that itself.
     if (state === State.Running) return;
     if (state === State.Starting) this.enter({ kind: "starting" });
     else if (state === State.StartFailed) this.enter({ kind: "failed", problem: "The server could not be started" });
@@ -179,7 +179,7 @@ export class Server implements Disposable {
     this.logged.fire({ level, text });
   }
 
-  /** A message of the server; an error comes with the ways out. */
+  /** Show a message of the server; errors offer remedies as buttons. */
   private show(type: MessageType, message: string): void {
     if (type !== MessageType.Error) {
       void (type === MessageType.Warning

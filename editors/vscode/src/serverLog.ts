@@ -1,8 +1,8 @@
 /**
- * What the server says on stderr, one line at a time.
+ * Parser for the server's log on stderr, one line at a time.
  *
- * It is started at level "debug", and the output channel's own level decides what is shown. For every
- * answer it writes one line, without any of the user's text: that is how we know why nothing was shown.
+ * The server logs at level "debug", and the output channel's level decides what is shown. It logs one
+ * line for every answer, without the user's text, from which we learn why nothing was shown.
  */
 
 export type Level = "debug" | "info" | "warning" | "error";
@@ -16,7 +16,7 @@ export interface Answer {
   readonly ms: number;
   /** Why there is nothing to show; undefined if there is something. */
   readonly silence?: string;
-  /** What exactly, where the reason alone does not say it: a rule, a language. */
+  /** Details of the reason, if it has any: a rule, a language. */
   readonly detail?: string;
   /** Present if a model was asked. */
   readonly cost?: { readonly mode: string; readonly forwards: number; readonly tokens: number };
@@ -26,7 +26,7 @@ const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CR
 const NOTHING = /inline completion: nothing \((\w+)(?:: (.*))?\), ([\d.]+) ms$/;
 const ITEMS = /inline completion: \d+ items, ([\d.]+) ms(?: \((\w+), (\d+) forwards, (\d+) tokens\))?$/;
 
-/** A line that does not look like the server's own (a traceback, a library's output) is a warning. */
+/** The level of a line; lines in another format (tracebacks, output of libraries) are warnings. */
 export function readLine(line: string): LogLine {
   const match = LINE.exec(line);
   if (match === null) return { level: "warning", text: line };
@@ -34,7 +34,7 @@ export function readLine(line: string): LogLine {
   return { level: level as Level, text: match[2] ?? "" };
 }
 
-/** The answer that a log line reports, if it reports one. */
+/** The answer that a log line reports; undefined if it reports none. */
 export function answerIn(text: string): Answer | undefined {
   const nothing = NOTHING.exec(text);
   if (nothing !== null) {

@@ -1,4 +1,4 @@
-/** What the extension knows about the server and its answers, and how that reads. No VS Code in here. */
+/** The server's state and last answer, and their texts for the user. Independent of VS Code. */
 
 import type { Answer } from "./serverLog";
 
@@ -7,14 +7,14 @@ export type ServerState =
   | { readonly kind: "starting" }
   | { readonly kind: "loading"; readonly what: string; readonly percent: number }
   | { readonly kind: "ready" }
-  /** Well, but nothing is suggested in this document. */
+  /** Working, but without suggestions in this document. */
   | { readonly kind: "inactive"; readonly reason: string }
-  /** The last request failed; the next one may not. */
+  /** The last request failed; the next one may succeed. */
   | { readonly kind: "troubled"; readonly problem: string }
   | { readonly kind: "failed"; readonly problem: string }
   | { readonly kind: "stopped" };
 
-/** Why the last request did not even reach the server, or what became of it there. */
+/** Why the last request did not reach the server, or its result there. */
 export type LastAsk =
   | { readonly kind: "none" }
   | { readonly kind: "on demand only" }
@@ -27,7 +27,7 @@ export interface View {
   readonly asking: boolean;
   readonly model: string;
   readonly mode: string;
-  /** Milliseconds from the request to the last answer with something to show, as this editor saw it. */
+  /** Latency of the last request with a suggestion, in ms, as measured in this editor. */
   readonly latency: number | undefined;
   readonly last: LastAsk;
 }
@@ -75,8 +75,8 @@ function readyText(view: View): StatusText {
 }
 
 /**
- * The state that a `didChangeStatus` notification of the server tells; undefined for one that only says
- * that it is thinking, which this editor knows better, or that cannot be read.
+ * The state in a `didChangeStatus` notification; undefined if the notification is invalid, or only says
+ * that the server is busy with a request, which this editor knows anyway.
  */
 export function stateTold(params: unknown): ServerState | undefined {
   if (typeof params !== "object" || params === null) return undefined;
@@ -91,7 +91,7 @@ export function stateTold(params: unknown): ServerState | undefined {
   return { kind: "loading", what, percent: Number(percent) };
 }
 
-/** The reasons of the server's `completion/silence.py`, in a person's words. */
+/** The reasons in the server's `completion/silence.py`, as texts for the user. */
 const SILENCES: Readonly<Record<string, string>> = {
   loading: "the model was still being loaded.",
   no_model: "the model could not be loaded. The log says why.",
@@ -115,7 +115,7 @@ const SILENCES: Readonly<Record<string, string>> = {
   internal_error: "of a mistake of the server. The log says where.",
 };
 
-/** One sentence for the person who asks why there was no suggestion. */
+/** One sentence that says why there was no suggestion. */
 export function explain(view: View): string {
   const { server, last } = view;
   if (server.kind !== "ready" && server.kind !== "inactive" && server.kind !== "troubled") return `Nothing was shown: ${statusText(view).summary}.`.replace("..", ".");

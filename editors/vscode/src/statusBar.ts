@@ -1,4 +1,4 @@
-/** The item in the status bar: state, last latency, and what the model is, at a glance. */
+/** The status bar item: state, last latency and model. */
 
 import { type Disposable, MarkdownString, StatusBarAlignment, type StatusBarItem, ThemeColor, window } from "vscode";
 import { statusText, type View } from "./state";

@@ -1,10 +1,10 @@
 /**
- * Ticks the walkthrough's step about the server.
+ * Completes the walkthrough's step about the server.
  *
- * VS Code ticks a step when its context key *becomes* true after the walkthrough was registered, which is
- * when its page is first asked for; a key that has been true by then never ticks anything in this window.
- * So the key is true only for a moment: whenever the server is running and a page that could be the
- * walkthrough comes to the front, and when the server comes up beside such a page.
+ * VS Code completes a step when its context key *becomes* true after the walkthrough was registered, which
+ * happens when its page is first opened; a key that is already true never completes the step in this
+ * window. The key is therefore true only for a moment: whenever the server is running and a page that
+ * could be the walkthrough becomes active, and when the server starts while such a page is active.
  */
 
 import { commands, type Disposable, window } from "vscode";
@@ -30,7 +30,7 @@ export class Walkthrough implements Disposable {
   }
 }
 
-/** Is a page of VS Code's own in front? Which one it is, an extension cannot know. */
+/** Whether one of VS Code's own pages is active; an extension cannot know which one. */
 function isPage(): boolean {
   const tab = window.tabGroups.activeTabGroup.activeTab;
   return tab !== undefined && tab.input === undefined;

@@ -15,7 +15,7 @@ from fim_server.edits.rules.token_diff import changed_pairs, swaps
 from fim_server.syntax.definitions import parsed, scope_around
 from fim_server.syntax.languages import Language
 from fim_server.syntax.occurrences import Occurrence, Role, occurrences
-from fim_server.syntax.signatures import CallSite, Signature, Source
+from fim_server.syntax.signatures import CallSite, ParsedText, Signature
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -47,7 +47,7 @@ class Page:
         documents, read only if a rule needs them."""
         self.snapshot, self.cursor, self.language = snapshot, cursor_line, language
         self.hunks, self._neighbour_imports = hunks, neighbour_imports
-        self._sources_before: dict[Hunk, Source | None] = {}
+        self._parsed_before: dict[Hunk, ParsedText | None] = {}
         self.first = _start(snapshot, max(cursor_line - REACH, 0))
         self._all = [without_end(line) for line in snapshot.lines[self.first : cursor_line + REACH]]
         self.lines = {
@@ -116,14 +116,14 @@ class Page:
             return None
         return self._source.call_of(name.line - self.first, name.start, name.end)
 
-    def before(self, hunk: Hunk) -> Source | None:
+    def before(self, hunk: Hunk) -> ParsedText | None:
         """The page as it was before one of its hunks; None without syntax."""
-        if hunk not in self._sources_before:
+        if hunk not in self._parsed_before:
             low, high = (max(at - self.first, 0) for at in (hunk.first, hunk.end))
             lines = [*self._all[:low], *hunk.old, *self._all[high:]]
             root = None if self.language is None else parsed("\n".join(lines), self.language)
-            self._sources_before[hunk] = None if root is None else Source(lines, root)
-        return self._sources_before[hunk]
+            self._parsed_before[hunk] = None if root is None else ParsedText(lines, root)
+        return self._parsed_before[hunk]
 
     def visible(self, name: str, place: Occurrence) -> bool:
         """Whether a name has a value at another name's place, as far as the syntax tells."""
@@ -146,8 +146,8 @@ class Page:
         return "\n".join(self._all)
 
     @cached_property
-    def _source(self) -> Source | None:
-        return None if self._root is None else Source(self._all, self._root)
+    def _source(self) -> ParsedText | None:
+        return None if self._root is None else ParsedText(self._all, self._root)
 
     @cached_property
     def _root(self) -> Node | None:

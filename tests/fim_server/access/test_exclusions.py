@@ -1,4 +1,4 @@
-"""What must not be seen is not opened: by name, by pattern, by size, by where a link leads."""
+"""Excluded files are not opened: by name, pattern, size, or target of a link."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_large_binary_and_strange_files_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = Exclusions([tmp_path])
-    monkeypatch.setattr(files, "MOST_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
     assert read_allowed(put(tmp_path / "large.py", "x" * 101), rules) is None
     assert read_allowed(put(tmp_path / "fits.py", "x" * 100), rules) == "x" * 100
     (tmp_path / "binary.py").write_bytes(b"x\0y")

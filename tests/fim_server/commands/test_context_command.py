@@ -95,7 +95,7 @@ def test_an_excluded_file_is_not_opened(
     (project / ".env").unlink()
     answer = output(capsys, command, *at(project / ".env", 1, 0), "--json")
     assert answer["silence"] == "excluded"
-    assert answer["detail"] == "its name is that of a file with secrets (*.env)"
+    assert answer["detail"] == "its name matches a pattern for secrets (*.env)"
     assert main((command, *at(project / ".env", 1, 0))) == 0
     captured = capsys.readouterr()
     assert "excluded" in captured.out + captured.err

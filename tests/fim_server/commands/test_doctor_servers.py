@@ -39,9 +39,9 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     home = new_home(tmp_path)
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, home.environment[name])
-    home.place.socket.parent.mkdir(mode=0o700)
-    yield home.place.socket
-    home.place.socket.unlink(missing_ok=True)
+    home.paths.socket.parent.mkdir(mode=0o700)
+    yield home.paths.socket
+    home.paths.socket.unlink(missing_ok=True)
 
 
 def look(place: Path, tmp_path: Path) -> Finding:
@@ -151,7 +151,7 @@ def test_a_runtime_folder_that_cannot_be_made(
     monkeypatch.setattr(
         doctor_servers,
         "EngineBackend",
-        lambda model: type("Backend", (), {"place": Place(tmp_path / "no" / "x.sock")}),
+        lambda model: type("Backend", (), {"paths": Place(tmp_path / "no" / "x.sock")}),
     )
     finding = look(tmp_path, tmp_path)
     assert finding.message == f"{tmp_path / 'no'}: cannot be made in {tmp_path}"

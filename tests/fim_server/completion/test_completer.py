@@ -234,7 +234,7 @@ async def test_a_disabled_language_and_an_excluded_document_are_named(
     settings = Settings()
     desk.completer.configure(settings, Workspace([tmp_path], settings))
     assert (await desk.ask(uri=secret.as_uri())).silence is Silence.EXCLUDED
-    assert "nothing (excluded: its name is that of a file with secrets (*.env))" in caplog.text
+    assert "nothing (excluded: its name matches a pattern for secrets (*.env))" in caplog.text
     answer = await desk.ask(uri=generated.as_uri())
     assert (answer.silence, answer.detail) == (Silence.EXCLUDED, ".gitignore: *_pb2.py")
     settings = Settings(gitignore=False, disabled_languages=("python",))

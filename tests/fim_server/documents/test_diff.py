@@ -1,4 +1,4 @@
-"""The least that must change, in every encoding and with every line end."""
+"""Minimal changes, in every encoding and with every line end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def snapshot_of(text: str, encoding: Encoding = Encoding.UTF16) -> Snapshot:
 
 
 def applied(snapshot: Snapshot, edits: list[lsp.TextEdit]) -> str:
-    """The text after the edits, applied from the bottom up by the document store."""
+    """The text after the document store has applied the edits, from the bottom up."""
     store = DocumentStore(snapshot.encoding)
     store.open(URI, "python", 1, snapshot.text)
     for version, edit in enumerate(reversed(edits), 2):
@@ -53,8 +53,8 @@ def test_two_places_are_two_changes_and_also_one() -> None:
     assert [edit.new_text for edit in edits] == ["2", "2"]
     whole = one_change(snapshot, 0, 3, new).text_edit(snapshot)
     assert whole.new_text == "2\r\nkeep\r\nb = 2"
-    for one in (edits, [whole]):
-        assert applied(snapshot, one) == "a = 2\r\nkeep\r\nb = 2\r\n"
+    for changes in (edits, [whole]):
+        assert applied(snapshot, changes) == "a = 2\r\nkeep\r\nb = 2\r\n"
 
 
 def test_an_accent_stays_with_its_letter() -> None:

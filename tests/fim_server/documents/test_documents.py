@@ -1,4 +1,4 @@
-"""Sync must not drift by one byte, whatever the characters, the line ends and the encoding."""
+"""Document sync is exact for all characters, line ends and encodings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fim_server.documents.documents import (
 URI = "file:///a.py"
 ENCODINGS = list(Encoding)
 
-# Form feed, VT, FS, NEL and U+2028 end a line for str.splitlines, and for nobody in LSP.
+# Form feed, VT, FS, NEL and U+2028 end a line for str.splitlines, but not in LSP.
 PIECES = [
     "a",
     "b",
@@ -41,7 +41,7 @@ PIECES = [
 texts = st.lists(st.sampled_from(PIECES), max_size=24).map("".join)
 
 
-# The reference: one character after another, straight from the specification.
+# The reference implementation, character by character, directly from the specification.
 
 
 def width(character: str, encoding: Encoding) -> int:
@@ -100,7 +100,7 @@ def text_of(store: DocumentStore) -> str:
 def test_a_client_that_edits_by_offsets_never_drifts(
     encoding: Encoding, text: str, data: st.DataObject
 ) -> None:
-    """The client keeps a plain string; what it sends are the positions of its own offsets."""
+    """The client keeps a plain string and sends positions computed from its own offsets."""
     store = opened(text, encoding)
     for version in range(2, 2 + data.draw(st.integers(1, 12))):
         start, end = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))
@@ -124,7 +124,7 @@ def test_a_client_that_edits_by_offsets_never_drifts(
 def test_any_position_means_what_the_specification_says(
     encoding: Encoding, text: str, data: st.DataObject
 ) -> None:
-    """Past the end of a line or of the text, inside a character, end before start: all defined."""
+    """Also positions past an end or inside a character, and ranges that end before they start."""
     positions = st.builds(lsp.Position, line=st.integers(0, 9), character=st.integers(0, 40))
     store = opened(text, encoding)
     for version in range(2, 2 + data.draw(st.integers(1, 6))):

@@ -1,4 +1,4 @@
-"""Clients that are slow, greedy, broken or somebody else: the engine goes on serving the others."""
+"""Slow, greedy, broken or foreign clients do not keep the engine from serving the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from fim_server.backends.base import BackendError
 from fim_server.engine import bodies
-from fim_server.engine.bodies import MOST_BODY_BYTES, HttpError, read_json
+from fim_server.engine.bodies import MAX_BODY_BYTES, HttpError, read_json
 from fim_server.engine.client import EngineBackend
 
 HOLE = json.dumps({"prefix": "x = ", "suffix": "\n", "max_tokens": 2}).encode()
@@ -28,7 +28,7 @@ HOLE = json.dumps({"prefix": "x = ", "suffix": "\n", "max_tokens": 2}).encode()
 def raw(home: EngineHome, sent: bytes) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(60)
-    connection.connect(str(home.place.socket))
+    connection.connect(str(home.paths.socket))
     connection.sendall(sent)
     return connection
 
@@ -43,7 +43,7 @@ def post(path: str, length: int, body: bytes = b"") -> bytes:
 
 @pytest.fixture(autouse=True)
 def alive_afterwards(engine: httpx2.Client, shared_home: EngineHome) -> Iterator[None]:
-    """Whatever a test does, the same engine answers afterwards."""
+    """Check that the same engine still answers after each test."""
     yield
     assert engine.post("/v1/fim", content=HOLE).json()["items"]
     assert engine.get("/health").json()["pid"] == shared_home.processes[0].pid
@@ -51,7 +51,7 @@ def alive_afterwards(engine: httpx2.Client, shared_home: EngineHome) -> Iterator
 
 def test_a_huge_body_is_refused_before_it_is_read(shared_home: EngineHome) -> None:
     def chunks() -> Iterator[bytes]:
-        for _ in range(MOST_BODY_BYTES // 2**16 + 2):
+        for _ in range(MAX_BODY_BYTES // 2**16 + 2):
             yield b" " * 2**16
 
     with shared_home.client() as client:
@@ -86,7 +86,7 @@ def test_a_body_that_is_cut_off_is_dropped(shared_home: EngineHome) -> None:
         raw(shared_home, post("/v1/fim", 1000, HOLE)).close()
 
 
-def test_clients_that_never_finish_their_body_hold_up_nobody(
+def test_clients_that_never_finish_their_body_block_no_other(
     shared_home: EngineHome, engine: httpx2.Client
 ) -> None:
     slow = [raw(shared_home, post("/v1/fim", 1000, b"{")) for _ in range(50)]
@@ -100,7 +100,7 @@ async def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def receive() -> dict[str, object]:
         await asyncio.sleep(60)
-        raise AssertionError("nobody waits so long")
+        raise AssertionError("the timeout did not apply")
 
     with pytest.raises(HttpError, match="did not arrive within") as error:
         await read_json(Request({"type": "http", "method": "POST", "headers": []}, receive))
@@ -122,7 +122,7 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
         pytest.skip("only root can become another user")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
-    socket_path = shared_home.place.socket
+    socket_path = shared_home.paths.socket
     folders = (shared_home.folder, shared_home.folder / "run", socket_path.parent)
     program = (
         "import socket, sys\n"
@@ -130,7 +130,7 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
         "except PermissionError: print('refused')"
     )
 
-    def as_nobody() -> str:
+    def as_other_user() -> str:
         ids = ["--reuid=65534", "--regid=65534", "--clear-groups"]
         python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
         command = ["setpriv", *ids, python, "-c", program, str(socket_path)]
@@ -139,9 +139,9 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
     try:
         for folder in folders[:-1]:
             folder.chmod(0o755)
-        assert as_nobody() == "refused", "the folder is closed"
+        assert as_other_user() == "refused", "the folder is closed"
         socket_path.parent.chmod(0o755)
-        assert as_nobody() == "refused", "and so is the socket itself"
+        assert as_other_user() == "refused", "and so is the socket itself"
     finally:
         for folder in folders:
             folder.chmod(0o700)
@@ -149,7 +149,7 @@ def test_another_user_cannot_connect(shared_home: EngineHome) -> None:
 
 @pytest.fixture
 def full_disk(home: EngineHome) -> Iterator[Path]:
-    """The runtime folder on a file system without room for anything."""
+    """The runtime folder is on a full file system."""
     runtime = home.folder / "run"
     command = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2,mode=0700", "none", str(runtime)]
     if subprocess.run(command, capture_output=True).returncode != 0:

@@ -1,4 +1,4 @@
-"""Front-ends and engines as real processes: found, started once, lost and found again."""
+"""Front-ends and engines as real processes: finding, starting and restarting the engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raw_client import RawClient, inline_params, raw_client
 from fim_server.backends.base import BackendError
 from fim_server.bench.machine import memory_of
 from fim_server.engine.client import EngineBackend
-from fim_server.engine.place import PlaceError
+from fim_server.engine.paths import EngineStartError
 from fim_server.engine.process import read_or_make_token
 
 URI = "file:///add.py"
@@ -32,7 +32,7 @@ def unseen(what: str, share: float) -> None: ...
 
 @pytest.fixture
 def at_home(home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> EngineHome:
-    """This process looks for engines in the test's own home; what it starts ends with the test."""
+    """Let this process look for engines in the test's own home, and stop them afterwards."""
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, home.environment[name])
     return home
@@ -40,7 +40,7 @@ def at_home(home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> EngineHome:
 
 @pytest_asyncio.fixture
 async def backend(at_home: EngineHome) -> AsyncIterator[EngineBackend]:
-    """Not started. Its engine is killed afterwards."""
+    """A backend that is not started; its engine is killed afterwards."""
     made = EngineBackend(str(at_home.model), threads=1)
     yield made
     await made.close()
@@ -97,9 +97,9 @@ async def test_a_killed_engine_costs_one_answer(
     asking = asyncio.create_task(backend.complete(SLOW_REQUEST))
     await at_home.until_running()
     os.kill(first, signal.SIGKILL)
-    with pytest.raises(BackendError, match="went away during the request"):
+    with pytest.raises(BackendError, match="exited during the request"):
         await asking
-    assert at_home.place.socket.exists(), "a killed engine leaves its socket behind"
+    assert at_home.paths.socket.exists(), "a killed engine leaves its socket behind"
     completion = await backend.complete(CompletionRequest("x = ", "\n", max_tokens=4))
     assert completion.items
     assert at_home.engine_pid() != first
@@ -131,20 +131,20 @@ async def test_the_editor_sees_empty_items_and_then_service_again(at_home: Engin
         editor.change(URI, 2, (1, 11), (1, 11), "a")
         assert len(await editor.complete(URI, 1, 12)) == 1
         assert at_home.engine_pid() != first
-        assert not [one for one in editor.notifications if one["method"] == "window/showMessage"]
+        assert not [sent for sent in editor.notifications if sent["method"] == "window/showMessage"]
         assert await editor.leave() == 0
     at_home.kill_engine()
 
 
 async def editor_ready(editor: RawClient) -> None:
-    """Ask until the model is loaded."""
+    """Repeat the request until the model is loaded."""
     async with asyncio.timeout(120):
         while not await editor.complete(URI, 0, 0):  # noqa: ASYNC110 - it can only be asked
             await asyncio.sleep(0.1)
 
 
 async def test_the_front_end_stays_small(at_home: EngineHome) -> None:
-    """Less than 80 MiB at its highest, with completions shown."""
+    """The front-end's peak memory stays below 80 MiB with completions shown."""
     async with raw_client((sys.executable, "-m", "fim_server", "lsp")) as editor:
         await editor.initialize({"model": str(at_home.model), "threads": 1})
         editor.open(URI, "x = 1\n")
@@ -175,7 +175,7 @@ async def test_an_engine_that_cannot_start_is_told_by_its_last_line(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     backend._command = [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
-    with pytest.raises(BackendError, match=r"ended with code 1: no memory left \(log: "):
+    with pytest.raises(BackendError, match=r"exited with code 1: no memory left \(log: "):
         await backend.start(unseen)
 
 
@@ -190,7 +190,7 @@ async def test_an_engine_that_keeps_dying_is_not_started_for_ever(
 async def test_a_folder_open_to_others_is_refused(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
-    folder = at_home.place.socket.parent
+    folder = at_home.paths.socket.parent
     folder.mkdir(mode=0o700)
     folder.chmod(0o755)
     with pytest.raises(BackendError, match=f"chmod 700 {folder}"):
@@ -201,24 +201,24 @@ async def test_a_runtime_folder_that_cannot_be_made_is_named(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     (at_home.folder / "run" / "fim-server").write_text("in the way")
-    with pytest.raises(BackendError, match=r"run/fim-server: cannot be made .*--in-process"):
+    with pytest.raises(BackendError, match=r"run/fim-server: cannot be created .*--in-process"):
         await backend.start(unseen)
 
 
 async def test_a_missing_runtime_folder_is_made(
     backend: EngineBackend, at_home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a reboot, or in a container that never had one."""
+    """The runtime folder is missing after a reboot or in a new container."""
     missing = at_home.folder / "not" / "there"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(missing))
     made = EngineBackend(str(at_home.model), threads=1)
-    assert not made.place.socket.exists()
+    assert not made.paths.socket.exists()
     await made.start(unseen)
     assert (await made.complete(CompletionRequest("x = ", "\n", max_tokens=2))).items
-    folder = made.place.socket.parent
+    folder = made.paths.socket.parent
     assert folder.is_relative_to(missing)
-    assert {one.stat().st_mode & 0o777 for one in (folder, missing)} == {0o700}
-    assert made.place.socket.stat().st_mode & 0o777 == 0o600
+    assert {path.stat().st_mode & 0o777 for path in (folder, missing)} == {0o700}
+    assert made.paths.socket.stat().st_mode & 0o777 == 0o600
     os.kill(await made.process(), signal.SIGKILL)
     await made.close()
 
@@ -226,14 +226,16 @@ async def test_a_missing_runtime_folder_is_made(
 async def test_what_is_in_the_way_of_the_socket_or_the_lock_is_named(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
-    place = at_home.place
-    place.socket.mkdir(parents=True, mode=0o700)
-    place.socket.parent.chmod(0o700)
-    with pytest.raises(BackendError, match=r"\.sock: is in the way of the socket .*; remove it"):
+    paths = at_home.paths
+    paths.socket.mkdir(parents=True, mode=0o700)
+    paths.socket.parent.chmod(0o700)
+    with pytest.raises(
+        BackendError, match=r"\.sock: cannot be replaced by the engine's socket .*; remove it"
+    ):
         await backend.start(unseen)
-    place.socket.rmdir()
-    place.lock.unlink(missing_ok=True)
-    place.lock.mkdir()
+    paths.socket.rmdir()
+    paths.lock.unlink(missing_ok=True)
+    paths.lock.mkdir()
     with pytest.raises(BackendError, match=r"\.lock: cannot be locked \(.*\); make it"):
         await backend.start(unseen)
 
@@ -251,7 +253,9 @@ def test_a_token_that_cannot_be_used_is_named(
     else:
         token.write_text(content)
     token.chmod(mode)
-    with pytest.raises(PlaceError, match=f"{problem}; delete it, a new one will be made"):
+    with pytest.raises(
+        EngineStartError, match=f"{problem}; delete it, and a new one will be created"
+    ):
         read_or_make_token(token)
 
 
@@ -264,7 +268,7 @@ def test_a_token_is_the_users_own_and_stays(tmp_path: Path) -> None:
 def test_an_idle_engine_leaves_and_takes_its_socket_with_it(home: EngineHome) -> None:
     engine = home.start("--idle-minutes", "0.01")
     assert engine.wait(60) == 0
-    assert not home.place.socket.exists()
+    assert not home.paths.socket.exists()
 
 
 def test_a_second_engine_leaves_at_once(shared_home: EngineHome) -> None:

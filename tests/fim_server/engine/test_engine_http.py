@@ -1,4 +1,4 @@
-"""The engine's own API, asked of a real process over its socket."""
+"""The engine's native API, in a real process over its socket."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_the_metrics_count_what_the_answers_say(
 
 
 def test_only_the_user_may_connect(shared_home: EngineHome) -> None:
-    socket = shared_home.place.socket
+    socket = shared_home.paths.socket
     assert stat.S_IMODE(socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
     assert socket.stat().st_uid == os.getuid()

@@ -1,4 +1,4 @@
-"""Rewriting through the engine: its own HTTP, and the front-end's side of it."""
+"""Rewriting through the engine: the HTTP endpoint and the front-end's client."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_the_front_end_asks_the_engine(
 
 
 async def test_a_completion_goes_before_a_rewrite(shared_home: EngineHome) -> None:
-    """A rewrite gives way to what a person waits for, and says so."""
+    """A rewrite is superseded by a request that the user waits for, and its answer says so."""
     from fim_model.requests import CompletionRequest
 
     backend = InProcessBackend(str(shared_home.model), threads=1)

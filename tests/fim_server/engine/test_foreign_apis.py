@@ -1,4 +1,4 @@
-"""The engine as other servers' clients see it: the openai package, and llama.vim's own requests."""
+"""The engine's OpenAI and llama.cpp APIs, used by the openai package and llama.vim's requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SUFFIX = "\n\n\nclass Counter:\n"
 
 @pytest.fixture
 def client(tcp: TcpEngine) -> Iterator[OpenAI]:
-    """The openai package, talking to an engine on a TCP port."""
+    """The openai package, connected to an engine on a TCP port."""
     with OpenAI(base_url=tcp.url + "/v1", api_key=tcp.token, max_retries=0) as made:
         yield made
 
 
 def test_the_token_is_the_users_own_and_needed(client: OpenAI, tcp: TcpEngine) -> None:
-    assert stat.S_IMODE(tcp.home.place.token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(tcp.home.paths.token.stat().st_mode) == 0o600
     stranger = client.with_options(api_key="guess")
     with pytest.raises(openai.AuthenticationError, match="bearer token"):
         stranger.models.list()
@@ -167,7 +167,7 @@ def test_llama_vims_completion(engine: httpx2.Client) -> None:
 
 
 def test_llama_vims_warming_request(engine: httpx2.Client) -> None:
-    """What it sends to have the extra context read ahead; it does not look at the answer."""
+    """The request by which llama.vim warms the cache; it ignores the answer."""
     request = {
         "input_prefix": "",
         "input_suffix": "",
@@ -203,7 +203,7 @@ def test_infill_names_a_wrong_field(engine: httpx2.Client) -> None:
 
 
 def test_requests_of_foreign_clients_queue(engine: httpx2.Client) -> None:
-    """They know nothing of sessions: one in flight does not end the other."""
+    """These clients have no sessions: a new request does not cancel a pending one."""
     commands = [
         subprocess.Popen(
             ["curl", "--silent", "--unix-socket", str(_socket_of(engine)), "--data", "@-",

@@ -1,4 +1,4 @@
-"""Keys kept between keystrokes: what is read again, and what all of it may take."""
+"""KV caches of sessions: what a keystroke prefills again, and the memory of all caches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AFTER = "\n\n\nclass Counter:\n    pass\n"
 
 
 def ask(engine: httpx2.Client, typed: str, session: str) -> dict[str, int]:
-    """The request that the language server makes of a document, and its figures."""
+    """The statistics of the answer to the request that the language server sends for a document."""
     store = DocumentStore()
     store.open("file:///src/maths.py", "python", 1, BEFORE + typed + AFTER)
     snapshot = store.snapshot("file:///src/maths.py")
@@ -48,7 +48,7 @@ def ask(engine: httpx2.Client, typed: str, session: str) -> dict[str, int]:
 def test_ten_keystrokes_read_a_few_tokens_and_not_ten_windows(
     engine: httpx2.Client, metric: Callable[[str], float]
 ) -> None:
-    """Each keystroke reads the token it made or changed and the marker behind the prefix."""
+    """A keystroke prefills only the tokens that it changed and the marker after the prefix."""
     window = ask(engine, "", "typing")["prefill_tokens"]
     assert window > 100
     read, reused = metric("fim_prefill_tokens_total"), metric("fim_reused_tokens_total")
@@ -61,7 +61,7 @@ def test_ten_keystrokes_read_a_few_tokens_and_not_ten_windows(
 
 
 def test_the_window_moves_in_steps_so_that_new_lines_reuse_too(engine: httpx2.Client) -> None:
-    """Line after line: of 24 requests a few read a window, the others a line."""
+    """Of 24 requests on consecutive lines, only a few prefill a whole window."""
     lines, typed, full = 24, "", 0
     window = ask(engine, typed, "lines")["prefill_tokens"]
     for n in range(lines):
@@ -77,7 +77,7 @@ def test_without_a_session_nothing_is_kept(engine: httpx2.Client) -> None:
 
 
 def a_store(checkpoint: Path, caches: float) -> tuple[SessionStore, int]:
-    """A store with room for so many caches, and the bytes of one."""
+    """A store with room for `caches` caches, and the size of a cache in bytes."""
     model = load_model(checkpoint)
     made = 0
 
@@ -145,7 +145,7 @@ async def ask_of(editor: EngineBackend, session: str) -> CompletionStats:
 
 
 async def test_the_same_file_in_two_editors_is_two_sessions(editors: list[EngineBackend]) -> None:
-    """Otherwise the one would end what the other one waits for."""
+    """Otherwise one editor would cancel the requests of the other."""
     first, second = editors
     before = (await first.metrics())["fim_sessions"]
     assert (await ask_of(first, "file:///a.py")).reused_tokens == 0
@@ -186,7 +186,7 @@ async def test_an_editor_without_an_engine_closes_documents_in_silence(home: Eng
     editor = EngineBackend(str(home.model))
     await editor.forget("file:///a.py")
     await editor.close()
-    assert not home.place.socket.exists(), "no engine is started to forget something"
+    assert not home.paths.socket.exists(), "no engine is started to forget something"
 
 
 LARGE_BUFFERS = """
@@ -212,7 +212,7 @@ print(mallinfo().hblks - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed buffers")
 @pytest.mark.parametrize("enabled", [False, True])
 def test_a_large_buffer_is_a_mapping_that_goes_when_it_is_freed(enabled: bool) -> None:
-    """Not by itself: the second one of a size that was freed comes from the heap."""
+    """glibc's default would not do it: it takes the second buffer of a freed size from the heap."""
     command = [sys.executable, "-c", LARGE_BUFFERS.format(enabled=enabled)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [str(int(enabled))], done.stderr

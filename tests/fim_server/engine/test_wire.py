@@ -1,4 +1,4 @@
-"""The native request as JSON: what goes in comes out, and what is wrong is named."""
+"""The native request survives conversion to JSON and back; errors name the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code actions in the real server process: offered at once, computed on resolve, of a version."""
+"""Code actions of the real server process: offered at once, computed on resolve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 async def renamed(client: RawClient, **capabilities: Any) -> Json:
-    """A person has renamed `area`; another open document uses it as well."""
+    """The user has renamed `area`, which another open document uses too."""
     result = await client.initialize(**(capabilities or CAPABLE))
     await client.notified("didChangeStatus", 2)
     client.open(OTHER, "from a import area\n")
@@ -87,7 +87,8 @@ async def test_other_documents_are_left_alone_where_nobody_would_see_it() -> Non
         await renamed(client, workspace={"workspaceEdit": {"documentChanges": True}})
         found = await actions(client, 3, 3)
         assert [
-            one["textDocument"]["uri"] for one in await changes(client, found["Applyoccurrences"])
+            change["textDocument"]["uri"]
+            for change in await changes(client, found["Applyoccurrences"])
         ] == [URI]
     async with raw_client() as client:
         await renamed(client, workspace={})

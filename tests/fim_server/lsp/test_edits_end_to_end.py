@@ -1,4 +1,4 @@
-"""The real server process with the model that ships: a person renames, and asks what follows."""
+"""The real server process with the model that ships: next edits after a rename."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real server against 2,000 messages of a client without manners (`fuzz.py` does more)."""
+"""The real server against 2,000 messages of a misbehaving client (`fuzz.py` sends more)."""
 
 from __future__ import annotations
 

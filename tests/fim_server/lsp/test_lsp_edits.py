@@ -1,4 +1,4 @@
-"""Edit suggestions through the real server process, as Copilot's clients and our plugins ask."""
+"""Edit suggestions of the real server process, for Copilot's clients and for our plugins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def params(version: int | None = 2, line: int = 0) -> Json:
 
 
 async def renamed(client: RawClient, **capabilities: object) -> Json:
-    """A server whose model is ready, and a person who has renamed `old`."""
+    """A server whose model is ready, after the user has renamed `old`."""
     result = await client.initialize(**capabilities)
     await client.notified("didChangeStatus", 2)
     client.open(URI, CODE)
@@ -36,7 +36,7 @@ async def suggested(client: RawClient, version: int | None = 2) -> list[Json]:
 
 
 async def settled(client: RawClient) -> None:
-    """Everything sent before has been handled."""
+    """Wait until everything sent before has been handled."""
     await client.complete(URI, 0, 0)
 
 
@@ -65,7 +65,7 @@ async def test_a_client_of_copilot_asks_shows_applies_and_accepts(
 
 
 async def test_what_is_expected_goes_through_the_server_in_the_client_s_positions() -> None:
-    """A local name, not the attribute nor the word of the string; line ends are the document's."""
+    """Renames the local name, not the attribute or the word in a string; keeps line ends."""
     code = (
         'import re\r\n\r\ndef f(old):\r\n\tx = "😀 old", old, a.old\r\n\r\n'
         "def g(old):  #keep\r\n\treturn old\r\n"
@@ -149,4 +149,4 @@ async def test_others_are_not(capabilities: Json, options: Json | None) -> None:
         client.change(URI, 2, (0, 0), (0, 3), "new")
         assert len(await suggested(client)) == 1, "who asks is answered"
         assert await client.leave() == 0
-        assert not [one for one in client.notifications if one["method"] == "fim/nextEdit"]
+        assert not [sent for sent in client.notifications if sent["method"] == "fim/nextEdit"]

@@ -61,7 +61,7 @@ def main():
     config=ClientServerConfig(server_command=SERVER), scope="module", params=["utf-16", "utf-8"]
 )
 async def client(lsp_client: LanguageClient, request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """A client that offers one encoding, of a server whose model is loaded."""
+    """A client that offers a single encoding, connected to a server whose model is loaded."""
     result = await lsp_client.initialize_session(
         lsp.InitializeParams(
             initialization_options=OPTIONS,
@@ -81,7 +81,7 @@ async def client(lsp_client: LanguageClient, request: pytest.FixtureRequest) -> 
 
 
 async def load_message(client: LanguageClient) -> str | None:
-    """What the end of the work-done progress says."""
+    """The message at the end of the work-done progress."""
     async with asyncio.timeout(120):
         while True:
             for values in client.progress_reports.values():
@@ -95,7 +95,7 @@ Opener = Callable[[str], Typist]
 
 @pytest.fixture
 def open_document(client: LanguageClient, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """Opens a document of this test's own, and closes it when the test is over."""
+    """Open a document for this test, and close it afterwards."""
     opened = []
 
     def open_it(text: str) -> Typist:
@@ -120,7 +120,7 @@ def assert_showable(items: Sequence[lsp.InlineCompletionItem]) -> None:
 
 
 async def test_typing_a_function(open_document: Opener) -> None:
-    """Every keystroke is a change and a request; every request is answered, the last one counts."""
+    """Each keystroke sends a change and a request; every request is answered."""
     typist = open_document(CODE)
     shown = 0
     lines = ("\n\ndef total(numbers):\n    ", "for n in ", "numbers:\n        ", "s += ")
@@ -152,7 +152,7 @@ async def test_accepting_and_going_on(open_document: Opener) -> None:
 
 
 async def test_astral_characters_left_of_the_cursor(open_document: Opener) -> None:
-    """The range that comes back is the cursor as this client counts it."""
+    """The item's range is the cursor in the client's encoding."""
     typist = open_document(CODE).goto('smile = "😀𝒳"')
     typist.type(' + "😀" + ')
     items = await typist.complete(INVOKED)
@@ -216,7 +216,7 @@ async def test_a_crlf_file(open_document: Opener) -> None:
 
 
 async def test_a_5_mb_file(open_document: Opener) -> None:
-    """Typing in the middle of it, and the answers are those of a small file around the cursor."""
+    """Typing in the middle gets the answers of a small file with the text around the cursor."""
     block = CODE.replace("class Counter", "class Counter{}")
     text = "".join(block.replace("{}", str(number)) for number in range(9000))
     assert len(text) > 5_000_000
@@ -242,11 +242,13 @@ async def test_a_form_feed_and_a_line_separator(open_document: Opener) -> None:
 
 
 async def test_bad_requests_leave_the_server_as_it_was() -> None:
-    """Before, while and after the model loads: always items, and exit code 0 in the end."""
+    """Requests before, during and after loading are answered with items; the exit code is 0."""
     async with raw_client(SERVER) as client:
         await client.initialize({**OPTIONS, "mode": "guess"}, window={"workDoneProgress": True})
         [message] = await client.notified("window/logMessage")
-        assert message["message"].startswith("setting mode: 'guess' is not used, one of ar, ")
+        assert message["message"].startswith(
+            "setting mode: 'guess' is not used: expected one of ar, "
+        )
         uri = "file:///a.py"
         client.open(uri, CODE)
         end = (CODE.count("\n"), 0)

@@ -1,4 +1,4 @@
-"""Settings that change, folders, notebooks, status and feedback, on the real server process."""
+"""Changing settings, folders, notebooks, status and feedback of the real server process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 
 def files_named(name: str, folder: Path) -> list[str]:
-    """The contents of all files of a name."""
+    """The contents of all files with a name."""
     return [file.read_text() for file in folder.rglob(name)]
 
 
 async def settled(client: RawClient) -> None:
-    """When the model is loaded and everything sent before has been handled."""
+    """Wait until the model is loaded and everything sent before has been handled."""
     await client.notified(STATUS, 2)
     await client.complete(URI, 0, 0)
 
@@ -46,8 +46,10 @@ async def test_configuration_that_is_pushed_counts_at_once() -> None:
         assert await client.complete(URI, 0, 6, kind=1) == []
         push({"alternatives": "many"})
         [message] = await client.notified("window/logMessage")
-        assert message["message"].startswith("setting alternatives: 'many' is not used, a whole")
-        assert message["message"].endswith("; 2 stays")
+        assert message["message"].startswith(
+            "setting alternatives: 'many' is not used: expected a whole"
+        )
+        assert message["message"].endswith("; keeping 2")
         assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
         push({"alternatives": "many"})
         await client.complete(URI, 0, 6)
@@ -74,8 +76,10 @@ async def test_another_model_is_loaded_when_the_setting_changes() -> None:
         change = {"settings": {"fim": {"model": "/another"}}}
         client.notify("workspace/didChangeConfiguration", change)
         await client.complete(URI, 0, 6)
-        loads = [one for one in await client.notified(STATUS, 4) if "Loading" in one["message"]]
-        assert len({id(one) for one in loads}) >= 2
+        loads = [
+            status for status in await client.notified(STATUS, 4) if "Loading" in status["message"]
+        ]
+        assert len({id(status) for status in loads}) >= 2
         assert await client.complete(URI, 0, 6) == ["x"]
 
 
@@ -150,7 +154,7 @@ def notebook(path: str, cells: list[Json]) -> Json:
             "uri": f"file://{path}",
             "notebookType": "jupyter-notebook",
             "version": 1,
-            "cells": [{"kind": 2, "document": one["uri"]} for one in cells],
+            "cells": [{"kind": 2, "document": cell["uri"]} for cell in cells],
         },
         "cellTextDocuments": cells,
     }

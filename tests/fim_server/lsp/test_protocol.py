@@ -19,7 +19,7 @@ EMPTY = {"items": []}
 
 
 async def ready(client: RawClient, text: str = "", **options: object) -> RawClient:
-    """Initialized, with one open document."""
+    """An initialized client with an open document."""
     await client.initialize(options or None)
     client.open(URI, text)
     return client
@@ -209,7 +209,7 @@ async def test_a_body_that_is_no_json_is_answered_without_an_id() -> None:
 
 
 async def test_a_document_that_lost_a_change_is_not_completed() -> None:
-    """Its text is not the client's any more: silence is right, until it is opened again."""
+    """The document is out of sync, so there are no suggestions until it is reopened."""
     async with raw_client() as client:
         await ready(client, "#say x")
         for params in (
@@ -257,7 +257,7 @@ async def test_a_request_cancelled_in_the_queue_is_answered_empty() -> None:
 
 
 async def test_the_newest_request_of_a_document_wins() -> None:
-    """Neovim does not cancel: the server must."""
+    """Neovim does not cancel requests, so the server must supersede them."""
     async with raw_client() as client:
         await ready(client, "#wait\n#say x", logLevel="debug")
         older = [client.request(INLINE, inline_params(URI, 0, 5)) for _ in range(20)]
@@ -312,7 +312,7 @@ async def test_errors_of_the_backend_are_answered_empty() -> None:
 
 
 async def test_no_code_is_ever_logged() -> None:
-    """Not in answers, not beside an error, at no level."""
+    """At no level and in no kind of record, errors included."""
     async with raw_client() as client:
         await ready(client, "#say my_secret\n#crash my_secret", logLevel="debug")
         assert await client.complete(URI, 0, 14) == ["my_secret"]
@@ -344,7 +344,9 @@ async def test_wrong_settings_are_named_and_the_server_works() -> None:
     async with raw_client() as client:
         await ready(client, "#say x", mode="fast", maxTokenz=3, alternatives=2)
         messages = await client.notified("window/logMessage", 2)
-        assert messages[0]["message"].startswith("setting mode: 'fast' is not used, one of ar, ")
+        assert messages[0]["message"].startswith(
+            "setting mode: 'fast' is not used: expected one of ar, "
+        )
         assert messages[1]["message"].startswith("setting 'maxTokenz' is unknown; the settings are")
         assert await client.complete(URI, 0, 6, kind=1) == ["x", "x 2"]
 
@@ -381,7 +383,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_once() -> None:
 async def test_loading_is_shown_where_the_client_can_show_it() -> None:
     async with raw_client(env={"SCRIPTED_LOADS_FOR": "0.5"}) as client:
         await client.initialize(window={"workDoneProgress": True})
-        values = [one["value"] for one in await client.notified("$/progress", 3)]
+        values = [progress["value"] for progress in await client.notified("$/progress", 3)]
         assert [value["kind"] for value in values] == ["begin", "report", "end"]
         assert values[0]["title"] == "fim-server"
         assert values[1] == {"kind": "report", "message": "Loading", "percentage": 50}
@@ -394,7 +396,7 @@ async def test_a_failed_load_ends_its_progress() -> None:
     env = {"SCRIPTED_LOADS_FOR": "0.2", "SCRIPTED_LOAD_PROBLEM": "x: no such folder"}
     async with raw_client(env=env) as client:
         await client.initialize(window={"workDoneProgress": True})
-        values = [one["value"] for one in await client.notified("$/progress", 3)]
+        values = [progress["value"] for progress in await client.notified("$/progress", 3)]
         assert values[-1] == {"kind": "end", "message": "No model: see the log"}
 
 
@@ -402,7 +404,7 @@ async def test_no_progress_for_a_client_that_cannot_show_it() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         assert await client.complete(URI, 0, 6) == ["x"]
-        assert [one for one in client.notifications if "rogress" in one["method"]] == []
+        assert [sent for sent in client.notifications if "rogress" in sent["method"]] == []
 
 
 async def test_leaving_without_shutdown_is_exit_code_1() -> None:

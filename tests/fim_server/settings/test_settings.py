@@ -1,4 +1,4 @@
-"""A user's mistake is named, with the way out, and never stops the server."""
+"""A user's mistake is reported with its remedy, and never stops the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fim_server.settings import docs as settings_docs
-from fim_server.settings.settings import RULES, Settings, needs_new_backend, read_settings
+from fim_server.settings.settings import SETTINGS, Settings, needs_new_backend, read_settings
 from fim_server.settings.sources import SettingsSources, pushed_configuration
 
 DEFAULTS = Settings()
@@ -47,22 +47,22 @@ SET = {
 def test_what_the_client_sets_is_used() -> None:
     settings, problems = read_settings(SET, DEFAULTS)
     assert problems == []
-    assert SET.keys() == RULES.keys()
+    assert SET.keys() == SETTINGS.keys()
     for key, value in SET.items():
         expected = tuple(value) if isinstance(value, list) else value
-        assert getattr(settings, RULES[key].field) == expected
-        assert getattr(DEFAULTS, RULES[key].field) != expected
+        assert getattr(settings, SETTINGS[key].field) == expected
+        assert getattr(DEFAULTS, SETTINGS[key].field) != expected
 
 
 def test_every_setting_can_be_set() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
-    assert {rule.field for rule in RULES.values()} == fields
+    assert {setting.field for setting in SETTINGS.values()} == fields
 
 
 def test_every_default_is_allowed() -> None:
-    for key, rule in RULES.items():
+    for key, setting in SETTINGS.items():
         default = settings_docs.schema()[key]["default"]
-        assert default is None or rule.accepts(default), key
+        assert default is None or setting.accepts(default), key
 
 
 @pytest.mark.parametrize("options", [None, {}, {"mode": None, "threads": None}])
@@ -97,8 +97,8 @@ def test_a_wrong_value_is_named_and_the_default_stays(
     key: str, value: object, expected: str
 ) -> None:
     settings, [problem] = read_settings({key: value, "suffixChars": 7}, DEFAULTS)
-    assert problem.startswith(f"setting {key}: {value!r} is not used, {expected}")
-    assert problem.endswith(" stays")
+    assert problem.startswith(f"setting {key}: {value!r} is not used: expected {expected}")
+    assert problem.rpartition("; ")[2].startswith("keeping ")
     assert "\n" not in problem
     assert settings == dataclasses.replace(DEFAULTS, suffix_chars=7)
 
@@ -112,7 +112,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
 def test_options_that_are_no_object_are_named() -> None:
     settings, [problem] = read_settings(["mode"], DEFAULTS)
     assert settings == DEFAULTS
-    assert "an object is expected" in problem
+    assert "expected an object" in problem
 
 
 def test_a_huge_value_is_not_repeated_whole() -> None:
@@ -140,9 +140,9 @@ def test_later_sources_win_and_leave_what_they_do_not_name(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"mode = ", "is not TOML, and not used (Invalid value"),
-        (b"\xff", "is not UTF-8, and not used"),
-        (b"mode = 3", "setting mode: 3 is not used, one of ar, "),
+        (b"mode = ", "not used: it is not valid TOML (Invalid value"),
+        (b"\xff", "not used: it is not UTF-8"),
+        (b"mode = 3", "setting mode: 3 is not used: expected one of ar, "),
         (b"[server]\nx = 1", "setting 'server' is unknown; the settings are: "),
     ],
 )
@@ -178,5 +178,5 @@ def test_the_document_is_up_to_date() -> None:
     """If this fails: python -m fim_server.settings.docs"""
     file = Path(__file__).parents[3] / settings_docs.DOCUMENT
     assert file.read_text(encoding="utf-8") == settings_docs.document()
-    for key, rule in RULES.items():
-        assert f"### `{key}`\n\n{rule.meaning}" in settings_docs.document()
+    for key, setting in SETTINGS.items():
+        assert f"### `{key}`\n\n{setting.description}" in settings_docs.document()

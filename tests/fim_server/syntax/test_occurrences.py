@@ -1,4 +1,4 @@
-"""What a name is where it stands, in several languages."""
+"""The syntactic role of a name's occurrences, in several languages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def kinds(language: str, text: str) -> str:
     known = language_of(language)
     assert known is not None
     found = []
-    for one in occurrences("it", text.split("\n"), parsed(text, known), known):
-        if one.defines:
+    for occurrence in occurrences("it", text.split("\n"), parsed(text, known), known):
+        if occurrence.defines:
             found.append("d")
-        elif one.role is not Role.NAME:
-            found.append(one.role.value[0])
+        elif occurrence.role is not Role.NAME:
+            found.append(occurrence.role.value[0])
         else:
-            found.append("p" if one.parameter else "b" if one.binds else "n")
+            found.append("p" if occurrence.parameter else "b" if occurrence.binds else "n")
     return "".join(found)
 
 
@@ -50,15 +50,15 @@ def test_functions_and_what_an_attribute_is_of() -> None:
     python = language_of("python")
     assert python is not None
     found = occurrences("it", text.split("\n"), parsed(text, python), python, 10)
-    assert [one.line for one in found] == [10, 11, 12, 12, 12]
-    assert [[function.name for function in one.functions] for one in found] == [
+    assert [occurrence.line for occurrence in found] == [10, 11, 12, 12, 12]
+    assert [[function.name for function in occurrence.functions] for occurrence in found] == [
         ["f"], ["f"], ["f"], ["", "f"], ["", "f"],
     ]  # fmt: skip
-    assert [one.of for one in found] == ["", "g", "self", "", ""]
+    assert [occurrence.of for occurrence in found] == ["", "g", "self", "", ""]
 
 
 def test_without_syntax_everything_is_a_name() -> None:
     found = occurrences("it", ["it 'it' with", "é it"], None, None)
-    assert [(one.line, one.start, one.role) for one in found] == [
+    assert [(occurrence.line, occurrence.start, occurrence.role) for occurrence in found] == [
         (0, 0, Role.NAME), (0, 4, Role.NAME), (1, 2, Role.NAME),
     ]  # fmt: skip

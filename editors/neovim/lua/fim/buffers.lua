@@ -1,4 +1,4 @@
--- Which buffers have a session, and the editor's events that it lives by.
+-- The sessions of buffers, and the editor events that drive them.
 
 local menu = require('fim.menu')
 local session = require('fim.session')
@@ -8,7 +8,7 @@ local M = {}
 ---@type table<integer, fim.Session>
 local sessions = {}
 
----@param bufnr? integer the current buffer without it
+---@param bufnr? integer default: the current buffer
 ---@return fim.Session?
 function M.get(bufnr)
   return sessions[bufnr or vim.api.nvim_get_current_buf()]

@@ -1,30 +1,30 @@
--- What a user can set. The table of defaults is the documentation.
+-- The plugin's options. The table of defaults is their documentation.
 
 local M = {}
 
 ---@class fim.Config
 local defaults = {
-  -- What starts the server.
+  -- Command that starts the server.
   cmd = { 'fim-server', 'lsp' },
 
   -- The server's settings (its initializationOptions): model, mode, maxTokens, …
   server = {},
 
-  -- Who draws the ghost text: 'native' is |vim.lsp.inline_completion| (Neovim 0.12), 'extmark' is
-  -- this plugin; 'auto' is native where there is one.
+  -- What draws the ghost text: 'native' is |vim.lsp.inline_completion| (Neovim 0.12), 'extmark' is
+  -- this plugin, 'auto' is native if available.
   display = 'auto',
 
-  -- Milliseconds without a keystroke before the server is asked. Native waits 200, always.
+  -- Milliseconds without a keystroke before a request (debounce). Native always waits 200 ms.
   delay_ms = 75,
 
-  -- No ghost text while a completion menu is open (built in, blink.cmp, nvim-cmp).
+  -- Hide ghost text while a completion menu is open (built-in, blink.cmp, nvim-cmp).
   hide_with_menu = true,
 
-  -- Who shows next edits: 'fim', 'sidekick' (sidekick.nvim), 'copilot-lsp', or false for nobody.
+  -- What shows next edits: 'fim', 'sidekick' (sidekick.nvim), 'copilot-lsp', or false for nothing.
   next_edit = 'fim',
 
   -- Keys in insert mode, none by default. Names: accept, accept_word, accept_line, next, previous,
-  -- dismiss, trigger, toggle, tab. What people know:
+  -- dismiss, trigger, toggle, tab. Common choices:
   --   accept = '<M-l>', next = '<M-]>', previous = '<M-[>', dismiss = '<C-]>', tab = '<Tab>'
   keys = {},
 }
@@ -41,7 +41,7 @@ M.key_names = {
   'tab',
 }
 
--- Other plugins know a client that speaks Copilot's next edits by its name.
+-- Names by which other plugins find a client for Copilot's next edits.
 local client_names = { fim = 'fim', sidekick = 'fim_copilot', ['copilot-lsp'] = 'copilot_ls' }
 
 local choices = {
@@ -107,7 +107,7 @@ local function check(problems, options)
   end
 end
 
---- Take over a user's options. A wrong one is named, and its default stays.
+--- Apply the user's options. An invalid one is reported, and its default is used.
 ---@param options? table
 ---@return string[] problems
 function M.set(options)

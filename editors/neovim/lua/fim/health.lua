@@ -47,7 +47,7 @@ local function check_server()
   health.info('display: ' .. config.display())
 end
 
--- Whose name `next_edit` may be, and its Lua module.
+-- Plugins that `next_edit` may name, with their Lua modules.
 local partners = { sidekick = 'sidekick', ['copilot-lsp'] = 'copilot-lsp' }
 
 local function check_next_edit()

@@ -1,4 +1,4 @@
--- The plugin's interface: `setup` and one function for each thing a key can do.
+-- The plugin's public interface: `setup` and one function for each action of a key.
 
 local buffers = require('fim.buffers')
 local config = require('fim.config')
@@ -7,23 +7,23 @@ local suggestions = require('fim.suggestion')
 
 local M = {}
 
---- Our client under a name by which another plugin knows its own.
+--- Our client's configuration under the name that another plugin looks for.
 ---@return vim.lsp.Config
 local function borrowed_name()
   local client = vim.deepcopy(vim.lsp.config.fim)
-  -- That plugin's own lsp/<name>.lua is merged in by Neovim, with options for another server.
+  -- Neovim merges in that plugin's own lsp/<name>.lua, whose options are for another server.
   client.before_init = function(params)
     local server = config.get().server
     params.initializationOptions = next(server) and server or nil
   end
   if config.get().next_edit == 'copilot-lsp' then
-    -- It counts in UTF-16, whatever was agreed on.
+    -- That plugin counts in UTF-16, whatever encoding was negotiated.
     client.capabilities.general = { positionEncodings = { 'utf-16' } }
   end
   return client
 end
 
---- Take over options, start the server in every file, set the keys that were asked for.
+--- Apply options, enable the server for all files, set the configured keys.
 ---@param options? table see fim.config
 function M.setup(options)
   for _, problem in ipairs(config.set(options)) do
@@ -49,7 +49,7 @@ local function accept(cut)
   return current ~= nil and current:accept(cut)
 end
 
---- Accept the whole suggestion. Like its kin it returns false where there is none, for a fallback.
+--- Accept the whole suggestion; false if there is none, so that a mapping can fall back.
 ---@return boolean accepted
 function M.accept()
   return accept(function(text)
@@ -74,21 +74,21 @@ function M.next()
   return current ~= nil and current:cycle(1)
 end
 
---- Show the alternative before.
+--- Show the previous alternative.
 ---@return boolean whether there is a suggestion
 function M.previous()
   local current = buffers.get()
   return current ~= nil and current:cycle(-1)
 end
 
---- Take away the suggestion, or the next edit that is shown.
+--- Dismiss the suggestion, or the next edit that is shown.
 ---@return boolean whether there was one
 function M.dismiss()
   local current = buffers.get()
   return (current ~= nil and current:dismiss()) or next_edit.reject()
 end
 
---- Ask for a suggestion now, with alternatives.
+--- Request a suggestion now, with alternatives.
 function M.trigger()
   local current = buffers.get()
   if current then
@@ -96,7 +96,7 @@ function M.trigger()
   end
 end
 
---- Switch suggestions on or off: everywhere, or in one buffer.
+--- Turn suggestions on or off, everywhere or in one buffer.
 ---@param bufnr? integer
 ---@return boolean enabled
 function M.toggle(bufnr)
@@ -109,15 +109,15 @@ function M.toggle(bufnr)
   return scope.fim_enabled
 end
 
---- Go to the next edit, or apply it when the cursor is there.
+--- Go to the next edit, or apply it if the cursor is there already.
 ---@return boolean whether there is one
 function M.next_edit()
   return next_edit.accept()
 end
 
---- What `<Tab>` may mean, in this order: a next edit, ghost text, a snippet's next place, the menu's
---- next entry, and at last what it meant before. For a mapping with `expr = true`.
----@param fallback? fun(): string the keys for the last case
+--- The action of `<Tab>`: accept ghost text, else go to or apply a next edit, else jump in a snippet,
+--- else select the menu's next entry, else the fallback. For a mapping with `expr = true`.
+---@param fallback? fun(): string returns the keys if nothing else applies
 ---@return string keys
 function M.tab(fallback)
   local current = buffers.get()
@@ -133,7 +133,7 @@ function M.tab(fallback)
   return fallback and fallback() or '<Tab>'
 end
 
---- What is suggested now, for other plugins.
+--- The suggestion that is shown, for other plugins.
 ---@return { text: string, count: integer, index: integer }? nil if no ghost text is shown
 function M.suggestion()
   local current = buffers.get()

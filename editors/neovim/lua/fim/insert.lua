@@ -1,23 +1,23 @@
--- Putting accepted text into the buffer, as one step of undo.
+-- Inserting accepted text into the buffer, as one undo step.
 
 local M = {}
 
 ---@type { text: string, done: fun() }[]
 local waiting = {}
 
--- An undo step is closed by |i_CTRL-G_u| only: closing it by setting 'undolevels' inside insert
--- mode would leave what is typed next without an undo entry.
+-- Only |i_CTRL-G_u| closes an undo step correctly: setting 'undolevels' in insert mode would leave
+-- the text typed next without an undo entry.
 local keys = vim.keycode("<C-G>u<Cmd>lua require('fim.insert').run()<CR><C-G>u")
 
---- Insert text at the cursor, before any key that was typed meanwhile. May be called under textlock.
+--- Insert text at the cursor, before any key typed since. May be called under textlock.
 ---@param text string
----@param done fun() called after it
+---@param done fun() called after the insertion
 function M.queue(text, done)
   table.insert(waiting, { text = text, done = done })
   vim.api.nvim_feedkeys(keys, 'ni', false)
 end
 
---- Insert what is waiting; called from the keys that `queue` feeds.
+--- Insert the queued text; called from the keys that `queue` feeds.
 function M.run()
   local next = table.remove(waiting, 1)
   if not next then

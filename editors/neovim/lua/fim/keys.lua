@@ -1,8 +1,8 @@
--- Keys that a user asked for. Each does what it did before where there is nothing to act on.
+-- The configured keys. A key does what it did before if there is nothing to act on.
 
 local M = {}
 
--- What each key meant before it was ours.
+-- The mapping of each key before ours.
 local originals = {} ---@type table<string, table<string, any>>
 
 ---@param lhs string
@@ -15,9 +15,9 @@ local function original(lhs)
   return originals[lhs] or {}
 end
 
---- The keys that a key stood for before, to be returned by an `expr` mapping.
+--- The keys of the earlier mapping, for an `expr` mapping to return.
 ---@param lhs string
----@param before table<string, any> its mapping then
+---@param before table<string, any> the earlier mapping
 ---@return string keys in <> notation
 local function earlier(lhs, before)
   if before.expr == 1 then

@@ -1,4 +1,4 @@
--- Whether a completion menu is open: the built-in one, blink.cmp's or nvim-cmp's.
+-- Detects whether a completion menu is open: the built-in one, blink.cmp's or nvim-cmp's.
 
 local M = {}
 
@@ -7,7 +7,7 @@ local cmp_open = false
 local cmp_known = false
 local changed = function() end
 
---- nvim-cmp tells by its own event object, which exists once it is loaded: often late, by typing.
+--- nvim-cmp reports by its own event object, which exists once it is loaded: often only on typing.
 local function watch_cmp()
   local cmp = package.loaded['cmp']
   if cmp_known or not cmp or not cmp.event then
@@ -30,7 +30,7 @@ function M.visible()
   return blink_open or cmp_open or vim.fn.pumvisible() == 1
 end
 
---- Call `callback` after every opening and closing.
+--- Call `callback` whenever a menu opens or closes.
 ---@param callback fun()
 function M.watch(callback)
   changed = callback
@@ -49,7 +49,7 @@ function M.watch(callback)
     group = group,
     callback = vim.schedule_wrap(changed),
   })
-  -- No menu outlives insert mode, even if its end was not told.
+  -- No menu outlives insert mode, even if its closing was not reported.
   vim.api.nvim_create_autocmd('InsertLeave', {
     group = group,
     callback = function()

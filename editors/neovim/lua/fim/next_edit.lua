@@ -1,8 +1,8 @@
--- Next edits: a change the server proposes elsewhere, shown in place; jump to it, then apply it.
+-- Next edits: changes that the server proposes elsewhere, shown in place, to jump to and apply.
 --
 -- They arrive as `fim/nextEdit { edits: [{ text, range, textDocument { uri, version }, command? }] }`,
--- the items of Copilot's inline edits; ranges are those of the text before any of them is applied.
--- Nothing is applied that was not on the screen, and no edit to a text that has changed since.
+-- the items of Copilot's inline edits; ranges refer to the text before any of them is applied.
+-- Only an edit that is on the screen is applied, and only to a text that has not changed since.
 
 local config = require('fim.config')
 
@@ -17,10 +17,10 @@ local drawing = vim.api.nvim_create_namespace('fim.next_edit')
 ---@field textDocument { uri: string, version?: integer }
 ---@field command? lsp.Command
 ---@field bufnr integer
----@field mark? integer extmark that keeps the range while other edits are applied
----@field tick? integer the state of the buffer to which the range belongs
+---@field mark? integer extmark that tracks the range while other edits are applied
+---@field tick? integer changedtick of the buffer to which the range refers
 
----@type fim.NextEdit[] still to be gone through, the first one is shown
+---@type fim.NextEdit[] pending edits; the first is shown
 local edits = {}
 local client ---@type vim.lsp.Client?
 local shown_in ---@type integer?
@@ -42,7 +42,7 @@ local function track(edit)
   local ok, mark = pcall(vim.api.nvim_buf_set_extmark, edit.bufnr, places, row, col, {
     end_row = end_row,
     end_col = end_col,
-    -- An insertion moves as a whole when the text right before it is replaced.
+    -- An insertion moves as a whole if the text right before it is replaced.
     end_right_gravity = row == end_row and col == end_col,
   })
   edit.mark, edit.tick = ok and mark or nil, vim.api.nvim_buf_get_changedtick(edit.bufnr)
@@ -69,7 +69,7 @@ local function hide()
   shown_in = nil
 end
 
---- Mark what would go, and write what would come: behind it, or below where it has lines.
+--- Highlight the removed text, and show the new text after it, or below it if it has lines.
 ---@param edit fim.NextEdit
 local function draw(edit)
   vim.api.nvim_set_hl(0, 'FimEditOld', { link = 'DiffDelete', default = true })
@@ -90,7 +90,7 @@ local function draw(edit)
   end
 end
 
---- Tell the server what became of an edit, in the words in which it was sent.
+--- Report to the server what happened to an edit, which is returned as it was sent.
 ---@param method string
 ---@param edit fim.NextEdit
 local function tell(method, edit)
@@ -99,7 +99,7 @@ local function tell(method, edit)
   })
 end
 
---- Show the first edit that still fits.
+--- Show the first edit that still applies.
 local function show()
   hide()
   while edits[1] and (not edits[1].mark and not track(edits[1]) or is_stale(edits[1])) do
@@ -123,7 +123,7 @@ local function show()
   tell('textDocument/didShowInlineEdit', edit)
 end
 
---- Take over the server's proposal; an empty one takes the last one back.
+--- Show the server's proposal; an empty one withdraws the last one.
 ---@param params { edits?: fim.NextEdit[] }
 ---@param client_id integer
 function M.receive(params, client_id)
@@ -134,7 +134,7 @@ function M.receive(params, client_id)
   client = vim.lsp.get_client_by_id(client_id)
   for _, edit in ipairs(client and params.edits or {}) do
     edit.bufnr = vim.uri_to_bufnr(edit.textDocument.uri)
-    -- A file that is not open is read when its turn comes.
+    -- A file that is not open is loaded when its edit is shown.
     if not vim.api.nvim_buf_is_loaded(edit.bufnr) or track(edit) then
       table.insert(edits, edit)
     end
@@ -160,7 +160,7 @@ function M.dismiss()
   return was_visible
 end
 
---- The user does not want the edit that is shown: the server will not propose it here again.
+--- Reject the edit that is shown: the server will not propose it here again.
 ---@return boolean whether there was one
 function M.reject()
   if edits[1] and M.visible() then
@@ -175,7 +175,7 @@ local function apply(edit)
   table.remove(edits, 1)
   hide()
   vim.api.nvim_buf_set_text(edit.bufnr, row, col, end_row, end_col, vim.split(edit.text, '\n', { plain = true }))
-  -- Our own change is no reason to drop the others: their marks have moved with it.
+  -- Keep the other edits after our own change: their extmarks have moved with it.
   for _, other in ipairs(edits) do
     if other.bufnr == edit.bufnr and other.mark then
       other.tick = vim.api.nvim_buf_get_changedtick(edit.bufnr)
@@ -187,7 +187,7 @@ local function apply(edit)
   show()
 end
 
---- Go to the shown edit; where the cursor is there already, apply it and show the one after it.
+--- Go to the shown edit; if the cursor is there already, apply it and show the next one.
 ---@return boolean whether there is one
 function M.accept()
   local edit = edits[1]
@@ -209,7 +209,7 @@ function M.accept()
   return true
 end
 
---- `accept` from an expression mapping, where text must not change.
+--- `accept` for an expression mapping, in which text must not change.
 ---@return boolean whether there is one
 function M.accept_soon()
   if M.visible() then

@@ -1,4 +1,4 @@
--- Starting the server again: when asked, and when it ends by itself.
+-- Restarting the server: on request, and when it exits unexpectedly.
 
 local config = require('fim.config')
 local status = require('fim.status')
@@ -7,7 +7,7 @@ local M = {}
 
 local ATTEMPTS, WITHIN_MS, PAUSE_MS, PATIENCE_MS = 3, 60000, 500, 3000
 
----@type number[] when the server ended by itself, in ms
+---@type number[] times at which the server exited unexpectedly, in ms
 local crashes = {}
 local restarting = false
 
@@ -15,7 +15,7 @@ local function running()
   return vim.lsp.get_clients({ name = config.client_name() })
 end
 
---- Stop the server and start it again with the settings of now.
+--- Restart the server with the current settings.
 function M.now()
   local name = config.client_name()
   restarting = true
@@ -32,7 +32,7 @@ function M.now()
   vim.lsp.enable(name)
 end
 
---- Bring a server back that ended by itself, a few times.
+--- Restart a server that exited unexpectedly, a limited number of times.
 ---@param code integer
 ---@param signal integer
 function M.after_exit(code, signal)

@@ -1,5 +1,5 @@
--- One buffer and its suggestion: asks the server, follows the typing, and decides what is shown.
--- Drawing is a view's work (fim.view.*), arithmetic on texts is fim.suggestion's.
+-- A buffer and its suggestion: sends requests, follows the typing, and decides what is shown.
+-- Views (fim.view.*) draw it; fim.suggestion computes on its text.
 
 local config = require('fim.config')
 local insert = require('fim.insert')
@@ -17,17 +17,17 @@ local CANCELLED = { [-32800] = true, [-32802] = true, [-32801] = true }
 ---@field view fim.View
 ---@field suggestion? fim.Suggestion
 ---@field visible boolean whether ghost text is on the screen
----@field cycled boolean whether the user has asked for another one
----@field request_id? integer of the request in flight
----@field asked_state? string the state of the buffer that the last request was about
----@field dismissed? string the state of the buffer in which the user wanted nothing
----@field latency_ms? number from the last request to its answer
+---@field cycled boolean whether the user has cycled through alternatives
+---@field request_id? integer id of the pending request
+---@field asked_state? string state of the buffer at the last request
+---@field dismissed? string state of the buffer in which the user dismissed the suggestion
+---@field latency_ms? number latency of the last request
 ---@field why string why nothing is shown, or that something is
 ---@field timer? uv.uv_timer_t
 local Session = {}
 Session.__index = Session
 
---- The cursor's place; nil outside of insert mode and in another buffer.
+--- The cursor's place; nil outside insert mode and in another buffer.
 ---@return fim.Place?, integer? col
 function Session:place()
   if vim.api.nvim_get_current_buf() ~= self.bufnr or not vim.api.nvim_get_mode().mode:match('^i') then
@@ -38,14 +38,14 @@ function Session:place()
   return { row = row - 1, before = line:sub(1, col), after = line:sub(col + 1) }, col
 end
 
---- The text and the cursor, to compare by.
+--- A key that identifies the text and the cursor, for comparison.
 ---@return string
 function Session:state()
   local row, col = unpack(vim.api.nvim_win_get_cursor(0))
   return ('%d:%d:%d'):format(vim.api.nvim_buf_get_changedtick(self.bufnr), row, col)
 end
 
---- Why nothing may be shown now, whatever the server says.
+--- Why nothing may be shown now, whatever the server answers; nil if something may.
 ---@return string?
 function Session:held_back()
   if vim.g.fim_enabled == false then
@@ -61,7 +61,7 @@ function Session:held_back()
   end
 end
 
---- What is left of the suggestion at the cursor, and which of it is shown; 0 if nothing is.
+--- The untyped parts of the suggestion, and the index of the shown one; 0 if none is shown.
 ---@return fim.Item[], integer
 function Session:rests()
   local place, col = self:place()
@@ -91,15 +91,15 @@ function Session:hide()
   end
 end
 
---- Forget the suggestion.
+--- Drop the suggestion.
 ---@param why string
 function Session:drop(why)
   self.suggestion, self.cycled, self.why = nil, false, why
   self:hide()
 end
 
---- Bring the screen in line with the buffer.
----@return boolean alive whether the suggestion still fits what was typed
+--- Redraw the suggestion for the current state of the buffer.
+---@return boolean alive whether the suggestion still matches the typed text
 function Session:update()
   local rests, shown = self:rests()
   if shown == 0 then
@@ -127,7 +127,7 @@ function Session:stop_timer()
   end
 end
 
---- Ask the server once the keys have been still for a moment.
+--- Send a request after `delay_ms` without typing.
 function Session:ask_soon()
   self:stop_timer()
   self.timer = vim.defer_fn(function()
@@ -136,7 +136,7 @@ function Session:ask_soon()
   end, config.get().delay_ms)
 end
 
---- Ask for a suggestion where there is none.
+--- Request a suggestion if there is none.
 function Session:ask()
   if not vim.api.nvim_buf_is_valid(self.bufnr) then
     return
@@ -151,7 +151,7 @@ function Session:ask()
   end
 end
 
----@return boolean whether the server is at work on the buffer as it is
+---@return boolean whether a request for the current state of the buffer is pending
 function Session:waits_for_this()
   return self.request_id ~= nil and self.asked_state == self:state()
 end
@@ -164,7 +164,7 @@ function Session:cancel()
   end
 end
 
---- Send a request; an older one is cancelled. `answered` gets the items if they are still wanted.
+--- Send a request, cancelling the older one. `answered` gets the items unless they are stale.
 ---@param kind integer lsp.InlineCompletionTriggerKind
 ---@param answered fun(items: fim.Item[], anchor: fim.Place)
 function Session:request(kind, answered)
@@ -209,7 +209,7 @@ function M.items_of(result)
   return items
 end
 
---- Show a new answer in the place of what was there.
+--- Replace the suggestion by a new answer.
 ---@param items fim.Item[]
 ---@param anchor fim.Place
 function Session:take(items, anchor)
@@ -246,14 +246,14 @@ function Session:reset()
   self:drop('not in insert mode in this buffer')
 end
 
---- Ask now, for alternatives too.
+--- Request suggestions now, with alternatives.
 function Session:trigger()
   self:request(INVOKED, function(items, anchor)
     self:take(items, anchor)
   end)
 end
 
---- Show another alternative; they are asked for when there is but one.
+--- Show another alternative; requests alternatives if there is only one item.
 ---@param step 1|-1
 ---@return boolean whether there is a suggestion to move from
 function Session:cycle(step)
@@ -285,7 +285,7 @@ function Session:cycle(step)
   return true
 end
 
---- Take the suggestion away until something changes.
+--- Hide the suggestion until something changes.
 ---@return boolean whether there was one
 function Session:dismiss()
   local was_visible = self.visible
@@ -297,7 +297,7 @@ function Session:dismiss()
   return was_visible
 end
 
---- Insert the piece of the shown text that `cut` takes.
+--- Insert the part of the shown text that `cut` returns.
 ---@param cut fun(text: string): string
 ---@return boolean whether there was anything to accept
 function Session:accept(cut)

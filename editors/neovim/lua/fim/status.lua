@@ -1,4 +1,4 @@
--- What state the server is in, for :Fim status, :checkhealth and status lines.
+-- The server's state, for :Fim status, :checkhealth and status lines.
 
 local buffers = require('fim.buffers')
 local config = require('fim.config')
@@ -9,7 +9,7 @@ local M = {}
 ---@field state 'off'|'starting'|'loading'|'ready'|'busy'|'paused'|'error'
 ---@field message string one line: what the state means here
 ---@field model string
----@field latency_ms? number of the last answer in this buffer
+---@field latency_ms? number latency of the last answer in this buffer
 ---@field why? string why nothing is shown in this buffer
 
 ---@type { kind?: string, message?: string, busy?: boolean, error?: string, loading?: string }
@@ -28,12 +28,12 @@ function M.server_message(params)
   end
 end
 
----@param message? string what went wrong with the process; nil forgets all that the old one said
+---@param message? string the error of the process; nil clears the state of the old process
 function M.server_ended(message)
   server = { error = message }
 end
 
---- Follow the loading of the model.
+--- Follow the progress of loading the model.
 function M.watch()
   vim.api.nvim_create_autocmd('LspProgress', {
     group = vim.api.nvim_create_augroup('fim.progress', {}),
@@ -82,7 +82,7 @@ local function state_of(client, current)
   return 'ready', 'waiting for your keys'
 end
 
---- The state as a buffer sees it.
+--- The state as it applies to a buffer.
 ---@param bufnr? integer
 ---@return fim.Status
 function M.get(bufnr)

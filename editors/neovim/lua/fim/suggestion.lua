@@ -1,23 +1,23 @@
--- A suggestion and what typing leaves of it: pure functions, no editor state.
+-- A suggestion and what remains of it after typing: pure functions, no editor state.
 
 local M = {}
 
 ---@class fim.Item
----@field text string to be inserted at the anchor
----@field command? lsp.Command to be run after the whole text was accepted
+---@field text string to insert at the anchor
+---@field command? lsp.Command to run after the whole text was accepted
 
----@class fim.Rest: fim.Item what is left of an item
----@field index integer the item's own
+---@class fim.Rest: fim.Item the part of an item that is not typed yet
+---@field index integer index of the item
 
----@class fim.Place what the cursor stands between
----@field row integer counted from 0
----@field before string the cursor's line left of it
----@field after string the cursor's line right of it
+---@class fim.Place a cursor position with the text around it
+---@field row integer from 0
+---@field before string the line's text before the cursor
+---@field after string the line's text after the cursor
 
 ---@class fim.Suggestion
----@field items fim.Item[] all that the server answered, in its order
+---@field items fim.Item[] the server's alternatives, in its order
 ---@field index integer the item that is shown
----@field anchor fim.Place where the server was asked
+---@field anchor fim.Place the position of the request
 
 ---@param items fim.Item[]
 ---@param anchor fim.Place
@@ -31,7 +31,7 @@ end
 
 ---@param lines string[] the lines from the anchor's to the cursor's, the last cut at the cursor
 ---@param anchor fim.Place
----@return string? typed what stands between anchor and cursor; nil if the cursor went elsewhere
+---@return string? typed the text between anchor and cursor; nil if the cursor moved elsewhere
 function M.typed_since(anchor, lines, after)
   if #lines == 0 or after ~= anchor.after or not vim.startswith(lines[1], anchor.before) then
     return nil
@@ -39,10 +39,10 @@ function M.typed_since(anchor, lines, after)
   return table.concat(lines, '\n'):sub(#anchor.before + 1)
 end
 
---- What is left to insert of each item that begins with what was typed.
+--- The untyped part of each item that begins with the typed text.
 ---@param suggestion fim.Suggestion
 ---@param typed string
----@return fim.Rest[] rests, integer shown the one that belongs to the shown item; 0 if it is gone
+---@return fim.Rest[] rests, integer shown index of the shown item's part; 0 if it no longer matches
 function M.rests(suggestion, typed)
   local rests, shown = {}, 0
   for index, item in ipairs(suggestion.items) do
@@ -56,7 +56,7 @@ function M.rests(suggestion, typed)
   return rests, shown
 end
 
---- Add items of another answer for the same place, each text once, behind those that are there.
+--- Append the items of another answer for the same position, without duplicates.
 ---@param suggestion fim.Suggestion
 ---@param items fim.Item[]
 function M.add(suggestion, items)
@@ -72,7 +72,7 @@ function M.add(suggestion, items)
   end
 end
 
--- A word is letters, digits and anything beyond ASCII; else one run of punctuation.
+-- A word is a run of letters, digits and non-ASCII characters, or a run of punctuation.
 local word = '^%s*[%w_\128-\255]+'
 local punctuation = '^%s*[^%w%s_\128-\255]+'
 
@@ -83,7 +83,7 @@ function M.first_word(text)
 end
 
 ---@param text string
----@return string piece up to the end of the line; from a line's end, all of the next line
+---@return string piece the rest of the line; at a line's end, the next line
 function M.first_line(text)
   return text:match('^\n?[^\n]+') or text
 end

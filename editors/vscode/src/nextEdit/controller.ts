@@ -1,9 +1,9 @@
 /**
- * Proposed edits, one after the other: Tab goes to an edit that is elsewhere and accepts one that the
- * cursor is at; Escape, typing, leaving the editor or the edit's lines takes them away.
+ * Proposed edits, one after the other: Tab goes to an edit elsewhere, or accepts one at the cursor;
+ * Escape, typing, or leaving the editor or the edit's lines dismisses them.
  *
- * Nothing is applied unseen: an edit can only be accepted while it is shown, and only to the version of
- * the document that it was made for.
+ * No edit is applied unseen: it can be accepted only while it is shown, and only in the version of the
+ * document for which it was computed.
  */
 
 import {
@@ -26,11 +26,11 @@ const VISIBLE = "fim.nextEdit";
 
 export class NextEdits implements Disposable {
   private edits: NextEdit[] = [];
-  /** The cursor has been at the first edit: leaving its lines now takes it away. */
+  /** The cursor has been at the first edit: leaving its lines now dismisses it. */
   private reached = false;
-  /** What happens in the editor is our own doing. */
+  /** The current changes in the editor are our own. */
   private acting = false;
-  /** Keys are worked off one after the other: none is lost while an edit is being applied. */
+  /** Keys are processed one after the other, so none is lost while an edit is being applied. */
   private keys: Promise<void> = Promise.resolve();
   private readonly decorations = new EditDecorations();
   private readonly listeners: Disposable[];
@@ -52,7 +52,7 @@ export class NextEdits implements Disposable {
     ];
   }
 
-  /** Show what a `fim/nextEdit` notification proposes; an empty one takes the shown edits back. */
+  /** Show the edits of a `fim/nextEdit` notification; an empty one withdraws the shown edits. */
   propose(params: unknown): void {
     this.clear();
     const editor = window.activeTextEditor;
@@ -110,7 +110,7 @@ export class NextEdits implements Disposable {
     }
     const there = isAt(editor, edit);
     this.reached ||= there;
-    // Before the picture: who sees the edit can press its key.
+    // Before drawing: once the edit is visible, its key must work.
     void commands.executeCommand("setContext", VISIBLE, true);
     if (isIn(editor, edit)) this.decorations.show(editor, edit);
     if (there) this.decorations.hideWay(editor);
@@ -122,12 +122,12 @@ export class NextEdits implements Disposable {
     this.decorations.clear();
   }
 
-  /** `seen` was shown when the key was pressed; another one is gone to, not applied. */
+  /** `seen` was shown when the key was pressed; the cursor goes to any other edit without applying it. */
   private async goOrApply(seen: NextEdit | undefined): Promise<void> {
     const [edit] = this.edits;
     const editor = window.activeTextEditor;
     if (edit === undefined || editor === undefined) {
-      // The key was pressed before VS Code knew that there is no edit any more: it is a Tab again.
+      // The key was pressed before VS Code knew that the edit is gone: treat it as a plain Tab.
       await commands.executeCommand("tab");
       return;
     }
@@ -170,10 +170,10 @@ export class NextEdits implements Disposable {
       this.clear();
       return;
     }
-    // The server is told; the next key need not wait for its answer.
+    // Report it to the server; the next key need not wait for the answer.
     if (edit.command !== undefined) void this.execute(edit.command.command, edit.command.arguments ?? []);
     if (editor.document.version !== version + 1) {
-      this.clear(); // something was typed meanwhile: the later edits are for another text
+      this.clear(); // typed in the meantime: the later edits refer to another text
       return;
     }
     const end = endOf(edit);
@@ -185,7 +185,7 @@ export class NextEdits implements Disposable {
   }
 }
 
-/** Made for the text as it is now. A document that is not open has no version to compare. */
+/** Whether an edit refers to the current text. A document that is not open has no version. */
 function isCurrent(edit: NextEdit): boolean {
   const document = workspace.textDocuments.find((open) => sameUri(edit, open.uri.toString()));
   return edit.textDocument.version === null || document?.version === edit.textDocument.version;

@@ -1,4 +1,4 @@
-/** How a proposed edit looks: what goes is tinted, what comes stands behind it like ghost text. */
+/** The decorations of a proposed edit: removed text is tinted, new text follows it as ghost text. */
 
 import {
   type DecorationOptions,
@@ -53,7 +53,7 @@ export class EditDecorations implements Disposable {
     editor.setDecorations(this.added, behind);
   }
 
-  /** Beside the cursor: where Tab leads when the edit is somewhere else. */
+  /** Hint beside the cursor: where Tab goes if the edit is elsewhere. */
   showWay(editor: TextEditor, edit: NextEdit): void {
     const line = editor.selection.active.line;
     const end = editor.document.lineAt(line).range.end;

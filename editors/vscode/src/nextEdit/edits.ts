@@ -1,8 +1,8 @@
 /**
- * Proposed edits away from the cursor, as data. No VS Code in here.
+ * Proposed edits as data. Independent of VS Code.
  *
- * The server announces them with the notification `fim/nextEdit {edits}`; the shape of an edit is the
- * one of `textDocument/copilotInlineEdit`, which other clients already speak.
+ * The server sends them as `fim/nextEdit {edits}`; an edit has the shape of those of
+ * `textDocument/copilotInlineEdit`, which other clients already support.
  */
 
 export interface Position {
@@ -25,20 +25,20 @@ export interface NextEdit {
   readonly textDocument: { readonly uri: string; readonly version: number | null };
   readonly range: Range;
   readonly text: string;
-  /** To be sent back to the server when the edit is accepted. */
+  /** Command to run in the server when the edit is accepted. */
   readonly command?: Command;
 }
 
-/** The part of a replacement that really changes something. */
+/** The part of a replacement that differs from the old text. */
 export interface Change {
-  /** Characters of the old text that stay before and after the changed part. */
+  /** Number of unchanged characters of the old text before and after the changed part. */
   readonly keptBefore: number;
   readonly keptAfter: number;
   readonly removed: string;
   readonly added: string;
 }
 
-/** The edits of a notification; anything that is not an edit is left out. */
+/** The edits in a notification; invalid ones are left out. */
 export function readEdits(params: unknown): NextEdit[] {
   if (!isObject(params) || !Array.isArray(params.edits)) return [];
   return params.edits.filter(isEdit);
@@ -60,13 +60,13 @@ export function changeOf(before: string, after: string): Change {
   };
 }
 
-/** New text on one line, because a decoration has no second one. */
+/** The new text on one line, because a decoration has only one. */
 export function preview(added: string, limit = 120): string {
   const line = added.replace(/\r\n|\r|\n/g, "⏎");
   return line.length <= limit ? line : `${line.slice(0, limit - 1)}…`;
 }
 
-/** The later edits, where they stand after `done` was applied and its document became `version`. */
+/** The remaining edits, moved to where they are after `done` was applied as `version`. */
 export function afterwards(done: NextEdit, later: readonly NextEdit[], version: number): NextEdit[] {
   return later.flatMap((edit) => {
     if (edit.textDocument.uri !== done.textDocument.uri) return [edit];
@@ -75,7 +75,7 @@ export function afterwards(done: NextEdit, later: readonly NextEdit[], version: 
   });
 }
 
-/** Where the text that replaced an edit's range ends. */
+/** The end position of the text that replaced an edit's range. */
 export function endOf(edit: NextEdit): Position {
   const lines = edit.text.split(/\r\n|\r|\n/);
   const last = lines.at(-1) ?? "";
@@ -89,7 +89,7 @@ export function touches(range: Range, line: number): boolean {
   return range.start.line <= line && line <= range.end.line;
 }
 
-/** Undefined if both change the same text: what the later one was meant for is gone. */
+/** The moved edit; undefined if both change the same text, so that the later one is obsolete. */
 function moved(range: Range, done: NextEdit): Range | undefined {
   if (!isBefore(done.range.start, range.end)) return range;
   if (isBefore(range.start, done.range.end)) return undefined;

@@ -1,11 +1,11 @@
--- Ghost text by extmarks: what this plugin draws where Neovim has no inline completion.
+-- Ghost text drawn with extmarks, where Neovim's inline completion is missing or disabled.
 
 local M = {}
 
 local namespace = vim.api.nvim_create_namespace('fim.ghost')
 
 ---@class fim.View
----@field asks_itself boolean whether the view calls for completions while typing
+---@field asks_itself boolean whether the view itself requests completions while typing
 local View = {}
 View.__index = View
 
@@ -25,9 +25,9 @@ function View:request(params, handler)
   return self.client:request('textDocument/inlineCompletion', params, handler, self.bufnr)
 end
 
---- A tab in virtual text would show as `^I`.
+--- The text with tabs expanded, which virtual text would show as `^I`.
 ---@param text string
----@param column integer where it begins on the screen, counted from 0
+---@param column integer screen column at which it begins, from 0
 ---@param tabstop integer
 local function without_tabs(text, column, tabstop)
   local parts = {}
@@ -43,7 +43,7 @@ end
 --- Draw an item at the cursor.
 ---@param rests fim.Item[]
 ---@param index integer
----@param cycled boolean whether to say which of how many it is
+---@param cycled boolean whether to show the index and number of alternatives
 ---@return boolean visible
 function View:show(rests, index, cycled)
   local row, col = unpack(vim.api.nvim_win_get_cursor(0))
@@ -71,8 +71,8 @@ function View:clear()
   vim.api.nvim_buf_clear_namespace(self.bufnr, namespace, 0, -1)
 end
 
---- Hand the shown item to `insert`, which decides what of it goes into the buffer.
----@param item fim.Item what the session holds
+--- Pass the shown item to `insert`, which decides how much of it to insert.
+---@param item fim.Item the session's item
 ---@param insert fun(item: fim.Item)
 ---@return boolean accepted
 function View:accept(item, insert)

@@ -1,21 +1,21 @@
--- Ghost text by Neovim's own vim.lsp.inline_completion (0.12), with its gaps closed.
+-- Ghost text by Neovim's own vim.lsp.inline_completion (0.12), with its defects worked around.
 --
--- Neovim asks our client, we ask the server: what native code would do wrong (show stale answers,
--- keep a suggestion that typing has left behind, insert typed characters twice, know no menus) is
--- decided in between. Its reply handler is kept, and whenever what is left of a suggestion changes
--- it gets an answer again: so the text natively shown always begins at the cursor, and any way of
--- accepting it is right.
+-- We intercept the requests of Neovim to our client and send our own to the server. This avoids that
+-- native code shows stale answers, keeps a suggestion that no longer matches, inserts typed
+-- characters twice, and ignores menus. We keep Neovim's reply handler and call it again whenever
+-- the untyped part of the suggestion changes: the text it shows always begins at the cursor, so any
+-- way of accepting it is correct.
 
 local M = {}
 
 local METHOD = 'textDocument/inlineCompletion'
 
 ---@class fim.NativeView: fim.View
----@field handler? lsp.Handler native code's own, from its last request
+---@field handler? lsp.Handler the reply handler of the last native request
 local View = {}
 View.__index = View
 
--- client -> buffer -> its view; the client's `request` is replaced once.
+-- client -> buffer -> view; each client's `request` is replaced once.
 local hooked = setmetatable({}, { __mode = 'k' })
 
 ---@param bufnr? integer
@@ -40,7 +40,7 @@ end
 
 ---@param client vim.lsp.Client
 ---@param bufnr integer
----@param on_ask fun() called when native code wants a completion
+---@param on_ask fun() called when native code requests a completion
 ---@return fim.NativeView
 function M.new(client, bufnr, on_ask)
   hooked[client] = hooked[client] or hook(client)
@@ -57,15 +57,15 @@ function View:request(params, handler)
   return hooked[self.client].request(self.client, METHOD, params, handler, self.bufnr)
 end
 
---- Answer native code's last request, for the first time or again.
+--- Answer the last native request, for the first time or again.
 ---@param items lsp.InlineCompletionItem[]
----@return boolean taken false before its first request, and where it is switched off
+---@return boolean taken false before the first request, and if native code is disabled
 function View:answer(items)
   if not self.handler or not vim.lsp.inline_completion.is_enabled({ bufnr = self.bufnr }) then
     return false
   end
   local ctx = { client_id = self.client.id, bufnr = self.bufnr, method = METHOD }
-  -- After a client or the feature went away and came back, the handler is that of a dead object.
+  -- After the client or the feature was restarted, the handler belongs to a destroyed object.
   local alive = pcall(self.handler, nil, { items = items }, ctx)
   if not alive then
     self.handler = nil
@@ -76,7 +76,7 @@ end
 --- Let native code draw an item at the cursor.
 ---@param rests fim.Item[]
 ---@param index integer
----@param cycled boolean whether to say which of how many it is
+---@param cycled boolean whether to show the index and number of alternatives
 ---@return boolean visible
 function View:show(rests, index, cycled)
   local position = vim.lsp.util.make_position_params(0, self.client.offset_encoding).position
@@ -94,7 +94,7 @@ function View:clear()
   self:answer({})
 end
 
---- Hand the item natively shown to `insert`, which decides what of it goes into the buffer.
+--- Pass the natively shown item to `insert`, which decides how much of it to insert.
 ---@param _ fim.Item
 ---@param insert fun(item: fim.Item)
 ---@return boolean accepted
