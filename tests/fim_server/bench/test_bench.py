@@ -165,7 +165,7 @@ input()
         ("pass", "ended before the answer to initialize"),
         ("print('hello\\r\\n\\r', flush=True); input()", "no LSP"),
         ("print('Content-Length: x\\r\\n\\r', flush=True); input()", "no LSP"),
-        ("import time; time.sleep(60)", "in vain for the answer to initialize"),
+        ("import time; time.sleep(60)", "waiting for the answer to initialize"),
         (REFUSAL, "initialize: no way"),
     ],
 )

@@ -49,7 +49,7 @@ def test_a_library_that_refuses_a_device_or_a_shape_is_no_figure() -> None:
     def refuses() -> None:
         raise RuntimeError("not on this device")
 
-    assert kernels.if_it_can(Stopwatch(CPU), refuses) is None
+    assert kernels.library_ms(Stopwatch(CPU), refuses) is None
 
 
 def test_every_path_of_a_forward_is_measured() -> None:
