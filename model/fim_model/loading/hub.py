@@ -184,7 +184,7 @@ def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
     The client's own totals grow with every file it begins, and its threads tell at any time: of
     what they tell, only what is more than was told before is passed on.
     """
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     lock, most = threading.Lock(), 0.0
 

@@ -231,7 +231,8 @@ class JointModel:
         asked = [call.wanted for call in calls]
         logits = [one.hidden for one in asked if isinstance(one, _Logits)]
         if logits:
-            return self._network.logits(torch.cat(logits)).split([len(one) for one in logits])
+            rows = self._network.logits(torch.cat(logits))
+            return list(torch.split(rows, [len(hidden) for hidden in logits]))
         scores = [one.hidden for one in asked if isinstance(one, _Scores)]
         if scores:
             found = self._network.scores(torch.cat(scores))
