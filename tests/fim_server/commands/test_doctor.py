@@ -87,7 +87,7 @@ def test_stats_adds_up(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(("stats",)) == 0
-    assert "nothing was counted yet" in capsys.readouterr().out
+    assert "nothing counted yet" in capsys.readouterr().out
     for _ in range(2):
         counted = Statistics(statistics_file())
         counted.count("requests", 3)

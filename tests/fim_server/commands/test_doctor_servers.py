@@ -78,7 +78,7 @@ def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
 
 
 def test_without_an_engine_all_is_well(place: Path, tmp_path: Path) -> None:
-    assert look(place, tmp_path).message.startswith("none runs now")
+    assert look(place, tmp_path).message.startswith("not running")
     place.parent.rmdir()
     assert look(place, tmp_path).verdict == "ok"
 
@@ -97,7 +97,7 @@ def test_a_socket_left_behind_is_no_trouble(place: Path, tmp_path: Path) -> None
 def test_what_is_in_the_sockets_place_is_named(place: Path, tmp_path: Path) -> None:
     place.write_text("")
     assert look(place, tmp_path) == Finding(
-        "engine", "fail", f"{place}: is no socket", f"remove {place}"
+        "engine", "fail", f"{place}: is not a socket", f"remove {place}"
     )
 
 
@@ -122,10 +122,10 @@ def test_a_socket_or_folder_open_to_others_is_named(place: Path, tmp_path: Path)
         (
             WELL | {"status": "failed", "problem": "no weights"},
             "fail",
-            "has no model: no weights",
+            "failed to load its model: no weights",
             "correct the setting model",
         ),
-        (None, "fail", "whoever listens does not answer", "end the process"),
+        (None, "fail", "the listening process does not answer", "end the process"),
     ],
     ids=["well", "loading", "version", "protocol", "failed", "mute"],
 )
@@ -154,7 +154,7 @@ def test_a_runtime_folder_that_cannot_be_made(
         lambda model: type("Backend", (), {"place": Place(tmp_path / "no" / "x.sock")}),
     )
     finding = look(tmp_path, tmp_path)
-    assert finding.message == f"{tmp_path / 'no'}: cannot be made in {tmp_path}"
+    assert finding.message == f"{tmp_path / 'no'}: cannot be created in {tmp_path}"
     assert finding.fix == "set XDG_RUNTIME_DIR"
 
 
@@ -213,7 +213,7 @@ def test_a_remote_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert finding.message == f"127.0.0.1:{port} cannot be reached (ConnectError)"
     assert "correct remoteUrl" in finding.fix
     assert remote(remote_url="ftp://x").message == "remoteUrl 'ftp://x' is no http or https address"
-    assert remote().fix == "set remoteUrl, as http://host:port/v1"
+    assert remote().fix == "set remoteUrl, for example http://host:port/v1"
 
 
 def test_what_is_not_configured_is_not_looked_at() -> None:
