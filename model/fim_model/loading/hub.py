@@ -191,7 +191,7 @@ def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.bytes = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "disable": True, "name": None})
+            super().__init__(*args, **{**kwargs, "disable": True, "name": None})  # type: ignore[no-untyped-call]
             self.total, self.done = kwargs.get("total") or 0, kwargs.get("initial") or 0
 
         def update(self, n: float | None = 1) -> None:
