@@ -52,7 +52,7 @@ def look(place: Path, tmp_path: Path) -> Finding:
 
 @contextmanager
 def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
-    """Somebody on the socket who says this of himself; None hangs up on everybody."""
+    """A server on the socket that answers with `health`; with None it closes every connection."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -176,10 +176,12 @@ def test_the_real_engine_in_the_report(
     finally:
         file.unlink()
     findings = json.loads(capsys.readouterr().out)["findings"]
-    [engine] = [one for one in findings if one["topic"] == "engine"]
+    [engine] = [finding for finding in findings if finding["topic"] == "engine"]
     assert engine["verdict"] == "ok"
     assert f"process {shared_home.processes[0].pid}, version {version('fim-server')}" in str(engine)
-    assert not [one for one in findings if one["topic"] == "remote"], "none is configured"
+    assert not [finding for finding in findings if finding["topic"] == "remote"], (
+        "none is configured"
+    )
 
 
 def remote(**settings: Any) -> Finding:
