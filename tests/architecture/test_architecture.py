@@ -26,7 +26,7 @@ LOOSE = {
     "fim_training": set[str](),
 }
 MOST_LOOSE = 6
-"""Limit of modules beside rooms in a package. `fim_kernels` has no rooms: one file per operation."""
+"""Modules beside rooms, in packages that have rooms (`fim_kernels` has none)."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The latency benchmark: what it asks, how it counts, and how it probes a server process."""
+"""The latency benchmark: its requests, its figures, and the probe of a server process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernel and forward benchmarks: that they run, count their work rightly, and draw it."""
+"""Kernel, forward and completion benchmarks: results, counted work, and charts."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Kernel, forward and completion benchmarks under the rules of a GPU: what the machine that has one
-is there for must not fail on it for the first time."""
+"""Kernel, forward and completion benchmarks on the simulated GPU, so that they work on a real one."""
 
 from __future__ import annotations
 

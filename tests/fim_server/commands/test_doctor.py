@@ -1,4 +1,4 @@
-"""`doctor` and `stats`: every line has a verdict, and what is not well has its fix."""
+"""`doctor` and `stats`: every finding has a verdict, and every problem a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor` on engines and remote servers: real ones, and what can be in their place."""
+"""`doctor` on engines and remote servers: real ones, missing ones, and broken ones."""
 
 from __future__ import annotations
 
