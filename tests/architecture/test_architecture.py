@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+from slow_tests import SLOW
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fim_server", "fim_training", "fim_model", "fim_kernels")
@@ -101,6 +102,11 @@ def test_few_files_stand_beside_rooms(graph: grimp.ImportGraph) -> None:
 def test_no_two_files_have_one_name(files: dict[str, list[str]]) -> None:
     twice = {name: places for name, places in files.items() if len(places) > 1}
     assert set(twice) == {"__init__.py"}, twice
+
+
+def test_every_slow_test_exists() -> None:
+    missing = [place for place in SLOW if not (ROOT / "tests" / place).exists()]
+    assert not missing, "remove or rename them in tests/support/slow_tests.py"
 
 
 def test_tests_mirror_the_rooms(graph: grimp.ImportGraph) -> None:

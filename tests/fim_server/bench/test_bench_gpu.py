@@ -1,4 +1,4 @@
-"""Kernel, forward and completion benchmarks on the simulated GPU, so that they work on a real one."""
+"""Kernel, forward and completion benchmarks on the simulated GPU."""
 
 from __future__ import annotations
 
