@@ -8,7 +8,32 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-SLOW = ("editors",)
+SLOW = (
+    "editors",
+    # interpret or compile Triton kernels, some on a simulated GPU
+    "fim_kernels/test_kernels_attention.py",
+    "fim_kernels/test_kernels_compile_ahead.py",
+    "fim_kernels/test_kernels_matmul_8bit.py",
+    "fim_kernels/test_kernels_pointwise.py",
+    "fim_kernels/test_kernels_scores.py",
+    "fim_model/network/test_fused.py",
+    "fim_model/test_gpu_path.py",
+    # start servers, engines or other processes
+    "fim_server/backends/test_remote_backends.py",
+    "fim_server/backends/test_transformers_serve.py",
+    "fim_server/bench",
+    "fim_server/commands/test_doctor.py",
+    "fim_server/commands/test_doctor_servers.py",
+    "fim_server/commands/test_edit_commands.py",
+    "fim_server/engine",
+    "fim_server/lsp",
+    "fim_server/test_full_disk.py",
+    # generate many documents
+    "fim_server/documents/test_documents.py",
+    # train, or run whole evaluations
+    "fim_training/shipping",
+    "fim_training/trainer",
+)
 
 
 def is_slow(place: PurePosixPath) -> bool:

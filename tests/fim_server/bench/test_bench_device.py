@@ -93,7 +93,7 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
         assert row.cold_ms > 0
         assert row.warm_ms > 0
     assert figures["ar"].forwards == 9
-    # [seed, 8 masks] at so many a step, and the forward that read the prompt.
+    # [seed, 8 masks] at this many per step, and the prefill.
     assert figures["diffusion, 4 a step"].forwards == 1 + 2
     assert figures["diffusion, 1 a step"].forwards == 1 + 8
     assert figures["diffusion, surest"].forwards == 1 + 8
