@@ -63,7 +63,7 @@ def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
     line = text.count("\n", 0, at)
     lines = split_lines(text)
     snapshot = Snapshot(path.as_uri(), "python", 1, 1, Encoding.UTF32, lines)
-    return snapshot, lsp.Position(line, len(gap.kept))
+    return snapshot, lsp.Position(line, len(lines[line].rstrip("\n")))
 
 
 async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[str], float]:
