@@ -19,6 +19,7 @@ SLOW = (
     "fim_model/network/test_fused.py",
     "fim_model/test_gpu_path.py",
     # start servers, engines or other processes
+    "fim_model/loading/test_hub.py",
     "fim_server/backends/test_remote_backends.py",
     "fim_server/backends/test_transformers_serve.py",
     "fim_server/bench",
@@ -28,9 +29,13 @@ SLOW = (
     "fim_server/engine",
     "fim_server/lsp",
     "fim_server/test_full_disk.py",
-    # generate many documents
+    # generate many documents, or decode hundreds of prompts
+    "fim_model/decoding/test_denoise.py",
+    "fim_model/decoding/test_lookup.py",
+    "fim_model/decoding/test_modes.py",
     "fim_server/documents/test_documents.py",
     # train, or run whole evaluations
+    "fim_training/evaluation",
     "fim_training/shipping",
     "fim_training/trainer",
 )
