@@ -1,39 +1,57 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# On a fresh machine: `make demo` to see it work, `make quick` while editing, `make test` before a commit.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test fuzz test-editors test-neovim test-vscode latency-editors \
-        lint env clean
+.DEFAULT_GOAL := help
+.PHONY: help env demo quick fast lint format test fuzz dev \
+        test-editors test-neovim test-vscode latency-editors clean
 
-env: $(VENV)/.ready
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(VENV)/.ready ## create .venv and install everything that demo and tests need
 
 $(VENV)/.ready: pyproject.toml scripts/setup-env
 	@PYTHON="$(PYTHON)" scripts/setup-env "$(VENV)"
 	@touch $@
 
-demo: env ## fill a hole in a real source file and show it
+demo: env ## fill holes in real source files, with a real language server
 	@$(BIN)/python scripts/demo.py
 
-test: env lint ## everything that must hold, in under ten minutes on two cores
+quick: env ## lint, and the tests not marked slow: under a minute on two cores
+	@$(MAKE) --no-print-directory -j2 lint fast
+
+fast: env ## the tests not marked slow
+	$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/editors
+
+lint: env ## ruff, formatting, and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env ## apply ruff's fixes and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: env lint ## lint, and all tests but the editors': under ten minutes on two cores
 	$(BIN)/python -m pytest --ignore=tests/editors
 
-fuzz: env ## a client without manners against the real server
+fuzz: env ## 50,000 malformed, reordered and cancelled messages against the real server
 	$(BIN)/python tests/support/fuzz.py --messages 50000
+
+dev: env ## add pre-commit and debugpy, and run lint before every commit
+	$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[dev]'
+	$(BIN)/pre-commit install
+
+test-editors: test-neovim test-vscode ## the plugins in real editors
 
 test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
 	.cache/neovim/luacheck -q --config editors/neovim/.luacheckrc editors/neovim tests/editors/neovim
 	$(BIN)/python -m pytest tests/editors/neovim
 
-lint: env
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
-test-editors: test-neovim test-vscode ## the plugins in real editors
-
-# Where the system's Node is not the one that the workbench needs, scripts/setup-vscode puts it there.
+# scripts/setup-vscode installs a Node here if the system's is not the version that the workbench needs.
 NODE := PATH="$(CURDIR)/.cache/node/node_modules/.bin:$$PATH"
 
 test-vscode: env ## the VS Code extension: schema, types, lint, VSIX, unit tests, a real workbench
@@ -41,7 +59,7 @@ test-vscode: env ## the VS Code extension: schema, types, lint, VSIX, unit tests
 	scripts/setup-vscode
 	cd editors/vscode && $(NODE) FIM_PYTHON="$(abspath $(BIN))/python" npm test --silent
 
-latency-editors: env ## from a key to visible ghost text in each editor, written to docs/benchmarks.md
+latency-editors: env ## measure key to visible ghost text in each editor, into docs/benchmarks.md
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim
 	scripts/setup-vscode
 	rm -f .cache/neovim/latency-*.json .cache/vscode-test/latency.json
@@ -50,5 +68,5 @@ latency-editors: env ## from a key to visible ghost text in each editor, written
 		$(NODE) FIM_LATENCY_ROUNDS=12 FIM_PYTHON="$(abspath $(BIN))/python" npm run --silent latency
 	$(BIN)/python scripts/editor-latency docs/benchmarks.md
 
-clean:
+clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

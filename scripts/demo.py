@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The main job, to look at: a real language server, a real file, a hole, and what fills it.
+"""`make demo`: fill holes in source files of this repository, through a real language server.
 
-Starts `fim-server lsp` as an editor would, opens a source file with part of a line taken out, asks
-for an inline completion at the gap, and shows the ghost text in place. Then the same hole is filled
-in each mode, with what it cost.
+For each hole: starts `fim-server lsp` as an editor would, opens the file with part of a line
+removed, requests an inline completion there, and shows the ghost text in place. Then fills the same
+hole in each mode and prints the cost.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120.0
-"""Seconds to wait for the model to load."""
+LOAD_TIMEOUT = 120.0
+"""Seconds for the model to load."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Where text is taken out: the first occurrence of `whole`, from its `kept` part on."""
+    """Text to remove from `file`: the first occurrence of `whole`, except its beginning `kept`."""
 
     file: str
     whole: str
@@ -54,7 +54,7 @@ GAPS = (
 
 
 def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
-    """The file with the gap in it, and the cursor at the gap."""
+    """The file without the gap's text, and the cursor at the gap."""
     path = ROOT / gap.file
     text = path.read_text(encoding="utf-8")
     at = text.index(gap.whole) + len(gap.kept)
@@ -62,11 +62,11 @@ def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
     line = text.count("\n", 0, at)
     lines = split_lines(text)
     snapshot = Snapshot(path.as_uri(), "python", 1, 1, Encoding.UTF32, lines)
-    return snapshot, lsp.Position(line, len(gap.kept))
+    return snapshot, lsp.Position(line, len(lines[line].rstrip("\n")))
 
 
 async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[str], float]:
-    """Ghost texts and milliseconds, from a language server started for it."""
+    """Suggestions of a newly started language server at a position, and their milliseconds."""
     client = BaseLanguageClient("fim-server-demo", "1")
     ready = asyncio.Event()
 
@@ -91,7 +91,7 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
             text_document=lsp.TextDocumentIdentifier(snapshot.uri),
             position=position,
         )
-        await asyncio.wait_for(ready.wait(), PATIENCE)
+        await asyncio.wait_for(ready.wait(), LOAD_TIMEOUT)
         began = time.perf_counter()
         answer = await client.text_document_inline_completion_async(ask)
         ms = 1000 * (time.perf_counter() - began)
@@ -106,13 +106,14 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
 async def fill_in_each_mode(
     snapshot: Snapshot, position: lsp.Position, model: str | None
 ) -> list[Completion]:
+    """The completion at a position in each of the first three modes."""
     settings = Settings()
     backend = InProcessBackend(model)
     await backend.start(lambda what, share: None)
     hole = hole_at(snapshot, position, settings.prefix_chars, settings.suffix_chars)
     request = request_for(hole, snapshot, settings, alternatives=1)
     try:
-        await backend.complete(replace(request, session=""))  # the first one warms torch up
+        await backend.complete(replace(request, session=""))  # warm-up
         return [
             await backend.complete(replace(request, mode=mode, session="")) for mode in MODES[:3]
         ]
@@ -122,7 +123,7 @@ async def fill_in_each_mode(
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="checkpoint for the comparison of modes")
+    parser.add_argument("--model", help="checkpoint for comparing modes; default: the bundled one")
     arguments = parser.parse_args()
     console = Console(highlight=False)
     for gap in GAPS:

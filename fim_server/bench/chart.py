@@ -1,4 +1,4 @@
-"""A scatter chart as SVG: all that the pictures in docs/benchmarks.md need."""
+"""A scatter chart as SVG, for the pictures in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One mark; points of one `group` share a colour."""
+    """One mark of the chart; points of the same `group` share a colour."""
 
     x: float
     y: float

@@ -1,9 +1,9 @@
-"""`fim-server bench completion`: a whole hole in every mode, cold and warm, on random weights.
+"""`fim-server bench completion`: fill a whole hole in every mode, cold and warm, on random weights.
 
-What decoding costs beside its forwards shows here: the same core and network as in the server, over
-a random prompt. Random weights accept next to no draft, so the speculative modes show their worst
-case, and diffusion's tokens a step are set, not earned. Cold reads the whole prompt; warm finds all
-of it but the last few tokens in the cache, as after a keystroke.
+Runs the server's decoding core and network over a random prompt, so the overhead of decoding beyond
+its forwards is included. Random weights accept almost no drafts: speculative modes show their worst
+case, and the tokens that diffusion commits per step are fixed by the rule. A cold run prefills the
+whole prompt; a warm run finds all but the last few tokens in the cache, as after a keystroke.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from fim_server.bench.kernels import device_name
 from fim_server.bench.machine import Machine, machine_description
 
 TYPED = 3
-"""Tokens of the prompt that are new in a warm completion."""
+"""New prompt tokens in a warm completion."""
 
 NO_END = -1
-"""An id that no token has: the hole ends by its length alone."""
+"""End-of-middle id that matches no token: only the token limit ends the hole."""
 
-TOKENS_A_STEP = (1, 4, 8)
-"""What diffusion commits in a forward, as separate rows."""
+TOKENS_PER_STEP = (1, 4, 8)
+"""Tokens that diffusion commits per forward, each a row of the table."""
 
-NEVER_SURE = 2.0
-"""A confidence that no token has, so that a step commits the most confident one alone."""
+UNREACHABLE_CONFIDENCE = 2.0
+"""Above every confidence, so each step commits only the most confident token."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionFigures:
-    """Medians of `n` holes; forwards count a warm one's prefill."""
+    """Medians over `n` holes. `forwards` includes the prefill of a warm completion."""
 
     setting: str
     cold_ms: float
@@ -58,7 +58,7 @@ class CompletionFigures:
 
 @dataclass(frozen=True, slots=True)
 class CompletionBenchReport:
-    """network: what ran the forwards. context: tokens of the prompt."""
+    """network: class that ran the forwards. context: prompt length in tokens."""
 
     device: str
     machine: Machine
@@ -79,10 +79,10 @@ class CompletionBenchReport:
         )
         for column in ("mode", "cold ms", "warm ms", "forwards", "tokens", "warm ms a forward"):
             table.add_column(column, justify="left" if column == "mode" else "right")
-        for one in self.completions:
+        for row in self.completions:
             table.add_row(
-                one.setting, f"{one.cold_ms:.1f}", f"{one.warm_ms:.1f}", str(one.forwards),
-                str(one.tokens), f"{one.warm_ms / one.forwards:.2f}",
+                row.setting, f"{row.cold_ms:.1f}", f"{row.warm_ms:.1f}", str(row.forwards),
+                str(row.tokens), f"{row.warm_ms / row.forwards:.2f}",
             )  # fmt: skip
         return table
 
@@ -98,13 +98,15 @@ def bench_completion(
     budget_s: float = 1.0,
     progress: Callable[[str], None] = lambda what: None,
 ) -> CompletionBenchReport:
-    """Every mode fills a hole of `tokens` behind `context` random tokens.
+    """Time every mode on a hole of `tokens` tokens after `context` random tokens.
 
-    Each setting gets about `budget_s` seconds, but three holes at least. Raises ValueError for a
-    context that is too short to be warm.
+    Each setting runs for about `budget_s` seconds and fills at least three holes. Raises ValueError
+    if the context has no room for the warm completion's new tokens.
     """
     if context <= TYPED:
-        raise ValueError(f"a context of {context} is too short: {TYPED} tokens of it are typed")
+        raise ValueError(
+            f"a context of {context} is too short: a warm completion types {TYPED} tokens of it"
+        )
     progress("random weights")
     model = random_model(config, device, tensor_dtype(dtype, device))
     network = fast_network(model, "int8" if dtype == "int8" else "full")
@@ -125,23 +127,29 @@ def bench_completion(
 
 
 def settings_of(config: ModelConfig) -> list[tuple[str, str, ModeOptions]]:
-    """Name, mode and options of each row."""
+    """The name, mode and options of each row of the table."""
     found = []
     for mode in MODES if config.mask_token_id is not None else ("ar", "lookup"):
         if mode == "diffusion":
             found += [
                 (f"diffusion, {count} a step", mode, ModeOptions(Leftmost(count)))
-                for count in TOKENS_A_STEP
+                for count in TOKENS_PER_STEP
             ]
-            # The same work as one a step, by the rule that a GPU takes without the host.
-            found.append(("diffusion, surest", mode, ModeOptions(ConfidenceThreshold(NEVER_SURE))))
+            # Commits one token per step, but by the rule that a GPU applies without the host.
+            found.append(
+                (
+                    "diffusion, surest",
+                    mode,
+                    ModeOptions(ConfidenceThreshold(UNREACHABLE_CONFIDENCE)),
+                )
+            )
         else:
             found.append((mode, mode, ModeOptions()))
     return found
 
 
 class _Fill:
-    """Fills the hole, and leaves the prompt in the cache."""
+    """Fills the hole repeatedly, leaving the prompt in the cache."""
 
     def __init__(
         self,
@@ -156,7 +164,7 @@ class _Fill:
         self._tokens, self._mode, self._options = tokens, mode, options
 
     def __call__(self, kept: int) -> tuple[float, DecodingCore]:
-        """Milliseconds with `kept` tokens of the prompt in the cache, and what was decoded."""
+        """Fill the hole with `kept` prompt tokens cached; the milliseconds and the core."""
         cache = self._cache
         cache.rewind(kept)
         start = time.perf_counter()
@@ -167,13 +175,13 @@ class _Fill:
         core.commit_choice(prefill.logits)
         for _ in MODES[self._mode](core, self._options):
             pass
-        ms = (time.perf_counter() - start) * 1e3  # the tokens are on the host: all work is done
+        ms = (time.perf_counter() - start) * 1e3  # tokens are on the host: the device is done
         cache.rewind(len(self._prompt))
         return ms, core
 
 
 def _measure(fill: _Fill, setting: str, budget_s: float) -> CompletionFigures:
-    """Cold and warm in turns, after three of each that compile, record and warm up."""
+    """Alternate cold and warm runs, after three of each for compilation, capture and warm-up."""
     warm_start = len(fill._prompt) - TYPED
     for _ in range(3):
         fill(0)

@@ -1,7 +1,7 @@
-"""Timing on a device, and what that device reaches at best: a large copy and a large product.
+"""Timing on a device, and the device's measured peaks: a large copy and a large matrix product.
 
-Figures are shares of what the same run reached, not of a data sheet: clocks, virtualisation and
-neighbours then cancel out.
+Benchmarks report shares of the peaks measured in the same run instead of data-sheet peaks, so
+clocks, virtualisation and other load cancel out.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 from fim_kernels.matmul_packed import matmul_packed, pack
 
 FLUSH_BYTES = 512 * 2**20
-"""Written before every timed run on a GPU, so that nothing is found in its cache."""
+"""Written before every timed run on a GPU, to evict its L2 cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """bytes_per_s: read plus written by a large copy; flop_per_s: of a large product."""
+    """bytes_per_s: read plus written by a large copy. flop_per_s: reached by a large product."""
 
     bytes_per_s: float
     flop_per_s: float
 
     def floor_ms(self, moved: float, flops: float) -> float:
-        """The time in which nothing that moves and computes this much can be beaten."""
+        """Lower bound in ms for work that moves `moved` bytes and computes `flops` operations."""
         return 1e3 * max(moved / self.bytes_per_s, flops / self.flop_per_s)
 
 
 class Stopwatch:
-    """Median times of a function on one device."""
+    """Measures the median run time of functions on one device."""
 
     def __init__(self, device: torch.device, *, budget_s: float = 0.5, most: int = 100) -> None:
         self.device, self.budget_s, self.most = device, budget_s, most
@@ -39,8 +39,8 @@ class Stopwatch:
 
     @torch.inference_mode()
     def median_ms(self, run: Callable[[], object]) -> float:
-        """At least 3 and at most `most` runs within about `budget_s`, after two that compile."""
-        once = self._gpu_ms if self.device.type == "cuda" else _cpu_ms
+        """Median ms of 3 to `most` runs within about `budget_s` seconds, after two warm-up runs."""
+        time_run = self._gpu_ms if self.device.type == "cuda" else _cpu_ms
         for _ in range(2):
             run()
         samples: list[float] = []
@@ -48,7 +48,7 @@ class Stopwatch:
         while len(samples) < 3 or (
             len(samples) < self.most and time.perf_counter() - start < self.budget_s
         ):
-            samples.append(once(run))
+            samples.append(time_run(run))
         return median(samples)
 
     def _gpu_ms(self, run: Callable[[], object]) -> float:
@@ -64,9 +64,10 @@ class Stopwatch:
 
 
 def measure_roof(watch: Stopwatch, dtype: torch.dtype) -> Roof:
-    """The product is square and in `dtype`; sizes are chosen so that launches do not show.
+    """Peak copy and matrix-product rates of the device, the product square and in `dtype`.
 
-    A CPU's is the quicker one of PyTorch's own and oneDNN's, which differ by a factor on some.
+    Sizes are large enough to hide launch overhead. On a CPU the faster of `torch.matmul` and oneDNN
+    counts, because on some CPUs they differ by a factor of two.
     """
     gpu = watch.device.type == "cuda"
     source = torch.ones(2**30 if gpu else 2**27, dtype=torch.int8, device=watch.device)

@@ -1,9 +1,9 @@
-"""`fim-server bench forward`: one narrow forward, from token ids to scores, at batch 1.
+"""`fim-server bench forward`: time one narrow forward at batch 1, from token ids to scores.
 
-Our forward (on CUDA fused operations, also as a graph; on a CPU the packed network) against eager
-PyTorch, `torch.compile` and transformers' Ministral-3, all over the same random weights and cache
-length in one run. The floor is what a large copy needs for the bytes that must be read: the layers'
-weights, the vocabulary head, and the keys and values of the context.
+Compares our forward (on CUDA fused operations, with and without a CUDA graph; on a CPU the packed
+network) with eager PyTorch, `torch.compile` and transformers' Ministral-3, all in one run over the
+same random weights and cache length. The floor is the roofline bound for the layers' weights, the
+vocabulary head, and the context's keys and values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fim_server.bench.machine import Machine, machine_description
 from fim_server.bench.roofline import Work
 
 STORAGE = {"f32": None, "bf16": None, "fp8": torch.float8_e4m3fn, "int8": torch.int8}
-"""How the layers' weights are stored, None for as they are."""
+"""Storage dtype of the layers' weights; None keeps the model's dtype."""
 
 TENSORS = {
     "f32": torch.float32,
@@ -42,7 +42,7 @@ TENSORS = {
     "fp8": torch.bfloat16,
     "int8": torch.bfloat16,
 }
-"""What everything else is, on a GPU."""
+"""Dtype of all other tensors, on a GPU."""
 
 RIVALS = ("eager", "compiled", "transformers")
 
@@ -50,7 +50,7 @@ Step = Callable[[], object]
 
 
 def tensor_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Of what is not stored in 8 bits; on a CPU that is float32, as served there."""
+    """Dtype of all tensors not stored in 8 bits: float32 on a CPU, as in the server."""
     if STORAGE[dtype] is not None and device.type == "cpu":
         return torch.float32
     return TENSORS[dtype]
@@ -58,7 +58,10 @@ def tensor_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class ForwardFigures:
-    """path: `fused`, `graph`, `packed` or a rival; weights: how its layers' weights are stored."""
+    """path: `fused`, `graph`, `packed` or one of RIVALS. weights: storage of its layers' weights.
+
+    moved: bytes that must be read. share: floor_ms / ms, 1 at the roofline.
+    """
 
     path: str
     weights: str
@@ -85,8 +88,8 @@ class ForwardReport:
 
     def as_works(self) -> list[Work]:
         return [
-            Work(f"{one.path}, {one.width} x {one.context}", one.moved, one.flops, one.ms)
-            for one in self.forwards
+            Work(f"{row.path}, {row.width} x {row.context}", row.moved, row.flops, row.ms)
+            for row in self.forwards
         ]
 
     def as_table(self) -> Table:
@@ -96,10 +99,10 @@ class ForwardReport:
         )
         for column in ("path", "weights", "width", "context", "ms", "floor ms", "share"):
             table.add_column(column, justify="left" if column in ("path", "weights") else "right")
-        for one in self.forwards:
+        for row in self.forwards:
             table.add_row(
-                one.path, one.weights, str(one.width), str(one.context), f"{one.ms:.3f}",
-                f"{one.floor_ms:.3f}", f"{one.share:.0%}",
+                row.path, row.weights, str(row.width), str(row.context), f"{row.ms:.3f}",
+                f"{row.floor_ms:.3f}", f"{row.share:.0%}",
             )  # fmt: skip
         return table
 
@@ -115,7 +118,7 @@ def bench_forward(
     device: torch.device,
     progress: Callable[[str], None] = lambda what: None,
 ) -> ForwardReport:
-    """Every path at every width and context. Raises ValueError if a context holds no such width."""
+    """Time every path at every width and context; ValueError if a width exceeds a context."""
     if dtype == "fp8" and device.type == "cpu":
         raise ValueError("fp8 weights need a GPU; a CPU takes f32, bf16 and int8")
     if max(widths) > min(contexts):
@@ -149,7 +152,7 @@ def bench_forward(
 
 @contextmanager
 def _pytorch_alone() -> Iterator[None]:
-    """While inside, no operation takes a kernel of ours: what we compare with has none."""
+    """Force the reference operations, so that the paths compared with use none of our kernels."""
     before = os.environ.get("FIM_KERNELS")
     os.environ["FIM_KERNELS"] = "reference"
     try:
@@ -163,9 +166,9 @@ def _pytorch_alone() -> Iterator[None]:
 def work(
     config: ModelConfig, width: int, context: int, weights: str, tensors: torch.dtype
 ) -> tuple[float, float]:
-    """Bytes that one forward must read and operations it must do; `context` includes the width.
+    """The bytes that one forward must read and its operations; `context` includes the width.
 
-    weights: how the layers' are stored; tensors: what everything else is.
+    weights: storage of the layers' weights, a key of STORAGE. tensors: dtype of everything else.
     """
     heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     layer = config.hidden_size * dim * (2 * heads + 2 * groups)
@@ -182,12 +185,12 @@ def work(
 def random_model(
     config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.bfloat16
 ) -> TriModeTransformer:
-    """Built where it runs."""
+    """A model with random weights, allocated directly on `device`."""
     with torch.device("meta"):
         model = TriModeTransformer(config)
     model = model.to(dtype).to_empty(device=device).requires_grad_(False)
     model.model.rotary = RotaryEmbedding(config).to(device)
-    if config.tie_word_embeddings:  # to_empty has made two tensors of the one
+    if config.tie_word_embeddings:  # to_empty untied them
         model.lm_head.weight = model.model.embed_tokens.weight
     for parameter in model.parameters():
         if parameter.dim() == 1:
@@ -198,13 +201,13 @@ def random_model(
 
 
 Prepare = Callable[[int, int], Step]
-"""(width, context) to a forward that can be repeated."""
+"""Maps (width, context) to a repeatable forward."""
 
 
 def _paths(
     model: TriModeTransformer, dtype: str, against: Sequence[str]
 ) -> Iterator[tuple[str, str, Prepare]]:
-    """Name, weights and preparation of each path; rivals have no 8-bit weights."""
+    """The name, weight storage and preparation of each path; RIVALS have no 8-bit weights."""
     full = {torch.float32: "f32", torch.bfloat16: "bf16"}[model.dtype]
     if "eager" in against:
         yield "eager", full, lambda width, context: _plain(model, width, context)
@@ -252,7 +255,7 @@ def _fused(model: FusedTransformer, width: int, context: int) -> Step:
 
 
 def _transformers(model: TriModeTransformer) -> Prepare:
-    """Ministral-3 over the very same tensors. Its attention is causal: the block mode is ours."""
+    """transformers' Ministral-3 over the same tensors; causal, since it has no block mode."""
     from transformers import DynamicCache, Ministral3Config, Ministral3ForCausalLM
 
     config = Ministral3Config(**model.config.to_hf())

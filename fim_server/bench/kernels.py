@@ -1,7 +1,7 @@
-"""`fim-server bench kernels`: each operation against its floor, its reference and a library's.
+"""`fim-server bench kernels`: time each operation against its floor, its reference and libraries.
 
-The floor is the time in which a large copy moves the operation's bytes, or a large product does its
-arithmetic, whichever is longer, on this device in this run.
+The floor is the roofline bound measured on this device in this run: the time of a large copy of the
+operation's bytes or of a large product of its operations, whichever is longer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """moved: bytes that must be read or written; libraries: maintained paths, by name."""
+    """moved: bytes that must be read or written. libraries: other implementations, by name."""
 
     name: str
     run: Run
@@ -49,8 +49,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class KernelFigures:
-    """Milliseconds are medians, None where a library cannot run here; `share` is floor / ms: 1 is
-    the roof."""
+    """Median milliseconds, None where a library cannot run here. share: floor_ms / ms, 1 at the
+    roofline."""
 
     name: str
     ms: float
@@ -64,7 +64,7 @@ class KernelFigures:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """path: `triton` or `reference`, what the dispatch rule ran."""
+    """path: `triton` or `reference`, as chosen by the dispatch rule."""
 
     device: str
     machine: Machine
@@ -80,7 +80,7 @@ class KernelReport:
         return asdict(self)
 
     def as_works(self) -> list[Work]:
-        return [Work(one.name, one.moved, one.flops, one.ms) for one in self.kernels]
+        return [Work(row.name, row.moved, row.flops, row.ms) for row in self.kernels]
 
     def as_table(self) -> Table:
         table = Table(
@@ -90,14 +90,14 @@ class KernelReport:
         )
         for column in ("operation", "ms", "floor ms", "share", "reference ms", "libraries, ms"):
             table.add_column(column, justify="left" if column == "operation" else "right")
-        for one in self.kernels:
+        for row in self.kernels:
             libraries = ", ".join(
-                f"{name} {'cannot' if ms is None else f'{ms:.4f}'}"
-                for name, ms in one.libraries_ms.items()
+                f"{name} {'unsupported' if ms is None else f'{ms:.4f}'}"
+                for name, ms in row.libraries_ms.items()
             )
             table.add_row(
-                one.name, f"{one.ms:.4f}", f"{one.floor_ms:.4f}", f"{one.share:.0%}",
-                f"{one.reference_ms:.4f}", libraries or "-",
+                row.name, f"{row.ms:.4f}", f"{row.floor_ms:.4f}", f"{row.share:.0%}",
+                f"{row.reference_ms:.4f}", libraries or "-",
             )  # fmt: skip
         return table
 
@@ -111,7 +111,7 @@ def bench_kernels(
     device: torch.device,
     progress: Callable[[str], None] = lambda what: None,
 ) -> KernelReport:
-    """All operations in one shape, bfloat16, batch 1."""
+    """Time all operations in one shape, in bfloat16 at batch 1."""
     watch = Stopwatch(device)
     progress("roof")
     roof = measure_roof(watch, torch.bfloat16)
@@ -119,7 +119,7 @@ def bench_kernels(
     for case in cases(config, width, context, device):
         progress(case.name)
         ms, reference_ms = watch.median_ms(case.run), watch.median_ms(case.reference)
-        libraries_ms = {name: if_it_can(watch, run) for name, run in case.libraries.items()}
+        libraries_ms = {name: library_ms(watch, run) for name, run in case.libraries.items()}
         floor = roof.floor_ms(case.moved, case.flops)
         figures.append(
             KernelFigures(
@@ -140,9 +140,8 @@ def bench_kernels(
     )
 
 
-def if_it_can(watch: Stopwatch, run: Run) -> float | None:
-    """A library's time; None where it does not take this device or shape, and says so, or where
-    this version of it has no such thing."""
+def library_ms(watch: Stopwatch, run: Run) -> float | None:
+    """A library's median time, or None if it rejects this device or shape or lacks the function."""
     try:
         return watch.median_ms(run)
     except (RuntimeError, ImportError, TypeError):
@@ -154,7 +153,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cases(config: ModelConfig, width: int, context: int, device: torch.device) -> Iterator[Case]:
-    """One at a time, so that their tensors need not fit the device together."""
+    """Yield the cases one at a time, so that only one's tensors are in memory."""
 
     def x(*size: int) -> torch.Tensor:
         return torch.randn(*size, device=device).bfloat16()
@@ -209,14 +208,14 @@ def _products(
     if full.is_cuda and torch.cuda.get_device_capability(full.device) < (8, 9):
         return
     float8 = quantise(full, torch.float8_e4m3fn)
-    narrow, one = wide.to(torch.float8_e4m3fn), torch.ones((), device=full.device)
+    narrow, unit = wide.to(torch.float8_e4m3fn), torch.ones((), device=full.device)
     yield Case(
         "fp8 product", lambda: matmul_8bit(wide, float8),
         lambda: matmul_8bit_reference(wide, float8), moved, flops,
-        # It takes 8-bit inputs too, which here were made outside of the time that is taken.
+        # _scaled_mm also takes 8-bit inputs; their conversion is not timed.
         {**full_product,
          "_scaled_mm": lambda: torch._scaled_mm(
-             narrow, float8.values.t(), one, one, out_dtype=torch.bfloat16)},
+             narrow, float8.values.t(), unit, unit, out_dtype=torch.bfloat16)},
     )  # fmt: skip
 
 
@@ -257,11 +256,13 @@ def _attention(
 
 
 def _varlen_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Run:
-    """torch's flash attention over rows of several lengths, CUDA's alone. It takes tensors by
-    token, `[T, heads, dim]`, which were copied for it before the time is taken."""
-    q, k, v = (one[0].transpose(0, 1).contiguous() for one in (query, keys, values))
+    """torch's variable-length flash attention (CUDA only).
+
+    It takes tensors of shape `[T, heads, dim]`; the copies are made here and not timed.
+    """
+    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, keys, values))
     ends_q, ends_k = (
-        torch.tensor([0, len(one)], dtype=torch.int32, device=query.device) for one in (q, k)
+        torch.tensor([0, len(rows)], dtype=torch.int32, device=query.device) for rows in (q, k)
     )
 
     def run() -> object:

@@ -1,4 +1,4 @@
-"""What is typed in the typing benchmark: real lines, with typing errors and second looks."""
+"""Keystrokes of the typing benchmark: real lines, with typos and cursor jumps."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from fim_server.bench.samples import FILES, source_text
 
 TYPO_EVERY, JUMP_EVERY = 24, 60
-"""Characters between two corrections, and between two looks at another place (means)."""
+"""Mean number of characters between two typos, and between two cursor jumps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One change at the cursor: text typed, or one character taken back."""
+    """A change at the cursor: typed text, or one character deleted (`back`)."""
 
     text: str = ""
     back: bool = False
@@ -22,14 +22,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """The cursor is elsewhere for a moment: a completion is asked for at that line's end."""
+    """A brief move of the cursor: a completion is requested at the end of `line`."""
 
     line: int
 
 
 @dataclass(frozen=True, slots=True)
 class TypingTask:
-    """A file without the lines that will be typed after `before`."""
+    """A file, `before` + `after`, and the text typed between them."""
 
     path: str
     before: str
@@ -38,13 +38,13 @@ class TypingTask:
 
 
 def typing_tasks(count: int, characters: int, seed: int) -> list[TypingTask]:
-    """`count` places in the bundled files at which about `characters` are typed."""
-    chosen = random.Random(seed)
+    """`count` places in the bundled files, with about `characters` to type at each."""
+    rng = random.Random(seed)
     tasks = []
     for number in range(count):
         path = FILES[number % len(FILES)]
         lines = source_text(path).splitlines(keepends=True)
-        first = chosen.randrange(len(lines) // 8, len(lines) - 20)
+        first = rng.randrange(len(lines) // 8, len(lines) - 20)
         last, size = first, 0
         while size < characters and last < len(lines):
             size += len(lines[last])
@@ -55,12 +55,12 @@ def typing_tasks(count: int, characters: int, seed: int) -> list[TypingTask]:
 
 
 def keys_of(task: TypingTask, seed: int) -> Iterator[Key | Jump]:
-    """The characters one by one; some are wrong at first, and sometimes the eye is elsewhere."""
-    chosen = random.Random(seed)
+    """The task's characters in order, with corrected typos and cursor jumps in between."""
+    rng = random.Random(seed)
     for character in task.typed:
-        if character.isalpha() and chosen.random() < 1 / TYPO_EVERY:
-            yield Key(chosen.choice("etaoinshr"))
+        if character.isalpha() and rng.random() < 1 / TYPO_EVERY:
+            yield Key(rng.choice("etaoinshr"))
             yield Key(back=True)
-        if chosen.random() < 1 / JUMP_EVERY:
-            yield Jump(chosen.randrange(max(1, task.before.count("\n"))))
+        if rng.random() < 1 / JUMP_EVERY:
+            yield Jump(rng.randrange(max(1, task.before.count("\n"))))
         yield Key(character)

@@ -1,8 +1,7 @@
-"""`fim-server bench typing --large`: the same keys in a file of 50,000 lines, and in one line of a
-megabyte.
+"""`fim-server bench typing --large`: typing in a file of 50,000 lines and in a line of 1 MiB.
 
-Each is typed twice: with the model, and with a backend that says nothing at once. What the second
-one takes is the front-end's own work for a keystroke: document, window, rules, cache.
+Each document is typed twice: with the model, and with a backend that immediately returns nothing.
+The second run measures the front-end's own work per keystroke: document, window, rules, cache.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ LINES = 50_000
 LINE_BYTES = 2**20
 
 
-class Mute:
-    """Implements Backend: has nothing to say, and says so at once."""
+class EmptyBackend:
+    """Implements Backend: returns an empty completion immediately."""
 
     async def start(self, progress: Progress) -> None: ...
 
@@ -41,10 +40,9 @@ class Mute:
 def large_tasks(
     characters: int, seed: int, lines: int = LINES, line_bytes: int = LINE_BYTES
 ) -> dict[str, TypingTask]:
-    """By name: `characters` of real code, typed in the middle of real code repeated.
+    """Tasks by name: type `characters` of real code in the middle of repeated real code.
 
-    The long line is not ASCII, as an editor's worst case: its positions cannot be taken as they
-    are.
+    The long line contains a non-ASCII character, the worst case for UTF-16 positions.
     """
     code = [line for path in FILES for line in source_text(path).splitlines(keepends=True)]
     start = random.Random(seed).randrange(len(code))
@@ -77,7 +75,7 @@ async def bench_large(
     """Type each task with the model (started already), and without."""
     figures = {}
     for name, task in tasks.items():
-        for label, one in ((name, backend), (f"{name}, no model", Mute())):
+        for label, one in ((name, backend), (f"{name}, no model", EmptyBackend())):
             tally = await type_sessions(one, settings, [task], keys_per_second, seed, name=label)
             figures[label] = TypingFigures.of(tally)
     return TypingReport(model, keys_per_second, len(tasks), machine_description(), figures)

@@ -1,8 +1,8 @@
-"""`fim-server bench latency`: how long a single-line completion takes, cold and warm, in each mode.
+"""`fim-server bench latency`: time single-line completions, cold and warm, in each mode.
 
-Cold is the first completion in a document: nothing of it is cached. Warm is the next one, some
-typed characters later, in the same session. Times are taken around the backend's call, requests are
-the server's own (its window, its limits), and every mode is called once before anything is timed.
+Cold is the first completion in a document, with nothing cached. Warm is the next one in the same
+session, a few typed characters later. Times are taken around the backend's call; requests use the
+server's window and limits; every mode runs once before anything is timed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Progress = Callable[[int, int], None]
 
 DEFAULT_SAMPLES = 20
 MEASURED_MODES: tuple[Mode, ...] = tuple(mode for mode in MODES if mode != "auto")
-"""`auto` is one of the others, whichever was measured to be best."""
+"""Without `auto`, which resolves to one of the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One completion: milliseconds as the caller saw them, and what it cost."""
+    """One completion: milliseconds as the caller saw them, and its cost."""
 
     ms: float
     stats: CompletionStats
@@ -41,9 +41,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class LatencyFigures:
-    """Of `n` completions. Percentiles interpolate linearly; the rest but one are means.
+    """Figures of `n` completions: linearly interpolated percentiles, and means.
 
-    `tokens_per_forward` is all tokens over all forwards (prefill, draft and verify included).
+    `tokens_per_forward` is all tokens over all forwards, including prefill, draft and verify.
     """
 
     n: int
@@ -75,7 +75,7 @@ class LatencyReport:
         return asdict(self)
 
     def as_tables(self) -> Group:
-        """For people: the completions, then the server, under the machine's description."""
+        """Tables for the terminal: completions with the machine, then the server process."""
         return Group(
             _completion_table(self), *([_server_table(self.server)] if self.server else [])
         )
@@ -92,8 +92,8 @@ async def bench_latency(
 ) -> LatencyReport:
     """Measure a started backend on the bundled samples, then a fresh server process.
 
-    `settings` names the model and the threads of the started backend, for the server to have the
-    same ones; `server_command=None` leaves the server out. Raises ValueError for fewer than one
+    `settings` holds the model and the threads of the started backend, and passes them on to the
+    server process; `server_command=None` skips that process. Raises ValueError for fewer than one
     sample, BackendError and ProbeError.
     """
     if samples < 1:
@@ -113,7 +113,7 @@ async def measure_modes(
     settings: Settings,
     progress: Progress | None = None,
 ) -> dict[Mode, ModeFigures]:
-    """Every sample cold and warm in every mode, one completion at a time."""
+    """Complete every sample cold and warm in every mode, one request at a time."""
     total, done = len(MEASURED_MODES) * len(samples), 0
     figures: dict[Mode, ModeFigures] = {}
     for mode in MEASURED_MODES:
@@ -136,12 +136,12 @@ async def _timed(backend: Backend, request: CompletionRequest) -> Timing:
     completion = await backend.complete(request)
     ms = 1000 * (time.perf_counter() - started)
     if completion.stats is None:
-        raise ValueError("the backend reports no figures; a benchmark needs them")
+        raise ValueError("the backend returns no statistics, which this benchmark needs")
     return Timing(ms, completion.stats)
 
 
 def summarise(timings: Sequence[Timing]) -> LatencyFigures:
-    """The figures of at least one timing."""
+    """Summarise one or more timings."""
     times = [timing.ms for timing in timings]
     percentiles = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
     forwards = sum(timing.stats.forwards for timing in timings)

@@ -1,4 +1,4 @@
-"""The machine a benchmark ran on, described without naming it; and what a process occupies."""
+"""An anonymous description of the benchmark machine, and the memory of a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Everything that explains a figure, nothing that identifies the machine."""
+    """What a reader needs to judge a figure; nothing that identifies the machine."""
 
     cpu: str
     cores: int
@@ -25,14 +25,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory of a process in MiB, now and at its highest; None where not known."""
+    """Resident memory of a process in MiB, current and peak; None where unknown."""
 
     rss_mib: float | None
     peak_rss_mib: float | None
 
 
 def machine_description() -> Machine:
-    """Of this machine; `cores` are those this process may use."""
+    """A description of this machine; `cores` counts those this process may use."""
     return Machine(
         cpu=_cpu_name(),
         cores=_usable_cores(),
@@ -44,7 +44,7 @@ def machine_description() -> Machine:
 
 
 def memory_of(pid: int) -> Memory:
-    """Linux tells both figures, other systems the present one through `ps`."""
+    """A process's memory: both figures on Linux, only the current one (through `ps`) elsewhere."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:

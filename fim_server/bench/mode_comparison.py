@@ -1,8 +1,8 @@
-"""`fim-server bench modes`: what each way of decoding is worth on this machine and with this model.
+"""`fim-server bench modes`: compare the quality and speed of the decoding modes on this machine.
 
 Every mode and setting fills the same holes of HumanEval-Infilling; quality (the problems' own
-tests, exact match), tokens per forward and milliseconds come from the same fills. The fastest
-setting that is as good as autoregressive decoding is what `--mode auto` uses from then on.
+tests, exact match), tokens per forward and milliseconds come from the same fills. Mode `auto` then
+uses the fastest setting whose quality matches autoregressive decoding.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Progress = Callable[[str, int, int], None]
 """Called as `progress(setting, done, total)`."""
 
 TOLERANCE = 1.0
-"""Points of pass@1 by which a setting may fall behind AR and still be chosen."""
+"""Percentage points by which a chosen setting may fall behind AR."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModeResult:
-    """One setting: percentages 0..100, milliseconds a fill (cold), and its cost in forwards.
+    """Results of one setting: quality in percent, forwards, milliseconds per cold fill.
 
-    `choice` is None for what is only compared with.
+    `choice` is None for fillers that are only compared with.
     """
 
     name: str
@@ -60,14 +60,15 @@ class ModesReport:
     def as_table(self) -> Table:
         columns = ("pass_at_1", "exact_match", "tokens_per_forward", "p50_ms", "p95_ms")
         table = Table("setting", *columns, title=f"{self.model} on {self.data}")
-        for one in self.results:
-            mark = " *" if one.name == self.chosen else ""
-            table.add_row(one.name + mark, *(f"{getattr(one, name):.2f}" for name in columns))
+        for result in self.results:
+            mark = " *" if result.name == self.chosen else ""
+            figures = (f"{getattr(result, column):.2f}" for column in columns)
+            table.add_row(result.name + mark, *figures)
         return table
 
 
 def settings_to_try(block_size: int) -> dict[str, ModeChoice]:
-    """Every mode, with the settings that matter to it, by name; `ar` comes first."""
+    """The settings to compare, by name: every mode with its relevant options, `ar` first."""
     from fim_model.decoding.auto import ModeChoice
 
     found = {"ar": ModeChoice("ar")}
@@ -91,13 +92,13 @@ def bench_modes(
     compare: Filler | None = None,
     progress: Progress = lambda setting, done, total: None,
 ) -> ModesReport:
-    """Fill and grade every task in every setting, and with `compare`, one fill at a time."""
+    """Fill and grade every task in every setting, then with `compare`, one fill at a time."""
     from fim_model.infiller import Infiller
     from fim_training.evaluation.filler import model_filler
     from fim_training.evaluation.humaneval_infilling import evaluate
 
     def measure(name: str, choice: ModeChoice | None, fill: Filler) -> ModeResult:
-        fill(tasks[0].hole())  # the first fill in a mode warms torch up
+        fill(tasks[0].hole())  # warm-up
 
         def report(stage: str, done: int, total: int) -> None:
             progress(name, done + (total if stage == "grade" else 0), 2 * total)
@@ -117,11 +118,11 @@ def bench_modes(
 
 
 def fastest_as_good(results: Sequence[ModeResult]) -> ModeResult:
-    """The quickest of those within TOLERANCE of the first one's (AR's) quality, by both figures."""
+    """The fastest result within TOLERANCE of AR (`results[0]`) in pass@1 and exact match."""
     ar = results[0]
 
-    def as_good(one: ModeResult) -> bool:
-        passed = one.pass_at_1 >= ar.pass_at_1 - TOLERANCE
-        return passed and one.exact_match >= ar.exact_match - TOLERANCE
+    def as_good(result: ModeResult) -> bool:
+        passes = result.pass_at_1 >= ar.pass_at_1 - TOLERANCE
+        return passes and result.exact_match >= ar.exact_match - TOLERANCE
 
-    return min(filter(as_good, results), key=lambda one: one.p50_ms)
+    return min(filter(as_good, results), key=lambda result: result.p50_ms)

@@ -1,7 +1,7 @@
-"""What a killed engine costs the person who types: one empty answer, and a wait until the next one.
+"""Measure the recovery from a killed engine: the failed request and the time to the next answer.
 
-Asked through the front-end, as an editor asks. It kills the real engine, which other editors of the
-user may share; they get another one as well.
+Requests go through the front-end, as from an editor. This kills the user's running engine; other
+editors that share it get a new one as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import BackendError
-from fim_server.bench.typing import FAILURES, Started
+from fim_server.bench.typing import FAILURES, StartedBackend
 from fim_server.completion.answer import Answer
 from fim_server.completion.completer import Completer
 from fim_server.documents.documents import DocumentStore
@@ -32,8 +32,8 @@ _PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """lost_ms: from the kill to the empty answer of the request under way. again_ms: from the next
-    keystroke to the first answer of the new engine. unanswered: keystrokes in between."""
+    """lost_ms: from the kill to the empty answer of the running request. again_ms: from the next
+    keystroke to the first answer of the new engine. unanswered: failed keystrokes in between."""
 
     lost_ms: float
     again_ms: float
@@ -41,11 +41,13 @@ class Recovery:
 
 
 async def measure_recovery(backend: EngineBackend, settings: Settings) -> Recovery:
-    """Kill a started engine in mid-request, and type on. Raises BackendError if it never returns,
-    or if no request lasted long enough to be killed in."""
+    """Kill a started engine during a request, and keep typing until completions return.
+
+    Raises BackendError if they do not, or if every request ended before the kill.
+    """
     long = replace(settings, max_tokens=256, max_lines=100, multiline="always", alternatives=10)
     documents = DocumentStore()
-    completer = Completer(documents, Started(backend, reuse=True), long)
+    completer = Completer(documents, StartedBackend(backend, reuse=True), long)
     await completer.start(lambda what, share: None)
     for number in range(_TRIES):
         documents.open(_URI, "python", 1, f"tries = {number}\n{_TEXT}")
@@ -62,7 +64,7 @@ async def measure_recovery(backend: EngineBackend, settings: Settings) -> Recove
 
 
 async def _running(backend: EngineBackend, asking: asyncio.Task[Answer]) -> bool:
-    """Whether the model was seen at work on the request."""
+    """Wait until the engine reports a running request; False if the request ends first."""
     while not asking.done():
         if (await backend.metrics()).get("fim_running"):
             return True
@@ -70,7 +72,7 @@ async def _running(backend: EngineBackend, asking: asyncio.Task[Answer]) -> bool
 
 
 async def _until_service(documents: DocumentStore, completer: Completer) -> tuple[float, int]:
-    """Type on until there is an answer: milliseconds, and the keystrokes that had none."""
+    """Type until a request succeeds; the milliseconds and the number of failed keystrokes."""
     began = time.perf_counter()
     for typed in range(int(_PATIENCE_SECONDS / _KEY_SECONDS)):
         spot = lsp.Position(_LINE, _COLUMN + typed)

@@ -1,4 +1,4 @@
-"""The roofline picture: rate against arithmetic intensity, both axes logarithmic, as SVG."""
+"""The roofline chart as SVG: rate against arithmetic intensity, both axes logarithmic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fim_server.bench.device_timing import Roof
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One measured thing: bytes it must move, operations it must do, milliseconds it took."""
+    """One measurement: bytes that must be moved, operations, milliseconds taken."""
 
     name: str
     moved: float
@@ -30,7 +30,7 @@ class Work:
 
 
 def roofline(works: Sequence[Work], roof: Roof, title: str) -> str:
-    """The SVG text. Work without operations has no place in it and is left out."""
+    """The chart's SVG text. Work without operations is omitted: a logarithmic axis has no zero."""
     works = [work for work in works if work.flops > 0]
     ridge = roof.flop_per_s / roof.bytes_per_s
     left = math.floor(math.log10(min([ridge, *(work.intensity for work in works)])))

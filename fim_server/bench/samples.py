@@ -1,7 +1,7 @@
-"""Real code to complete in a benchmark, and the keystrokes of a person who is writing it.
+"""Real code to complete in benchmarks, and requests as they arise while it is typed.
 
-The files belong to packages that fim-server itself needs, so that every installation has them; the
-default model was not trained on them (they are held-out projects of its corpus).
+The files belong to dependencies of fim-server, so that every installation has them; they are
+held-out projects of the default model's corpus, which was not trained on them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _SHORTEST_CONTENT = 16
 
 @dataclass(frozen=True, slots=True)
 class Keystrokes:
-    """A line being written: the cursor stands behind `before`, then `typed` is typed.
+    """A partly written line: the cursor is at the end of `before`, then `typed` is typed.
 
-    The rest of the line is not there yet; `after` begins with its newline.
+    The rest of the line is removed; `after` begins with its newline.
     """
 
     path: str
@@ -60,7 +60,7 @@ def source_text(path: str) -> str:
 
 
 def spread_samples(path: str, text: str, count: int, typed: int) -> list[Keystrokes]:
-    """At most `count` lines of code spread evenly over `text`, a third of each one written."""
+    """At most `count` lines of code spread evenly over `text`, each cut after its first third."""
     lines = text.split("\n")
     prose = _docstring_lines(text)
     code = [n for n, line in enumerate(lines) if n not in prose and _is_code(line)]
@@ -71,7 +71,7 @@ def spread_samples(path: str, text: str, count: int, typed: int) -> list[Keystro
 def requests_while_typing(
     sample: Keystrokes, settings: Settings, session: str
 ) -> tuple[CompletionRequest, CompletionRequest]:
-    """What the server asks its backend before and after the typing, for one line of answer."""
+    """The server's requests to its backend before and after the typing, limited to one line."""
     store, uri = DocumentStore(), f"file:///{sample.path}"
     store.open(uri, "python", 1, sample.before + sample.after)
     line = sample.before.count("\n")
@@ -81,8 +81,8 @@ def requests_while_typing(
         range=lsp.Range(cursor, cursor), text=sample.typed
     )
     store.change(uri, 2, [insertion])
-    behind = lsp.Position(line, cursor.character + _utf16(sample.typed))
-    return first, _request(store, uri, behind, settings, session)
+    end = lsp.Position(line, cursor.character + _utf16(sample.typed))
+    return first, _request(store, uri, end, settings, session)
 
 
 def _request(
@@ -113,7 +113,7 @@ def _is_code(line: str) -> bool:
 
 
 def _docstring_lines(text: str) -> set[int]:
-    """0-based numbers of the lines of all strings that stand alone."""
+    """0-based line numbers of all strings that are expression statements."""
     alone = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
     strings = (node for node in alone if isinstance(node.value, ast.Constant))
     return {n for node in strings for n in range(node.lineno - 1, node.end_lineno or node.lineno)}

@@ -1,7 +1,7 @@
-"""Measures a real server process from outside, over stdio, as an editor sees it.
+"""Measure a real server process over stdio, as an editor sees it.
 
-The few lines of JSON-RPC here are on purpose not pygls: what is measured must not share a parser,
-an event loop or a start-up cost with what measures.
+Deliberately does not use pygls: the probe must not share a parser, an event loop or start-up cost
+with the server it measures.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from fim_server.bench.machine import Memory, memory_of
 from fim_server.bench.samples import Keystrokes
 
 SERVER = (sys.executable, "-m", "fim_server", "lsp", "--in-process")
-_PATIENCE_S = 120.0
-_ALARM = 1
-"""LSP's MessageType.Error: shown to the user when there is no model."""
+_TIMEOUT_S = 120.0
+_ERROR = 1
+"""LSP's MessageType.Error: the server shows one when it has no model."""
 
 
 class ProbeError(RuntimeError):
-    """The server did not behave; one line that says what was waited for."""
+    """The server failed or timed out; the one-line message says at what."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """`initialize_ms`: from the start of the process to the answer (median, and the slowest).
+    """Start-up times and memory of a server process.
 
-    `memory` is taken after the model has loaded and one completion was answered, `ready_ms` is from
-    the start of the process to the loaded model, `items` tells that the completion was a real one.
+    `initialize_ms` is the median time from process start to the answer to `initialize`, and
+    `ready_ms` the time from process start to the loaded model. `memory` is taken after one
+    completion, which had `items` items.
     """
 
     initialize_ms: float
@@ -51,11 +52,10 @@ async def probe_server(
     options: Mapping[str, Any] | None = None,
     starts: int = 5,
 ) -> ServerFigures:
-    """Start the server `starts` times for `initialize`, the last time to complete `sample` too.
+    """Start the server `starts` times for `initialize`, and complete `sample` in the last process.
 
-    `options` are the initializationOptions of the client.
-    Raises ProbeError if the server ends, is silent for two minutes, answers with an error, or
-    cannot load its model.
+    `options` are the client's initializationOptions. Raises ProbeError if the server exits, answers
+    with an error, cannot load its model, or sends nothing for two minutes.
     """
     times = []
     for _ in range(starts - 1):
@@ -77,7 +77,7 @@ async def probe_server(
 
 @asynccontextmanager
 async def _server(command: Sequence[str]) -> AsyncIterator[_Server]:
-    """A running server that is gone afterwards, whatever happened."""
+    """A running server, killed on exit."""
     started = time.perf_counter()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -97,7 +97,7 @@ async def _server(command: Sequence[str]) -> AsyncIterator[_Server]:
 
 
 class _Server:
-    """The client's end of the connection."""
+    """The client side of the connection."""
 
     def __init__(self, process: asyncio.subprocess.Process, started: float) -> None:
         assert process.stdin is not None  # both are pipes
@@ -127,13 +127,13 @@ class _Server:
         return answered
 
     async def until_ready(self) -> float:
-        """Wait for the end of the first work-done progress, which is the model's loading."""
+        """Wait until the model is loaded, the first work-done progress to end."""
         while not self._loaded:
             await self._handle(await self._message("the model to load"))
         return self._elapsed_ms()
 
     async def complete(self, sample: Keystrokes) -> int:
-        """Open the sample's document and ask at its cursor; the number of items."""
+        """Open the sample's document, request a completion, and return the number of items."""
         uri = f"file:///{sample.path}"
         document = {"uri": uri, "languageId": "python", "version": 1}
         text = sample.before + sample.after
@@ -171,14 +171,14 @@ class _Server:
             await self._handle(message)
 
     async def _handle(self, message: dict[str, Any]) -> None:
-        """Answer what the server asks, notice the end of its progress and its alarms."""
+        """Answer a server request, track its progress. Raises ProbeError for an error message."""
         params: Any = message.get("params")
         match message.get("method"):
             case str() if "id" in message:
                 await self._send({"id": message["id"], "result": None})
             case "$/progress":
                 self._loaded |= params["value"].get("kind") == "end"
-            case "window/showMessage" if params["type"] == _ALARM:
+            case "window/showMessage" if params["type"] == _ERROR:
                 raise ProbeError(params["message"])
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -187,11 +187,11 @@ class _Server:
         try:
             await self._to.drain()
         except ConnectionError:
-            raise ProbeError("the server has ended; its own log says why") from None
+            raise ProbeError("the server exited; see its log") from None
 
     async def _message(self, awaited: str) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 header = await self._from.readuntil(b"\r\n\r\n")
                 length = next(
                     int(line.split(b":")[1])
@@ -201,8 +201,8 @@ class _Server:
                 message: dict[str, Any] = json.loads(await self._from.readexactly(length))
                 return message
         except TimeoutError:
-            raise ProbeError(f"waited {_PATIENCE_S:.0f} s in vain for {awaited}") from None
+            raise ProbeError(f"timed out after {_TIMEOUT_S:.0f} s waiting for {awaited}") from None
         except asyncio.IncompleteReadError:
-            raise ProbeError(f"the server ended before {awaited}") from None
+            raise ProbeError(f"the server exited before {awaited}") from None
         except (StopIteration, ValueError, asyncio.LimitOverrunError):
-            raise ProbeError("the server wrote something that is no LSP to stdout") from None
+            raise ProbeError("the server wrote something other than LSP to stdout") from None

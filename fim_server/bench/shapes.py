@@ -1,4 +1,4 @@
-"""The shapes that speed is measured in. Weights are random: a forward takes as long."""
+"""Model shapes for speed benchmarks, run with random weights: values do not affect the time."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ _NLD = {
 
 
 def shape(name: str) -> ModelConfig:
-    """The config of one of SHAPES; `default` is read from the model that ships."""
+    """The config of one of SHAPES; `default` is read from the bundled checkpoint."""
     return read_config(default_checkpoint()) if name == "default" else _NLD[name]

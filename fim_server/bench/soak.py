@@ -1,11 +1,9 @@
-"""`fim-server bench soak`: many people typing at one engine for minutes.
+"""`fim-server bench soak`: many sessions typing at one engine for minutes.
 
-What is asked: no error, no memory that keeps growing once everything is warm, a queue that stays
-short. Latency under this load is reported, not judged.
+Checks for errors, memory growth after warm-up, and a long queue; latency is reported as well.
 
-A session types in one document, closes it, and goes on in another one. So the kept keys of as many
-documents as there are sessions is all that memory should hold beyond the model; the report tells
-them apart from the rest.
+A session types in one document, closes it, and continues in another. Beyond the model, memory
+should therefore hold one document's KV cache per session; the report lists caches separately.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ from fim_server.engine.client import EngineBackend
 from fim_server.settings.settings import Settings
 
 CHARACTERS = 200
-"""Typed by a session before it goes on at another place."""
+"""Characters that a session types before it moves to another document."""
 
 SAMPLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSample:
-    """The engine at one moment, from its own metrics: resident memory and kept keys in MiB, the
-    documents they are of, and the requests that wait."""
+    """The engine's metrics at one moment: resident memory and session caches in MiB, the number of
+    cached documents, and the queue length."""
 
     memory_mib: float
     caches_mib: float
@@ -55,12 +53,12 @@ class EngineSample:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """The engine's memory at its largest in the first third, when it gets warm, and in the last.
+    """The engine's peak memory in the first third of the run (warm-up) and in the last third.
 
-    `caches` are the kept keys at those two moments (part of the memory, as far as they were ever
-    written), `most_documents` the largest number they were of. Largest, because documents are
-    closed and opened all the time: what counts is how high the peaks get. `course_mib` has the
-    largest of each tenth of the time: what grows without end keeps growing there.
+    Peaks are compared because documents are opened and closed all the time. The `caches` figures
+    are the session caches at those two moments; only pages that were ever written are part of the
+    resident memory. `most_documents` is the largest number of cached documents. `course_mib` is the
+    peak of each tenth of the run: a leak shows as a steady rise.
     """
 
     warm_mib: float
@@ -73,10 +71,10 @@ class MemoryFigures:
 
     @classmethod
     def of(cls, samples: Sequence[EngineSample]) -> MemoryFigures:
-        """At least one sample."""
+        """The figures of one or more samples."""
         third = max(1, len(samples) // 3)
         warm, end = (
-            max(part, key=lambda one: one.memory_mib)
+            max(part, key=lambda sample: sample.memory_mib)
             for part in (samples[:third], samples[-third:])
         )
         return cls(
@@ -85,13 +83,13 @@ class MemoryFigures:
             round(end.memory_mib - warm.memory_mib, 1),
             warm.caches_mib,
             end.caches_mib,
-            max(one.documents for one in samples),
-            tuple(max(one.memory_mib for one in part) for part in _tenths(samples)),
+            max(sample.documents for sample in samples),
+            tuple(max(sample.memory_mib for sample in part) for part in _tenths(samples)),
         )
 
 
 def _tenths(samples: Sequence[EngineSample]) -> list[Sequence[EngineSample]]:
-    """The samples in ten parts of one size, or as many as there are samples."""
+    """The samples split into ten parts of equal size, or fewer if there are fewer samples."""
     parts = min(10, len(samples))
     edges = [place * len(samples) // parts for place in range(parts + 1)]
     return [samples[start:end] for start, end in pairwise(edges)]
@@ -99,7 +97,7 @@ def _tenths(samples: Sequence[EngineSample]) -> list[Sequence[EngineSample]]:
 
 @dataclass(slots=True)
 class EngineWatch:
-    """What the engine was like, second by second."""
+    """Samples the engine's metrics every SAMPLE_SECONDS."""
 
     samples: list[EngineSample] = field(default_factory=list)
 
@@ -111,9 +109,12 @@ class EngineWatch:
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """`refused` counts requests that the full queue turned away. `forwards_per_pass` tells how many
-    sessions shared a pass over the weights, on average. `recovery` is of an engine that was killed
-    afterwards, if it was."""
+    """Load and memory of a soak run.
+
+    `refused` counts requests rejected because the queue was full. `forwards_per_pass` is the mean
+    number of sessions that shared a pass over the weights. `recovery` is None unless the engine was
+    killed at the end.
+    """
 
     sessions: int
     seconds: float
@@ -139,8 +140,8 @@ class SoakReport:
             table.add_row(name, f"{getattr(self, name):g}")
         for name in MemoryFigures.__slots__:
             figure = getattr(self.memory, name)
-            several = figure if isinstance(figure, tuple) else (figure,)
-            table.add_row(f"memory {name}", " ".join(f"{one:g}" for one in several))
+            values = figure if isinstance(figure, tuple) else (figure,)
+            table.add_row(f"memory {name}", " ".join(f"{value:g}" for value in values))
         if self.recovery is not None:
             for name in Recovery.__slots__:
                 table.add_row(f"recovery {name}", f"{getattr(self.recovery, name):g}")
@@ -159,9 +160,11 @@ async def bench_soak(
     characters: int = CHARACTERS,
     kill: bool = False,
 ) -> SoakReport:
-    """Let `sessions` type at a started engine until `seconds` are over, in rounds of `characters`
-    each; a round that has begun is typed to its end. With `kill` the engine is killed then, and the
-    time until it serves again is taken."""
+    """Let `sessions` type at a started engine for `seconds`, in rounds of `characters` each.
+
+    The last round is typed to its end. With `kill` the engine is killed afterwards and the time
+    until it serves again is measured.
+    """
     before = await backend.metrics()
     watch = EngineWatch()
     watching = asyncio.create_task(watch.run(backend))
@@ -184,16 +187,16 @@ async def bench_soak(
         keys_per_second=keys_per_second,
         machine=machine_description(),
         typing=TypingFigures.of(tally),
-        longest_queue=max(one.queue for one in watch.samples),
+        longest_queue=max(sample.queue for sample in watch.samples),
         refused=int(figures.get("fim_scheduler_refused", 0)),
         memory=MemoryFigures.of(watch.samples),
-        forwards_per_pass=_share(before, figures),
+        forwards_per_pass=_forwards_per_pass(before, figures),
         recovery=await measure_recovery(backend, settings) if kill else None,
     )
 
 
-def _share(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Forwards for each pass between two looks at the metrics."""
+def _forwards_per_pass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Mean forwards per pass over the weights between two readings of the metrics."""
     forwards, passes = (
         after.get(name, 0.0) - before.get(name, 0.0)
         for name in ("fim_joint_forwards", "fim_joint_passes")

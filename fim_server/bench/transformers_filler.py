@@ -1,7 +1,7 @@
-"""transformers' own `generate` as a filler: the same weights and prompts, by somebody else's loop.
+"""transformers' `generate` as a filler over the same weights and prompts, for `bench modes`.
 
-What `bench modes` compares with. transformers is no dependency of this project; without it, or with
-a checkpoint it cannot read, there is nothing to compare with.
+transformers is not a run-time dependency; without it, or with a checkpoint that it cannot load,
+`bench modes` skips this comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
-    """A greedy Filler over `generate` with its KV cache, or None where it cannot be had."""
+    """A greedy Filler over `generate` with its KV cache; None if transformers cannot load it."""
     try:
         from transformers import AutoModelForCausalLM, StoppingCriteriaList
     except ImportError:
@@ -72,7 +72,7 @@ def transformers_filler(infiller: Infiller, checkpoint: Path) -> Filler | None:
 def _after_lines(
     done: Callable[[Sequence[int]], bool], prompt: int
 ) -> Callable[..., torch.BoolTensor]:
-    """A stopping criterion: the lines that were asked for are there."""
+    """A stopping criterion: all requested lines are complete. `prompt` is its length in tokens."""
 
     def criterion(ids: torch.Tensor, scores: Any, **unused: Any) -> Any:
         return torch.tensor([done(ids[0, prompt:].tolist())])

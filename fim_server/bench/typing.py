@@ -1,8 +1,8 @@
-"""`fim-server bench typing`: what a person who types waits for, keystroke by keystroke.
+"""`fim-server bench typing`: measure the latency from keystroke to answer while code is typed.
 
-A few lines of a real file are typed again, with corrections and cursor jumps, through the front-end
-itself (document, cache, debounce, trimming) and a backend. Every keystroke asks for a completion,
-as editors do; the next key is pressed when its time has come, whether an answer was shown or not.
+A few lines of a real file are retyped, with corrections and cursor jumps, through the real
+front-end (document, cache, debounce, trimming) and a backend. As in an editor, every keystroke
+requests a completion, and keys are pressed on schedule whether an answer has arrived or not.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from fim_server.settings.settings import Settings
 
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
 
-OVERTAKEN = (Silence.STALE, Silence.SUPERSEDED, Silence.CANCELLED)
+OUTDATED = (Silence.STALE, Silence.SUPERSEDED, Silence.CANCELLED)
 FAILURES = (Silence.BACKEND_ERROR, Silence.INTERNAL_ERROR, Silence.NO_MODEL, Silence.LOADING)
 
 
 @dataclass(slots=True)
 class TypingTally:
-    """What happened to the keystrokes of one or more sessions.
+    """Counts and times of the keystrokes of one or more sessions.
 
-    `superseded` keystrokes were overtaken by the next one before there was an answer.
+    `superseded` keystrokes were followed by another one before their answer arrived.
     """
 
     answered_ms: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class TypingTally:
 
     def count(self, answer: Answer, ms: float) -> None:
         self.keystrokes += 1
-        if answer.silence in OVERTAKEN:
+        if answer.silence in OUTDATED:
             self.superseded += 1
             return
         if answer.silence in FAILURES:
@@ -68,16 +68,16 @@ class TypingTally:
             self.reused_tokens += answer.stats.reused_tokens
 
     def add(self, other: TypingTally) -> None:
-        """Count what the other one counted, too."""
+        """Add the counts and times of `other`."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(frozen=True, slots=True)
 class TypingFigures:
-    """Milliseconds are of the keystrokes that were answered; shares are of all keystrokes.
+    """Times cover answered keystrokes; shares are of all keystrokes.
 
-    Tokens are those of answered requests: what speculation and overtaken ones read is not known.
+    Token counts cover answered requests only: superseded and speculative requests report none.
     """
 
     keystrokes: int
@@ -110,7 +110,7 @@ class TypingFigures:
 
 @dataclass(frozen=True, slots=True)
 class TypingReport:
-    """`variants` by name, each typed the same keys."""
+    """`variants`: figures by name, all of the same keystrokes."""
 
     model: str
     keys_per_second: float
@@ -127,13 +127,16 @@ class TypingReport:
         for name in self.variants:
             table.add_column(name, justify="right")
         for row in TypingFigures.__slots__:
-            table.add_row(row, *(f"{getattr(one, row):g}" for one in self.variants.values()))
+            figures = self.variants.values()
+            table.add_row(row, *(f"{getattr(variant, row):g}" for variant in figures))
         return Group(table)
 
 
-class Started:
-    """Implements Backend over one that is started already; without `reuse` every request is the
-    first of its document."""
+class StartedBackend:
+    """Implements Backend over a backend that is already started and outlives this one.
+
+    Without `reuse`, every request is sent as the first of its document.
+    """
 
     def __init__(self, backend: Backend, *, reuse: bool) -> None:
         self._backend, self._reuse = backend, reuse
@@ -155,7 +158,10 @@ class Started:
 
 
 class TypingSession:
-    """One document that is typed into, on a front-end of its own."""
+    """Types into one document, through its own front-end.
+
+    With `forgetful`, the type-through cache is emptied before every request.
+    """
 
     def __init__(
         self, backend: Backend, settings: Settings, task: TypingTask, name: str, *, forgetful: bool
@@ -165,14 +171,14 @@ class TypingSession:
         self._task, self._forgetful = task, forgetful
         self._uri = f"file:///{name}/{task.path}"
         self._typed, self._version = "", 1
-        # The file may be large, and counting in it would be a part of every keystroke.
+        # Computed once: counting lines in a large file would add to every keystroke.
         self._start = _end_of(task.before)
         self.tally = TypingTally()
 
     async def run(self, keys_per_second: float, seed: int) -> None:
-        """Type everything, then close the document.
+        """Type the whole task, then close the document.
 
-        `keys_per_second` 0 waits for every answer instead of the clock.
+        With `keys_per_second` 0, every key waits for the previous answer.
         """
         await self._completer.start(lambda what, share: None)
         task = self._task
@@ -202,7 +208,7 @@ class TypingSession:
         self.tally.count(answer, 1000 * (time.perf_counter() - began))
 
     def _change(self, key: Key) -> lsp.Position:
-        """Apply the key to the document, as the editor's notification does; the new cursor."""
+        """Apply the key to the document, as an editor's notification does; the new cursor."""
         cursor = self._cursor()
         if key.back:
             self._typed = self._typed[:-1]
@@ -237,10 +243,14 @@ async def type_sessions(
     name: str,
     reuse: bool = True,
 ) -> TypingTally:
-    """All tasks at once, each in a document and front-end of its own; all their keystrokes."""
+    """Type all tasks concurrently, each with its own document and front-end; the joint tally."""
     sessions = [
         TypingSession(
-            Started(backend, reuse=reuse), settings, task, f"{name}-{number}", forgetful=not reuse
+            StartedBackend(backend, reuse=reuse),
+            settings,
+            task,
+            f"{name}-{number}",
+            forgetful=not reuse,
         )
         for number, task in enumerate(tasks)
     ]
@@ -262,9 +272,9 @@ async def bench_typing(
     seed: int = 0,
     other: Backend | None = None,
 ) -> TypingReport:
-    """The same keys with everything on, without any reuse, and on another server if there is one.
+    """Type the same keys with all reuse, without any reuse, and on the server `other` if given.
 
-    The backends are started already. Documents are typed one after the other.
+    The backends must be started. Documents are typed one after the other.
     """
     plain = replace(settings, speculate=False)
 

@@ -1,1 +1,1 @@
-"""What the command line does, one module a command; each is imported only when it is called."""
+"""The commands of `fim-server`, one module per command, imported when the command runs."""

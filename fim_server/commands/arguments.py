@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how their values are read."""
+"""Arguments shared by several commands, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
 
 
 def lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
-    """A command whose module is imported when it is run."""
+    """The function `command` of a module in this package, imported when it is called."""
 
     def run(arguments: argparse.Namespace) -> int:
         code: int = getattr(import_module(f"fim_server.commands.{module}"), command)(arguments)

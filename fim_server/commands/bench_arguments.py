@@ -31,9 +31,9 @@ def add_eval(commands: Commands) -> None:
     humaneval.add_argument("--seed", type=int, default=0)
     add_model_options(humaneval)
     humaneval.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    humaneval.set_defaults(run=lazily("evaluate", "humaneval_infilling"))
+    humaneval.set_defaults(run=lazily("eval_humaneval", "run"))
 
-    edits = kinds.add_parser("edits", help="next edits in sessions whose outcome is known")
+    edits = kinds.add_parser("edits", help="next edits in sessions with a known outcome")
     edits.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
     edits.add_argument("--per-kind", type=positive, default=50, metavar="N", help="sessions")
     edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
@@ -41,14 +41,14 @@ def add_eval(commands: Commands) -> None:
     edits.add_argument(
         "--sweep",
         action="store_true",
-        help="find the priors of edits, with the other half of projects",
+        help="fit the edit priors on the other half of the projects",
     )
     edits.add_argument(
-        "--write", action="store_true", help="keep what --sweep finds in the checkpoint folder"
+        "--write", action="store_true", help="write --sweep's priors to the checkpoint folder"
     )
     add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    edits.set_defaults(run=lazily("evaluate", "edits"))
+    edits.set_defaults(run=lazily("eval_edits", "run"))
 
 
 def add_bench(commands: Commands) -> None:
@@ -60,7 +60,7 @@ def add_bench(commands: Commands) -> None:
     latency.add_argument("--model", metavar="ID_OR_PATH")
     latency.add_argument("--threads", type=positive, metavar="N")
     latency.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    latency.set_defaults(run=lazily("bench", "latency"))
+    latency.set_defaults(run=lazily("bench_latency", "run"))
 
     modes = kinds.add_parser("modes", help="quality and speed of every mode; sets --mode auto")
     modes.add_argument("--data", type=Path, required=True, help="HumanEval-Infilling FILE.jsonl.gz")
@@ -69,46 +69,52 @@ def add_bench(commands: Commands) -> None:
     modes.add_argument("--model", metavar="ID_OR_PATH")
     modes.add_argument("--threads", type=positive, metavar="N")
     modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    modes.set_defaults(run=lazily("bench", "modes"))
+    modes.set_defaults(run=lazily("bench_modes", "run"))
 
-    typing = kinds.add_parser("typing", help="keystroke to answer, against no reuse")
-    typing.add_argument("--sessions", type=positive, default=5, metavar="N", help="places")
-    typing.add_argument("--characters", type=positive, default=200, metavar="N", help="at each")
+    typing = kinds.add_parser("typing", help="keystroke-to-answer latency, with and without reuse")
+    typing.add_argument("--sessions", type=positive, default=5, metavar="N", help="documents")
+    typing.add_argument(
+        "--characters", type=positive, default=200, metavar="N", help="typed in each"
+    )
     typing.add_argument("--seed", type=int, default=0)
     typing.add_argument(
         "--large",
         action="store_true",
-        help="in 50,000 lines and in a line of 1 MiB instead, with and without the model",
+        help="type in 50,000 lines and in a line of 1 MiB instead, with and without the model",
     )
-    typing.add_argument("--against", metavar="URL", help="an OpenAI-compatible server, as …/v1")
+    typing.add_argument(
+        "--against",
+        metavar="URL",
+        help="also measure an OpenAI-compatible server (http://HOST:PORT/v1)",
+    )
     typing.add_argument("--against-model", metavar="NAME", help="its model; default: its first")
     typing.add_argument(
         "--against-template",
         choices=tuple(TEMPLATES),
-        help="how its model is shown a hole; default: the server decides",
+        help="FIM template of its model; default: the server decides",
     )
     _add_typing_options(typing)
-    typing.set_defaults(run=lazily("bench", "typing"))
+    typing.set_defaults(run=lazily("bench_typing", "run"))
 
     soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
     soak.add_argument("--sessions", type=positive, default=16, metavar="N")
     soak.add_argument("--seconds", type=positive, default=120, metavar="N")
     soak.add_argument(
-        "--characters", type=positive, default=200, metavar="N", help="of a session in a round"
+        "--characters", type=positive, default=200, metavar="N", help="typed in each document"
     )
     soak.add_argument(
         "--kill",
         action="store_true",
-        help="then kill the engine in mid-request and time how long until it serves again",
+        help="finally kill the engine during a request and measure the time to recovery",
     )
     _add_typing_options(soak)
-    soak.set_defaults(run=lazily("bench", "soak"))
+    soak.set_defaults(run=lazily("bench_soak", "run"))
 
     add_device_benches(kinds)
 
 
 def _add_typing_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=_rate, default=8.0, help="keys a second; 0 waits each time")
+    parser.add_argument("--rate", type=_rate, default=8.0, help="keys per second; 0 awaits answers")
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -116,13 +122,13 @@ def _add_typing_options(parser: argparse.ArgumentParser) -> None:
 def _rate(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 to 100 keys a second")
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100 keys per second")
     return number
 
 
 def add_device_benches(kinds: Commands) -> None:
     """`bench kernels`, `bench forward` and `bench completion`."""
-    kernels = kinds.add_parser("kernels", help="each operation against the machine's limits")
+    kernels = kinds.add_parser("kernels", help="each operation against the machine's roofline")
     _add_device_options(kernels, picture=True)
     kernels.add_argument("--width", type=positive, default=32, metavar="N")
     kernels.add_argument("--context", type=positive, default=2048, metavar="N")
@@ -147,7 +153,7 @@ def add_device_benches(kinds: Commands) -> None:
     )
     _add_device_options(completion, picture=False)
     completion.add_argument("--context", type=positive, default=2048, metavar="N")
-    completion.add_argument("--tokens", type=positive, default=32, metavar="N", help="of the hole")
+    completion.add_argument("--tokens", type=positive, default=32, metavar="N", help="hole length")
     completion.add_argument(
         "--dtype",
         choices=("f32", "bf16", "int8"),
@@ -158,7 +164,7 @@ def add_device_benches(kinds: Commands) -> None:
 
 def _add_device_options(parser: argparse.ArgumentParser, *, picture: bool) -> None:
     parser.add_argument("--shape", choices=SHAPES, default="default")
-    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: the GPU if available")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
     if picture:
         parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="the roofline")

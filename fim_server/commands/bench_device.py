@@ -1,4 +1,4 @@
-"""`fim-server bench kernels | forward | completion`: how near its limits a machine runs a model."""
+"""`fim-server bench kernels | forward | completion`: model speed against the machine's roofline."""
 
 from __future__ import annotations
 
@@ -62,8 +62,6 @@ def forward(arguments: argparse.Namespace) -> int:
 
 
 def completion(arguments: argparse.Namespace) -> int:
-    """A whole hole in every mode."""
-
     def measure(device: torch.device, progress: Callable[[str], None]) -> CompletionBenchReport:
         from fim_server.bench.decoding import bench_completion
         from fim_server.bench.shapes import shape
@@ -95,7 +93,7 @@ def _run(
 def _measured(
     arguments: argparse.Namespace, measure: Callable[[torch.device, Callable[[str], None]], R]
 ) -> R:
-    """The report, once it is on stdout. Raises UsageError for what cannot be measured."""
+    """Measure, print the report and return it. Raises UsageError if this machine cannot run it."""
     from rich.console import Console
 
     errors = Console(stderr=True)
@@ -126,5 +124,5 @@ def _device(arguments: argparse.Namespace) -> torch.device:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no GPU here; leave it out to use the CPU")
+        raise UsageError("--device cuda: torch sees no GPU here; omit the option to use the CPU")
     return torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))

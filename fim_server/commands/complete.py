@@ -1,4 +1,4 @@
-"""`fim-server complete`: the main job on a file, for people and for scripts."""
+"""`fim-server complete`: one completion at a position of a file, shown in place or as JSON."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from fim_model.infiller import Infiller
 
 WATCH_PAUSE = 0.15
-"""Seconds between two frames of --watch: a forward is too quick to be seen."""
+"""Seconds between two frames of --watch; forwards alone are too fast to follow."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code; raises UsageError for bad input."""
+    """Complete and print; the exit code. Raises UsageError for bad input."""
     settings = settings_of(
         model=arguments.model,
         mode=arguments.mode,
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         maxTokens=arguments.max_tokens,
     )
     if refusal := refusal_of(arguments.file, settings):
-        return _say_nothing(arguments, refusal)
+        return _print_refusal(arguments, refusal)
     question = question_at(arguments, settings)
     snapshot, hole = question.snapshot, question.hole
     try:
@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
-    """The answer where no model is asked."""
+def _print_refusal(arguments: argparse.Namespace, refusal: Refusal) -> int:
+    """Print why the file is excluded, without asking the model."""
     if arguments.json:
         answer: dict[str, Any] = {"items": [], "stats": None, **asdict(refusal)}
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -82,11 +82,12 @@ def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
 def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) -> Completion:
     try:
         return infiller.infill(request, **listeners)
-    except ValueError as wrong:
-        raise UsageError(str(wrong)) from wrong
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit
 
 
 def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -> None:
+    """Complete, redrawing the hole after every forward."""
     from rich.console import Console, Group
     from rich.live import Live
 

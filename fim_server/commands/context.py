@@ -1,4 +1,4 @@
-"""`fim-server context`: what the model would see at a place, and why each part is there."""
+"""`fim-server context`: what the model would see at a position, and why each part is included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of what is shown. `first_line` and `last_line` count from 1; 0 where none applies."""
+    """A part of the prompt. Lines count from 1; both are 0 for the file's name."""
 
     part: str
     path: str
@@ -28,10 +28,10 @@ class Part:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code; raises UsageError for bad input."""
+    """Print the context; the exit code. Raises UsageError for bad input."""
     settings = settings_of(snippets=arguments.snippets, model=arguments.model)
     if refusal := refusal_of(arguments.file, settings):
-        return _say_nothing(arguments, refusal)
+        return _print_refusal(arguments, refusal)
     question = question_at(arguments, settings)
     prompt = _prompt(question) if arguments.tokens else None
     if arguments.json:
@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def parts_of(question: Question) -> list[Part]:
-    """The parts in the order of the prompt."""
+    """The parts in prompt order."""
     return [*_snippets(question), *_document(question)]
 
 
 def as_json(question: Question, prompt: list[str] | None) -> dict[str, Any]:
-    """The same for scripts. `tokens` is the model's own prompt, where it was asked for."""
+    """The JSON answer; `tokens` only if `prompt`, the model's own tokens, was requested."""
     answer: dict[str, Any] = {
         "parts": [asdict(part) for part in parts_of(question)],
         "max_lines": question.request.max_lines,
@@ -60,7 +60,7 @@ def as_json(question: Question, prompt: list[str] | None) -> dict[str, Any]:
     return answer
 
 
-def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
+def _print_refusal(arguments: argparse.Namespace, refusal: Refusal) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps({"parts": [], **asdict(refusal)}) + "\n")
     else:
@@ -69,8 +69,9 @@ def _say_nothing(arguments: argparse.Namespace, refusal: Refusal) -> int:
 
 
 def _snippets(question: Question) -> Iterator[Part]:
-    for one in question.choice:
-        yield Part("snippet", one.path, one.first + 1, one.end, one.reason, one.text)
+    for snippet in question.choice:
+        first, end = snippet.first + 1, snippet.end
+        yield Part("snippet", snippet.path, first, end, snippet.reason, snippet.text)
 
 
 def _document(question: Question) -> Iterator[Part]:
@@ -79,24 +80,24 @@ def _document(question: Question) -> Iterator[Part]:
     last = line + hole.after.count("\n")
     first = line - hole.before.count("\n")
     total = len(question.snapshot.lines)
-    yield Part("file", path, 0, 0, "the file's name and its folder's", path)
+    yield Part("file", path, 0, 0, "the names of the file and its folder", path)
     why = f"after the cursor, at most suffixChars = {settings.suffix_chars} characters"
     yield Part("suffix", path, line, last, why + _left_out(total - last), hole.after)
-    why = f"before the cursor, prefixChars = {settings.prefix_chars} and what the suffix leaves"
+    why = f"before the cursor, prefixChars = {settings.prefix_chars} plus the suffix's unused part"
     yield Part("prefix", path, first, line, why + _left_out(first - 1), hole.before)
 
 
 def _left_out(lines: int) -> str:
-    return f"; {lines} lines are left out" if lines > 0 else ""
+    return f"; {lines} lines omitted" if lines > 0 else ""
 
 
 def _prompt(question: Question) -> list[str]:
-    """The tokens that the model reads, as text; special ones by their names."""
+    """The model's prompt as the text of each token; special tokens by name."""
     from fim_server.commands.load_model import load_infiller
 
     infiller = load_infiller(question.settings.model, question.settings.threads)
     ids = infiller.prompt(question.request)
-    return [infiller.tokenizer.token_text(one) for one in ids]
+    return [infiller.tokenizer.token_text(token) for token in ids]
 
 
 def _view(question: Question, prompt: list[str] | None) -> Iterator[RenderableType]:
@@ -112,10 +113,8 @@ def _view(question: Question, prompt: list[str] | None) -> Iterator[RenderableTy
             yield Text(part.text)
     yield Rule()
     if not question.settings.snippets:
-        yield Text(
-            "no other files: the setting snippets is 0 (--snippets N shows what there is)", "dim"
-        )
-    yield Text(f"an answer may have {question.request.max_lines} lines", "dim")
+        yield Text("no other files: the setting snippets is 0 (try --snippets N)", "dim")
+    yield Text(f"the completion may have up to {question.request.max_lines} lines", "dim")
     if prompt is not None:
-        yield Rule(Text(f"the model's own prompt: {len(prompt)} tokens", "bold"), align="left")
+        yield Rule(Text(f"the model's prompt: {len(prompt)} tokens", "bold"), align="left")
         yield Text("".join(prompt))

@@ -1,4 +1,4 @@
-"""`fim-server doctor`: what works here, what does not, and what to do about it."""
+"""`fim-server doctor`: check the installation and name a fix for every problem."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from fim_server.settings.sources import SettingsSources, config_file
 from fim_server.syntax.languages import LANGUAGES, parser_for
 
 LOCAL_MODULES = ("torch", "safetensors", "tokenizers")
-LEAST_FREE_MIB = 1024
+MIN_FREE_MIB = 1024
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """1 if anything fails, else 0."""
+    """Print all findings; the exit code is 1 if a check fails, else 0."""
     settings, problems = SettingsSources(Settings(), config_file()).resolve()
     findings = [*settings_findings(problems)]
     for check in CHECKS:
         findings += check(settings)
-    failed = any(one.verdict == "fail" for one in findings)
+    failed = any(finding.verdict == "fail" for finding in findings)
     if arguments.json:
-        answer = {"ok": not failed, "findings": [asdict(one) for one in findings]}
+        answer = {"ok": not failed, "findings": [asdict(finding) for finding in findings]}
         sys.stdout.write(json.dumps(answer) + "\n")
         return int(failed)
     from rich.console import Console
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console(highlight=False)
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    for one in findings:
-        line = Text(f"{one.verdict:>4} ", colours[one.verdict])
-        console.print(line.append(f"{one.topic}: {one.message}", "default"), soft_wrap=True)
-        if one.fix:
-            console.print(Text(f"       → {one.fix}", "default"), soft_wrap=True)
+    for finding in findings:
+        line = Text(f"{finding.verdict:>4} ", colours[finding.verdict])
+        console.print(line.append(f"{finding.topic}: {finding.message}", "default"), soft_wrap=True)
+        if finding.fix:
+            console.print(Text(f"       → {finding.fix}", "default"), soft_wrap=True)
     return int(failed)
 
 
@@ -56,7 +56,7 @@ def settings_findings(problems: list[str]) -> Iterator[Finding]:
     for problem in problems:
         yield Finding("settings", "warn", problem, f"correct {file}")
     if not problems:
-        state = "" if file.is_file() else " (there is none, the defaults hold)"
+        state = "" if file.is_file() else " (does not exist; defaults apply)"
         yield Finding("settings", "ok", f"{file}{state}")
 
 
@@ -71,12 +71,12 @@ def environment(_settings: Settings) -> Iterator[Finding]:
             f"a local model needs {', '.join(missing)}",
             "pip install 'fim-server[local]'",
         )
-    lacking = [one.names[0] for one in LANGUAGES if parser_for(one) is None]
+    lacking = [language.names[0] for language in LANGUAGES if parser_for(language) is None]
     if lacking:
         yield Finding(
             "syntax",
             "warn",
-            f"no grammar for {', '.join(lacking)}: answers there do not know blocks",
+            f"no grammar for {', '.join(lacking)}: completions there cannot detect blocks",
             "reinstall fim-server with its dependencies",
         )
     else:
@@ -107,7 +107,7 @@ def device(_settings: Settings) -> Iterator[Finding]:
 
 
 def model(settings: Settings) -> Iterator[Finding]:
-    """The checkpoint's own description is read, not its weights."""
+    """Check the checkpoint's config and files, without reading weights."""
     if find_spec("torch") is None:
         return
     from fim_model.loading.checkpoint import default_checkpoint
@@ -115,15 +115,15 @@ def model(settings: Settings) -> Iterator[Finding]:
     folder = Path(settings.model).expanduser() if settings.model else default_checkpoint()
     config = folder / "config.json"
     if not folder.is_dir():
-        what = "is no folder here" if settings.model else "is not installed"
-        fix = "set model to a checkpoint's folder, or leave it out for the model that ships"
+        what = "is not a folder" if settings.model else "is not installed"
+        fix = "set model to a checkpoint folder, or unset it to use the bundled model"
         yield Finding("model", "fail" if not settings.model else "warn", f"{folder} {what}", fix)
         return
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
         kind = str(values.get("model_type"))
     except (OSError, ValueError, AttributeError):
-        fix = "set model to a checkpoint's folder, with config.json"
+        fix = "set model to a checkpoint folder that has a config.json"
         yield Finding("model", "fail", f"{config} cannot be read", fix)
         return
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20
@@ -137,16 +137,16 @@ def model(settings: Settings) -> Iterator[Finding]:
 def memory(_settings: Settings) -> Iterator[Finding]:
     free = free_mib()
     if free is None:
-        yield Finding("memory", "ok", "the system does not say how much is free")
-    elif free < LEAST_FREE_MIB:
-        fix = "close something, or take a smaller model"
+        yield Finding("memory", "ok", "free memory is unknown on this system")
+    elif free < MIN_FREE_MIB:
+        fix = "close other programs, or use a smaller model"
         yield Finding("memory", "warn", f"only {free} MiB are free", fix)
     else:
         yield Finding("memory", "ok", f"{free} MiB are free")
 
 
 def free_mib() -> int | None:
-    """Memory that a new process can have, where the system tells."""
+    """Memory available to a new process, in MiB; None where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -156,9 +156,9 @@ def free_mib() -> int | None:
 
 
 def places(_settings: Settings) -> Iterator[Finding]:
-    """Folders that are written to: the log and the counts."""
+    """Check that the folders of the log and the statistics are writable."""
     for topic, file in (("log", log_file()), ("statistics", statistics_file())):
-        folder = next(one for one in file.parents if one.exists())
+        folder = next(parent for parent in file.parents if parent.exists())
         if os.access(folder, os.W_OK):
             yield Finding(topic, "ok", str(file))
         else:
@@ -178,7 +178,7 @@ def editors(_settings: Settings) -> Iterator[Finding]:
 
 
 _EDITORS = (
-    ("nvim", "0.12 or newer shows inline completions: vim.lsp.enable, then inline_completion"),
+    ("nvim", "0.12 or newer shows inline completions; see the README for the configuration"),
     ("code", "install the fim-server extension"),
     ("codium", "install the fim-server extension"),
 )

@@ -1,6 +1,6 @@
-"""The checks of `fim-server doctor` on who computes: this user's engine, or a remote server.
+"""`fim-server doctor`'s checks of the backend: the user's engine or the remote server.
 
-Only what the settings ask for is looked at; nothing is started and no code is sent.
+Only the configured backend is checked. Nothing is started, and no code is sent.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from fim_server.engine.paths import EngineStartError, check_private_folder, chec
 from fim_server.engine.wire import PROTOCOL
 from fim_server.settings.settings import Settings
 
-ANSWER_SECONDS = 3.0
+TIMEOUT_SECONDS = 3.0
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
-    """The engine's place, and the engine itself if one is there."""
+    """Check the engine's socket, and the engine behind it if one runs."""
     if settings.backend != "engine":
         return
     if not hasattr(socket, "AF_UNIX"):
         fix = "set backend to in_process"
-        yield Finding("engine", "fail", "this system has no Unix sockets", fix)
+        yield Finding("engine", "fail", "this system does not support Unix sockets", fix)
         return
     path = EngineBackend(settings.model).paths.socket
     try:
@@ -39,7 +39,9 @@ def engine(settings: Settings) -> Iterator[Finding]:
         if path.parent.exists():
             check_private_folder(path.parent)
         elif not os.access(above := _existing(path.parent), os.W_OK):
-            raise EngineStartError(f"{path.parent}: cannot be made in {above}; set XDG_RUNTIME_DIR")
+            raise EngineStartError(
+                f"{path.parent}: cannot be created in {above}; set XDG_RUNTIME_DIR"
+            )
     except EngineStartError as problem:
         what, _, fix = str(problem).rpartition("; ")
         yield Finding("engine", "fail", what, fix)
@@ -51,12 +53,12 @@ def _socket(path: Path) -> Finding:
     try:
         status = path.lstat()
     except FileNotFoundError:
-        return Finding("engine", "ok", f"none runs now; the next request starts it on {path}")
+        return Finding("engine", "ok", f"not running; the next request starts it on {path}")
     except OSError as problem:
         fix = f"make {path.parent} readable"
         return Finding("engine", "fail", f"{path}: {problem.strerror}", fix)
     if not stat.S_ISSOCK(status.st_mode):
-        return Finding("engine", "fail", f"{path}: is no socket", f"remove {path}")
+        return Finding("engine", "fail", f"{path}: is not a socket", f"remove {path}")
     if status.st_uid != os.getuid():
         message = f"{path}: belongs to user {status.st_uid}"
         return Finding("engine", "fail", message, f"have user {status.st_uid} remove it")
@@ -67,18 +69,18 @@ def _socket(path: Path) -> Finding:
 
 
 def _health(path: Path) -> Finding:
-    """What the engine behind the socket says of itself."""
+    """Check the answer of the engine behind the socket to GET /health."""
     import httpx2
 
     transport = httpx2.HTTPTransport(uds=str(path))
     try:
-        with httpx2.Client(transport=transport, timeout=ANSWER_SECONDS) as client:
+        with httpx2.Client(transport=transport, timeout=TIMEOUT_SECONDS) as client:
             body: Any = client.get("http://engine/health").json()
     except httpx2.ConnectError:
-        left = f"{path} was left by an engine that ended; the next request replaces it"
-        return Finding("engine", "ok", left)
+        message = f"{path} is left over from a stopped engine; the next request replaces it"
+        return Finding("engine", "ok", message)
     except (httpx2.TransportError, ValueError) as problem:
-        message = f"{path}: whoever listens does not answer ({type(problem).__name__})"
+        message = f"{path}: the listening process does not answer ({type(problem).__name__})"
         return Finding("engine", "fail", message, f"end the process that `fuser {path}` names")
     body = body if isinstance(body, dict) else {}
     pid, status = body.get("pid"), body.get("status")
@@ -87,33 +89,33 @@ def _health(path: Path) -> Finding:
         message = f"the engine (process {pid}) is version {body.get('version')}, this is {own}"
         return Finding("engine", "fail", message, f"kill {pid}")
     if status == "failed":
-        message = f"the engine (process {pid}) has no model: {body.get('problem')}"
+        message = f"the engine (process {pid}) failed to load its model: {body.get('problem')}"
         return Finding("engine", "fail", message, "correct the setting model")
-    doing = "" if status == "ok" else f", {status}"
-    return Finding("engine", "ok", f"process {pid}, version {own}{doing}, on {path}")
+    state = "" if status == "ok" else f", {status}"
+    return Finding("engine", "ok", f"process {pid}, version {own}{state}, on {path}")
 
 
 def _existing(folder: Path) -> Path:
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def remote(settings: Settings) -> Iterator[Finding]:
-    """Whether the configured server answers, and has the configured model."""
+    """Check that the configured server answers and offers the configured model."""
     if settings.backend not in ("openai", "llama_cpp"):
         return
     if settings.remote_url is None:
-        message = f"the backend {settings.backend} has no server"
-        yield Finding("remote", "fail", message, "set remoteUrl, as http://host:port/v1")
+        message = f"the backend {settings.backend} has no server address"
+        yield Finding("remote", "fail", message, "set remoteUrl, for example http://host:port/v1")
         return
     try:
         yield asyncio.run(_ask(settings, RemoteServer(settings.remote_url)))
     except BackendError as problem:
-        fix = "start that server, or correct remoteUrl; its address is the part before /completions"
-        yield Finding("remote", "fail", *_told(str(problem), fix))
+        fix = "start the server, or correct remoteUrl: the part of the address before /completions"
+        yield Finding("remote", "fail", *_message_and_fix(str(problem), fix))
 
 
 async def _ask(settings: Settings, server: RemoteServer) -> Finding:
-    """Raises BackendError."""
+    """The finding on the server's health and models. Raises BackendError if it does not answer."""
     try:
         if settings.backend == "llama_cpp":
             await server.get("/health")
@@ -127,17 +129,15 @@ async def _ask(settings: Settings, server: RemoteServer) -> Finding:
         models = []
     wanted = settings.remote_model
     if not models:
-        what = f"{server.name} names no model"
-        return Finding(
-            "remote", "warn", what, "set remoteModel" if not wanted else "ask who runs it"
-        )
+        fix = "check the server's configuration" if wanted else "set remoteModel"
+        return Finding("remote", "warn", f"{server.name} lists no models", fix)
     if wanted is not None and wanted not in models:
-        what = f"{server.name} does not name the model {wanted}, only {', '.join(models[:5])}"
+        what = f"{server.name} does not offer the model {wanted}, only {', '.join(models[:5])}"
         return Finding("remote", "warn", what, f"set remoteModel to {models[0]}")
     return Finding("remote", "ok", f"{server.name} serves {wanted or models[0]}")
 
 
-def _told(problem: str, fix: str) -> tuple[str, str]:
-    """A message that names its own way out is split there."""
-    what, mark, way_out = problem.partition(" refuses the key: ")
-    return (f"{what} refuses the key", way_out) if mark else (problem, fix)
+def _message_and_fix(problem: str, fix: str) -> tuple[str, str]:
+    """Split a message that contains its own fix; otherwise pair it with `fix`."""
+    what, mark, own_fix = problem.partition(" refuses the key: ")
+    return (f"{what} refuses the key", own_fix) if mark else (problem, fix)

@@ -1,4 +1,4 @@
-"""`fim-server engine`: the process that owns the model and serves every editor on this machine."""
+"""`fim-server engine`: run the process that owns the model and serves all editors of the user."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     log.configure("info" if arguments.verbose else "warning")
     paths = engine_paths(arguments.model)
     if arguments.tcp is None:
-        sys.stderr.write(f"fim-server engine: on {paths.socket}\n")
+        sys.stderr.write(f"fim-server engine: listening on {paths.socket}\n")
     else:
         sys.stderr.write(
-            f"fim-server engine: on http://127.0.0.1:{arguments.tcp}, token in {paths.token}\n"
+            f"fim-server engine: listening on http://127.0.0.1:{arguments.tcp}, "
+            f"token in {paths.token}\n"
         )
     options = EngineOptions(
         model=arguments.model,

@@ -1,4 +1,4 @@
-"""What a check of `fim-server doctor` says."""
+"""The result of a check of `fim-server doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line; `fix` is empty exactly if the verdict is ok."""
+    """A verdict with a one-line message; `fix` is empty if and only if the verdict is `ok`."""
 
     topic: str
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""Loading a model for a command that runs it in its own process."""
+"""Load a model for commands that run it in their own process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def load_infiller(model: str | None, threads: int | None) -> Infiller:
-    """The model, with a progress bar on stderr where that is a terminal.
+    """Load a model, with a progress bar if stderr is a terminal.
 
-    Raises UsageError if torch is not installed or the checkpoint is unfit.
+    Raises UsageError if torch is not installed or the checkpoint cannot be used.
     """
     try:
         from fim_model.infiller import Infiller

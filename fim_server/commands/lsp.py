@@ -1,4 +1,4 @@
-"""`fim-server lsp`: the language server on stdin and stdout."""
+"""`fim-server lsp`: run the language server on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from fim_server.settings.settings import Settings
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve one editor until it leaves."""
+    """Serve one editor until it disconnects."""
     options = {"backend": "in_process"} if arguments.in_process else {}
     return run_stdio(Settings(), command_line=options)

@@ -1,4 +1,4 @@
-"""`fim-server models …`: what a checkpoint is, without loading it."""
+"""`fim-server models …`: describe a checkpoint without loading it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(arguments: argparse.Namespace) -> int:
-    """Family, sizes, memory, modes and FIM layout, from the config and the tensors' headers."""
+    """Print family, sizes, memory, modes and FIM layout, read from config and tensor headers."""
     try:
         from fim_model.loading.inspection import inspect_checkpoint
     except ImportError as missing:
@@ -38,7 +38,7 @@ def _show(report: ModelReport) -> None:
     from rich.table import Table
 
     table = Table(title=report.name, show_header=False)
-    unsure = "" if report.fim_verified else " (unverified for this family)"
+    verified = "" if report.fim_verified else " (unverified for this family)"
     memory = ", ".join(f"{dtype} {_gib(size)}" for dtype, size in report.weight_bytes.items())
     keys = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in report.kv_bytes_per_token.items())
     rows = {
@@ -53,7 +53,7 @@ def _show(report: ModelReport) -> None:
         "keys per token": keys,
         "modes": ", ".join(report.modes),
         "block size": str(report.block_size) if report.block_size else "none: causal only",
-        "fill in the middle": f"{report.fim_layout}{unsure}",
+        "fill in the middle": f"{report.fim_layout}{verified}",
         "draft LoRA": "yes" if report.draft_lora else "no",
         "note": report.note,
     }

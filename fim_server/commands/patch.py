@@ -1,4 +1,4 @@
-"""A person's edits out of a unified diff, for those who ask without an editor."""
+"""Read an edit history from a unified diff, for commands that run without an editor."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk
 
 if TYPE_CHECKING:
-    from unidiff import PatchedFile
-    from unidiff.patch import Line
+    from unidiff.patch import Line, PatchedFile
 
 
 class PatchError(ValueError):
-    """A diff that cannot be used; one line that says why."""
+    """A diff that cannot be used; the one-line message says why."""
 
 
 def hunks_of(patch: str, snapshot: Snapshot) -> list[Hunk]:
-    """The hunks of a diff whose changes are made already, in its order, at second 0.
+    """The hunks of an already applied diff, in its order, with timestamp 0.
 
-    Those of the document are found in it. Raises PatchError for what is no unified diff, and for
-    one that does not fit the document.
+    Hunks of the snapshot's file are checked against its text. Raises PatchError if the patch is not
+    a unified diff, or does not match the snapshot.
     """
-    from unidiff import PatchSet, UnidiffParseError
+    from unidiff.errors import UnidiffParseError
+    from unidiff.patch import PatchSet
 
     try:
         files = PatchSet(patch)
     except UnidiffParseError as unreadable:
         raise PatchError(f"it is not a unified diff ({unreadable})") from unreadable
     if not any(list(file) for file in files):
-        raise PatchError("it has no changes; write one with `git diff` or `diff -u`")
+        raise PatchError("it has no changes; create one with `git diff` or `diff -u`")
     found = []
     for file in files:
         uri = snapshot.uri if snapshot.uri.endswith(f"/{file.path}") else f"patch:{file.path}"
@@ -42,17 +42,17 @@ def hunks_of(patch: str, snapshot: Snapshot) -> list[Hunk]:
 
 
 def _hunks(file: PatchedFile, uri: str) -> Iterator[Hunk]:
-    """Every run of removed and added lines, where it stands in the new file."""
+    """Each contiguous change of a file, positioned by its line in the new file."""
     for hunk in file:
         line = max(hunk.target_start - 1, 0)
         run: list[Line] = []
-        for one in hunk:
-            if one.is_context:
+        for entry in hunk:
+            if entry.is_context:
                 yield from _run(run, uri, line)
                 line += sum(changed.is_added for changed in run) + 1
                 run = []
-            elif one.is_added or one.is_removed:
-                run.append(one)
+            elif entry.is_added or entry.is_removed:
+                run.append(entry)
         yield from _run(run, uri, line)
 
 
@@ -67,6 +67,6 @@ def _check(hunks: Sequence[Hunk], snapshot: Snapshot) -> None:
     for hunk in hunks:
         if tuple(map(without_end, snapshot.lines[hunk.first : hunk.end])) != hunk.new:
             raise PatchError(
-                f"its change at line {hunk.first + 1} is not in the file; the diff must be of "
-                "edits that were made already"
+                f"its change at line {hunk.first + 1} is not in the file; the diff must be "
+                "already applied"
             )

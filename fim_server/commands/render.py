@@ -1,4 +1,4 @@
-"""Showing a completion in a terminal: the code around the cursor, the ghost text within it."""
+"""Show a completion in a terminal: the code around the cursor with the ghost text in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES_AROUND = 6
 
 
 def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
-    """The lines around the cursor with `ghost` put in and marked; an empty one shows the cursor."""
+    """The lines around the cursor with `ghost` highlighted in place, or a cursor mark if empty."""
     first = max(0, cursor.line - LINES_AROUND)
     last = min(len(snapshot.lines), cursor.line + LINES_AROUND + 1)
     lines = [without_end(line) for line in snapshot.lines[first:last]]
@@ -45,19 +45,19 @@ def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
 
 
 def unfinished(pieces: Sequence[str | None]) -> str:
-    """A hole while it is denoised: what is not committed yet is a shaded box."""
+    """The text of a partly denoised hole; None, a masked token, becomes a shaded box."""
     return "".join(MASK if piece is None else piece for piece in pieces)
 
 
 def step_line(step: Step) -> Text:
-    """What a forward did, in one line."""
+    """One line about a forward: kind, width, committed tokens."""
     return Text(
-        f"{step.kind.value} of {step.width} positions, {len(step.committed)} revealed", "dim"
+        f"{step.kind.value} of {step.width} positions, {len(step.committed)} committed", "dim"
     )
 
 
 def figures(completion: Completion, *, silence: Silence | None) -> Text:
-    """What the completion cost, in one line; first why nothing is shown, if so."""
+    """One line with the completion's cost, preceded by the silence reason if there is one."""
     stats = completion.stats
     assert stats is not None
     silent = f"nothing to show ({silence}) · " if silence else ""

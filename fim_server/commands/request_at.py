@@ -1,4 +1,4 @@
-"""What the model is asked at a place of a file: the same for every command that looks at one."""
+"""Build the completion request at a position of a file, for commands that take FILE and --line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fim_server.syntax.languages import language_of
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request with what led to it."""
+    """A request and the settings, document and snippets that it was built from."""
 
     settings: Settings
     snapshot: Snapshot
@@ -43,14 +43,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a file is not even looked at, and the rule behind it."""
+    """Why a file is excluded from completion: the silence reason and the rule."""
 
     silence: Silence
     detail: str
 
 
 def refusal_of(file: Path, settings: Settings) -> Refusal | None:
-    """Whether an editor would not ask about a file; decided without opening it."""
+    """The reason why the server would not complete in a file, or None; the file is not opened."""
     if rule := workspace_of(file, settings).why_not_show(file.resolve().as_uri()):
         return Refusal(Silence.EXCLUDED, rule)
     if (language := language_name(file)) in settings.disabled_languages:
@@ -59,9 +59,9 @@ def refusal_of(file: Path, settings: Settings) -> Refusal | None:
 
 
 def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
-    """The question at `--line` and `--column` of `file`. Raises UsageError.
+    """The question at `--line` and `--column` of `file`. Raises UsageError for bad input.
 
-    The file's repository is the workspace; `--open` names files that are open beside it.
+    The file's repository is the workspace; the files of `--open` count as open documents.
     """
     file: Path = arguments.file
     workspace = workspace_of(file, settings)
@@ -86,7 +86,7 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
 
 
 def settings_of(**command_line: object) -> Settings:
-    """The user's settings with what the command line says; mistakes are told on stderr."""
+    """The user's settings overridden by the command line; reports invalid ones on stderr."""
     given = {key: value for key, value in command_line.items() if value is not None}
     sources = SettingsSources(Settings(), config_file(), command_line=given)
     settings, problems = sources.resolve()
@@ -96,13 +96,13 @@ def settings_of(**command_line: object) -> Settings:
 
 
 def workspace_of(file: Path, settings: Settings) -> Workspace:
-    """The repository that a file is in, or its folder."""
+    """The workspace of a file: its repository, or else its folder."""
     folder = file.resolve().parent
     return Workspace([repository_of(folder) or folder], settings)
 
 
 def read_source(path: Path) -> Snapshot:
-    """A file as a document whose positions count characters. Raises UsageError."""
+    """A file as a document with positions in characters. Raises UsageError if unreadable."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -120,13 +120,13 @@ def read_source(path: Path) -> Snapshot:
 
 
 def language_name(path: Path) -> str:
-    """What an editor would call a file's language, or its suffix."""
+    """The LSP language id of a file, or its suffix if unknown."""
     known = language_of("", path.name)
     return known.names[0] if known else path.suffix.lstrip(".")
 
 
 def checked_position(snapshot: Snapshot, path: Path, line: int, column: int) -> lsp.Position:
-    """1-based line and 0-based column as an LSP position. Raises UsageError when outside."""
+    """1-based line and 0-based column as an LSP position. Raises UsageError if out of range."""
     if not 1 <= line <= len(snapshot.lines):
         raise UsageError(f"{path}: line {line} is outside the file's 1 to {len(snapshot.lines)}")
     width = len(without_end(snapshot.lines[line - 1]))
@@ -136,7 +136,7 @@ def checked_position(snapshot: Snapshot, path: Path, line: int, column: int) -> 
 
 
 def _open_beside(files: list[Path], workspace: Workspace) -> list[Snapshot]:
-    """Files as open documents, the last named as the last touched; excluded ones are not read."""
+    """The files as open documents, most recent last; excluded files are not read."""
     store = DocumentStore(Encoding.UTF32)
     for file in files:
         uri = file.resolve().as_uri()

@@ -1,4 +1,4 @@
-"""`fim-server stats`: what was suggested and accepted, from the counts kept on this machine."""
+"""`fim-server stats`: suggestions shown and accepted, from the statistics on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fim_server.completion.statistics import COUNTS, read_statistics, statistics
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Days, their sum, and why answers were empty."""
+    """Print the counts per day, their total, and the silence reasons."""
     file = statistics_file()
     days = read_statistics(file)
     total: Counter[str] = Counter()
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({"file": str(file), "days": days, "total": total}) + "\n")
         return 0
     if not days:
-        sys.stdout.write(f"nothing was counted yet; counts are kept in {file}\n")
+        sys.stdout.write(f"nothing counted yet; counts are kept in {file}\n")
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(table)
     if silences:
         reasons = ", ".join(f"{reason} {n}" for reason, n in silences.most_common())
-        console.print(f"\nnothing was offered because of: {reasons}")
-    console.print(f"\nkept in {file}, sent nowhere; the setting statistics switches it off")
+        console.print(f"\nreasons for silence: {reasons}")
+    console.print(f"\nkept in {file} and never sent; disable with the setting statistics")
     return 0

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class UsageError(Exception):
-    """Bad input: one line that names the thing and the way out. Exit code 2, no traceback."""
+    """Bad input: a one-line message with the problem and the fix. Exit code 2, no traceback."""

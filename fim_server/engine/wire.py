@@ -208,7 +208,9 @@ def rewritten_from_json(body: object) -> Rewrite | None:
         rewrite = body["rewrite"]  # type: ignore[index]
         if rewrite is None:
             return None
-        return _from(Rewrite, {**rewrite, "draft_gains": tuple(rewrite["draft_gains"])})
+        values = {**rewrite, "draft_gains": tuple(rewrite["draft_gains"])}
+        decoded: Rewrite = _from(Rewrite, values)
+        return decoded
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
 

@@ -74,5 +74,6 @@ def read_settings_file(file: Path, base: Settings) -> tuple[Settings, list[str]]
 def pushed_configuration(settings: object) -> object | None:
     """Section `fim` of a `workspace/didChangeConfiguration` payload; None if it has none."""
     if isinstance(settings, Mapping) and isinstance(settings.get(SECTION), Mapping):
-        return settings[SECTION]
+        section: object = settings[SECTION]
+        return section
     return None

@@ -209,4 +209,4 @@ def _choose_splits(programs: int, keys: int, device: torch.device) -> int:
     """
     wanted = triton.cdiv(multiprocessors(device) * PROGRAMS_PER_MULTIPROCESSOR, programs)
     fitting = max(1, keys // (2 * BLOCK_KEYS))
-    return min(MAX_SPLITS, triton.next_power_of_2(min(wanted, fitting)))
+    return min(MAX_SPLITS, int(triton.next_power_of_2(min(wanted, fitting))))

@@ -56,7 +56,8 @@ def matmul_8bit(x: Tensor, weight: Weight8Bit) -> Tensor:
     scale = weight.scale_bf16
     if scale is not None and _for_pytorch(x):
         rows = torch._weight_int8pack_mm(x.flatten(0, -2), weight.values, scale)
-        return rows.unflatten(0, x.shape[:-1])
+        unflattened: torch.Tensor = rows.unflatten(0, x.shape[:-1])
+        return unflattened
     return matmul_8bit_reference(x, weight)
 
 

@@ -99,4 +99,4 @@ def _choose_splits(tiles: int, depth: int, device: torch.device) -> int:
     """Enough programs for two on each multiprocessor, none with less than two steps of depth."""
     wanted = triton.cdiv(2 * multiprocessors(device), tiles)
     fitting = max(1, depth // (2 * BLOCK_DEPTH))
-    return min(MAX_SPLITS, triton.next_power_of_2(min(wanted, fitting)))
+    return min(MAX_SPLITS, int(triton.next_power_of_2(min(wanted, fitting))))

@@ -1,7 +1,7 @@
-"""The rooms: who imports whom, how many rooms and arrows there are, and that names are unique.
+"""The rooms: import contracts, the number of rooms and arrows, and unique file names.
 
-Arrows are imports of modules, those inside functions and for type checking included. A loose file
-is a room of its own; `__init__` files hand nothing on.
+An arrow is an import between rooms, including imports inside functions and for type checking. A
+loose file counts as a room; `__init__` files re-export nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+from slow_tests import SLOW
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fim_server", "fim_training", "fim_model", "fim_kernels")
@@ -26,8 +27,7 @@ LOOSE = {
     "fim_training": set[str](),
 }
 MOST_LOOSE = 6
-"""Modules beside rooms, in any package that has rooms. `fim_kernels` has none: one file an
-operation."""
+"""Modules beside rooms, in packages that have rooms (`fim_kernels` has none)."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def graph() -> grimp.ImportGraph:
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, list[str]]:
-    """The modules of each file name."""
+    """The paths of each file name."""
     found: dict[str, list[str]] = defaultdict(list)
     for package in PACKAGES:
         folder = Path(import_module(package).__path__[0])
@@ -55,7 +55,7 @@ def room_of(module: str) -> str:
 
 
 def arrows(graph: grimp.ImportGraph, package: str) -> set[tuple[str, str]]:
-    """The pairs of rooms of which one imports the other."""
+    """Pairs (importer, imported) of rooms."""
     inside = graph.find_descendants(package)
     pairs = {
         (room_of(importer), room_of(imported))
@@ -63,17 +63,17 @@ def arrows(graph: grimp.ImportGraph, package: str) -> set[tuple[str, str]]:
         for imported in graph.find_modules_directly_imported_by(importer)
         if imported in inside
     }
-    return {(one, other) for one, other in pairs if one != other}
+    return {(importer, imported) for importer, imported in pairs if importer != imported}
 
 
 def loose(graph: grimp.ImportGraph, package: str) -> set[str]:
     """The modules beside a package's rooms."""
     children = graph.find_children(package)
-    return {one.rpartition(".")[2] for one in children if not graph.find_children(one)}
+    return {child.rpartition(".")[2] for child in children if not graph.find_children(child)}
 
 
 def test_the_contracts_hold() -> None:
-    """Those of pyproject.toml; what breaks one is on stdout."""
+    """The contracts in pyproject.toml; a violation is printed with its import."""
     code = "import sys; from importlinter.cli import lint_imports as lint; "
     code += "sys.exit(lint(no_cache=True, no_logo=True))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -95,7 +95,7 @@ def test_only_these_files_are_loose(graph: grimp.ImportGraph, package: str) -> N
 def test_few_files_stand_beside_rooms(graph: grimp.ImportGraph) -> None:
     for module in graph.modules - {"fim_kernels"}:
         children = graph.find_children(module)
-        if any(graph.find_children(one) for one in children):
+        if any(graph.find_children(child) for child in children):
             assert len(loose(graph, module)) <= MOST_LOOSE, module
 
 
@@ -104,10 +104,15 @@ def test_no_two_files_have_one_name(files: dict[str, list[str]]) -> None:
     assert set(twice) == {"__init__.py"}, twice
 
 
+def test_every_slow_test_exists() -> None:
+    missing = [place for place in SLOW if not (ROOT / "tests" / place).exists()]
+    assert not missing, "remove or rename them in tests/support/slow_tests.py"
+
+
 def test_tests_mirror_the_rooms(graph: grimp.ImportGraph) -> None:
     """Every folder of tests of a package is named after one of its rooms."""
     for package in PACKAGES:
-        known = {one.rpartition(".")[2] for one in graph.find_descendants(package)}
+        known = {module.rpartition(".")[2] for module in graph.find_descendants(package)}
         folders = [path for path in (ROOT / "tests" / package).rglob("*") if path.is_dir()]
         names = {path.name for path in folders} - {"__pycache__"}
         assert names <= known, package

@@ -42,7 +42,8 @@ def dense_logits(
 
     def turned(heads: Tensor) -> Tensor:
         first, second = heads.chunk(2, dim=-1)
-        return heads * cos + torch.cat((-second, first), dim=-1) * sin
+        rotated: Tensor = heads * cos + torch.cat((-second, first), dim=-1) * sin
+        return rotated
 
     for layer in cast("Sequence[Layer]", backbone.layers):
         attention, normed = layer.self_attn, layer.input_layernorm(x)
@@ -56,7 +57,7 @@ def dense_logits(
             mixed.append(scores.masked_fill(~visible, -torch.inf).softmax(-1) @ value[:, group])
         x = x + attention.o_proj(torch.cat(mixed, dim=-1))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    return model.lm_head(backbone.norm(x))
+    return model.logits(backbone.norm(x))
 
 
 def causal_logits(model: TriModeTransformer, tokens: Sequence[int]) -> Tensor:

@@ -184,14 +184,14 @@ def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
     The client's totals grow with every file it begins, and its threads update at any time, so only
     updates above the highest share so far are passed on.
     """
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     lock, most = threading.Lock(), 0.0
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.bytes = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "disable": True, "name": None})
+            super().__init__(*args, **{**kwargs, "disable": True, "name": None})  # type: ignore[no-untyped-call]
             self.total, self.done = kwargs.get("total") or 0, kwargs.get("initial") or 0
 
         def update(self, n: float | None = 1) -> None:

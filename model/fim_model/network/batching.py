@@ -218,7 +218,8 @@ class BatchedNetwork:
         wanted = [call.wanted for call in calls]
         logits = [call.hidden for call in wanted if isinstance(call, _LogitsCall)]
         if logits:
-            return self._network.logits(torch.cat(logits)).split([len(rows) for rows in logits])
+            rows = self._network.logits(torch.cat(logits))
+            return list(torch.split(rows, [len(hidden) for hidden in logits]))
         scores = [call.hidden for call in wanted if isinstance(call, _ScoresCall)]
         if scores:
             found = self._network.scores(torch.cat(scores))

@@ -84,4 +84,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor
     rows = query.reshape(batch, groups, heads * width, dim) * dim**-0.5
     scores = (rows @ key.transpose(-1, -2)).view(batch, groups, heads, width, key.shape[2])
     shares = scores.float().masked_fill(hidden, -torch.inf).softmax(-1).to(value.dtype)
-    return (shares.flatten(2, 3) @ value).view(batch, groups, heads, width, dim)
+    seen: Tensor = shares.flatten(2, 3) @ value
+    return seen.view(batch, groups, heads, width, dim)

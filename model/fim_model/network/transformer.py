@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
         else:
             seen = attend(query, key, value, causal=attention is Attention.CAUSAL)
         seen = seen.transpose(1, 2).flatten(2)
-        written = self.o_proj(seen)
+        written: Tensor = self.o_proj(seen)
         return written if lora is None else written + lora.update(self.layer, seen)
 
 
@@ -95,7 +95,8 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        down: Tensor = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return down
 
 
 class Layer(nn.Module):
@@ -115,7 +116,8 @@ class Layer(nn.Module):
         lora: DraftLora | None,
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), where, attention, cache, lora)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        mixed: Tensor = self.mlp(self.post_attention_layernorm(x))
+        return x + mixed
 
 
 class Placement:
@@ -200,7 +202,8 @@ class TriModeTransformer(nn.Module):
         where = backbone.rotary(positions, x.dtype)
         for layer in backbone.layers:
             x = layer(x, where, attention, cache, lora)
-        return backbone.norm(x)
+        hidden: Tensor = backbone.norm(x)
+        return hidden
 
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`. Several parts are read under one mask over the keys of all, so that
@@ -234,4 +237,5 @@ class TriModeTransformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `[..., hidden_size]` to logits `[..., vocab_size]`."""
-        return self.lm_head(hidden)
+        logits: Tensor = self.lm_head(hidden)
+        return logits

@@ -61,7 +61,8 @@ class Score:
 
     def as_json(self) -> dict[str, Any]:
         figures = asdict(self)
-        return figures | figures.pop("cost")
+        cost: dict[str, Any] = figures.pop("cost")
+        return figures | cost
 
 
 def evaluate(

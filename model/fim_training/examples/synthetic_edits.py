@@ -149,7 +149,7 @@ def draw_edit(
         middle = 0 if kind is missing_import else rng.randrange(len(lines))
         stretch = lines[max(middle - 2 * REACH, 0) : middle + 2 * REACH]
         at = rng.randrange(len(stretch))
-        case = kind(stretch, at, rng, grammar) if stretch[at].strip() else None
+        case: EditCase | None = kind(stretch, at, rng, grammar) if stretch[at].strip() else None
         if case is not None:
             return case
     return None

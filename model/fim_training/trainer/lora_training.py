@@ -37,7 +37,8 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         down = F.linear(x, self.lora_A.to(x.dtype))
-        return self.base(x) + F.linear(down, self.lora_B.to(x.dtype)) * self.scale
+        base: Tensor = self.base(x)
+        return base + F.linear(down, self.lora_B.to(x.dtype)) * self.scale
 
     @torch.no_grad()
     def merged(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The latency benchmark: what it asks, how it counts, and how it probes a server process."""
+"""The latency benchmark: its requests, its figures, and the probe of a server process."""
 
 from __future__ import annotations
 
@@ -157,17 +157,17 @@ input()
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("pass", "ended before the answer to initialize"),
-        ("print('hello\\r\\n\\r', flush=True); input()", "no LSP"),
-        ("print('Content-Length: x\\r\\n\\r', flush=True); input()", "no LSP"),
-        ("import time; time.sleep(60)", "in vain for the answer to initialize"),
+        ("pass", "exited before the answer to initialize"),
+        ("print('hello\\r\\n\\r', flush=True); input()", "other than LSP"),
+        ("print('Content-Length: x\\r\\n\\r', flush=True); input()", "other than LSP"),
+        ("import time; time.sleep(60)", "waiting for the answer to initialize"),
         (REFUSAL, "initialize: no way"),
     ],
 )
 async def test_a_server_that_misbehaves_is_an_error_of_one_line(
     script: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_probe, "_PATIENCE_S", 0.5 if "sleep" in script else 60.0)
+    monkeypatch.setattr(server_probe, "_TIMEOUT_S", 0.5 if "sleep" in script else 60.0)
     with pytest.raises(ProbeError, match=message) as caught:
         await probe_server(bundled_samples(1)[0], (sys.executable, "-c", script), starts=1)
     assert "\n" not in str(caught.value)

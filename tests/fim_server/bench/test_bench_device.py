@@ -1,4 +1,4 @@
-"""Kernel and forward benchmarks: that they run, count their work rightly, and draw it."""
+"""Kernel, forward and completion benchmarks: results, counted work, and charts."""
 
 import json
 from pathlib import Path
@@ -29,16 +29,16 @@ TINY = ModelConfig(
 def test_every_operation_is_measured() -> None:
     seen: list[str] = []
     report = bench_kernels(TINY, "tiny", width=4, context=16, device=CPU, progress=seen.append)
-    names = [one.name for one in report.kernels]
+    names = [row.name for row in report.kernels]
     assert len(set(names)) == len(names) == 10
     assert seen == ["roof", *names]
     assert report.path == "reference"
-    for one in report.kernels:
-        assert one.ms > 0
-        assert one.reference_ms > 0
-        assert one.share == pytest.approx(one.floor_ms / one.ms)
-        assert one.floor_ms == pytest.approx(report.roof.floor_ms(one.moved, one.flops))
-    libraries = {name: ms for one in report.kernels for name, ms in one.libraries_ms.items()}
+    for row in report.kernels:
+        assert row.ms > 0
+        assert row.reference_ms > 0
+        assert row.share == pytest.approx(row.floor_ms / row.ms)
+        assert row.floor_ms == pytest.approx(report.roof.floor_ms(row.moved, row.flops))
+    libraries = {name: ms for row in report.kernels for name, ms in row.libraries_ms.items()}
     assert libraries["SDPA"] is not None
     assert libraries["SDPA"] > 0
     assert {"FlexAttention", "varlen_attn", "_scaled_mm", "_weight_int8pack_mm"} <= libraries.keys()
@@ -49,7 +49,7 @@ def test_a_library_that_refuses_a_device_or_a_shape_is_no_figure() -> None:
     def refuses() -> None:
         raise RuntimeError("not on this device")
 
-    assert kernels.if_it_can(Stopwatch(CPU), refuses) is None
+    assert kernels.library_ms(Stopwatch(CPU), refuses) is None
 
 
 def test_every_path_of_a_forward_is_measured() -> None:
@@ -57,14 +57,14 @@ def test_every_path_of_a_forward_is_measured() -> None:
         TINY, "tiny", widths=[1, 4], contexts=[8, 16], dtype="int8",
         against=["eager", "transformers"], device=CPU,
     )  # fmt: skip
-    cells = [(one.path, one.weights, one.context, one.width) for one in report.forwards]
+    cells = [(row.path, row.weights, row.context, row.width) for row in report.forwards]
     assert cells == [
         (path, weights, context, width)
         for path, weights in (("eager", "f32"), ("transformers", "f32"), ("packed", "int8"))
         for context in (8, 16)
         for width in (1, 4)
     ]
-    assert all(one.ms > 0 and one.floor_ms > 0 for one in report.forwards)
+    assert all(row.ms > 0 and row.floor_ms > 0 for row in report.forwards)
 
 
 def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
@@ -72,7 +72,7 @@ def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
         report = bench_forward(
             TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
         )
-        cells = [(one.path, one.weights) for one in report.forwards]
+        cells = [(row.path, row.weights) for row in report.forwards]
         assert cells == [("eager", rival), ("packed", dtype)]
     with pytest.raises(ValueError, match="fp8 weights need a GPU"):
         bench_forward(TINY, "tiny", widths=[4], contexts=[16], dtype="fp8", against=[], device=CPU)
@@ -84,16 +84,16 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
         TINY, "tiny", context=12, tokens=9, dtype="f32", device=CPU, budget_s=0,
         progress=seen.append,
     )  # fmt: skip
-    figures = {one.setting: one for one in report.completions}
+    figures = {row.setting: row for row in report.completions}
     assert seen == ["random weights", *figures]
     assert {setting.partition(",")[0] for setting in figures} == set(MODES)
     assert report.network == "PackedTransformer"
-    for one in report.completions:
-        assert (one.tokens, one.n) == (9, 3)
-        assert one.cold_ms > 0
-        assert one.warm_ms > 0
+    for row in report.completions:
+        assert (row.tokens, row.n) == (9, 3)
+        assert row.cold_ms > 0
+        assert row.warm_ms > 0
     assert figures["ar"].forwards == 9
-    # [seed, 8 masks] at so many a step, and the forward that read the prompt.
+    # [seed, 8 masks] at this many per step, and the prefill.
     assert figures["diffusion, 4 a step"].forwards == 1 + 2
     assert figures["diffusion, 1 a step"].forwards == 1 + 8
     assert figures["diffusion, surest"].forwards == 1 + 8
@@ -173,7 +173,7 @@ def test_the_command_writes_json_and_a_picture(
     options = ["--width", "4", "--context", "16", "--json", "--picture", str(picture)]
     assert main(["bench", "forward", "--against", "eager", *options]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert [one["path"] for one in report["forwards"]][:2] == ["eager", OURS]
+    assert [row["path"] for row in report["forwards"]][:2] == ["eager", OURS]
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 

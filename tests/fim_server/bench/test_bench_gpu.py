@@ -1,5 +1,4 @@
-"""Kernel, forward and completion benchmarks under the rules of a GPU: what the machine that has one
-is there for must not fail on it for the first time."""
+"""Kernel, forward and completion benchmarks on the simulated GPU."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ def test_a_forward_is_measured_fused_and_as_a_graph_against_pytorch_alone(gpu: S
         TINY, "tiny", widths=[4], contexts=[16], dtype="bf16", against=RIVALS, device=CUDA,
         progress=lambda what: launches.update({what.split(",")[0]: gpu.launches}),
     )  # fmt: skip
-    cells = [(one.path, one.weights) for one in report.forwards]
-    assert cells == [(one, "bf16") for one in (*RIVALS, "fused", "graph")]
+    cells = [(row.path, row.weights) for row in report.forwards]
+    assert cells == [(path, "bf16") for path in (*RIVALS, "fused", "graph")]
     assert launches["fused"] == launches["eager"] == 0
     assert launches["graph"] > 0
     [graph] = gpu.graphs
@@ -60,7 +59,7 @@ def test_8bit_weights_are_measured(gpu: StandInGpu, dtype: str) -> None:
     report = bench_forward(
         TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=[], device=CUDA
     )
-    assert [(one.path, one.weights) for one in report.forwards] == [
+    assert [(row.path, row.weights) for row in report.forwards] == [
         ("fused", dtype),
         ("graph", dtype),
     ]
@@ -72,5 +71,5 @@ def test_a_hole_is_filled_in_every_mode(gpu: StandInGpu, monkeypatch: pytest.Mon
         TINY, "tiny", context=8, tokens=4, dtype="bf16", device=CUDA, budget_s=0
     )
     assert report.network == "DeviceTransformer"
-    assert all((one.tokens, one.n) == (4, 3) for one in report.completions)
+    assert all((row.tokens, row.n) == (4, 3) for row in report.completions)
     assert gpu.graphs

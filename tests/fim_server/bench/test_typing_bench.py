@@ -1,4 +1,4 @@
-"""Typing as the benchmark does it, on a real engine: what is counted, and that nothing piles up."""
+"""The typing and soak benchmarks on a real engine: counts, and no growing queue or memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fim-server context` and `complete`: what is shown of a file, and what is not even opened."""
+"""`fim-server context` and `complete`: the parts shown, and files that are not opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor` and `stats`: every line has a verdict, and what is not well has its fix."""
+"""`doctor` and `stats`: every finding has a verdict, and every problem a fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
 
 
 def by_topic(answer: dict[str, Any], topic: str) -> list[dict[str, str]]:
-    return [one for one in answer["findings"] if one["topic"] == topic]
+    return [finding for finding in answer["findings"] if finding["topic"] == topic]
 
 
 def set_model(model: object) -> Path:
@@ -53,9 +53,11 @@ def test_a_good_model_and_a_mistake_in_the_settings(
     assert settings["fix"] == f"correct {file}"
     assert by_topic(answer, "device")[0]["message"].startswith("torch ")
     assert by_topic(answer, "syntax")[0]["message"] == "grammars for 9 languages"
-    for one in answer["findings"]:
-        assert (one["fix"] == "") == (one["verdict"] == "ok"), one
-        assert one["topic"] == "memory" or one["message"] in people, "memory changes meanwhile"
+    for finding in answer["findings"]:
+        assert (finding["fix"] == "") == (finding["verdict"] == "ok"), finding
+        assert finding["topic"] == "memory" or finding["message"] in people, (
+            "memory changes meanwhile"
+        )
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -71,7 +73,9 @@ def test_missing_packages_fail_with_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "torch" else object())
-    finding = next(one for one in doctor.environment(Settings()) if one.verdict == "fail")
+    finding = next(
+        finding for finding in doctor.environment(Settings()) if finding.verdict == "fail"
+    )
     assert finding.message == "a local model needs torch"
     assert finding.fix == "pip install 'fim-server[local]'"
 
@@ -87,7 +91,7 @@ def test_stats_adds_up(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(("stats",)) == 0
-    assert "nothing was counted yet" in capsys.readouterr().out
+    assert "nothing counted yet" in capsys.readouterr().out
     for _ in range(2):
         counted = Statistics(statistics_file())
         counted.count("requests", 3)

@@ -1,4 +1,4 @@
-"""`doctor` on engines and remote servers: real ones, and what can be in their place."""
+"""`doctor` on engines and remote servers: real ones, missing ones, and broken ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def look(place: Path, tmp_path: Path) -> Finding:
 
 @contextmanager
 def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
-    """Somebody on the socket who says this of himself; None hangs up on everybody."""
+    """A server on the socket that answers with `health`; with None it closes every connection."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -78,7 +78,7 @@ def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
 
 
 def test_without_an_engine_all_is_well(place: Path, tmp_path: Path) -> None:
-    assert look(place, tmp_path).message.startswith("none runs now")
+    assert look(place, tmp_path).message.startswith("not running")
     place.parent.rmdir()
     assert look(place, tmp_path).verdict == "ok"
 
@@ -97,7 +97,7 @@ def test_a_socket_left_behind_is_no_trouble(place: Path, tmp_path: Path) -> None
 def test_what_is_in_the_sockets_place_is_named(place: Path, tmp_path: Path) -> None:
     place.write_text("")
     assert look(place, tmp_path) == Finding(
-        "engine", "fail", f"{place}: is no socket", f"remove {place}"
+        "engine", "fail", f"{place}: is not a socket", f"remove {place}"
     )
 
 
@@ -122,10 +122,10 @@ def test_a_socket_or_folder_open_to_others_is_named(place: Path, tmp_path: Path)
         (
             WELL | {"status": "failed", "problem": "no weights"},
             "fail",
-            "has no model: no weights",
+            "failed to load its model: no weights",
             "correct the setting model",
         ),
-        (None, "fail", "whoever listens does not answer", "end the process"),
+        (None, "fail", "the listening process does not answer", "end the process"),
     ],
     ids=["well", "loading", "version", "protocol", "failed", "mute"],
 )
@@ -154,7 +154,7 @@ def test_a_runtime_folder_that_cannot_be_made(
         lambda model: type("Backend", (), {"paths": Place(tmp_path / "no" / "x.sock")}),
     )
     finding = look(tmp_path, tmp_path)
-    assert finding.message == f"{tmp_path / 'no'}: cannot be made in {tmp_path}"
+    assert finding.message == f"{tmp_path / 'no'}: cannot be created in {tmp_path}"
     assert finding.fix == "set XDG_RUNTIME_DIR"
 
 
@@ -176,10 +176,12 @@ def test_the_real_engine_in_the_report(
     finally:
         file.unlink()
     findings = json.loads(capsys.readouterr().out)["findings"]
-    [engine] = [one for one in findings if one["topic"] == "engine"]
+    [engine] = [finding for finding in findings if finding["topic"] == "engine"]
     assert engine["verdict"] == "ok"
     assert f"process {shared_home.processes[0].pid}, version {version('fim-server')}" in str(engine)
-    assert not [one for one in findings if one["topic"] == "remote"], "none is configured"
+    assert not [finding for finding in findings if finding["topic"] == "remote"], (
+        "none is configured"
+    )
 
 
 def remote(**settings: Any) -> Finding:
@@ -216,7 +218,7 @@ def test_a_remote_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> N
         remote(remote_url="ftp://x").message
         == "remoteUrl 'ftp://x' is not an http or https address"
     )
-    assert remote().fix == "set remoteUrl, as http://host:port/v1"
+    assert remote().fix == "set remoteUrl, for example http://host:port/v1"
 
 
 def test_what_is_not_configured_is_not_looked_at() -> None:

@@ -1,4 +1,4 @@
-"""`fim-server models inspect`: what it tells of a checkpoint, and that it loads nothing for it."""
+"""`fim-server models inspect`: its report of a checkpoint, without loading weights or torch."""
 
 from __future__ import annotations
 

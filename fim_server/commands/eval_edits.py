@@ -1,4 +1,4 @@
-"""`fim-server eval …`: quality on a benchmark."""
+"""`fim-server eval edits`: next edits in sessions with a known outcome; fits their priors."""
 
 from __future__ import annotations
 
@@ -19,46 +19,15 @@ if TYPE_CHECKING:
     from fim_server.edits.next_edit import Ask
 
 BASELINE_SESSIONS = 40
-"""Of each kind; search and replace costs nothing."""
+"""Sessions of each kind for the search-and-replace baseline, which is cheap."""
 
-LEAST_PRECISION = 95.0
-MOST_UNASKED = 2.0
-"""Percent of places where nothing is to be done for which something may be proposed."""
-
-
-def humaneval_infilling(arguments: argparse.Namespace) -> int:
-    """Pass@1 on HumanEval-Infilling, by the problems' own tests."""
-    from fim_training.evaluation.humaneval_infilling import evaluate_model
-    from rich.console import Console
-    from rich.progress import Progress
-
-    infiller = load_infiller(arguments.model, arguments.threads)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks = {stage: bar.add_task(stage, total=None) for stage in ("fill", "grade")}
-        try:
-            figures = evaluate_model(
-                infiller,
-                arguments.data,
-                model=arguments.model or "default",
-                mode=arguments.mode,
-                limit=arguments.limit,
-                seed=arguments.seed,
-                progress=lambda stage, done, total: bar.update(
-                    tasks[stage], completed=done, total=total
-                ),
-            )
-        except ValueError as unfit:
-            raise UsageError(str(unfit)) from unfit
-    if arguments.json:
-        sys.stdout.write(json.dumps(figures) + "\n")
-    else:
-        for name, value in figures.items():
-            sys.stdout.write(f"{name:>20}  {value}\n")
-    return 0
+MIN_PRECISION = 95.0
+MAX_UNASKED = 2.0
+"""Percentage of places without a due edit where a proposal is tolerated."""
 
 
-def edits(arguments: argparse.Namespace) -> int:
-    """Next edits in sessions whose outcome is known, beside search and replace."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print the figures, with --sweep those of many priors; the exit code. Raises UsageError."""
     from fim_model.requests import Rewrite, RewriteRequest
     from fim_training.evaluation.heldout_holes import load_documents
     from rich.console import Console
@@ -94,9 +63,10 @@ def edits(arguments: argparse.Namespace) -> int:
         else:
             least = arguments.min_gain
             figures = evaluate_edits(report, ask, least_gain=least, progress=progress, **drawn)
+    documents_used = calibration if arguments.sweep else report
     setting = {
         "data": arguments.data.name,
-        "projects": sorted({one.project for one in (calibration if arguments.sweep else report)}),
+        "projects": sorted({document.project for document in documents_used}),
         "model": arguments.model or "default",
         "way": infiller.rewriter.way,
         "min_gain": arguments.min_gain,
@@ -109,34 +79,34 @@ def edits(arguments: argparse.Namespace) -> int:
         return 0
     for name, value in (setting | figures).items():
         if name == "curve":
-            sys.stdout.writelines(f"{one}\n" for one in value)
+            sys.stdout.writelines(f"{point}\n" for point in value)
         else:
             sys.stdout.write(f"{name:>12}  {value}\n")
     return 0
 
 
 def _folder_to_write(arguments: argparse.Namespace) -> Path | None:
-    """The checkpoint folder that keeps the priors, if that is asked for. Raises UsageError."""
+    """The checkpoint folder for `--write`, or None without it. Raises UsageError."""
     if not arguments.write:
         return None
     from fim_model.loading.checkpoint import default_checkpoint
 
     if not arguments.sweep:
-        raise UsageError("--write keeps what --sweep finds; give both")
+        raise UsageError("--write needs --sweep, whose priors it writes")
     folder = Path(arguments.model) if arguments.model else default_checkpoint()
     if not folder.is_dir():
-        raise UsageError(f"{folder}: --write needs a checkpoint folder, not the name of a model")
+        raise UsageError(f"{folder}: --write needs a checkpoint folder, not a model id")
     return folder
 
 
 def _write(folder: Path, best: dict[str, Any] | None) -> None:
-    """Keep the best priors in a checkpoint folder. Raises UsageError."""
+    """Write the best priors to a checkpoint folder. Raises UsageError if there are none."""
     from fim_model.calibration.edit_priors import EditPriors
 
     if best is None:
         raise UsageError(
-            f"no priors give {LEAST_PRECISION:.0f} % precision and less than {MOST_UNASKED:.0f} % "
-            "where nothing is to be done, so nothing is written; try more sessions with --per-kind"
+            f"no priors reach {MIN_PRECISION:.0f} % precision with fewer than {MAX_UNASKED:.0f} % "
+            "unasked proposals, so nothing is written; try more sessions with --per-kind"
         )
     EditPriors(best["draft"], best["own"]).write(folder)
 
@@ -148,8 +118,8 @@ def _sweep(
     least_gain: float,
     **drawn: int,
 ) -> dict[str, Any]:
-    """Figures of many priors, and the best: more precise than search and replace, and quiet where
-    nothing is to be done."""
+    """The figures of a grid of priors, and the best one: at least as precise as search and replace,
+    with fewer than MAX_UNASKED percent of proposals where no edit is due."""
     from fim_server.bench.edit_priors_sweep import best
     from fim_server.bench.next_edits import baseline_precision, judged
 
@@ -161,5 +131,5 @@ def _sweep(
         "auc_own": found.separation(drafted=False),
         "search_and_replace_precision": least,
         "curve": curve,
-        "best": best(curve, max(least, LEAST_PRECISION), MOST_UNASKED),
+        "best": best(curve, max(least, MIN_PRECISION), MAX_UNASKED),
     }
