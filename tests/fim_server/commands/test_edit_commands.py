@@ -73,7 +73,7 @@ def test_revise_shows_what_the_model_makes_of_lines(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["revise", "code.py", "--lines", "x"], "--lines x: A-B is expected"),
+        (["revise", "code.py", "--lines", "x"], "--lines x: expected A-B"),
         (["revise", "code.py", "--lines", "3-2"], "--lines 3-2: code.py has lines 1 to 5"),
         (["revise", "code.py", "--lines", "0-2"], "has lines 1 to 5"),
         (["revise", "code.py", "--lines", "5-6"], "has lines 1 to 5"),

@@ -433,7 +433,7 @@ async def test_the_same_definition_comes_before_others() -> None:
 
 async def test_long_lines_and_huge_files_are_bounded() -> None:
     filler = "y = 1\n" * 60_000
-    desk = Desk("old = 1\n" + "x" * 1000 + " = old\n" + filler + "print(old)\n")
+    desk = Desk("x = 'old'\n" + "x" * 1000 + " = 'old'\n" + filler + "print('old')\n")
     desk.edit(0, "old", "new")
     assert await looked_at(desk) == [], "neither the long line nor the far one"
     assert len(await looked_at(desk, line=60_000)) == 1
