@@ -94,7 +94,7 @@ def a_store(checkpoint: Path, caches: float) -> tuple[SessionStore, int]:
 def test_the_session_unused_for_longest_makes_room(checkpoint: Path) -> None:
     store, each = a_store(checkpoint, 2.5)
     a = store.take("a")
-    a.read([1, 2, 3])
+    a.prefill([1, 2, 3])
     store.take("b").prefill([4])
     store.take("a")
     c = store.take("c")
