@@ -18,7 +18,7 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget
 from fim_model.prompt.line_limit import line_limit
 from fim_model.prompt.tokenizer import LONGEST_UNSETTLED, CodeTokenizer
-from fim_model.requests import InfillItem, InfillRequest
+from fim_model.requests import CompletionItem, CompletionRequest
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS, train
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -211,8 +211,8 @@ def infiller(model: TriModeTransformer) -> Infiller:
     return Infiller(model, tokenizer_of("smollm"))
 
 
-def request(prefix: str = PREFIX, **changes: Any) -> InfillRequest:
-    return InfillRequest(**({"prefix": prefix, "suffix": SUFFIX, "max_tokens": 12} | changes))
+def request(prefix: str = PREFIX, **changes: Any) -> CompletionRequest:
+    return CompletionRequest(**({"prefix": prefix, "suffix": SUFFIX, "max_tokens": 12} | changes))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -247,7 +247,7 @@ def test_what_was_typed_may_take_several_tokens(infiller: Infiller) -> None:
     assert {step.kind for step in steps[1:spelled]} == {ForwardKind.CAUSAL}
 
 
-def outcome(items: list[InfillItem]) -> list[tuple[str, str]]:
+def outcome(items: list[CompletionItem]) -> list[tuple[str, str]]:
     return [(item.text, item.finish) for item in items]
 
 
@@ -282,8 +282,8 @@ def test_typing_reuses_the_keys_of_the_prompt(infiller: Infiller) -> None:
     read = 0
     for end in range(len(PREFIX) - 12, len(PREFIX) + 1):
         result = infiller.infill(request(PREFIX[:end], mode="ar", session="s"))
-        assert result.reused_tokens >= read - 1
-        read = result.prefill_tokens + result.reused_tokens
+        assert result.stats.reused_tokens >= read - 1
+        read = result.stats.prefill_tokens + result.stats.reused_tokens
 
 
 # Line limits.

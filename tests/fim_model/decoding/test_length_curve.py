@@ -14,7 +14,7 @@ from fim_model.errors import CheckpointError
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import save_checkpoint
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import AUTO, NATIVE, InfillRequest
+from fim_model.requests import AUTO, NATIVE, CompletionRequest
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def test_the_loaded_curve_decides(checkpoint: Path, mode: str) -> None:
         curve = LengthCalibration({size: 0.01 if size == length else 1.0 for size in LENGTHS})
         curve.write(checkpoint)
         infiller = Infiller.load(checkpoint, device="cpu", auto=ModeChoice(mode=NATIVE))
-        request = InfillRequest("def f(x):\n    return ", "\n\n\nprint(f(3))\n", mode=mode)
+        request = CompletionRequest("def f(x):\n    return ", "\n\n\nprint(f(3))\n", mode=mode)
         result = infiller.infill(request)
-        assert result.mode == NATIVE
-        assert result.tokens == length
+        assert result.stats.mode == NATIVE
+        assert result.stats.tokens == length
 
 
 @pytest.mark.parametrize(
