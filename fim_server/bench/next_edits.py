@@ -25,8 +25,8 @@ from fim_server.bench.edit_priors_sweep import JudgedSessions, JudgedText
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk, past_edits
 from fim_server.edits.next_edit import (
-    MOST_EDITS,
-    MOST_TRIES,
+    MAX_EDITS,
+    MAX_TRIES,
     Ask,
     EditContext,
     Gate,
@@ -38,7 +38,7 @@ from fim_server.edits.next_edit import (
 from fim_server.edits.regions import Region
 
 Progress = Callable[[int, int], None]
-MOST_OPEN = 8
+MAX_OPEN = 8
 """Open documents of the session's project."""
 
 RESTING = 10
@@ -192,7 +192,7 @@ def context_of(session: EditSession, documents: Sequence[Document] = ()) -> Edit
         if document.project == session.project and document.path != session.path
     ]
     cursor = min(hunks[-1].end, len(snapshot.lines) - 1)
-    open_files = neighbours[:MOST_OPEN]
+    open_files = neighbours[:MAX_OPEN]
     return EditContext(snapshot, hunks, cursor, path=session.path, neighbours=open_files)
 
 
@@ -311,10 +311,10 @@ def _sessions_of_all_kinds(
 async def _judged_regions(
     context: EditContext, ask: Ask, wanted: set[LineChange]
 ) -> list[list[JudgedText]]:
-    edits = past_edits(context.hunks, MOST_EDITS)
+    edits = past_edits(context.hunks, MAX_EDITS)
     return [
         _judged_texts(await considered(context, region, edits, ask), wanted)
-        for region in context.regions()[:MOST_TRIES]
+        for region in context.regions()[:MAX_TRIES]
     ]
 
 

@@ -15,17 +15,17 @@ from fim_model.copies import within_reach
 
 from fim_server.access.files import files_beside, read_allowed
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.context.imported_files import MOST_IMPORTS, imported_files
+from fim_server.context.imported_files import MAX_IMPORTS, imported_files
 from fim_server.context.snippet_selection import choose
 from fim_server.context.snippets import OtherFile, ScoredSnippet, SnippetFinder, focus_at
 from fim_server.documents.documents import Place, Snapshot
 from fim_server.syntax.definitions import MAX_CHARS
 from fim_server.syntax.languages import language_of
 
-MOST_DOCUMENTS = 24
+MAX_DOCUMENTS = 24
 """Open documents that are searched, the most recently used first."""
 
-MOST_CHOICES = 16
+MAX_CHOICES = 16
 """Documents whose chosen snippets are remembered."""
 
 _HEAD_LINES = 200
@@ -96,7 +96,7 @@ class Gatherer:
             found = self._finder.find(allowed_files(query), focus_at(*_around(query)))
             chosen = choose(found, chosen, query.most, query.most_chars)
         self._choices[uri] = (key, chosen)
-        if len(self._choices) > MOST_CHOICES:
+        if len(self._choices) > MAX_CHOICES:
             self._choices.popitem(last=False)
         return chosen
 
@@ -125,7 +125,7 @@ def _around(query: ContextQuery) -> tuple[str, str]:
 
 
 def _open_documents(query: ContextQuery) -> Iterator[OtherFile]:
-    for document in query.others[:MOST_DOCUMENTS]:
+    for document in query.others[:MAX_DOCUMENTS]:
         if query.workspace.why_not_show(document.uri) is not None:
             continue
         if sum(map(len, document.lines)) > MAX_CHARS:
@@ -159,7 +159,7 @@ def _read(file: Path, workspace: Workspace, *, imported: bool = False) -> Iterat
 
 
 def _imported(query: ContextQuery) -> Iterator[OtherFile]:
-    """The files that the document imports, MOST_IMPORTS at most."""
+    """The files that the document imports, MAX_IMPORTS at most."""
     file = file_of(query.document.uri)
     if file is None:
         return
@@ -169,7 +169,7 @@ def _imported(query: ContextQuery) -> Iterator[OtherFile]:
     suffix = file.suffix.lstrip(".").lower()
     found = 0
     for paths in imported_files(head, suffix, file, workspace.roots):
-        if found == MOST_IMPORTS:
+        if found == MAX_IMPORTS:
             return
         for path in paths:
             resolved = _resolved(path, workspace)

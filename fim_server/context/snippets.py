@@ -15,7 +15,7 @@ from fim_server.syntax.languages import Language
 
 WINDOW_LINES = 12
 WINDOW_STRIDE = 6
-LEAST_SIMILARITY = 0.15
+MIN_SIMILARITY = 0.15
 EDIT_LINES = 4
 """Lines shown on each side of the last edit of another file."""
 
@@ -142,7 +142,7 @@ def _similar_windows(file: OtherFile, index: _Index, focus: Focus) -> Iterator[S
     for first, names in index.windows:
         union = len(names | focus.around)
         score = len(names & focus.around) / union if union else 0.0
-        if score >= LEAST_SIMILARITY:
+        if score >= MIN_SIMILARITY:
             end = min(first + WINDOW_LINES, len(index.lines))
             text = "\n".join(index.lines[first:end]).strip("\n")
             reason = f"shares {score:.0%} of the names here"

@@ -20,7 +20,7 @@ from fim_server.completion.in_context import in_context
 from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import (
-    MOST_EDITS,
+    MAX_EDITS,
     Proposal,
     best_of,
     proposals,
@@ -32,11 +32,11 @@ from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 
 KIND = lsp.CodeActionKind.RefactorRewrite
-MOST_SELECTED_LINES = 6
+MAX_SELECTED_LINES = 6
 """Lines of a selection that are revised at once; a longer one is revised in pieces."""
 
-MOST_PIECES = 8
-MOST_OCCURRENCES = 40
+MAX_PIECES = 8
+MAX_OCCURRENCES = 40
 
 
 class ActionName(StrEnum):
@@ -199,11 +199,11 @@ class Resolver:
             return []
         first, last = snapshot.place(span.start), snapshot.place(span.end)
         end = last.line + (last.index > 0 or last.line == first.line)
-        edits = past_edits(context.hunks, MOST_EDITS)
+        edits = past_edits(context.hunks, MAX_EDITS)
         found = []
         ask = self.service.ask
-        for low in range(first.line, end, MOST_SELECTED_LINES)[:MOST_PIECES]:
-            region = Region(snapshot.uri, low, min(low + MOST_SELECTED_LINES, end), 0.0, "selected")
+        for low in range(first.line, end, MAX_SELECTED_LINES)[:MAX_PIECES]:
+            region = Region(snapshot.uri, low, min(low + MAX_SELECTED_LINES, end), 0.0, "selected")
             proposal = best_of(await rewritten(context, region, edits, ask, speculative=False))
             if proposal is not None and proposal.gain > 0:
                 found.append(proposal)
@@ -214,7 +214,7 @@ class Resolver:
         found: list[Proposal] = []
         gate = self.service.gate
         for context, where in await self.service.places(snapshot, line):
-            shown = proposals(context, where, self.service.ask, gate, MOST_OCCURRENCES)
+            shown = proposals(context, where, self.service.ask, gate, MAX_OCCURRENCES)
             found += [proposal async for proposal in shown]
         return ranked(found, snapshot.uri)
 

@@ -17,12 +17,12 @@ from fim_model.requests import PastEdit
 
 from fim_server.documents.documents import Snapshot, without_end
 
-MOST_LINES = 40
+MAX_LINES = 40
 """Most lines of a hunk; a larger change was not typed."""
 
-MOST_HUNKS = 100
-MOST_UNDONE = 500
-MOST_TRANSITIONS = 200
+MAX_HUNKS = 100
+MAX_UNDONE = 500
+MAX_TRANSITIONS = 200
 
 RECENT_SECONDS = 300.0
 """The age up to which something may follow from an edit."""
@@ -91,7 +91,7 @@ class History:
 
     def __init__(self) -> None:
         self._hunks: list[Hunk] = []
-        self._transitions: deque[Transition] = deque(maxlen=MOST_TRANSITIONS)
+        self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
         self._undone: OrderedDict[Transition, None] = OrderedDict()
 
     def recent(self, now: float) -> list[Hunk]:
@@ -113,13 +113,13 @@ class History:
         for first, end, new in reversed(list(changed_lines(before.lines, after.lines))):
             old = [without_end(line) for line in lines[first:end]]
             kept = [without_end(line) for line in new]
-            if len(old) > MOST_LINES or len(kept) > MOST_LINES:
+            if len(old) > MAX_LINES or len(kept) > MAX_LINES:
                 self._replace(before.uri, first, end, len(kept))
             else:
                 self._note(Transition.of(before.uri, old, kept))
                 self._absorb(before.uri, lines, first, end, kept, now)
             lines[first:end] = new
-        del self._hunks[:-MOST_HUNKS]
+        del self._hunks[:-MAX_HUNKS]
 
     def _note(self, transition: Transition) -> None:
         """Remember a transition, and if it reverts an earlier one, that that one is undone."""
@@ -134,7 +134,7 @@ class History:
 
     def _remember_undone(self, transition: Transition) -> None:
         self._undone[transition] = None
-        if len(self._undone) > MOST_UNDONE:
+        if len(self._undone) > MAX_UNDONE:
             self._undone.popitem(last=False)
 
     def _absorb(
@@ -161,7 +161,7 @@ class History:
         self._hunks = [hunk for hunk in self._hunks if hunk not in touched]
         self._shift(uri, end, len(new) - (end - first))
         head, tail = common_ends(old, kept)
-        small = max(len(old), len(kept)) - head - tail <= MOST_LINES
+        small = max(len(old), len(kept)) - head - tail <= MAX_LINES
         if old == kept:
             for hunk in touched:
                 self._remember_undone(Transition.of(uri, hunk.old, hunk.new))

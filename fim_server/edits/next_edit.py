@@ -19,13 +19,13 @@ from fim_server.edits.regions import Problem, Region, regions
 from fim_server.edits.rules.import_lines import import_lines
 from fim_server.syntax.languages import language_of
 
-MOST_TRIES = 6
+MAX_TRIES = 6
 """Regions that the model judges for one proposal; each costs a few forwards."""
 
-MOST_EDITS = 3
+MAX_EDITS = 3
 """Past edits in the model's prompt, as many as in its training."""
 
-MOST_ASKS = 4
+MAX_ASKS = 4
 """Requests for one region, if completions take the model away from it."""
 
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
@@ -149,14 +149,14 @@ async def proposals(
     where: Sequence[Region],
     ask: Ask,
     gate: Gate,
-    most_tries: int = MOST_TRIES,
+    most_tries: int = MAX_TRIES,
 ) -> AsyncIterator[Proposal]:
     """The best proposal of each of the first `most_tries` regions, where it passes the gate, as
     soon as the model has answered.
 
     Raises what `ask` raises. Closing the iterator stops the work.
     """
-    edits = past_edits(context.hunks, MOST_EDITS)
+    edits = past_edits(context.hunks, MAX_EDITS)
     for region in where[:most_tries]:
         proposal = best_of(await considered(context, region, edits, ask))
         if proposal is not None and gate.passes(proposal):
@@ -222,7 +222,7 @@ def best_of(found: Sequence[Proposal]) -> Proposal | None:
 
 
 async def _ask_repeatedly(ask: Ask, request: RewriteRequest) -> Rewrite | None:
-    for _ in range(MOST_ASKS):
+    for _ in range(MAX_ASKS):
         try:
             rewrite = await ask(request)
         except Unfit:

@@ -15,7 +15,7 @@ from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.table import drafts_of
 from fim_server.syntax.languages import Language
 
-MOST_REGION_LINES = 4
+MAX_REGION_LINES = 4
 
 RECENT_HUNKS = 8
 """Recent hunks that rules are applied to."""
@@ -101,7 +101,7 @@ def _nearness(page: Page, line: int, scope: tuple[int, int] | None) -> float:
 
 
 def _regions(page: Page, hits: Iterable[_Hit], drafts: Sequence[Draft]) -> list[Region]:
-    """Runs of adjacent hits as regions of at most MOST_REGION_LINES lines, the best first; those
+    """Runs of adjacent hits as regions of at most MAX_REGION_LINES lines, the best first; those
     that no draft changes are left out."""
     best: dict[int, _Hit] = {}
     for hit in hits:
@@ -110,7 +110,7 @@ def _regions(page: Page, hits: Iterable[_Hit], drafts: Sequence[Draft]) -> list[
     found: list[Region] = []
     run: list[_Hit] = []
     for line in sorted(best):
-        if run and (line != run[-1].line + 1 or len(run) == MOST_REGION_LINES):
+        if run and (line != run[-1].line + 1 or len(run) == MAX_REGION_LINES):
             found.append(_region(page, run, drafts))
             run = []
         run.append(best[line])

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from fim_server.documents.documents import without_end
 from fim_server.edits.next_edit import Proposal
 
-MOST_IGNORED = 2
+MAX_IGNORED = 2
 """Times that a proposal is shown and ignored before it counts as rejected."""
 
-MOST_REMEMBERED = 500
+MAX_REMEMBERED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Key:
 
 
 class Rejections:
-    """The latest MOST_REMEMBERED rejections."""
+    """The latest MAX_REMEMBERED rejections."""
 
     def __init__(self) -> None:
         self._rejected: OrderedDict[_Key, None] = OrderedDict()
@@ -45,16 +45,16 @@ class Rejections:
 
     def reject(self, proposal: Proposal) -> None:
         self._rejected[_Key.of(proposal)] = None
-        if len(self._rejected) > MOST_REMEMBERED:
+        if len(self._rejected) > MAX_REMEMBERED:
             self._rejected.popitem(last=False)
 
     def ignored(self, proposal: Proposal) -> None:
         """Count that the proposal was shown and the user edited something else."""
         key = _Key.of(proposal)
         self._times_ignored[key] += 1
-        if self._times_ignored[key] >= MOST_IGNORED:
+        if self._times_ignored[key] >= MAX_IGNORED:
             self.reject(proposal)
-        if len(self._times_ignored) > MOST_REMEMBERED:
+        if len(self._times_ignored) > MAX_REMEMBERED:
             self._times_ignored.clear()
 
     def was_rejected(self, proposal: Proposal) -> bool:

@@ -20,7 +20,7 @@ from fim_server.backends.base import Backend, BackendError, Unsupported
 from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
-from fim_server.edits.next_edit import MOST_TRIES, EditContext, Gate, Proposal, proposals, ranked
+from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
 from fim_server.log import where
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 0.35
 """Seconds without typing before edits are pushed to the client (debounce)."""
 
-MOST_OFFERS = 256
+MAX_OFFERS = 256
 """Offers that can still be accepted or rejected by name."""
 
-MOST_OTHERS = 8
+MAX_OTHERS = 8
 """Other open documents that are searched."""
 
-LEAST_SCORE_ELSEWHERE = 1.8
+MIN_SCORE_ELSEWHERE = 1.8
 """Lowest score of a region in another document: only names that went and calls that changed."""
 
 
@@ -147,7 +147,7 @@ class EditService:
         self._numbers += 1
         name = str(self._numbers)
         self._offers[name] = shown[name] = proposal
-        if len(self._offers) > MOST_OFFERS:
+        if len(self._offers) > MAX_OFFERS:
             self._offers.popitem(last=False)
         return name
 
@@ -189,7 +189,7 @@ class EditService:
         why_not_show = self._workspace.why_not_show
         return [
             other.lines
-            for other in others[:MOST_OTHERS]
+            for other in others[:MAX_OTHERS]
             if other.language == snapshot.language and why_not_show(other.uri) is None
         ]
 
@@ -227,7 +227,7 @@ class EditService:
 
     async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
         found: list[Proposal] = []
-        tries = MOST_TRIES * (1 if most == 1 else 2)
+        tries = MAX_TRIES * (1 if most == 1 else 2)
         for context in self._contexts(snapshot, line, elsewhere=most > 1):
             where_to_look = await self._regions(context, snapshot.uri)
             async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
@@ -242,7 +242,7 @@ class EditService:
     def _contexts(self, snapshot: Snapshot, line: int, *, elsewhere: bool) -> list[EditContext]:
         contexts = [self.context(snapshot, line)]
         if elsewhere and self._workspace.trusted:
-            for other in self._documents.others(snapshot.uri)[:MOST_OTHERS]:
+            for other in self._documents.others(snapshot.uri)[:MAX_OTHERS]:
                 if _is_writable(other):
                     contexts.append(self.context(other, other.edited_line or 0))
         return [context for context in contexts if context is not None and context.hunks]
@@ -256,7 +256,7 @@ class EditService:
         found = await asyncio.to_thread(context.regions)
         if context.snapshot.uri == uri:
             return found
-        return [region for region in found if region.score >= LEAST_SCORE_ELSEWHERE]
+        return [region for region in found if region.score >= MIN_SCORE_ELSEWHERE]
 
     def _hunks(self, uri: str) -> list[Hunk]:
         """The recent edits that the model may see: none of an excluded file."""
@@ -281,7 +281,7 @@ class EditService:
         self._timers.pop(uri, None)
         if self.push is not None and (snapshot := self._documents.snapshot(uri)):
             line = snapshot.edited_line or 0
-            task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MOST_TRIES))
+            task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MAX_TRIES))
             task.add_done_callback(lambda task: self._push_found(uri, task))
 
     def _push_found(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:

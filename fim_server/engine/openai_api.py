@@ -16,7 +16,7 @@ from fim_server.engine.generation import Generation
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
 from fim_server.engine.wire import (
-    MOST_ALTERNATIVES,
+    MAX_ALTERNATIVES,
     WireError,
     check_range,
     check_type,
@@ -79,7 +79,7 @@ def read_request(body: object) -> _CompletionCall:
         "seed": _given(body, "seed", 0, int),
         "mode": _given(body, "mode", "auto", str),
     }
-    check_range("n", values["alternatives"], 1, MOST_ALTERNATIVES)
+    check_range("n", values["alternatives"], 1, MAX_ALTERNATIVES)
     if values["mode"] not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}")
     options = body.get("stream_options") or {}

@@ -28,7 +28,7 @@ from fim_model.requests import (
 PROTOCOL = 6
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
-MOST_ALTERNATIVES = 10
+MAX_ALTERNATIVES = 10
 
 
 T = TypeVar("T", CompletionRequest, RewriteRequest)
@@ -93,7 +93,7 @@ def request_from_json(body: object) -> CompletionRequest:
     values = _checked(body, _TYPES, ("prefix", "suffix"))
     if (mode := values.get("mode", AUTO)) not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}, not {mode!r}")
-    check_range("alternatives", values.get("alternatives", 1), 1, MOST_ALTERNATIVES)
+    check_range("alternatives", values.get("alternatives", 1), 1, MAX_ALTERNATIVES)
     snippets = (_texts(item, "snippets", ("path", "text")) for item in values.get("snippets", ()))
     lists = {
         "snippets": tuple(Snippet(**snippet) for snippet in snippets),

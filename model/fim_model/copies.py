@@ -16,16 +16,16 @@ from pathlib import PurePosixPath
 LONGEST_MATCH = 400
 """Characters on each side of a hole that are compared with other places."""
 
-MOST_PLACES = 64
+MAX_PLACES = 64
 """Most occurrences examined in each text: a file may have `self.` a thousand times."""
 
-MOST_FILES = 12
+MAX_FILES = 12
 """Most files searched besides the hole's own."""
 
-MOST_CHARS = 400_000
+MAX_CHARS = 400_000
 """Most characters searched in other files: a millisecond's work."""
 
-MOST_COPIES = 4
+MAX_COPIES = 4
 """Most different copies of a hole: further ones are rarely right (measured on projects that the
 model was not trained on)."""
 
@@ -53,7 +53,7 @@ def copies(
     others: Sequence[str] = (),
     *,
     lines: int = 1,
-    most: int = MOST_COPIES,
+    most: int = MAX_COPIES,
 ) -> list[Copied]:
     """The rest of the line (or of `lines` lines) as it stands elsewhere, most similar place first.
 
@@ -77,16 +77,16 @@ def copies(
 
 
 def nearest_names(name: str, others: Iterable[str]) -> list[str]:
-    """At most MOST_FILES of the `others` with the suffix of the file `name`: longest common prefix
+    """At most MAX_FILES of the `others` with the suffix of the file `name`: longest common prefix
     with it first, then alphabetically."""
     kind = PurePosixPath(name).suffix
     alike = (other for other in others if PurePosixPath(other).suffix == kind)
-    return sorted(alike, key=lambda other: (-_common_length(name, other), other))[:MOST_FILES]
+    return sorted(alike, key=lambda other: (-_common_length(name, other), other))[:MAX_FILES]
 
 
 def within_reach(texts: Iterable[str]) -> tuple[str, ...]:
-    """The texts of other files that fit MOST_CHARS together, in their order."""
-    reached, room = [], MOST_CHARS
+    """The texts of other files that fit MAX_CHARS together, in their order."""
+    reached, room = [], MAX_CHARS
     for text in texts:
         if len(text) <= room:
             reached.append(text)
@@ -124,10 +124,10 @@ def _places(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
     first within the first text, then in the others."""
     prefix, *others = texts
     tail = prefix[-size:]
-    for end in islice(_ends_before(prefix, tail), MOST_PLACES):
+    for end in islice(_ends_before(prefix, tail), MAX_PLACES):
         yield 0, end
     for source, text in enumerate(others, start=1):
-        for end in islice(_ends_after(text, tail), MOST_PLACES):
+        for end in islice(_ends_after(text, tail), MAX_PLACES):
             yield source, end
 
 

@@ -25,10 +25,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 NATIVE: Mode = "native"
 AUTO: Mode = "auto"
 
-MOST_TOKENS = 256
+MAX_TOKENS = 256
 """Longest middle that can be asked for."""
 
-MOST_DRAFTS = 8
+MAX_DRAFTS = 8
 """Drafts of one rewrite."""
 
 DRAFT_PRIOR = 15.0
@@ -202,8 +202,8 @@ class RewriteRequest:
 
     def __post_init__(self) -> None:
         _check_tokens(self.max_tokens)
-        if len(self.drafts) > MOST_DRAFTS:
-            raise ValueError(f"drafts must be at most {MOST_DRAFTS}, not {len(self.drafts)}")
+        if len(self.drafts) > MAX_DRAFTS:
+            raise ValueError(f"drafts must be at most {MAX_DRAFTS}, not {len(self.drafts)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,5 +235,5 @@ class Rewrite:
 
 
 def _check_tokens(count: int) -> None:
-    if not 1 <= count <= MOST_TOKENS:
-        raise ValueError(f"max_tokens must be 1 to {MOST_TOKENS}, not {count}")
+    if not 1 <= count <= MAX_TOKENS:
+        raise ValueError(f"max_tokens must be 1 to {MAX_TOKENS}, not {count}")

@@ -6,10 +6,10 @@ import pytest
 from fim_model import copies as module
 from fim_model.copies import (
     LONGEST_MATCH,
-    MOST_CHARS,
-    MOST_COPIES,
-    MOST_FILES,
-    MOST_PLACES,
+    MAX_CHARS,
+    MAX_COPIES,
+    MAX_FILES,
+    MAX_PLACES,
     Copied,
     copies,
     nearest_names,
@@ -129,17 +129,17 @@ def test_the_work_is_bounded_however_often_a_text_repeats(monkeypatch: pytest.Mo
     assert found[0].text == "x"
     assert found[0].matched <= LONGEST_MATCH
     halvings = LONGEST_MATCH.bit_length()
-    assert len(looked_at) <= 2 * MOST_PLACES * halvings
-    assert len(found) <= MOST_COPIES
+    assert len(looked_at) <= 2 * MAX_PLACES * halvings
+    assert len(found) <= MAX_COPIES
 
 
 def test_files_beside_are_those_of_the_same_kind_the_likest_names_first() -> None:
     names = ["b.py", "test_b.py", "test_a.txt", "test_aa.py", "a.py"]
     assert nearest_names("test_a.py", names) == ["test_aa.py", "test_b.py", "a.py", "b.py"]
     many = [f"{number}.py" for number in range(100)]
-    assert len(nearest_names("x.py", many)) == MOST_FILES
+    assert len(nearest_names("x.py", many)) == MAX_FILES
 
 
 def test_other_files_are_searched_as_far_as_they_fit() -> None:
-    large = "x" * (MOST_CHARS - 10)
+    large = "x" * (MAX_CHARS - 10)
     assert within_reach(["1234", large, "y" * 20, "z"]) == ("1234", large, "z")

@@ -26,7 +26,7 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import AUTO, MOST_TOKENS, NATIVE, Completion, CompletionRequest
+from fim_model.requests import AUTO, MAX_TOKENS, NATIVE, Completion, CompletionRequest
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"
@@ -579,11 +579,11 @@ def test_the_longest_hole_behind_the_longest_prompt(
         prefix="x = 1\n" * 300,
         suffix="y = 2\n" * 300,
         path="folder_with_a_name/file_with_a_long_name_of_many_tokens.py",
-        max_tokens=MOST_TOKENS,
+        max_tokens=MAX_TOKENS,
     )
     infiller = Infiller(model, tiny_tokenizer)
     result = infiller.infill(asked)
-    assert result.stats.prefill_tokens <= max(window - MOST_TOKENS, window // 2 + PROMPT_OVERHEAD)
+    assert result.stats.prefill_tokens <= max(window - MAX_TOKENS, window // 2 + PROMPT_OVERHEAD)
     assert result.items
 
 

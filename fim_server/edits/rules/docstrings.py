@@ -17,10 +17,10 @@ from fim_server.syntax.occurrences import Occurrence, Role
 from fim_server.syntax.signatures import Signature
 
 _WEIGHT = 1.2
-_MOST_ENTRY_LINES = 4
+_MAX_ENTRY_LINES = 4
 """Longer entries are not deleted: the model rewrites at most this many lines at once."""
 
-_MOST_COMMENT_LINES = 40
+_MAX_COMMENT_LINES = 40
 _COMMENT = ("*", "/*", "//", "#", "--")
 _BEHIND_FIELD = re.compile(r":(?:param|parameter|arg|argument|key|keyword|type)\s+(?:[^:]*\s)?\Z")
 _BEHIND_TAG = re.compile(r"[@\\]param(?:\[\w+\])?\s+(?:\{[^}]*\}\s+)?\[?\Z")
@@ -67,7 +67,7 @@ def _without_entry(page: Page, name: Occurrence) -> Iterator[LineEdit]:
     if _NEXT_ENTRY.match(line) is None and line[: name.start].strip():
         return
     lines = [name.line, *_continuation(page, name.line)]
-    if len(lines) <= _MOST_ENTRY_LINES and '"""' not in line and "'''" not in line:
+    if len(lines) <= _MAX_ENTRY_LINES and '"""' not in line and "'''" not in line:
         for number in lines:
             yield LineEdit(number, 0, len(page.lines[number]), "", drops=True)
 
@@ -99,7 +99,7 @@ def _comment_top(page: Page, first: int) -> int:
     """The first line of the comment right above a line; the line itself if there is none."""
     top = first
     while top - 1 in page.lines and page.lines[top - 1].lstrip().startswith(_COMMENT):
-        if first - top >= _MOST_COMMENT_LINES:
+        if first - top >= _MAX_COMMENT_LINES:
             break
         top -= 1
     return top

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-MOST_REGION_DRAFTS = 6
+MAX_REGION_DRAFTS = 6
 """Drafts of one region."""
 
 SURE = 8.0
@@ -59,7 +59,7 @@ class RegionDraft:
 
 def region_drafts(lines: Sequence[str], first: int, drafts: Iterable[Draft]) -> list[RegionDraft]:
     """Texts of the lines from number `first` on: all drafts that agree applied together, then each
-    draft alone by decreasing weight; at most MOST_REGION_DRAFTS."""
+    draft alone by decreasing weight; at most MAX_REGION_DRAFTS."""
     end = first + len(lines)
     near: list[tuple[list[LineEdit], Draft]] = []
     for draft in sorted(drafts, key=lambda draft: -draft.weight):
@@ -82,7 +82,7 @@ def region_drafts(lines: Sequence[str], first: int, drafts: Iterable[Draft]) -> 
         text = applied(lines, first, edits)
         if text != old:
             found.setdefault(text, RegionDraft(text, draft.reason, draft.doubt))
-    return list(found.values())[:MOST_REGION_DRAFTS]
+    return list(found.values())[:MAX_REGION_DRAFTS]
 
 
 def applied(lines: Sequence[str], first: int, edits: Iterable[LineEdit]) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from fim_server.documents.documents import without_end
 from fim_server.edits.rules.code_tokens import NAME
-from fim_server.edits.rules.page import MOST_LINE_CHARS, Page
+from fim_server.edits.rules.page import MAX_LINE_CHARS, Page
 
 _TOP = 200
 """Lines at the top of a document in which its imports are looked for."""
@@ -61,7 +61,7 @@ def read_import(line: str) -> ImportLine | None:
 def import_lines(lines: Iterable[str]) -> list[str]:
     """The import lines at the top of a document that `read_import` understands."""
     top = (without_end(line) for line in islice(lines, _TOP))
-    return [line for line in top if len(line) <= MOST_LINE_CHARS and read_import(line)]
+    return [line for line in top if len(line) <= MAX_LINE_CHARS and read_import(line)]
 
 
 def top_level_imports(page: Page) -> list[tuple[int, str]]:

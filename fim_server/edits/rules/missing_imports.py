@@ -29,8 +29,8 @@ from fim_server.edits.rules.token_diff import tokens_added
 from fim_server.syntax.occurrences import Role
 
 _WEIGHT = 2.8
-_MOST_NAMES = 4
-_MOST_SOURCES = 3
+_MAX_NAMES = 4
+_MAX_SOURCES = 3
 
 _STANDARD = {
     module.__name__: frozenset(getattr(module, "__all__", None) or dir(module))
@@ -48,7 +48,7 @@ def missing_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
     """Imports of the names that the latest hunk uses and nothing on the page binds."""
     if page.language is None or hunk is not page.hunks[-1] or not page.has(hunk):
         return
-    names = list(_unbound_names(page, hunk))[:_MOST_NAMES]
+    names = list(_unbound_names(page, hunk))[:_MAX_NAMES]
     if not names:
         return
     known = _import_lines_by_name(
@@ -56,7 +56,7 @@ def missing_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
     )
     present = top_level_imports(page)
     for name in names:
-        for line in known.get(name, ())[:_MOST_SOURCES]:
+        for line in known.get(name, ())[:_MAX_SOURCES]:
             for rank, edit in enumerate(_insertions(page, present, line)):
                 yield Draft(
                     (edit,),

@@ -20,7 +20,7 @@ from fim_server.syntax.signatures import CallSite, ParsedText, Signature
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-MOST_LINE_CHARS = 300
+MAX_LINE_CHARS = 300
 """Longer lines are skipped: they are generated or data, and too long to rewrite at once."""
 
 REACH = 1500
@@ -53,7 +53,7 @@ class Page:
         self.lines = {
             number: line
             for number, line in enumerate(self._all, self.first)
-            if line.strip() and len(line) <= MOST_LINE_CHARS
+            if line.strip() and len(line) <= MAX_LINE_CHARS
         }
 
     # What the user did.

@@ -17,7 +17,7 @@ from fim_server.edits.rules.token_diff import (
 )
 
 _WEIGHT = 1.6
-_LEAST_TOKENS = 4
+_MIN_TOKENS = 4
 _ALIKE = 0.5
 """Least Jaccard index of the tokens of a line with the same shape."""
 _NEARLY_EQUAL = 0.8
@@ -37,7 +37,7 @@ def similar_lines(page: Page, hunk: Hunk) -> Iterator[Draft]:
 def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
     number, before, after = line
     old, new = tokens([before]), tokens([after])
-    if len(old) < _LEAST_TOKENS:
+    if len(old) < _MIN_TOKENS:
         return
     for other, text in page.lines.items():
         here = tokens([text])

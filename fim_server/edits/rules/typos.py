@@ -14,7 +14,7 @@ from fim_server.syntax.occurrences import Occurrence, Role
 
 _WEIGHT = 2.4
 _SHORTEST = 3
-_MOST_CORRECTIONS = 3
+_MAX_CORRECTIONS = 3
 
 
 def typos(page: Page, hunk: Hunk) -> Iterator[Draft]:
@@ -37,7 +37,7 @@ def typos(page: Page, hunk: Hunk) -> Iterator[Draft]:
         if any(place.binds or place.defines for place in places):
             near = [known for known in near if _lacks_value(page, places[0], known)]
         likeliest = sorted(near, key=lambda known: -elsewhere[known])
-        for rank, right in enumerate(likeliest[:_MOST_CORRECTIONS]):
+        for rank, right in enumerate(likeliest[:_MAX_CORRECTIONS]):
             yield Draft(
                 tuple(LineEdit(place.line, place.start, place.end, right) for place in places),
                 f"{name} looks misspelt",

@@ -25,7 +25,7 @@ from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
-from fim_model.requests import MOST_TOKENS, Rewrite, RewriteRequest, RewriteWay
+from fim_model.requests import MAX_TOKENS, Rewrite, RewriteRequest, RewriteWay
 
 PROMPT_TOKENS = 256
 """Most tokens of a prompt: as many as edit training has, and half the cost of a completion's."""
@@ -50,7 +50,7 @@ class RegionRewriter:
         self.sessions, self.window = sessions, window
         self.priors = priors or EditPriors()
         self.fim = fim_prompt(model.config, tokenizer)
-        self.longest_region = min(window // 4, MOST_TOKENS // 2)
+        self.longest_region = min(window // 4, MAX_TOKENS // 2)
         """Most tokens of a region."""
 
     @property
@@ -106,7 +106,7 @@ class RegionRewriter:
         )
 
     def _most_tokens(self, size: int, request: RewriteRequest) -> int:
-        return min(size + request.max_tokens, MOST_TOKENS)
+        return min(size + request.max_tokens, MAX_TOKENS)
 
     def _rewritten(
         self,

@@ -6,7 +6,7 @@ from fim_model.errors import CheckpointError
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, FimPrompt
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import MOST_TOKENS
+from fim_model.requests import MAX_TOKENS
 
 WINDOW = 4096
 """Default limit of a prompt, in tokens: a model may allow far more than a completion needs, and
@@ -51,4 +51,4 @@ def usable_window(config: ModelConfig, window: int, width: int) -> int:
 
 def kv_tokens(config: ModelConfig, window: int, width: int) -> int:
     """Capacity of a document's KV cache, in tokens: prompt, middle, and a forward's scratch."""
-    return window + PROMPT_OVERHEAD + MOST_TOKENS + 2 * config.block_size + width
+    return window + PROMPT_OVERHEAD + MAX_TOKENS + 2 * config.block_size + width

@@ -132,7 +132,7 @@ SHORTEST_PROMPT = PROMPT_OVERHEAD + 16
 UNSETTLED_CHARS = 128
 """Characters of a prefix in which to look for its last settled token border."""
 
-LEAST_ROOM = SHORTEST_PROMPT + 16
+MIN_ROOM = SHORTEST_PROMPT + 16
 """In tokens, of an example; a row with less room left is filled up with plain text."""
 
 SHORT_PROMPT = 224
@@ -188,8 +188,8 @@ class ExampleStream:
         longest = room // 5
         while (left := room - len(row.tokens)) > 0:
             file = rng.choices(self.files, cum_weights=self._cumulative)[0]
-            if left < LEAST_ROOM or rng.random() < self.plain_share:
-                most = left if left < LEAST_ROOM else min(left, SHORT_PROMPT)
+            if left < MIN_ROOM or rng.random() < self.plain_share:
+                most = left if left < MIN_ROOM else min(left, SHORT_PROMPT)
                 row.tokens.extend(self._plain(file, rng, most))
                 continue
             most = min(longest, left // 4)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from fim_training.examples.examples import ExampleStream, SourceFile
 from fim_training.trainer.objective import Batch, ControlIds, NoiseSettings, build_batch
 
-MOST_STEPS = 2**40
+MAX_STEPS = 2**40
 """Steps of a run whose budget is in minutes."""
 
 AHEAD = 4

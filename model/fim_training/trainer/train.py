@@ -24,7 +24,7 @@ from fim_model.errors import CheckpointError, ConfigError
 from torch import nn
 
 from fim_training.examples.examples import ExampleStream
-from fim_training.trainer.batches import MOST_STEPS, Batches, read_split
+from fim_training.trainer.batches import MAX_STEPS, Batches, read_split
 from fim_training.trainer.master_weights import MasterWeights
 from fim_training.trainer.objective import Batch, Losses, joint_losses
 from fim_training.trainer.optimizers import build_optimizers, learning_rate_scale, set_rates
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 REPORT_EVERY = 20
 VALIDATION_BATCHES = 4
 VALIDATION_SEED = -1
-MOST_WORKERS = 14
+MAX_WORKERS = 14
 
 
 class Run:
@@ -94,7 +94,7 @@ class Run:
                  len(train.stream.files), self.weights.count(), self.device,
                  torch.get_num_threads())  # fmt: skip
         rate = measured_matrix_rate(self.device) if self.device.type == "cuda" else 0.0
-        last = MOST_STEPS if config.minutes else config.steps
+        last = MAX_STEPS if config.minutes else config.steps
         meter = _Meter(rate)
         if self._spent() >= 1:
             return
@@ -209,7 +209,7 @@ class Run:
             return self.config.workers
         if self.device.type == "cpu":
             return 0
-        return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 2))
+        return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) - 2))
 
     def _flops(self, batch: Batch) -> float:
         rows, noisy = batch.noisy_limit.shape

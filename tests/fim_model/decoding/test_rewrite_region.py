@@ -16,7 +16,7 @@ from fim_model.families.fim_layouts import QWEN
 from fim_model.infiller import Infiller
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import MOST_TOKENS, PastEdit, Rewrite, RewriteRequest
+from fim_model.requests import MAX_TOKENS, PastEdit, Rewrite, RewriteRequest
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n"
@@ -241,7 +241,7 @@ def test_a_model_that_can_do_neither_says_so(tiny: Any) -> None:
         infiller.rewrite(request())
 
 
-@pytest.mark.parametrize("most", [0, -1, MOST_TOKENS + 1])
+@pytest.mark.parametrize("most", [0, -1, MAX_TOKENS + 1])
 def test_max_tokens_has_bounds(most: int) -> None:
     with pytest.raises(ValueError, match=f"max_tokens must be 1 to 256, not {most}"):
         request(max_tokens=most)

@@ -9,8 +9,8 @@ from lsprotocol import types as lsp
 
 from fim_server.documents.documents import DocumentStore, Encoding, split_lines, without_end
 from fim_server.edits.history import (
-    MOST_HUNKS,
-    MOST_LINES,
+    MAX_HUNKS,
+    MAX_LINES,
     RECENT_SECONDS,
     History,
     Transition,
@@ -136,7 +136,7 @@ def test_one_change_of_several_in_a_hunk_is_undone_and_redone() -> None:
 
 
 def test_large_changes_are_no_edits() -> None:
-    lines = [f"line {number}" for number in range(3 * MOST_LINES)]
+    lines = [f"line {number}" for number in range(3 * MAX_LINES)]
     desk = Desk("\n".join(lines))
     desk.change((0, 0, 0, 4, "LINE"))
     desk.replace_all("\n".join(line.upper() for line in lines))
@@ -157,12 +157,12 @@ def test_white_space_and_old_edits_do_not_count() -> None:
 
 
 def test_a_huge_history_stays_small() -> None:
-    desk = Desk("\n".join(f"value_{number} = {number}" for number in range(3 * MOST_HUNKS)))
-    for line in range(0, 3 * MOST_HUNKS, 2):
+    desk = Desk("\n".join(f"value_{number} = {number}" for number in range(3 * MAX_HUNKS)))
+    for line in range(0, 3 * MAX_HUNKS, 2):
         desk.change((line, 0, line, 5, "other"))
     hunks = desk.hunks()
-    assert len(hunks) == MOST_HUNKS
-    assert hunks[-1][0] == 3 * MOST_HUNKS - 2, "the latest are kept"
+    assert len(hunks) == MAX_HUNKS
+    assert hunks[-1][0] == 3 * MAX_HUNKS - 2, "the latest are kept"
 
 
 def test_a_closed_document_has_no_history() -> None:

@@ -15,7 +15,7 @@ from scripted import ScriptedBackend
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
-from fim_server.edits.next_edit import MOST_TRIES, Proposal, rewritten
+from fim_server.edits.next_edit import MAX_TRIES, Proposal, rewritten
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
@@ -351,7 +351,7 @@ async def test_the_model_is_asked_a_bounded_number_of_times() -> None:
     desk = Desk("old = 1\n" + "print(old)  #keep\n\n" * 50)
     desk.edit(0, "old", "new")
     assert await desk.found() == []
-    assert len(desk.backend.rewrites) == MOST_TRIES
+    assert len(desk.backend.rewrites) == MAX_TRIES
 
 
 # --- where to look -------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fim_server.edits.rules.drafts import (
-    MOST_REGION_DRAFTS,
+    MAX_REGION_DRAFTS,
     Draft,
     LineEdit,
     applied,
@@ -16,7 +16,7 @@ def test_drafts_are_bounded_and_the_joint_one_comes_first() -> None:
     many = [Draft((LineEdit(5, 4, 5, f"C{n}"),), "c", 1.0 - n / 100) for n in range(20)]
     both = [Draft((LineEdit(5, 0, 1, "A"), LineEdit(6, 0, 1, "A")), "a", 3.0), *many]
     found = region_drafts(lines, 5, both)
-    assert len(found) == MOST_REGION_DRAFTS
+    assert len(found) == MAX_REGION_DRAFTS
     assert [one.text for one in found[:2]] == ["A b C0\nA", "A b c\nA"]
     assert region_drafts(lines, 50, both) == []
 
