@@ -34,7 +34,7 @@ def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabili
     if _wants_to_be_told(capabilities):
 
         def push(uri: str, proposals: Sequence[Proposal]) -> None:
-            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, one) for one in proposals]})
+            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]})
 
         ls.edits.push = push
 
@@ -72,7 +72,7 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
         )
     except asyncio.CancelledError:
         found = []
-    return {"edits": [offered(ls, one) for one in found]}
+    return {"edits": [offered(ls, proposal) for proposal in found]}
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
