@@ -9,7 +9,11 @@ LARGE_BYTES = 4 * 2**20
 """Buffers of at least this size get their own mapping: the KV cache of a document does, the buffers
 of a forward over a few tokens do not."""
 
-_M_MMAP_THRESHOLD = -3
+KEPT_BYTES = 32 * 2**20
+"""Free memory that the heap keeps at its end, so that the next forward finds its buffers there
+instead of asking the system for new pages."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """`man 3 mallopt`."""
 
 
@@ -18,8 +22,11 @@ def return_large_buffers() -> bool:
 
     By default glibc raises its mmap threshold after the first such free and then takes large
     buffers from the heap, where the KV cache of a closed document stays resident as long as
-    anything is allocated above it. Other C libraries are left unchanged.
+    anything is allocated above it. Setting one threshold fixes the other at 128 KiB, which would
+    return a forward's buffers after every forward, so both are set. Other C libraries are left
+    unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES))
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES))

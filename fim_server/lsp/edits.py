@@ -34,7 +34,9 @@ def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabili
     if _wants_to_be_told(capabilities):
 
         def push(uri: str, proposals: Sequence[Proposal]) -> None:
-            ls.protocol.notify(NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]})
+            ls.protocol.notify(
+                NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]}
+            )
 
         ls.edits.push = push
 
