@@ -31,8 +31,13 @@ SLOW = (
     "fim_server/test_full_disk.py",
     # generate many documents, or decode hundreds of prompts
     "fim_model/decoding/test_denoise.py",
+    "fim_model/decoding/test_healing.py",
     "fim_model/decoding/test_lookup.py",
     "fim_model/decoding/test_modes.py",
+    "fim_model/decoding/test_rewrite_drafts.py",
+    "fim_model/decoding/test_sampling.py",
+    "fim_model/loading/test_gguf_file.py",
+    "fim_model/network/test_networks.py",
     "fim_server/documents/test_documents.py",
     # train, or run whole evaluations
     "fim_training/evaluation",

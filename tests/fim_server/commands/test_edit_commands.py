@@ -82,7 +82,10 @@ def test_revise_shows_what_the_model_makes_of_lines(
         (["edit", "code.py", "--history", "code.py"], "code.py: it has no changes"),
         (["edit", "code.py", "--history", "old.patch"], "its change at line 1 is not in the file"),
         (["edit", "code.py", "--history", "bad.patch"], "bad.patch: it is not a unified diff"),
-        (["edit", ".env", "--history", "edits.patch"], ".env: excluded (its name matches a pattern for secrets"),
+        (
+            ["edit", ".env", "--history", "edits.patch"],
+            ".env: excluded (its name matches a pattern for secrets",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
