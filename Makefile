@@ -20,10 +20,10 @@ demo: env ## fill holes in real source files, with a real language server
 	@$(BIN)/python scripts/demo.py
 
 quick: env ## lint, and the tests not marked slow: under a minute on two cores
-	@$(MAKE) --no-print-directory -j2 lint fast
+	@$(MAKE) --no-print-directory lint fast
 
 fast: env ## the tests not marked slow
-	$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/editors
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --ignore=tests/editors
 
 lint: env ## ruff, formatting, and mypy --strict
 	$(BIN)/ruff check .
