@@ -687,7 +687,7 @@ def test_the_number_of_threads_can_be_set(
         torch.set_num_threads(before)
 
 
-def test_auto_is_the_fastest_measured_mode(
+def test_auto_uses_the_measured_choice(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     choice = ModeChoice(mode="diffusion", rule="leftmost:1", block_size=4)

@@ -291,7 +291,7 @@ def test_a_local_folder_takes_precedence_over_an_id(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "a/b/c", "./x", "../up/there", ""])
-def test_neither_a_folder_nor_an_id_is_an_error(name: str, tmp_path: Path) -> None:
+def test_a_name_that_is_neither_folder_nor_id_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="there is no such checkpoint folder") as caught:
         local_folder(str(tmp_path / "gone") if name == "" else name)
     assert "\n" not in str(caught.value)

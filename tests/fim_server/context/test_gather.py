@@ -133,7 +133,7 @@ def test_excluded_files_give_no_snippets_even_if_open(tmp_path: Path) -> None:
     assert desk.choice(document) == []
 
 
-def test_an_untrusted_workspace_gives_no_snippets_from_disk(tmp_path: Path) -> None:
+def test_an_untrusted_workspace_gives_no_snippets(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Settings(workspace_trusted=False))
     desk.open("shapes.py", SHAPES)
     assert desk.choice(desk.open("main.py", MAIN)) == []

@@ -204,7 +204,7 @@ def test_packages_are_found_once_at_any_depth(tmp_path: Path) -> None:
     }
 
 
-def test_vendored_files_in_a_folder_are_excluded(tmp_path: Path) -> None:
+def test_files_of_other_packages_in_a_folder_are_excluded(tmp_path: Path) -> None:
     texts = {
         "LICENSE": MIT,
         "own/a.js": "",
