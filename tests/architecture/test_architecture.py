@@ -1,4 +1,4 @@
-"""The rooms: import contracts, the number of rooms and arrows, and unique file names.
+"""Architecture of the packages: import contracts, number of rooms and arrows, unique file names.
 
 An arrow is an import between rooms, including imports inside functions and for type checking. A
 loose file counts as a room; `__init__` files re-export nothing.
@@ -92,14 +92,14 @@ def test_only_these_files_are_loose(graph: grimp.ImportGraph, package: str) -> N
     assert loose(graph, package) == LOOSE[package]
 
 
-def test_few_files_stand_beside_rooms(graph: grimp.ImportGraph) -> None:
+def test_loose_files_stay_few(graph: grimp.ImportGraph) -> None:
     for module in graph.modules - {"fim_kernels"}:
         children = graph.find_children(module)
         if any(graph.find_children(child) for child in children):
             assert len(loose(graph, module)) <= MAX_LOOSE, module
 
 
-def test_no_two_files_have_one_name(files: dict[str, list[str]]) -> None:
+def test_file_names_are_unique(files: dict[str, list[str]]) -> None:
     twice = {name: places for name, places in files.items() if len(places) > 1}
     assert set(twice) == {"__init__.py"}, twice
 

@@ -1,8 +1,8 @@
-"""Compiles every kernel for real GPUs without having one; run as a script by the test beside it.
+"""Compile every kernel for real GPUs without a GPU. Run as a script by test_kernels_compile_ahead.
 
-The wrappers are called with tensors that have a shape but no memory, in the shapes of an 8B model;
-what they would have launched is recorded, so that what is compiled is what runs, configuration and
-all. Prints one JSON object a kernel and target. Needs a process in which Triton does not interpret.
+Calls the wrappers with meta tensors in the shapes of an 8B model and records their launches, so
+that the compiled kernels have the configuration that would run. Prints one JSON object per kernel
+and target. Triton's interpreter must be off in this process.
 """
 
 import json
@@ -42,7 +42,7 @@ WIDE_LOAD = r"ld\.global[.\w:]*\.v[24]|cp\.async"
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with what Triton would have specialised it on."""
+    """A recorded kernel launch, with the arguments on which Triton specialises."""
 
     kernel: Any
     signature: dict[str, str]
@@ -77,7 +77,7 @@ class Launch:
 
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
-    """Launches made inside are written down instead."""
+    """Record launches in this context instead of running them."""
     launches: list[Launch] = []
 
     def record(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
@@ -95,7 +95,7 @@ def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
 
 
 def call_everything() -> None:
-    """Each wrapper once in the 8B shape: 32 positions over 2048 cached tokens."""
+    """Call each wrapper once in the 8B shape: 32 positions over 2048 cached tokens."""
     width, keys, heads, groups, dim = 32, 2048, 32, 8, 128
     size, inner, vocabulary = 4096, 14336, 131072
 
@@ -124,7 +124,7 @@ def call_everything() -> None:
 
 
 def call_variants() -> None:
-    """Compiled for Hopper only: the other patterns of attention, float8, and full precision."""
+    """Call the variants compiled for Hopper only: other attention patterns, float8, float32."""
     width, keys, heads, groups, dim = 32, 2048, 32, 8, 128
     cache = empty(1, groups, keys, dim)
     query = empty(1, heads, width, dim)
@@ -141,7 +141,7 @@ def call_variants() -> None:
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """Registers, and bytes of stack and local memory (spills) for each thread."""
+    """Registers, and bytes of stack and local memory (spills), per thread."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     if not tool.exists():
         return {}

@@ -1,4 +1,4 @@
-"""Shared by the kernel tests."""
+"""Fixtures of the kernel tests."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """These tensors are tiny: more threads only get into each other's way."""
+    """One CPU thread: for tensors this small, more threads only add overhead."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where Triton kernels can run here, with the public functions forced to run them."""
+    """The device on which Triton kernels run here, with the public functions forced to use them."""
     pytest.importorskip("triton", reason="Triton has no wheel for this system")
     monkeypatch.setenv("FIM_KERNELS", "triton")
     if interpreted():

@@ -1,4 +1,4 @@
-"""How a kernel is held against its reference."""
+"""Comparison of kernels with their references."""
 
 import torch
 from torch import Tensor
@@ -10,29 +10,31 @@ NAN = float("nan")
 
 
 def normal(*shape: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Drawn on the CPU, so that every device sees the same numbers."""
+    """Normal random numbers, drawn on the CPU so that they are equal on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator).to(dtype).to(device)
 
 
 def padded(x: Tensor) -> Tensor:
-    """The same values in a larger buffer of NaN: a read outside x, or a wrong stride, shows."""
+    """x as a view into a larger buffer of NaN, which exposes out-of-bounds reads and wrong
+    strides.
+    """
     buffer = torch.full([size + 3 for size in x.shape], NAN, dtype=x.dtype, device=x.device)
     view = buffer[tuple(slice(1, size + 1) for size in x.shape)]
     return view.copy_(x)
 
 
 def rows_padded(x: Tensor) -> Tensor:
-    """`[N, D]` with NaN behind each row and after the last one."""
+    """`[N, D]` as a view with NaN after each row and after the last row."""
     buffer = torch.full((x.shape[0] + 2, x.shape[1] + 16), NAN, device=x.device).to(x.dtype)
     view = buffer[: x.shape[0], : x.shape[1]]
     return view.copy_(x)
 
 
 def assert_close(found: Tensor, wanted: Tensor, tolerance: float | None = None) -> None:
-    """`|found - wanted| / |wanted|` in the Frobenius norm, and no element far off on its own.
+    """Bound `|found - wanted| / |wanted|` in the Frobenius norm, and the error of each element.
 
-    `wanted` comes from float64 or from the reference; NaN or infinity anywhere in `found` fails.
+    `wanted` is computed in float64 or by the reference. Fails on NaN or infinity in `found`.
     """
     assert found.shape == wanted.shape, (found.shape, wanted.shape)
     bound = TOLERANCE[found.dtype] if tolerance is None else tolerance

@@ -1,4 +1,4 @@
-"""One rule decides what runs; what is forced and cannot run is an error."""
+"""Dispatch between Triton and the reference; forcing what cannot run is an error."""
 
 import subprocess
 import sys
@@ -45,14 +45,16 @@ def test_forced_triton_does_not_drop_gradients(monkeypatch: pytest.MonkeyPatch) 
         assert use_triton(torch.zeros(2), weight)
 
 
-def test_forced_triton_refuses_a_dtype_no_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_triton_refuses_an_unsupported_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIM_KERNELS", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(KernelError, match="float64"):
         use_triton(torch.zeros(2, dtype=torch.float64))
 
 
-def test_forced_triton_without_triton_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_triton_without_triton_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FIM_KERNELS", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
@@ -78,7 +80,7 @@ def test_cuda_tensors_take_triton_unless_the_reference_is_forced(
 
 
 def test_importing_the_operations_does_not_import_triton() -> None:
-    """Start-up on a machine without a GPU must not pay for it."""
+    """Importing Triton would slow down startup on machines without a GPU."""
     names = ("attention", "commit", "lm_head", "matmul_8bit", "rms_norm", "rotary", "swiglu")
     program = "import sys\n" + "".join(f"import fim_kernels.{name}\n" for name in names)
     program += "assert 'triton' not in sys.modules"

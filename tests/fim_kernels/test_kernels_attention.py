@@ -1,4 +1,4 @@
-"""Split attention against masked attention in float64, for every pattern of visibility."""
+"""The attention kernel against masked attention in float64, for every attention pattern."""
 
 from importlib import import_module
 
@@ -47,8 +47,8 @@ def test_attention(
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("splits", [1, 4])
-def test_spans_that_only_the_device_knows(causal: bool, splits: int, device: torch.device) -> None:
-    """Each sequence has its own length; the cache behind it is NaN and must not be read."""
+def test_span_lengths_in_device_memory(causal: bool, splits: int, device: torch.device) -> None:
+    """Sequences differ in length; the cache after each is NaN and must not be read."""
     query, key, value = tensors(3, 4, 2, 5, 260, 32, torch.float32, device)
     spans = [5, 77, 260]
     for row, span in enumerate(spans):
@@ -78,8 +78,8 @@ def test_rows_of_quadratic_self_speculation(
     assert_close(found, exact(query, key, value, mask))
 
 
-def test_who_sees_whom_in_quadratic_self_speculation() -> None:
-    """Spelt out for rows `h0 m m | h1 m m`, one line a query."""
+def test_the_visibility_of_quadratic_self_speculation() -> None:
+    """Written out for rows `h0 m m | h1 m m`, one line per query."""
     place = torch.arange(6)
     seen = speculation_visible(place[:, None], place[None], 3).int().tolist()
     assert seen == [
@@ -97,13 +97,13 @@ def test_any_mask(shared: bool, device: torch.device) -> None:
     query, key, value = tensors(2, 4, 2, 9, 100, 16, torch.float32, device)
     generator = torch.Generator().manual_seed(4)
     mask = torch.rand(1 if shared else 2, 1, 9, 100, generator=generator).to(device) < 0.3
-    mask[..., 64:] = False  # no query sees a key of the second tile
+    mask[..., 64:] = False  # no query attends to a key of the second tile
     mask[..., 3] = True
     found = attend(query, key, value, causal=True, mask=mask)
     assert_close(found, exact(query, key, value, mask))
 
 
-def test_a_mask_excludes_the_other_patterns(device: torch.device) -> None:
+def test_a_mask_cannot_be_combined_with_another_pattern(device: torch.device) -> None:
     query, key, value = tensors(1, 1, 1, 2, 4, 16, torch.float32, device)
     mask = torch.ones(1, 1, 2, 4, dtype=torch.bool, device=device)
     with pytest.raises(ValueError, match="no row_length and no span"):
@@ -117,7 +117,7 @@ def test_large_scores_do_not_overflow(device: torch.device) -> None:
     assert_close(found, exact(query * 300, key, value, mask), 2e-5)
 
 
-def test_the_reference_takes_spans_and_rows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_supports_spans_and_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIM_KERNELS", "reference")
     cpu = torch.device("cpu")
     query, key, value = tensors(1, 4, 2, 6, 40, 16, torch.float32, cpu)

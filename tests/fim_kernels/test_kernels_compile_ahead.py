@@ -1,8 +1,8 @@
-"""Every kernel compiles for Ampere, Hopper and Blackwell, and keeps what makes it quick there.
+"""Every kernel compiles for Ampere, Hopper and Blackwell without losing its fast instructions.
 
-No GPU is needed: Triton's wheel brings the assembler. A gate, not a measurement: registers that
-spill, operands that no longer fit shared memory, a product that lost Hopper's matrix instruction
-or loads that became scalar would each cost a multiple of the time, silently.
+No GPU is needed, because Triton's wheel contains the assembler. The tests catch silent slowdowns:
+spilled registers, operands that exceed shared memory, products without Hopper's matrix instruction,
+and scalar loads. They measure no time.
 """
 
 import json
@@ -50,11 +50,11 @@ def test_every_kernel_file_is_covered(compiled: list[dict[str, Any]]) -> None:
     for file in Path(fim_kernels.__file__).parent.glob("*_triton.py"):
         after_jit = file.read_text(encoding="utf-8").split("@triton.jit\ndef ")[1:]
         written |= {source.split("(")[0] for source in after_jit}
-    helpers = {"_rotated", "store_tile_statistics"}  # called by kernels
+    helpers = {"_rotated", "store_tile_statistics"}  # called by other kernels
     assert written - helpers == PRODUCTS | OTHERS
 
 
-def test_nothing_spills_and_everything_fits(compiled: list[dict[str, Any]]) -> None:
+def test_no_register_spills_and_shared_memory_fits(compiled: list[dict[str, Any]]) -> None:
     for kernel in compiled:
         assert kernel["shared"] <= SHARED_MEMORY[kernel["capability"]], kernel
         if "reg" not in kernel:
@@ -62,7 +62,7 @@ def test_nothing_spills_and_everything_fits(compiled: list[dict[str, Any]]) -> N
         assert kernel["stack"] == kernel["local"] == 0, kernel
 
 
-def test_hopper_products_use_its_matrix_unit_and_wide_loads(
+def test_hopper_products_use_wgmma_and_wide_loads(
     compiled: list[dict[str, Any]],
 ) -> None:
     products = [

@@ -1,4 +1,4 @@
-"""8-bit weights: the quantiser's error bound, and the kernel against the dequantised product."""
+"""8-bit weights: the quantisation error bound, and the kernel against the dequantised product."""
 
 from importlib import import_module
 
@@ -37,7 +37,7 @@ def test_product(
     assert_close(found, exact(x, weight))
 
 
-def test_product_keeps_leading_dimensions_and_repeats_bit_by_bit(device: torch.device) -> None:
+def test_product_keeps_leading_dimensions_and_is_deterministic(device: torch.device) -> None:
     x = normal(2, 3, 700, seed=3, dtype=torch.float32, device=device)
     weight = quantise(normal(65, 700, seed=4, dtype=torch.float32, device=device))
     found = matmul_8bit_triton(x, weight, 2)
@@ -53,7 +53,7 @@ def test_kernel_and_reference_agree(device: torch.device, monkeypatch: pytest.Mo
     assert_close(fused, matmul_8bit(x, weight))
 
 
-def test_int8_is_off_by_at_most_half_a_step() -> None:
+def test_int8_error_is_at_most_half_a_step() -> None:
     weight = normal(9, 100, seed=7, dtype=torch.float32, device=CPU) * 3
     stored = quantise(weight)
     error = (stored.dequantise(torch.float32) - weight).abs()
@@ -64,11 +64,12 @@ def test_int8_is_off_by_at_most_half_a_step() -> None:
 
 
 @pytest.mark.parametrize(("channels", "depth"), [(48, 256), (65, 704), (16, 16), (20, 40)])
-def test_pytorchs_cpu_kernel_is_the_reference_and_knows_no_neighbours(
+def test_pytorchs_cpu_kernel_equals_the_reference_and_is_row_invariant(
     channels: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row's result is the same to the last bit, however many there are. 40 is not a multiple of
-    16, which that kernel takes for granted: the reference must run."""
+    """A row's result is bit-identical for any number of rows. Depth 40 is not a multiple of 16,
+    which that kernel requires, so the reference must run.
+    """
     x = normal(2, 33, depth, seed=8, dtype=torch.bfloat16, device=CPU)
     weight = quantise(normal(channels, depth, seed=9, dtype=torch.float32, device=CPU))
     found = matmul_8bit(x, weight)
@@ -80,7 +81,7 @@ def test_pytorchs_cpu_kernel_is_the_reference_and_knows_no_neighbours(
     assert_close(matmul_8bit(x, weight), found)
 
 
-def test_float8_is_off_by_at_most_a_sixteenth() -> None:
+def test_float8_relative_error_is_at_most_a_sixteenth() -> None:
     weight = normal(9, 100, seed=8, dtype=torch.float32, device=CPU)
     stored = quantise(weight, torch.float8_e4m3fn)
     error = (stored.dequantise(torch.float32) - weight).abs()
@@ -93,6 +94,6 @@ def test_a_row_of_zeros_stays_zeros() -> None:
     assert not stored.dequantise(torch.float32).any()
 
 
-def test_other_storage_is_refused() -> None:
+def test_other_storage_types_are_refused() -> None:
     with pytest.raises(ValueError, match="int4"):
         quantise(torch.zeros(2, 8), torch.int4)

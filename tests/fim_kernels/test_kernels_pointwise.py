@@ -70,12 +70,12 @@ def test_rotary(dim: int, dtype: torch.dtype, device: torch.device) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_rotate_into_cache(scaled: bool, dtype: torch.dtype, device: torch.device) -> None:
-    """Each sequence of the batch is at another length; nothing else of the cache is touched."""
+    """Sequences of the batch differ in length; the rest of the cache is not written."""
     batch, heads, groups, width, dim, capacity = 2, 3, 2, 4, 24, 11
 
     def tokens(count: int, seed: int) -> Tensor:
         x = normal(batch, width, count, dim, seed=seed, dtype=dtype, device=device)
-        return padded(x).transpose(1, 2)  # as the model has them: heads behind tokens
+        return padded(x).transpose(1, 2)  # the model's layout: tokens before heads
 
     query, key, value = tokens(heads, 9), tokens(groups, 10), tokens(groups, 11)
     angle = angles(batch, width, dim, dtype, device)
@@ -116,7 +116,7 @@ def test_commit_equals_its_reference(threshold: float, device: torch.device) -> 
     masked = torch.rand(6, 11, generator=generator) < 0.6
     masked[0], masked[1] = False, True
     confidence = torch.rand(6, 11, generator=generator)
-    confidence[2] = 0.25  # all equal: exactly one commits below the threshold
+    confidence[2] = 0.25  # all equal: exactly one is committed below the threshold
     token = torch.randint(0, 99, (6, 11), generator=generator)
     unread = torch.where(masked, confidence, NAN)
     scores = TokenScores(token.to(device), unread.to(device), unread.to(device))
@@ -130,7 +130,7 @@ def test_commit_equals_its_reference(threshold: float, device: torch.device) -> 
         assert torch.equal(getattr(found, name), getattr(wanted, name)), name
 
 
-def test_every_commit_makes_progress_until_nothing_is_left(device: torch.device) -> None:
+def test_every_commit_makes_progress_until_no_mask_is_left(device: torch.device) -> None:
     block = DeviceCanvas.empty(1, 6, device)
     block.open(torch.tensor([42], device=device), torch.tensor([0.75], device=device), mask_id=1)
     assert block.tokens.tolist() == [[42, 1, 1, 1, 1, 1]]

@@ -1,4 +1,4 @@
-"""Scores of logits, and of a vocabulary projection whose logits are never written."""
+"""Scores of logits, and of the fused vocabulary projection, which never stores its logits."""
 
 from importlib import import_module
 from typing import Any
@@ -18,7 +18,7 @@ FIELDS = ("confidence", "entropy", "margin", "log_sum_exp")
 
 
 def assert_scores(found: FullScores, logits: Tensor, tolerance: float) -> None:
-    """Against float64; entropy and margin cancel, so they are held by absolute error."""
+    """Compare with float64; entropy and margin by absolute error because of cancellation."""
     wanted = score_all_reference(logits.double())
     assert found.token.dtype == torch.int64
     assert found.token.tolist() == wanted.token.tolist()
@@ -53,7 +53,7 @@ def test_scores_of_ties_flat_and_certain_rows(device: torch.device) -> None:
     assert float(found.entropy[3]) == pytest.approx(0.5822, abs=1e-3)
 
 
-def test_a_row_of_nan_names_no_id_outside_the_vocabulary(device: torch.device) -> None:
+def test_a_row_of_nan_yields_an_id_within_the_vocabulary(device: torch.device) -> None:
     assert 0 <= int(score_all(torch.full((1, 70), NAN, device=device)).token[0]) < 70
 
 
@@ -77,7 +77,7 @@ def test_head(
 
 
 def test_head_of_selected_rows(device: torch.device) -> None:
-    """Rows in any order; -1 is skipped and its hidden state, here NaN, is not even read."""
+    """Rows in any order; -1 is skipped, and its hidden state (NaN here) is not read."""
     hidden, weight = head(6, 200, 72, torch.float32, device)
     hidden[[0, 4]] = NAN
     rows = torch.tensor([5, -1, 2, -1, 1], device=device)
@@ -91,7 +91,7 @@ def test_head_of_selected_rows(device: torch.device) -> None:
 
 
 def test_a_skipped_row_is_not_read(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """-1 must not be taken for an address: what lies before the first row is NaN here."""
+    """-1 must not be used as an address: the memory before the first row is NaN here."""
     buffer = normal(4, 64, seed=4, dtype=torch.float32, device=device)
     buffer[0] = NAN
     weight = normal(30, 64, seed=5, dtype=torch.float32, device=device)
@@ -107,7 +107,7 @@ def test_a_skipped_row_is_not_read(device: torch.device, monkeypatch: pytest.Mon
     assert scratch[0].stats.isfinite().all()
 
 
-def test_head_of_more_rows_than_are_fused(device: torch.device) -> None:
+def test_head_of_more_rows_than_the_fused_limit(device: torch.device) -> None:
     count = FUSED_ROWS + 3
     hidden, weight = head(count, 40, 64, torch.float32, device)
     rows = torch.arange(count, device=device).flip(0)

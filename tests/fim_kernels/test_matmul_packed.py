@@ -1,4 +1,4 @@
-"""Packed weights: the product of the plain ones, and the same for a row in any company."""
+"""Packed weights: the product equals the plain one and does not depend on other rows."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ NO_ONEDNN = "this build of PyTorch has no oneDNN for the dtype: weights stay as 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("channels", "depth"), [(48, 256), (65, 704), (20, 40), (300, 16)])
 @pytest.mark.parametrize("extras", [False, True])
-def test_the_product_is_the_plain_one(
+def test_the_product_equals_the_plain_one(
     channels: int, depth: int, extras: bool, dtype: torch.dtype
 ) -> None:
     weight = normal(channels, depth, seed=1, dtype=dtype, device=CPU)
@@ -39,8 +39,8 @@ def test_the_product_is_the_plain_one(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("channels", "depth"), [(512, 256), (256, 704), (65, 40)])
-def test_a_row_knows_no_neighbours(channels: int, depth: int, dtype: torch.dtype) -> None:
-    """To the last bit: else a draft verified in a block could differ from AR's token."""
+def test_a_row_does_not_depend_on_other_rows(channels: int, depth: int, dtype: torch.dtype) -> None:
+    """Bit-identical; otherwise a draft verified in a block could differ from AR's token."""
     weight = pack(normal(channels, depth, seed=5, dtype=dtype, device=CPU))
     if not weight.is_mkldnn:
         pytest.skip(NO_ONEDNN)
@@ -58,13 +58,13 @@ def test_a_row_knows_no_neighbours(channels: int, depth: int, dtype: torch.dtype
             )
 
 
-def test_leading_dimensions_stay() -> None:
+def test_leading_dimensions_are_kept() -> None:
     weight = normal(24, 32, seed=8, dtype=torch.float32, device=CPU)
     x = normal(2, 3, 32, seed=9, dtype=torch.float32, device=CPU)
     assert_close(matmul_packed(x, pack(weight)), matmul_packed_reference(x, weight))
 
 
-def test_what_cannot_be_packed_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_packed_stay_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype in (torch.float64, torch.float16):
         weight = torch.ones(4, 4, dtype=dtype)
         assert pack(weight) is weight
@@ -77,8 +77,8 @@ def test_what_cannot_be_packed_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(matmul_packed(torch.eye(4), weight), weight)
 
 
-def test_few_numbers_of_rows_are_ever_computed() -> None:
-    """oneDNN keeps half a megabyte of code for each."""
+def test_row_counts_are_padded_to_a_few_sizes() -> None:
+    """oneDNN caches half a megabyte of code for each size."""
     prepared = {prepared_rows(count) for count in range(1, 513)}
     assert len(prepared) <= 22
     for count in range(1, 513):

@@ -1,4 +1,4 @@
-"""The operations in plain PyTorch against their formulas, written out naively in float64."""
+"""The reference operations in PyTorch against naive float64 implementations."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
 
 
 def assert_near(found: Tensor, wanted: Tensor, tolerance: float = 2e-6) -> None:
-    """Largest difference relative to the largest value; NaN anywhere fails."""
+    """Bound the largest difference relative to the largest value. Fails on NaN."""
     assert found.shape == wanted.shape
     worst = (found.double() - wanted.double()).abs().max().item()
     assert worst <= tolerance * max(1.0, wanted.abs().max().item())
@@ -36,8 +36,8 @@ def test_rms_norm_of_zeros_is_zero() -> None:
     assert not rms_norm(torch.zeros(2, 4), torch.ones(4), 1e-5).any()
 
 
-def test_rms_norm_keeps_the_dtype_and_sums_wider_than_it() -> None:
-    """The squares of these numbers overflow float16; their mean must not."""
+def test_rms_norm_keeps_the_dtype_and_accumulates_in_a_wider_one() -> None:
+    """The squares of these numbers overflow float16; the mean must be computed without that."""
     x = torch.full((1, 8), 300.0, dtype=torch.float16)
     found = rms_norm(x, torch.full((8,), 2.0), 1e-5)
     assert found.dtype == torch.float16
@@ -75,7 +75,7 @@ def test_swiglu_gates() -> None:
 
 
 def naive_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """One query at a time over the keys it sees; visible `[B, T, S]`."""
+    """Attention one query at a time over its visible keys; visible `[B, T, S]`."""
     heads, groups = query.shape[1], key.shape[1]
     found = torch.empty_like(query, dtype=torch.float64)
     for batch, head, at in itertools.product(*map(range, query.shape[:3])):
@@ -115,7 +115,7 @@ def test_a_mask_replaces_causality(heads: int, groups: int, causal: bool, rows: 
     query = normal(2, heads, 4, 8, seed=12)
     key, value = normal(2, groups, 7, 8, seed=13), normal(2, groups, 7, 8, seed=14)
     mask = normal(rows, 1, 4, 7, seed=15) > 0
-    mask[..., 3] = True  # every query sees a key
+    mask[..., 3] = True  # every query has a visible key
     found = attend(query, key, value, causal=causal, mask=mask)
     assert_near(found, naive_attention(query, key, value, mask[:, 0].expand(2, 4, 7)))
 
@@ -124,7 +124,7 @@ def test_causal_mask_of_a_width_over_a_span() -> None:
     assert causal_mask(2, 4, torch.device("cpu")).int().tolist() == [[[[1, 1, 1, 0], [1, 1, 1, 1]]]]
 
 
-def test_heads_share_the_key_of_their_group() -> None:
+def test_heads_of_a_group_share_its_keys() -> None:
     key = normal(1, 2, 3, 4)
     shared = share_heads(key, 6)
     for head in range(6):
@@ -146,7 +146,7 @@ def test_token_scores(rows: int, vocabulary: int, scale: float) -> None:
 
 
 def test_token_scores_of_extreme_rows() -> None:
-    """A certain token, a flat row, and logits so large that their exponentials overflow."""
+    """A token with probability 1, a uniform row, and logits whose exponentials overflow."""
     logits = torch.tensor([[100.0, 0, 0, 0], [7.0, 7, 7, 7], [3e4, 3e4, 0, 0]])
     scores = score_tokens(logits)
     assert scores.confidence.tolist() == pytest.approx([1, 0.25, 0.5])

@@ -1,6 +1,6 @@
-"""What runs on CUDA, under the rules of a GPU: on the stand-in, where there is none.
+"""The CUDA path, on a simulated GPU where there is no real one.
 
-Kernels are interpreted, graphs recorded and replayed; `stand_in_gpu.py` says what that leaves open.
+Kernels are interpreted, graphs are recorded and replayed; for the limits see `stand_in_gpu.py`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
         yield found
 
 
-# The stand-in itself: what a GPU refuses.
+# The simulated GPU itself: what it refuses, as a real one does.
 
 
-def test_tensors_of_both_sides_do_not_meet(gpu: StandInGpu) -> None:
+def test_operations_across_devices_are_refused(gpu: StandInGpu) -> None:
     there, here = torch.ones(3, device="cuda"), torch.ones(3)
     assert there.is_cuda
     assert there.device == CUDA
@@ -53,7 +53,7 @@ def test_tensors_of_both_sides_do_not_meet(gpu: StandInGpu) -> None:
     assert there[torch.tensor([0, 2])].shape == (2,), "indices may be the host's"
 
 
-def test_a_kernel_takes_no_memory_of_the_host(gpu: StandInGpu) -> None:
+def test_a_kernel_refuses_host_memory(gpu: StandInGpu) -> None:
     from fim_kernels.swiglu_triton import swiglu_triton
 
     here = torch.ones(1, 4)
@@ -64,7 +64,7 @@ def test_a_kernel_takes_no_memory_of_the_host(gpu: StandInGpu) -> None:
         swiglu_triton(there, here)
 
 
-def test_nobody_waits_while_a_graph_is_recorded(gpu: StandInGpu) -> None:
+def test_synchronising_while_a_graph_is_recorded_is_refused(gpu: StandInGpu) -> None:
     x = torch.ones(3, device="cuda")
     for wait in (
         lambda: x.sum().item(),
@@ -82,7 +82,7 @@ def test_nobody_waits_while_a_graph_is_recorded(gpu: StandInGpu) -> None:
     assert gpu.waits >= 5
 
 
-def test_a_graph_replays_what_was_recorded_and_leaves_garbage(gpu: StandInGpu) -> None:
+def test_a_graph_replays_the_recording_and_invalidates_its_tensors(gpu: StandInGpu) -> None:
     x, y = torch.full((3,), 1.0, device="cuda"), torch.zeros(3, device="cuda")
     kept: list[torch.Tensor] = []
     factor, graph = 2.0, torch.cuda.CUDAGraph()
@@ -101,8 +101,10 @@ def test_a_graph_replays_what_was_recorded_and_leaves_garbage(gpu: StandInGpu) -
 
 
 @torch.inference_mode()
-def test_steps_on_the_device_wait_once_for_all(tiny: Any, gpu: StandInGpu) -> None:
-    """Forward, scores, selection and canvas are a graph; only the report is fetched."""
+def test_steps_on_the_device_synchronise_once(tiny: Any, gpu: StandInGpu) -> None:
+    """Forward, scores, selection and canvas form one graph; only the result is copied to the
+    host.
+    """
     model = FusedTransformer.of(tiny.model(1).to("cuda"))
     cache = DeviceCache(KVCache(tiny.config(), capacity=16, device=CUDA))
     drafts = RecordedDrafts(model, cache, DraftKey(4, 16, 2.0), capturing())
@@ -147,8 +149,10 @@ REQUEST = CompletionRequest(PREFIX, SUFFIX, max_tokens=10, session="a")
 
 
 def answers(infiller: Infiller) -> list[Any]:
-    """Every mode twice, the second time from the document's cache; copies, draws, a rewrite."""
-    infiller.calibration = UNDECIDED  # without one no copy is judged
+    """Results of every mode twice (the second time with cached KV), copies, samples and a
+    rewrite.
+    """
+    infiller.calibration = UNDECIDED  # copies are scored only with a calibration
     requests = [replace(REQUEST, mode=mode) for mode in infiller.modes for _ in range(2)]
     copies = [Copied(text, 3, 2, 4, 1, False) for text in ("th * height", "th + height", "th * 2")]
     requests += [
@@ -157,18 +161,20 @@ def answers(infiller: Infiller) -> list[Any]:
         replace(REQUEST, mode="self_speculation", temperature=0.8),
     ]
     found: list[Any] = []
-    for one in requests:
-        result = infiller.infill(one)
+    for request in requests:
+        result = infiller.infill(request)
         texts = [(item.text, item.finish) for item in result.items]
         found.append((texts, result.stats.tokens, result.stats.reused_tokens))
-        assert sum(finish == "copied" for _, finish in texts) == len(one.copies)
+        assert sum(finish == "copied" for _, finish in texts) == len(request.copies)
     old, drafts = "    return width\n", ("    return height\n", "    return 2\n")
     for by_edit_training in (False, True):
         infiller.model.config = replace(infiller.model.config, fim_edits=by_edit_training)
         done = infiller.rewrite(
             RewriteRequest("def f():\n", old, "x = 1\n", session="b", drafts=drafts)
         )
-        gains = [None if one is None else round(one, 2) for one in (done.gain, *done.draft_gains)]
+        gains = [
+            None if gain is None else round(gain, 2) for gain in (done.gain, *done.draft_gains)
+        ]
         found.append((done.way, done.new, done.tokens, done.reused_tokens, gains))
     return found
 
@@ -176,7 +182,7 @@ def answers(infiller: Infiller) -> list[Any]:
 def test_every_mode_answers_as_on_a_cpu(
     checkpoint: Path, gpu: StandInGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a checkpoint's files to texts, with the operations as references."""
+    """From checkpoint files to texts, with the reference operations."""
     monkeypatch.setenv("FIM_KERNELS", "reference")
     on_gpu = Infiller.load(checkpoint, device="cuda", dtype=torch.float32)
     assert isinstance(on_gpu.model, DeviceTransformer)
@@ -191,7 +197,7 @@ def test_every_mode_answers_as_on_a_cpu(
 def test_holes_are_filled_by_kernels_in_graphs(
     checkpoint: Path, gpu: StandInGpu, monkeypatch: pytest.MonkeyPatch, weights: Any
 ) -> None:
-    """The whole of it once: kernels, graphs, drafts on the device, verification."""
+    """All parts together: kernels, graphs, drafts on the device, verification."""
     seen = []
     for kernels in ("triton", "reference"):
         monkeypatch.setenv("FIM_KERNELS", kernels)

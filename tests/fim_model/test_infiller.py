@@ -1,4 +1,4 @@
-"""The infiller: text in, texts out, with its sessions, its counts and its errors."""
+"""The infiller: suggestions, sessions, statistics and errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def request(**changes: Any) -> CompletionRequest:
 
 
 def outcome(result: Completion) -> tuple[Any, ...]:
-    """What must not depend on what was reused. (Confidences do, in the last digits.)"""
+    """The parts of a result that do not depend on KV reuse. (Confidences do, in the last
+    digits.)
+    """
     return (
         [(item.text, item.finish) for item in result.items],
         result.stats.mode,
@@ -66,11 +68,11 @@ def outcome(result: Completion) -> tuple[Any, ...]:
     )
 
 
-# What comes back.
+# Results.
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_an_answer_and_its_counts(infiller: Infiller, mode: str) -> None:
+def test_a_result_and_its_statistics(infiller: Infiller, mode: str) -> None:
     steps: list[Step] = []
     result = infiller.infill(request(mode=mode), on_step=steps.append)
     assert result.stats.mode == mode
@@ -88,14 +90,14 @@ def test_an_answer_and_its_counts(infiller: Infiller, mode: str) -> None:
         assert steps[0].width == result.stats.prefill_tokens
 
 
-def test_ar_commits_one_token_a_forward(infiller: Infiller) -> None:
+def test_ar_commits_one_token_per_forward(infiller: Infiller) -> None:
     for most in (1, 2, 12):
         result = infiller.infill(request(mode="ar", max_tokens=most))
         assert result.stats.tokens == result.stats.forwards
 
 
-def test_greedy_modes_that_must_agree_do(infiller: Infiller) -> None:
-    """Texts and confidences, for several alternatives at once."""
+def test_exact_greedy_modes_agree(infiller: Infiller) -> None:
+    """Texts and confidences agree, for several alternatives."""
     wanted = infiller.infill(request(mode="ar", alternatives=3, max_lines=2))
     for mode in ("self_speculation", "quadratic_speculation"):
         found = infiller.infill(request(mode=mode, alternatives=3, max_lines=2))
@@ -108,7 +110,7 @@ def test_greedy_modes_that_must_agree_do(infiller: Infiller) -> None:
 def test_confidence_is_the_geometric_mean(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """Every token has the probability p, so the mean is p."""
+    """Every token has probability p, so the mean is p."""
     size = model.config.vocab_size
     token = tiny_tokenizer.encode("x")[0]
     even = likely(model.config, token, logit=math.log(size - 1))  # p = 1/2
@@ -117,10 +119,10 @@ def test_confidence_is_the_geometric_mean(
     assert result.items[0].confidence == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_calibrated_model_says_how_likely_it_is_right(
+def test_a_calibrated_model_gives_the_probability_of_being_right(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """From the tokens' log-probabilities and whether a limit cut it, and what is worth showing."""
+    """Computed from the tokens' log-probabilities and whether a limit cut it; with a threshold."""
     calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4)
     plain = Infiller(model, tiny_tokenizer).infill(request(mode="ar"))
     told = Infiller(model, tiny_tokenizer, calibration=calibration).infill(request(mode="ar"))
@@ -135,12 +137,12 @@ COPY = Copied("th * height", matched=14, behind=3, distance=50)
 
 
 def trusting(bias: float) -> Calibration:
-    """Believes a copy with the odds exp(bias), whatever the model says of it."""
+    """A calibration that gives every copy the odds exp(bias), whatever the model's scores."""
     weights = CopyWeights(bias, 0, 0, 0, 0, 0, 0, 0, 0)
     return Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4, copies=weights)
 
 
-def test_a_copy_that_is_sure_costs_one_forward(
+def test_a_confident_copy_costs_one_forward(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(5.0))
@@ -153,7 +155,7 @@ def test_a_copy_that_is_sure_costs_one_forward(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("odds", [0.2, -9.0])
-def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
+def test_the_likelier_of_copy_and_own_text_comes_first(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str, odds: float
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(odds))
@@ -162,12 +164,12 @@ def test_the_likelier_of_the_copy_and_the_models_own_comes_first(
     assert {item.text for item in both.items} == {alone.items[0].text, COPY.text}
     confidences = [item.confidence for item in both.items]
     assert confidences == sorted(confidences, reverse=True)
-    # The copy is read with the prompt, and what the model writes is none the different for it.
+    # The copy is prefilled with the prompt and does not change what the model writes.
     assert (both.stats.forwards, both.stats.tokens) == (alone.stats.forwards, alone.stats.tokens)
     assert both.stats.prefill_tokens == alone.stats.prefill_tokens
 
 
-def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
+def test_the_nats_of_a_copy_are_the_log_probability_of_its_tokens_and_end(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     calibration = trusting(-3.0)
@@ -182,32 +184,32 @@ def test_the_nats_of_a_copy_are_what_the_model_says_of_its_tokens_and_its_end(
     assert item.confidence == calibration.of_copy(item.nats, COPY)
 
 
-def test_several_copies_are_judged_as_if_each_were_alone(
+def test_several_copies_are_scored_as_if_alone(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """In the one forward that reads the prompt; they share their beginnings there."""
+    """All are scored in the forward that prefills the prompt, sharing common beginnings."""
     others = [replace(COPY, text="th * width", matched=9), replace(COPY, text="xyz")]
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(-3.0))
     asked = request(mode="ar", max_tokens=64)
     together = infiller.judge_copies(replace(asked, copies=[COPY, *others]))
     assert {item.text for item in together} == {COPY.text, "th * width", "xyz"}
     for item in together:
-        [copy] = [one for one in (COPY, *others) if one.text == item.text]
+        [copy] = [candidate for candidate in (COPY, *others) if candidate.text == item.text]
         [alone] = infiller.judge_copies(replace(asked, copies=[copy]))
         assert item.nats == pytest.approx(alone.nats, abs=1e-4)
     forwards = infiller.infill(replace(asked, copies=[COPY, *others])).stats.forwards
     assert forwards == infiller.infill(asked).stats.forwards
 
 
-def test_a_calibration_that_comes_later_is_the_one_that_judges(infiller: Infiller) -> None:
-    """As when one is fitted: what the model had before must not speak for it."""
+def test_a_calibration_set_later_is_used(infiller: Infiller) -> None:
+    """As when fitting one: the earlier calibration must have no effect."""
     asked = request(mode="ar", copies=[COPY])
     assert infiller.judge_copies(asked) == []
     infiller.calibration = trusting(-3.0)
     assert [item.text for item in infiller.judge_copies(asked)] == [COPY.text]
 
 
-def test_copies_beyond_the_room_of_a_hole_are_left_out(
+def test_copies_beyond_max_tokens_are_left_out(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(-3.0))
@@ -219,7 +221,7 @@ def test_copies_beyond_the_room_of_a_hole_are_left_out(
 
 
 @pytest.mark.parametrize("calibration", [None, replace(trusting(5.0), copies=None)])
-def test_without_a_calibration_for_them_no_copy_is_read(
+def test_without_a_calibration_copies_are_ignored(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, calibration: Calibration | None
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=calibration)
@@ -237,7 +239,7 @@ def test_a_copy_that_is_too_long_is_left_out(
     assert long.text not in [item.text for item in result.items]
 
 
-def test_keys_are_reused_behind_a_copy(
+def test_kv_is_reused_after_a_copy(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     infiller = Infiller(model, tiny_tokenizer, calibration=trusting(0.0))
@@ -248,7 +250,7 @@ def test_keys_are_reused_behind_a_copy(
     assert outcome(again) == outcome(fresh)
 
 
-def test_the_end_is_counted_and_not_shown(
+def test_the_end_token_is_counted_but_not_shown(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     ending = Infiller(likely(model.config, tiny_tokenizer.special.eom, 20.0), tiny_tokenizer)
@@ -273,7 +275,7 @@ def test_alternatives_are_distinct_and_begin_with_the_best(infiller: Infiller, m
     texts = [item.text for item in several.items]
     assert texts[0] == alone.items[0].text
     assert len(set(texts)) == len(texts) >= 3
-    # One prefill of the prompt, then for each what it would cost alone.
+    # One prefill, then each costs what it would cost alone.
     assert several.stats.prefill_tokens == alone.stats.prefill_tokens
     assert several.stats.tokens > alone.stats.tokens
 
@@ -286,8 +288,8 @@ def test_alternatives_come_in_the_order_of_their_first_token(infiller: Infiller)
 
 
 @pytest.mark.parametrize("mode", ["ar", "self_speculation", "quadratic_speculation"])
-def test_each_alternative_is_what_follows_its_first_token(infiller: Infiller, mode: str) -> None:
-    """As if it were the only one: nothing of the ones before is left in the cache."""
+def test_each_alternative_continues_its_own_first_token(infiller: Infiller, mode: str) -> None:
+    """As if it were the only one: the cache has nothing left of the earlier alternatives."""
     asked = request(mode=mode, alternatives=3)
     prompt = infiller.prompt(asked)
     first = causal_logits(infiller.model, prompt)[-1].topk(3).indices.tolist()
@@ -297,10 +299,10 @@ def test_each_alternative_is_what_follows_its_first_token(infiller: Infiller, mo
         assert item.text == infiller.tokenizer.decode([token, *rest])
 
 
-def test_a_repeated_alternative_keeps_its_first_place(
+def test_a_repeated_alternative_is_dropped(
     infiller: Infiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two first tokens can lead to one text; the better one's place and confidence stand."""
+    """Two first tokens can lead to the same text; the better one's rank and confidence are kept."""
     answers = iter(["a", "b", "a", "c", "b"])
     real = Infiller._item
 
@@ -309,8 +311,8 @@ def test_a_repeated_alternative_keeps_its_first_place(
 
     monkeypatch.setattr(Infiller, "_item", item)
     result = infiller.infill(request(mode="ar", alternatives=5, max_tokens=1))
-    assert [one.text for one in result.items] == ["a", "b", "c"]
-    odds = [one.confidence for one in result.items]
+    assert [item.text for item in result.items] == ["a", "b", "c"]
+    odds = [item.confidence for item in result.items]
     assert odds == sorted(odds, reverse=True)
 
 
@@ -339,10 +341,10 @@ def test_seeds_and_alternatives_differ(infiller: Infiller, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_stream_of_random_numbers_through_the_hole(
+def test_a_hole_uses_one_random_stream(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str
 ) -> None:
-    """With flat odds, a stream begun anew for the second token would draw the first one again."""
+    """With equal odds, a stream restarted for the second token would draw the first token again."""
     flat = Infiller(likely(model.config, 0, 0.0), tiny_tokenizer)
     drawn: list[tuple[int, ...]] = []
     for seed in range(4):
@@ -378,8 +380,8 @@ def test_first_lines(text: str, count: int, kept: str) -> None:
 def test_max_lines_ends_the_hole(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str, lines: int
 ) -> None:
-    """Against the same hole without a limit: the first lines of it, for less work."""
-    newline, a, b = (tiny_tokenizer.encode(one)[0] for one in ("\n", "a", "b"))
+    """Equals the first lines of the unlimited hole, in fewer forwards."""
+    newline, a, b = (tiny_tokenizer.encode(text)[0] for text in ("\n", "a", "b"))
     infiller = Infiller(
         bigram(model.config, {a: b, b: newline, newline: a}, newline), tiny_tokenizer
     )
@@ -391,12 +393,10 @@ def test_max_lines_ends_the_hole(
     assert cut.items[0].text.lstrip().count("\n") <= lines - 1
     assert cut.stats.forwards < free.stats.forwards
     if mode != "diffusion":
-        assert cut.stats.tokens == 1 + 3 * lines  # a blank line, and three tokens for each with ink
+        assert cut.stats.tokens == 1 + 3 * lines  # a blank line, then three tokens per line
 
 
-def test_blank_lines_alone_are_no_lines(
-    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
-) -> None:
+def test_blank_lines_do_not_count(model: TriModeTransformer, tiny_tokenizer: CodeTokenizer) -> None:
     newline = tiny_tokenizer.encode("\n")[0]
     blank = Infiller(likely(model.config, newline, 20.0), tiny_tokenizer)
     result = blank.infill(request(max_lines=1))
@@ -407,14 +407,14 @@ def test_blank_lines_alone_are_no_lines(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_typing_reads_only_what_was_typed(infiller: Infiller, mode: str) -> None:
+def test_typing_prefills_only_the_new_tokens(infiller: Infiller, mode: str) -> None:
     typed = "th * height"
     first = infiller.infill(request(mode=mode, session="a.py"))
     assert first.stats.reused_tokens == 0
     for count in range(1, len(typed) + 1):
         now = request(mode=mode, prefix=PREFIX + typed[:count], session="a.py")
         result = infiller.infill(now)
-        # What is typed, what it merges with, and <middle>.
+        # The typed tokens, those they merge with, and <middle>.
         assert result.stats.prefill_tokens <= 5
         assert result.stats.prefill_tokens + result.stats.reused_tokens == len(infiller.prompt(now))
         fresh = infiller.infill(replace(now, session=""))
@@ -422,14 +422,14 @@ def test_typing_reads_only_what_was_typed(infiller: Infiller, mode: str) -> None
         assert [item.text for item in result.items] == [item.text for item in fresh.items]
 
 
-def test_the_same_request_again_reads_one_token(infiller: Infiller) -> None:
+def test_repeating_a_request_prefills_one_token(infiller: Infiller) -> None:
     first = infiller.infill(request(session="a.py"))
     again = infiller.infill(request(session="a.py"))
     assert again.stats.prefill_tokens == 1
     assert [i.text for i in again.items] == [i.text for i in first.items]
 
 
-def test_a_changed_suffix_is_read_anew(infiller: Infiller) -> None:
+def test_a_changed_suffix_is_prefilled_again(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
     changed = request(session="a.py", suffix="X" + SUFFIX)
     result = infiller.infill(changed)
@@ -437,7 +437,7 @@ def test_a_changed_suffix_is_read_anew(infiller: Infiller) -> None:
     assert outcome(result) == outcome(infiller.infill(replace(changed, session="")))
 
 
-def test_documents_do_not_share_keys(infiller: Infiller) -> None:
+def test_documents_do_not_share_kv(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
     assert infiller.infill(request(session="b.py")).stats.reused_tokens == 0
     assert infiller.infill(request(session="a.py")).stats.prefill_tokens == 1
@@ -448,14 +448,14 @@ def test_no_session_keeps_nothing(infiller: Infiller) -> None:
     assert infiller.infill(request()).stats.reused_tokens == 0
 
 
-def test_a_forgotten_document_is_read_anew(infiller: Infiller) -> None:
+def test_a_forgotten_document_is_prefilled_again(infiller: Infiller) -> None:
     infiller.infill(request(session="a.py"))
     infiller.forget("a.py")
     infiller.forget("never seen")
     assert infiller.infill(request(session="a.py")).stats.reused_tokens == 0
 
 
-def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
+def test_the_least_recently_used_document_is_evicted(infiller: Infiller) -> None:
     def ask(name: str) -> int:
         return infiller.infill(request(session=name, max_tokens=1)).stats.reused_tokens
 
@@ -464,9 +464,9 @@ def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
     infiller.sessions.budget_bytes = len(names) * infiller.sessions.bytes
     for name in names:
         ask(name)
-    assert ask(names[0]) > 0  # now the most recent one
+    assert ask(names[0]) > 0  # now the most recently used
     assert ask("one more.py") == 0
-    assert ask(names[1]) == 0  # had to go (and drives out the third)
+    assert ask(names[1]) == 0  # was evicted (and evicts the third)
     assert ask(names[0]) > 0
     assert ask(names[3]) > 0
 
@@ -475,7 +475,7 @@ def test_the_document_unused_for_longest_makes_room(infiller: Infiller) -> None:
 
 
 class StopAfter:
-    """Says stop from the n-th question on."""
+    """Returns True from the n-th call on."""
 
     def __init__(self, questions: int) -> None:
         self.left = questions
@@ -487,7 +487,7 @@ class StopAfter:
 
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_cancelled_between_any_two_forwards(infiller: Infiller, mode: str) -> None:
-    """Whenever it comes, the next request in the same session is answered as if alone."""
+    """After a cancellation at any point, the session's next request is answered as if alone."""
     asked = request(mode=mode, session="a.py", alternatives=2)
     whole = infiller.infill(asked)
     for questions in (0, 1, 2, 3, 5):
@@ -495,7 +495,7 @@ def test_cancelled_between_any_two_forwards(infiller: Infiller, mode: str) -> No
         steps: list[Step] = []
         with pytest.raises(Cancelled):
             infiller.infill(asked, should_stop=StopAfter(questions), on_step=steps.append)
-        assert len(steps) <= questions  # it did not go on working
+        assert len(steps) <= questions  # it stopped working
         longer = replace(asked, prefix=PREFIX + "t")
         assert outcome(infiller.infill(longer)) == outcome(
             infiller.infill(replace(longer, session=""))
@@ -503,7 +503,7 @@ def test_cancelled_between_any_two_forwards(infiller: Infiller, mode: str) -> No
         assert outcome(infiller.infill(asked)) == outcome(whole)
 
 
-def test_a_finished_answer_is_given_even_if_it_is_late(infiller: Infiller) -> None:
+def test_a_finished_result_is_returned_despite_a_late_cancellation(infiller: Infiller) -> None:
     steps = infiller.infill(request(mode="ar")).stats.forwards
     result = infiller.infill(request(mode="ar"), should_stop=StopAfter(steps))
     assert len(result.items) == 1
@@ -516,7 +516,7 @@ def test_a_finished_answer_is_given_even_if_it_is_late(infiller: Infiller) -> No
 def test_native_infilling_does_not_echo_the_suffix(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, echoed: str, left: int
 ) -> None:
-    """A model that writes x everywhere: an end that repeats two tokens of the suffix goes."""
+    """The model writes x everywhere; an end that repeats two tokens of the suffix is cut."""
     assert len(tiny_tokenizer.encode("xx")) == 2
     even = likely(model.config, tiny_tokenizer.encode("x")[0], 8.0)
     six = ModeOptions(lengths=LengthCalibration({1: 1.0, 6: 0.01}))
@@ -565,7 +565,7 @@ def test_any_amount_of_context(infiller: Infiller, mode: str, prefix: str, suffi
 def test_the_longest_hole_behind_the_longest_prompt(
     tiny: Any, tiny_tokenizer: CodeTokenizer, mode: str, window: int
 ) -> None:
-    """The cache has room for it, however small the window."""
+    """The cache has room for them with any window."""
     model = tiny.model(
         8,
         vocab_size=tiny_tokenizer.vocab_size,
@@ -587,7 +587,7 @@ def test_the_longest_hole_behind_the_longest_prompt(
     assert result.items
 
 
-def test_a_long_document_keeps_its_keys_while_typing(infiller: Infiller) -> None:
+def test_a_long_document_reuses_its_kv_while_typing(infiller: Infiller) -> None:
     text = "".join(f"value_{number} = {number}\n" for number in range(300))
     prefills: list[int] = []
     for typed in range(11):
@@ -612,7 +612,7 @@ def test_a_long_document_keeps_its_keys_while_typing(infiller: Infiller) -> None
         ({"temperature": math.nan}, "temperature must be 0 or more, not nan"),
     ],
 )
-def test_wrong_requests_are_named(wrong: dict[str, Any], says: str) -> None:
+def test_invalid_requests_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         request(**wrong)
 
@@ -645,7 +645,7 @@ def test_a_checkpoint_folder_is_loaded(
     )
 
 
-def test_loading_tells_how_far_it_is(
+def test_loading_reports_its_progress(
     model: TriModeTransformer, tiny_tokenizer_file: Path, tmp_path: Path
 ) -> None:
     save_checkpoint(model, tmp_path)
@@ -659,7 +659,7 @@ def test_loading_tells_how_far_it_is(
     assert (shares[0] < 0.6, shares[-1]) == (True, 1.0)
 
 
-def test_a_stage_is_a_part_of_the_whole() -> None:
+def test_a_stage_covers_its_share_of_the_progress() -> None:
     told: list[float] = []
     whole = in_steps(lambda what, share: told.append(share))
     for stage in (part(whole, 0.0, 0.9), part(whole, 0.9, 1.0)):
@@ -668,13 +668,13 @@ def test_a_stage_is_a_part_of_the_whole() -> None:
     assert told == [0.0, 0.45, 0.9, 0.95, 1.0]
 
 
-def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no such checkpoint folder") as caught:
         Infiller.load(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
 
 
-def test_threads_are_set_when_asked_for(
+def test_the_number_of_threads_can_be_set(
     model: TriModeTransformer, tiny_tokenizer_file: Path, tmp_path: Path
 ) -> None:
     save_checkpoint(model, tmp_path)
@@ -687,7 +687,7 @@ def test_threads_are_set_when_asked_for(
         torch.set_num_threads(before)
 
 
-def test_auto_is_the_choice_that_was_measured(
+def test_auto_uses_the_measured_choice(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     choice = ModeChoice(mode="diffusion", rule="leftmost:1", block_size=4)
@@ -703,7 +703,7 @@ def hole_of(steps: Sequence[Step]) -> list[int]:
     return list(steps[-1].hole)
 
 
-def test_steps_end_with_what_is_returned(infiller: Infiller) -> None:
+def test_the_steps_end_with_the_returned_text(infiller: Infiller) -> None:
     steps: list[Step] = []
     result = infiller.infill(request(mode="self_speculation"), on_step=steps.append)
     assert infiller.tokenizer.decode(hole_of(steps)) == result.items[0].text

@@ -1,7 +1,7 @@
-"""Nemotron-Labs-Diffusion: tiny random checkpoints in exactly the published layout.
+"""Nemotron-Labs-Diffusion: tiny random checkpoints in the published layout.
 
-AR against transformers' Ministral-3, block attention against a dense mask, the draft LoRA against
-merged weights; and that nothing but a draft ever sees the LoRA.
+AR is compared with transformers' Ministral-3, block attention with a dense mask, and the draft LoRA
+with merged weights. Only drafts use the LoRA.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def forward(model: TriModeTransformer, tokens: Tensor, attention: Attention, **m
 def test_ar_equals_transformers_far_beyond_the_original_window(
     tmp_path: Path, shape: dict[str, Any]
 ) -> None:
-    """400 positions where YaRN stretches a window of 32: query scales from 1 to 1.26."""
+    """400 positions with YaRN extending a window of 32: query scales from 1 to 1.26."""
     nld_checkpoint(tmp_path, **shape)
     tokens = tokens_of(400)
     wanted = their_logits(tmp_path, tokens)
@@ -134,10 +134,10 @@ def run(model: TriModeTransformer, mode: str, prompt: list[int], count: int = 48
 
 
 @pytest.mark.parametrize("mode", ["self_speculation", "quadratic_speculation", "lookup", "ar"])
-def test_greedy_output_is_that_of_ar_without_the_lora(
+def test_greedy_output_equals_ar_without_the_lora(
     tmp_path: Path, model: TriModeTransformer, mode: str
 ) -> None:
-    """Were a verification to see the LoRA, the tokens would differ at once."""
+    """If a verification used the LoRA, the tokens would differ at once."""
     nld_checkpoint(tmp_path, lora=False)
     plain = load_model(tmp_path)
     assert plain.draft_lora is None
@@ -150,7 +150,7 @@ def test_greedy_output_is_that_of_ar_without_the_lora(
         assert run(model, mode, prompt).tokens == tokens
 
 
-def test_only_drafts_of_self_speculation_see_the_lora(
+def test_only_drafts_of_self_speculation_use_the_lora(
     model: TriModeTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[object, bool]] = []
@@ -166,7 +166,7 @@ def test_only_drafts_of_self_speculation_see_the_lora(
         run(model, mode, tokens_of(12).tolist())
         drafts = {(Attention.BLOCK, True)} if mode == "self_speculation" else set()
         assert {pair for pair in seen if pair[1]} == drafts, mode
-    # The cache is exact after drafts with the LoRA, too: the next prompt reuses it.
+    # After drafts with the LoRA the cache is still exact, and the next prompt reuses it.
 
 
 def test_keys_written_by_a_draft_are_not_kept(model: TriModeTransformer) -> None:
@@ -180,8 +180,8 @@ def test_keys_written_by_a_draft_are_not_kept(model: TriModeTransformer) -> None
         assert (ours[:, :, : len(kept)] - exact[:, :, : len(kept)]).abs().max() < 1e-4
 
 
-def test_it_fills_holes_within_a_sane_window(folder: Path) -> None:
-    """262144 positions are allowed; the cache of a document is for the window in use."""
+def test_infilling_uses_a_practical_window(folder: Path) -> None:
+    """The model allows 262144 positions, but caches are sized for the window in use."""
     infiller = Infiller.load(folder)
     assert infiller.modes[0] == "self_speculation"
     assert infiller.window == WINDOW
@@ -196,7 +196,7 @@ def test_it_fills_holes_within_a_sane_window(folder: Path) -> None:
     assert small._new_cache().kv.capacity < 600
 
 
-def test_the_prompt_is_the_one_that_the_table_says(folder: Path) -> None:
+def test_the_prompt_follows_the_family_table(folder: Path) -> None:
     infiller = Infiller.load(folder)
     encode = infiller.tokenizer.encode
     # The space before the cursor may merge with what follows, so the hole begins with it.
@@ -206,9 +206,10 @@ def test_the_prompt_is_the_one_that_the_table_says(folder: Path) -> None:
     assert (infiller.fim.eom, infiller.fim.stops) == (11, {2})
 
 
-def test_weights_are_not_copied_on_the_way(tmp_path: Path) -> None:
-    """64 MiB of float32 weights, loaded as they are stored: the process grows by far less, so that
-    neither a copy nor torch's compiler (which starting values on `meta` would import) is in it."""
+def test_loading_does_not_copy_the_weights(tmp_path: Path) -> None:
+    """Loading 64 MiB of float32 weights grows the process by far less: there is no copy, and
+    torch's compiler (imported by random initialisation on `meta`) is not loaded.
+    """
     nld_checkpoint(tmp_path, vocab_size=2**17, hidden_size=64, num_hidden_layers=1)
     script = f"""
 from pathlib import Path
@@ -313,7 +314,7 @@ BAD: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), BAD.values(), ids=BAD)
-def test_what_is_wrong_is_named_before_a_weight_is_read(
+def test_errors_are_reported_before_reading_weights(
     tmp_path: Path, spoil: Spoil, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nld_checkpoint(tmp_path)
@@ -336,7 +337,7 @@ def test_what_is_wrong_is_named_before_a_weight_is_read(
         ({"lora_alpha": "8"}, "'lora_alpha' must be a number"),
     ],
 )
-def test_adapters_of_another_kind_are_refused(
+def test_unsupported_adapters_are_refused(
     tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
     nld_checkpoint(tmp_path)
@@ -354,7 +355,7 @@ def test_adapters_of_another_kind_are_refused(
         "layers.{layer}.self_attn.o_proj.lora_{matrix}.weight",
     ],
 )
-def test_prefixes_of_other_wrappers_are_read_too(
+def test_name_prefixes_of_other_wrappers_are_accepted(
     tmp_path: Path, model: TriModeTransformer, name: str
 ) -> None:
     nld_checkpoint(tmp_path)
@@ -373,7 +374,7 @@ def test_rank_stabilised_lora_scales_by_the_root_of_the_rank(tmp_path: Path) -> 
     assert lora.scale == 16 / 2
 
 
-def test_remote_code_is_never_touched(tmp_path: Path) -> None:
+def test_remote_code_is_never_executed(tmp_path: Path) -> None:
     nld_checkpoint(tmp_path)
     trap = tmp_path / "modeling_nemotron_labs_diffusion.py"
     trap.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")

@@ -1,4 +1,4 @@
-"""Engines that serve a small random model, for the tests of every room that asks one."""
+"""Fixtures: engines that serve a small random model."""
 
 from engine_fixtures import checkpoint, engine, home, metric, shared_home, tcp
 

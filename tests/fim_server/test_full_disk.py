@@ -1,4 +1,4 @@
-"""A disk without room costs the counts and the log, and nothing else."""
+"""On a full disk, statistics and the log are lost, but nothing else fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_counts_that_cannot_be_written_are_lost_and_counting_goes_on(
+def test_statistics_that_cannot_be_written_are_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     statistics = Statistics(FULL)
@@ -35,14 +35,16 @@ def test_counts_that_cannot_be_written_are_lost_and_counting_goes_on(
     assert caplog.messages == ["statistics cannot be written (No space left on device)"] * 2
 
 
-def test_a_log_file_that_cannot_be_written_is_done_without(
+def test_an_unwritable_log_file_is_disabled(
     logging_as_before: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log.configure("info", FULL)
     logger = logging.getLogger("fim_server.test")
     for line in ("first", "second"):
         logger.info(line)
-    assert not [one for one in logging.getLogger().handlers if isinstance(one, log.LogFile)]
+    assert not [
+        handler for handler in logging.getLogger().handlers if isinstance(handler, log.LogFile)
+    ]
     said = capfd.readouterr().err
     assert "first" in said
     assert "second" in said

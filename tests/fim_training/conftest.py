@@ -1,4 +1,4 @@
-"""Tiny models, a tiny tokenizer, tiny sources: shared by the tests of this package."""
+"""Fixtures of this package's tests: tiny models, a tiny tokenizer, tiny sources."""
 
 from tiny_models import one_thread, tiny, tiny_tokenizer, tiny_tokenizer_file
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in exactly the layouts that are published, tokenizers included."""
+"""Tiny random checkpoints in the published layouts, including tokenizers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ LORA_NAME = "base_model.model.encoder.layers.{layer}.self_attn.o_proj.lora_{matr
 
 
 def random_weights(model: nn.Module, seed: int = 0) -> None:
-    """Wide enough a spread that every part of the model shows in the logits."""
+    """Random weights, large enough that every part of the model affects the logits."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
@@ -83,7 +83,7 @@ def random_weights(model: nn.Module, seed: int = 0) -> None:
 def nld_checkpoint(
     folder: Path, *, lora: bool = True, shards: int = 2, seed: int = 0, **changes: Any
 ) -> dict[str, Tensor]:
-    """Write a checkpoint as Nemotron-Labs-Diffusion's are; returns its tensors by stored name.
+    """Write a checkpoint in Nemotron-Labs-Diffusion's layout; return its tensors by stored name.
 
     The weights are those of transformers' Ministral3ForCausalLM, renamed.
     """
@@ -109,7 +109,7 @@ def ministral3(raw: Mapping[str, Any]) -> Any:
 
 
 def stored_name(name: str) -> str:
-    """transformers' name of a tensor, as Nemotron-Labs-Diffusion's files have it."""
+    """A tensor's name in Nemotron-Labs-Diffusion's files, from its name in transformers."""
     return name.replace("lm_head.", "diffusion_head.").replace("model.", "encoder.", 1)
 
 
@@ -149,7 +149,7 @@ def write_lora(
     return tensors
 
 
-# Tokenizers. Vocabularies are the bare alphabet and a few merges: enough to tell spellings apart.
+# Tokenizers. The vocabularies are the byte alphabet and a few merges.
 
 TEKKEN_CONTROL = [
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
@@ -169,7 +169,7 @@ def byte_level(control: Sequence[str] = (), *, added: Sequence[AddedToken] = ())
     merges = [("Ġ", "Ġ"), ("ĠĠ", "ĠĠ"), ("Ċ", "ĠĠ"), ("e", "f"), ("d", "ef"), ("r", "e")]
     words = [*control, *alphabet, *(a + b for a, b in merges)]
     tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges))
-    # What Qwen's files have and code must not meet: composing characters, a space in front.
+    # Qwen's files normalise characters and prepend a space, which must not happen to code.
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(r"\s+|\w+|[^\s\w]+"), "isolated")
     level = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
@@ -181,7 +181,7 @@ def byte_level(control: Sequence[str] = (), *, added: Sequence[AddedToken] = ())
 
 
 def sentence_piece(control: Sequence[str] = (), *, metaspace: bool = False) -> Tokenizer:
-    """Llama's kind: `▁` for a space, `<0xNN>` for bytes, a space put before every text."""
+    """A tokenizer like Llama's: `▁` for a space, `<0xNN>` for bytes, a space before every text."""
     letters = [chr(code) for code in range(33, 127)]
     merges = [("▁", "▁"), ("▁▁", "▁▁"), ("e", "f"), ("d", "ef"), ("▁", "def"), ("▁", "=")]
     words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters]

@@ -1,4 +1,4 @@
-"""Where a test runs: a CPU, a stand-in that has the rules of a GPU, and a GPU if there is one."""
+"""Devices that tests run on: a CPU, a simulated GPU, and a real GPU if there is one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ DEVICES = ("cpu", STAND_IN, pytest.param("cuda", marks=ON_GPU))
 
 @contextmanager
 def usable(device: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    """One of `DEVICES`, for torch while inside. On the stand-in operations are the references:
-    interpreted kernels take seconds a forward (`test_gpu_path.py` has them)."""
+    """Make one of `DEVICES` usable in the context. On the simulated GPU the operations are
+    references, because interpreted kernels take seconds per forward (for those see
+    `test_gpu_path.py`).
+    """
     if device != STAND_IN:
         yield device
         return

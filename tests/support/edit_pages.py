@@ -1,4 +1,4 @@
-"""What the rules draft for the lines of a page after edits, without a model."""
+"""Drafts of the rules for a page after edits, without a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def expected(
     text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
     neighbours: tuple[str, ...] = (),
 ) -> dict[int, list[str]]:  # fmt: skip
-    """The drafts of each region, by its first line, after edits (line now, text before)."""
+    """The drafts of each region, by its first line, after the edits (line now, text before)."""
     lines = split_lines(text)
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
     hunks = [
@@ -31,7 +31,7 @@ def expected(
 def after(
     text: str, first: int, old: Sequence[str], new: Sequence[str], *, language: str = "python"
 ) -> dict[int, list[str]]:
-    """The same after one hunk: the lines `old` became `new`, which begin at line `first`."""
+    """The same after one hunk: `old` became `new`, beginning at line `first`."""
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
     assert [without_end(line) for line in snapshot.lines[first : first + len(new)]] == [*new]
     hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)

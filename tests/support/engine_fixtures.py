@@ -31,8 +31,9 @@ class Counter:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of two layers with a tokenizer trained on CODE.
 
-    The logits of all but words and operators are 0, which is never the best: its answers are
-    text that can be shown, without line ends, and as long as was asked for."""
+    Tokens other than words and operators have logit 0, which is never the maximum: the answers are
+    single-line text that can be shown, of the requested length.
+    """
     import torch
     from fim_model.loading.checkpoint import save_checkpoint
     from fim_model.network.config import ModelConfig
@@ -71,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(checkpoint: Path) -> Iterator[EngineHome]:
-    """For tests that start and kill engines."""
+    """A runtime folder for tests that start and kill engines."""
     made = new_home(checkpoint)
     yield made
     made.stop()
@@ -80,7 +81,7 @@ def home(checkpoint: Path) -> Iterator[EngineHome]:
 
 @pytest.fixture(scope="session")
 def shared_home(checkpoint: Path) -> Iterator[EngineHome]:
-    """One running engine for all tests that leave it as it was."""
+    """An engine shared by all tests that do not change its state."""
     made = new_home(checkpoint)
     made.start()
     made.wait_until_ready()
@@ -91,7 +92,7 @@ def shared_home(checkpoint: Path) -> Iterator[EngineHome]:
 
 @pytest.fixture(scope="session")
 def tcp(checkpoint: Path) -> Iterator[TcpEngine]:
-    """One engine on a TCP port, for all tests that leave it as it was."""
+    """An engine on a TCP port, shared by all tests that do not change its state."""
     made = new_home(checkpoint)
     yield start_tcp_engine(made)
     made.stop()
@@ -107,7 +108,7 @@ def engine(shared_home: EngineHome) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def metric(engine: httpx2.Client) -> Callable[[str], float]:
-    """Reads one figure of the shared engine's metrics, 0 if it is not there yet."""
+    """A function that reads a metric of the shared engine; 0 if it does not exist yet."""
 
     def read(name: str) -> float:
         for line in engine.get("/metrics").text.splitlines():

@@ -1,4 +1,4 @@
-"""A user's runtime folder of its own with real engine processes in it."""
+"""A separate runtime folder with real engine processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fim_server.engine.paths import EnginePaths, engine_paths
 
 @dataclass
 class EngineHome:
-    """A user's runtime folder of its own, and the engine processes started in it."""
+    """A separate runtime folder, and the engine processes started in it."""
 
     folder: Path
     model: Path
@@ -42,7 +42,7 @@ class EngineHome:
         os.environ.update({name: self.environment[name] for name in before})
         try:
             paths = engine_paths(str(self.model))
-            # platformdirs looks elsewhere if it mistrusts the folder: that would be the user's own.
+            # If platformdirs distrusts the folder, it uses the user's real one.
             assert paths.socket.is_relative_to(self.folder), paths.socket
             return paths
         finally:
@@ -65,7 +65,7 @@ class EngineHome:
         return httpx2.Client(transport=transport, base_url="http://engine", timeout=60)
 
     def wait_until_ready(self) -> dict[str, object]:
-        """What /health says when the model is loaded."""
+        """Wait until the model is loaded; return the answer of /health."""
 
         def check() -> None:
             engine = self.processes[-1]
@@ -77,7 +77,7 @@ class EngineHome:
             return until_ready(client, check)
 
     def engine_pid(self) -> int:
-        """The process that answers on the socket."""
+        """Id of the process that answers on the socket."""
         with self.client() as client:
             return int(client.get("/health").json()["pid"])
 
@@ -91,9 +91,9 @@ class EngineHome:
                 pass
 
     def kill_engine(self) -> None:
-        """Kill the engine that a front-end started, if any; its socket is then dead.
+        """Kill the engine that a front-end started, if any, and leave its dead socket.
 
-        Of several front-ends another may have started one as well, which takes over only now.
+        With several front-ends, another may have started an engine that takes over only now.
         """
         with self.client() as client:
             while self._listens():

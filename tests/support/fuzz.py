@@ -2,8 +2,8 @@
 
     python tests/support/fuzz.py --messages 50000 --seed 1
 
-Every request must be answered exactly once, whatever it was; the process must neither hang nor die,
-and after all of it complete code and leave with exit code 0. The same seed sends the same messages.
+Every request must be answered exactly once. The process must not hang or crash, and must still
+complete code and exit with code 0 afterwards. The same seed sends the same messages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NOTIFICATIONS = [
 
 @dataclass
 class Fuzzer:
-    """Makes messages from a seed; `expected` are the ids that must be answered."""
+    """Generates messages from a seed; `expected` are the ids that must be answered."""
 
     seed: int
     expected: list[Any] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Fuzzer:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.numbers = 1000  # the client itself counts from 1
+        self.numbers = 1000  # the client's own ids count from 1
         self.version = 0
 
     def message(self) -> bytes:
@@ -125,13 +125,13 @@ class Fuzzer:
         return {"id": self.new_id(), "method": INLINE, "params": params}
 
     def selected(self, cursor: Json) -> Json:
-        """An item of the editor's list, mostly at the cursor."""
+        """A selected item of the editor's list, mostly at the cursor."""
         near = self.random.random() < 0.7
         start, end = (cursor, cursor) if near else (self.position(), self.position())
         return {"range": {"start": {**start, "character": 0}, "end": end}, "text": self.text()}
 
     def cancel(self) -> Json:
-        """Of a request before, or of one that is still to come."""
+        """Cancel an earlier request, or one not sent yet."""
         known = [*self.expected[-20:], self.numbers + 1, self.numbers + 2, "unknown", None]
         return {"method": "$/cancelRequest", "params": {"id": self.random.choice(known)}}
 
@@ -173,7 +173,7 @@ class Fuzzer:
         return {"id": self.random.choice([-5, "never", None]), "result": self.value(2)}
 
     def value(self, depth: int) -> Any:
-        """Any JSON; objects have keys that mean something."""
+        """Random JSON; the keys of objects are real ones."""
         keys = ["textDocument", "uri", "position", "item", "command", "arguments", "id", "class"]
         kind = self.random.randrange(8 if depth else 6)
         if kind == 6:
@@ -183,7 +183,7 @@ class Fuzzer:
         return [None, True, -1, 2**60, self.text(), self.uri()][kind]
 
     def broken(self, body: bytes) -> bytes:
-        """A notification with its bytes damaged, cut or replaced; never again a request."""
+        """A notification with damaged, truncated or replaced bytes; never a valid request."""
         kind = self.random.randrange(3)
         if kind == 0:
             return body[: self.random.randrange(len(body))]
@@ -200,7 +200,7 @@ class Fuzzer:
 
 
 async def fuzz(messages: int, seed: int, model: str, home: str) -> Fuzzer:
-    """Send this many messages. Raises AssertionError (or times out) where the server misbehaves."""
+    """Send this many messages. Raises AssertionError, or times out, if the server misbehaves."""
     fuzzer = Fuzzer(seed)
     places = {f"XDG_{name}_HOME": home for name in ("CONFIG", "STATE", "DATA", "CACHE")}
     async with raw_client(COMMAND, {"OMP_NUM_THREADS": "1", **places}) as client:
@@ -221,7 +221,7 @@ async def fuzz(messages: int, seed: int, model: str, home: str) -> Fuzzer:
 
 
 async def answered(client: RawClient, fuzzer: Fuzzer, number: str) -> None:
-    """The server answers a valid request, so it reads and writes still."""
+    """Check that the server still answers a valid request."""
     params = inline_params(f"file:///fuzz/{number}.py", 0, 0)
     client.send({"id": number, "method": INLINE, "params": params})
     answer = await client.answer(number)

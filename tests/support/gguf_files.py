@@ -52,7 +52,7 @@ _NAMES = {
 
 
 def smollm_tokenizer(size: int = 320, text: str = TEXT) -> Tokenizer:
-    """A byte-level BPE tokenizer with SmolLM's words: digits alone, then GPT-2's."""
+    """A byte-level BPE tokenizer with SmolLM's pre-tokenizer: single digits, then GPT-2's words."""
     tokenizer = Tokenizer(models.BPE())
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), words])
@@ -90,8 +90,8 @@ def write_gguf(
 ) -> Path:
     """Write a random Llama with its tokenizer.
 
-    words: `tokenizer.ggml.pre`, left out if None. metadata: further text fields. extra: further
-    tensors by GGUF name. changes: of `SHAPE`.
+    words: `tokenizer.ggml.pre`, omitted if None. metadata: additional text fields. extra:
+    additional tensors by GGUF name. changes: to `SHAPE`.
     """
     model = llama(tokenizer, seed=seed, **changes)
     writer = GGUFWriter(path, architecture)
@@ -164,7 +164,7 @@ def _stored_name(name: str) -> str:
 
 
 def _permuted(weight: Tensor, heads: int | None) -> Tensor:
-    """llama.cpp's order of a head's rows: rotary pairs side by side."""
+    """The rows of each head in llama.cpp's order, with rotary pairs adjacent."""
     if heads is None:
         return weight
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])

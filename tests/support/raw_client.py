@@ -1,4 +1,4 @@
-"""A client that can misbehave: JSON-RPC over the pipes of a real server process, byte by byte."""
+"""A JSON-RPC client on the pipes of a real server process, which can send arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class RawClient:
-    """Keeps every message the server sends; `process` ends with the `async with` block."""
+    """Records every message from the server; `process` ends with the `async with` block."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -36,7 +36,7 @@ class RawClient:
         ]
 
     def send(self, *messages: Json) -> None:
-        """Send messages in one write, so that the server finds all of them in its queue."""
+        """Send messages in one write, so that the server queues all of them."""
         self.send_bodies(
             *(json.dumps({"jsonrpc": "2.0", **message}).encode() for message in messages)
         )
@@ -56,18 +56,18 @@ class RawClient:
         return number
 
     async def answer(self, number: object) -> Json:
-        """The whole response to a request."""
+        """Wait for the whole response to a request."""
         await self._until(lambda: number in self.answers)
         return self.answers[number]
 
     async def ask(self, method: str, params: object = None) -> Any:
-        """The result of a request; an error fails the test."""
+        """Send a request and return its result; an error fails the test."""
         answer = await self.answer(self.request(method, params))
         assert "error" not in answer, answer
         return answer["result"]
 
     async def notified(self, method: str, count: int = 1) -> list[Json]:
-        """The parameters of the first notifications of a kind, once `count` have arrived."""
+        """Wait for `count` notifications of a method; return their parameters."""
 
         def found() -> list[Json]:
             return [
@@ -78,7 +78,7 @@ class RawClient:
         return found()
 
     async def progress_end(self) -> Json:
-        """The value that ends the work-done progress."""
+        """The value of the work-done progress's end message."""
 
         def end() -> list[Json]:
             values = [
@@ -122,18 +122,18 @@ class RawClient:
         )
 
     async def complete(self, uri: str, line: int, character: int, kind: int = 2) -> list[str]:
-        """The texts of an inline completion."""
+        """Request an inline completion and return its texts."""
         result = await self.ask(INLINE, inline_params(uri, line, character, kind))
         return [item["insertText"] for item in result["items"]]
 
     async def leave(self) -> int:
-        """`shutdown`, `exit`, and the exit code of the process."""
+        """Send `shutdown` and `exit`; return the exit code of the process."""
         assert await self.ask("shutdown") is None
         self.notify("exit")
         return await self.ended()
 
     async def ended(self) -> int:
-        """The exit code, once the process has ended and all it wrote is read."""
+        """Wait until the process has ended and its output is read; return the exit code."""
         code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
         await asyncio.wait_for(asyncio.gather(*self._readers), PATIENCE_S)
         return code
@@ -149,7 +149,7 @@ class RawClient:
         assert there(), f"the server left first; it said:\n{self.stderr}"
 
     async def _read_messages(self) -> None:
-        """Everything on stdout must be LSP: anything else fails here."""
+        """Read messages from stdout; fails on anything that is not LSP."""
         stream = self.process.stdout
         assert stream is not None
         try:
@@ -197,7 +197,7 @@ def inline_params(uri: str, line: int, character: int, kind: int = 2) -> Json:
 async def raw_client(
     command: Sequence[str] = SCRIPTED, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[RawClient]:
-    """A client of a fresh server process; the server with the scripted backend by default."""
+    """A client of a new server process, by default with the scripted backend."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,

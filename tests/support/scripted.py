@@ -1,7 +1,7 @@
-"""A Backend that answers by script: what protocol tests put in the place of a model.
+"""A Backend that answers by script, in place of a model.
 
-Run as a program it is the real language server on stdio with this backend:
-`python tests/support/scripted.py`. The script is in the text left of the cursor, on its line:
+Run as a program, `python tests/support/scripted.py`, it is the real language server on stdio with
+this backend. The script is the text left of the cursor on its line:
 
     #say TEXT       answer TEXT, with the characters "\\n" as a line end; variants get " 2", " 3" …
     #wait           answer nothing until the request is cancelled
@@ -9,12 +9,11 @@ Run as a program it is the real language server on stdio with this backend:
     #fail TEXT      raise BackendError(TEXT)
     #crash TEXT     raise ValueError(TEXT): a mistake of the backend
 
-Any other text gets the answer "[N]", N being the number of requests so far.
+Any other text is answered "[N]", where N is the number of requests so far.
 
-As for edits: the names by which the two sides of the past edits differ are replaced in the region,
-with a gain of 9 nats, and every draft gains as much, the later ones a little less; a region with
-"#keep" stays, one with "#wait" is worked on until the request is cancelled, and with "#gain N" all
-of them gain N nats.
+Rewrites replace in the region the names that the past edits replaced, with a gain of 9 nats; every
+draft gains as much, later ones slightly less. A region with "#keep" is unchanged, one with "#wait"
+runs until the request is cancelled, and "#gain N" sets all gains to N nats.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ NAME = re.compile(r"[^\W\d]\w*")
 
 
 class ScriptedBackend:
-    """Implements Backend, and keeps what it was asked and what was stopped."""
+    """Implements Backend; records requests and cancellations."""
 
     def __init__(
         self, load_problem: str = "", loads_for_s: float = 0, loads_until: Path | None = None
@@ -67,7 +66,7 @@ class ScriptedBackend:
             raise BackendError(self.load_problem)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if request.speculative:  # not what a client asked for: these tests are about that
+        if request.speculative:  # not requested by a client, which these tests are about
             return Completion()
         self.asked.append(request)
         self.arrivals.put_nowait(request)

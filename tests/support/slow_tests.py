@@ -1,7 +1,8 @@
 """The tests that `make quick` leaves out, as folders and files below tests/.
 
 They start a server or an engine, interpret Triton kernels, train, or take more than a few seconds
-for another reason. Measured with `--durations`; tests/architecture checks that every entry exists.
+for another reason, as measured with `--durations`. tests/architecture checks that every entry
+exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models whose behaviour is written down instead of drawn at random."""
+"""Models with prescribed instead of random behaviour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fim_model.network.transformer import TriModeTransformer
 
 
 def likely(config: ModelConfig, token: int, logit: float) -> TriModeTransformer:
-    """A model of zeros but for the head: every token has the same odds, one has better ones."""
+    """A model that gives `token` higher odds than all others, which are equal."""
     model = TriModeTransformer(replace(config, tie_word_embeddings=False))
     with torch.no_grad():
         for weight in model.parameters():
@@ -23,7 +23,7 @@ def likely(config: ModelConfig, token: int, logit: float) -> TriModeTransformer:
 
 
 def bigram(config: ModelConfig, follows: Mapping[int, int], otherwise: int) -> TriModeTransformer:
-    """A model that looks at one token only: `follows` it, or else `otherwise`; masks as well.
+    """A bigram model: predicts `follows[token]`, or `otherwise`, also for masks.
 
     `follows` has fewer entries than the hidden state has dimensions.
     """
@@ -39,7 +39,7 @@ def bigram(config: ModelConfig, follows: Mapping[int, int], otherwise: int) -> T
 
 
 def counting(config: ModelConfig, period: int) -> TriModeTransformer:
-    """A model whose next token is the last one plus one, modulo `period`."""
+    """A model whose next token is the last token plus one, modulo `period`."""
     size = config.vocab_size
     model = bigram(replace(config, hidden_size=size + 1), {}, 0)
     embed, head = model.model.embed_tokens.weight, model.lm_head.weight

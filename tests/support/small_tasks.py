@@ -1,4 +1,4 @@
-"""A problem that an evaluation can grade in no time."""
+"""A problem that an evaluation grades quickly."""
 
 from fim_training.evaluation.humaneval_infilling import Task
 

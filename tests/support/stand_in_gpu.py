@@ -1,10 +1,9 @@
-"""A GPU as far as its rules go, on the CPU: for what runs on CUDA, where there is none.
+"""A simulated GPU that follows CUDA's rules on the CPU, to test the CUDA path without a GPU.
 
-Tensors say that they are on `cuda:0` and compute with CPU tensors inside. What a real one refuses
-is refused: an operation over tensors of both sides, a kernel over memory of the host and, while a
-graph is recorded, any wait for the device and any copy between the sides. Kernels are interpreted.
-Nothing here says how fast a GPU is, what its compiler makes of a kernel, or how it rounds; there is
-no autocast.
+Tensors report `cuda:0` and compute with CPU tensors inside. As on a real GPU, errors are: an
+operation across devices, a kernel on host memory and, while a graph is recorded, synchronisation
+and copies between host and device. Kernels are interpreted. Speed, compiled kernels and rounding
+are not simulated, and there is no autocast.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ _INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.defau
 
 
 class OnDevice(Tensor):
-    """A tensor of the stand-in; `inner` has its values, on the CPU."""
+    """A tensor of the simulated GPU; `inner` holds its values on the CPU."""
 
     inner: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> OnDevice:
-        with torch.inference_mode(False):  # torch makes views of what was made outside of it
+        with torch.inference_mode(False):  # torch creates views of tensors made outside of it
             made: OnDevice = Tensor._make_wrapper_subclass(
                 cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(),
                 dtype=inner.dtype, requires_grad=inner.requires_grad,
@@ -71,14 +70,15 @@ class OnDevice(Tensor):
         cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        # Without autograd operations arrive whole that are made of others, which may wait.
+        # Without autograd, composite operations arrive undecomposed; their parts may synchronise.
         decomposed = operation.decompose(*args, **kwargs)
         return _gpu.run(operation, args, kwargs) if decomposed is NotImplemented else decomposed
 
 
 class StandInGpu:
-    """graphs: those that were recorded. waits: how often the host waited for the device, or copied
-    to or from it. launches: of Triton kernels."""
+    """graphs: recorded graphs. waits: number of synchronisations and copies between host and
+    device. launches: number of Triton kernel launches.
+    """
 
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
@@ -87,12 +87,12 @@ class StandInGpu:
 
     @property
     def _recording(self) -> Graph | None:
-        """The graph that this thread records; others may go on with their own work meanwhile."""
+        """The graph that this thread records, if any; other threads are not affected."""
         return getattr(self._of_thread, "recording", None)
 
     @contextmanager
     def graph(self, graph: Graph, pool: object = None, **_: Any) -> Iterator[None]:
-        """`torch.cuda.graph`."""
+        """Replaces `torch.cuda.graph`."""
         self._of_thread.recording = graph
         try:
             with graph.recording(pool):
@@ -102,17 +102,17 @@ class StandInGpu:
         self.graphs.append(graph)
 
     def wait(self, what: object) -> None:
-        """Raises RuntimeError while a graph is recorded."""
+        """Count a synchronisation. Raises RuntimeError while a graph is recorded."""
         if self._recording is not None:
             raise RuntimeError(f"{what}: the host may not be waited for while recording")
         self.waits += 1
 
     def run(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """An operation of torch over tensors of which one at least is on the device."""
+        """Run a torch operation with at least one tensor on the device."""
         if operation is _aten._has_compatible_shallow_copy_type.default:
             return False
         if operation is _aten.index_add.default and not isinstance(args[0], OnDevice):
-            # Autograd's zeros for the gradient of a gather, made where torch takes the shell to be.
+            # Autograd's zeros for the gradient of a gather, created on the wrapper's device.
             args = (OnDevice(args[0]), *args[1:])
         if _crosses(operation, args, kwargs) or operation in _WAITS:
             self.wait(operation)
@@ -132,7 +132,7 @@ class StandInGpu:
         return _on_device(out, (args, kwargs))
 
     def launch(self, run: Callable[..., None], args: Any, kwargs: dict[str, Any]) -> None:
-        """A kernel through the interpreter. Raises ValueError for memory of the host."""
+        """Run a kernel in the interpreter. Raises ValueError for host memory."""
         for value in tree_leaves((args, kwargs)):
             if isinstance(value, Tensor) and not isinstance(value, OnDevice):
                 raise ValueError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
@@ -147,8 +147,9 @@ _gpu = StandInGpu()
 
 
 def _crosses(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether an operation moves something between host and device. Raises as CUDA does where the
-    tensors are on both sides and it is none that may."""
+    """Whether an operation copies between host and device. Raises, as CUDA does, for tensors on
+    both sides if the operation does not allow them.
+    """
     tensors = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
     host = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
     if _is_host(kwargs.get("device")):
@@ -159,7 +160,7 @@ def _crosses(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         return bool(host) or any(
             value is not None and value.dtype is torch.bool for value in args[1]
         )
-    # A number in a tensor of the host is handed over with the launch.
+    # A scalar tensor on the host is passed with the launch.
     if any(tensor.dim() for tensor in host):
         found = [(tuple(tensor.shape), str(tensor.device)) for tensor in tensors]
         raise RuntimeError(f"{operation}: expected all tensors on the same device, found {found}")
@@ -179,7 +180,7 @@ def _inner(values: Any) -> Any:
 
 
 def _on_device(values: Any, given: Any = ()) -> Any:
-    """Tensors of the stand-in around CPU tensors; those that are in `given` are found there."""
+    """Wrap CPU tensors as device tensors, reusing the wrappers in `given`."""
     known = {
         id(tensor.inner): tensor for tensor in tree_leaves(given) if isinstance(tensor, OnDevice)
     }
@@ -194,7 +195,7 @@ def _on_device(values: Any, given: Any = ()) -> Any:
 
 
 class _Factories(TorchFunctionMode):
-    """Makes tensors on the stand-in, and moves them between the sides."""
+    """Creates tensors on the simulated GPU, and copies them between host and device."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -215,7 +216,7 @@ class _Factories(TorchFunctionMode):
 
 
 def _to(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
-    """`Tensor.to`, in any of its spellings."""
+    """`Tensor.to`, with any of its signatures."""
     device, dtype = tensor.device, tensor.dtype
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor):
@@ -234,7 +235,7 @@ def _to(tensor: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -
 
 
 class _Stream:
-    """Everything is done as soon as it is asked for."""
+    """A stream on which everything runs synchronously."""
 
     def wait_stream(self, other: _Stream) -> None:
         pass
@@ -255,8 +256,9 @@ class _Event:
 
 
 class _File:
-    """A safetensors file whose tensors come to the stand-in; the library's own way to a GPU leads
-    through memory that only CUDA gives."""
+    """A safetensors file whose tensors are loaded to the simulated GPU; the library's own loading
+    needs CUDA memory.
+    """
 
     def __init__(self, path: Any, framework: str) -> None:
         self._file = safe_open(path, framework=framework)
@@ -285,9 +287,9 @@ def _save(tensors: dict[str, Tensor], *about: Any, **metadata: Any) -> None:
 
 @contextmanager
 def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
-    """While inside, `cuda` is the stand-in, for this thread and those that are started meanwhile.
+    """Make `cuda` the simulated GPU in the context, for this thread and threads started in it.
 
-    Skips where there is a real one.
+    Skips if there is a real GPU.
     """
     pytest.importorskip("triton", reason="Triton has no wheel for this system")
     if torch.cuda.is_available():
@@ -329,7 +331,7 @@ def stand_in_gpu(patch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
     }.items():
         patch.setattr(torch.cuda, name, replacement)
     _gpu.__init__()  # type: ignore[misc]
-    # A module's parameters are replaced when it moves, for their memory cannot be exchanged.
+    # Moving a module replaces its parameters, because their memory cannot be swapped.
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         with _Factories():

@@ -1,8 +1,8 @@
-"""What stands for CUDA graphs on the stand-in of `stand_in_gpu.py`.
+"""CUDA graphs of the simulated GPU in `stand_in_gpu.py`.
 
-Recording notes the operations and leaves no trace of them; a replay runs what was noted, over the
-memory that it was noted with, and nothing else: no Python in between, no new inputs. What a graph
-allocated is garbage as soon as it has run, as it is where graphs share a pool.
+Recording stores the operations and undoes their effects. A replay runs them on the recorded memory:
+no Python code in between, no new inputs. Memory that a graph allocated is invalidated after each
+run, as when graphs share a pool.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GARBAGE = 0xFF
 
 @dataclass
 class Graph:
-    """`torch.cuda.CUDAGraph`."""
+    """Replaces `torch.cuda.CUDAGraph`."""
 
     replays: int = 0
     pool: object = None
@@ -37,7 +37,7 @@ class Graph:
 
     @contextmanager
     def recording(self, pool: object = None) -> Iterator[None]:
-        """What is noted inside is undone at the end, for recording is not running."""
+        """Record operations in the context, and undo their effects at the end."""
         self.pool = pool
         yield
         for storage, old in self._before.values():
@@ -45,21 +45,21 @@ class Graph:
         self._spoil()
 
     def before_operation(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Remember what it is about to write. Arguments are CPU tensors."""
+        """Save the contents that an operation will overwrite. Arguments are CPU tensors."""
         for place, argument in enumerate(operation._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 value = args[place] if place < len(args) else kwargs.get(argument.name)
                 self._remember(value)
 
     def note_operation(self, operation: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        """Note an operation that has run and gave `out`."""
+        """Record an operation that has run and returned `out`."""
         known = {_address(tensor) for tensor in _tensors((args, kwargs))}
         results = _tensors(out)
         made = {_address(tensor): tensor.untyped_storage() for tensor in results}
         made = {address: storage for address, storage in made.items() if address not in known}
         self._own.update(made)
         if not made and not operation._schema.is_mutable:
-            return  # a view: its memory is another's
+            return  # a view shares another tensor's memory
 
         def again() -> None:
             for old, new in zip(results, _tensors(operation(*args, **kwargs)), strict=True):
@@ -69,7 +69,7 @@ class Graph:
         self._entries.append(again)
 
     def note_launch(self, launch: Callable[[], object], arguments: Any) -> None:
-        """Note a kernel over CPU tensors, any of which it may write."""
+        """Record a kernel on CPU tensors, any of which it may write."""
         self._remember(arguments)
         self._entries.append(launch)
 

@@ -1,4 +1,4 @@
-"""A checkpoint folder with random weights: loads in a moment, answers nonsense, runs every path."""
+"""A checkpoint folder with random weights, which loads quickly and exercises every code path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_tiny_checkpoint(folder: Path) -> Path:
-    """Write a two-layer model with a tokenizer of this very file, and return the folder."""
+    """Write a two-layer model with a tokenizer trained on this file; return the folder."""
     import torch
     from fim_model.loading.checkpoint import save_checkpoint
     from fim_model.loading.headers import TOKENIZER

@@ -1,4 +1,4 @@
-"""Tiny models, a tiny tokenizer, tiny sources: shared by the tests of this room."""
+"""Tiny models, a tiny tokenizer and tiny sources, shared by tests."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def longest(words):
 
 
 class Tiny:
-    """Makes the small things that tests use."""
+    """Creates tiny configs and models."""
 
     files: ClassVar = [SourceFile(path, text) for path, text in SOURCES.items()]
 
     @staticmethod
     def config(**changes: object) -> ModelConfig:
-        """Two layers, grouped heads, and heads that are wider together than the hidden state."""
+        """Two layers, grouped heads, and a total head width above the hidden size."""
         shape: dict[str, object] = {
             "vocab_size": 32,
             "hidden_size": 24,
@@ -104,7 +104,7 @@ class Tiny:
 
     @staticmethod
     def yarn(**changes: object) -> RopeConfig:
-        """YaRN as in Ministral-3, with a window so small that tests go far beyond it."""
+        """YaRN as in Ministral-3, with a small window that tests exceed by far."""
         rope: dict[str, object] = {
             "rope_type": "yarn",
             "rope_theta": 1000.0,
@@ -118,7 +118,7 @@ class Tiny:
 
     @classmethod
     def model(cls, seed: int = 0, *, scale: float = 1.0, **changes: object) -> TriModeTransformer:
-        """Random weights, wide enough that every part of the model shows in the logits."""
+        """A model with random weights, large enough that every part affects the logits."""
         model = TriModeTransformer(cls.config(**changes))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -135,7 +135,7 @@ class Tiny:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """These models are tiny: more threads only get into each other's way."""
+    """One CPU thread: for models this small, more threads only add overhead."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

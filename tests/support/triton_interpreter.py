@@ -1,4 +1,4 @@
-"""Triton's interpreter, made to round as hardware does."""
+"""Patch of Triton's interpreter to round like hardware."""
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ _DTYPE = {
 
 
 def convert_as_hardware(source: np.ndarray, of: object, to: object, rounding: object) -> np.ndarray:
-    """Round to nearest even. Triton's interpreter cuts bits off instead, where no GPU does; with
-    this as its `_convert_float` the tolerances of tests can be those of hardware. Returns raw bits.
+    """Round to nearest even and return the raw bits. Triton's interpreter truncates instead, which
+    no GPU does; with this as its `_convert_float`, tests can use the tolerances of hardware.
     """
     given = torch.from_numpy(np.ascontiguousarray(source)).view(_DTYPE[str(of)])
     found = given.to(_DTYPE[str(to)])

@@ -1,4 +1,4 @@
-"""Someone who types in an editor: a document on the client's side, synced change by change."""
+"""A simulated user who types: a client-side document, synced change by change."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Asked = asyncio.Future[lsp.InlineCompletionList]
 
 @dataclass
 class Typist:
-    """A client's document. `text` is its whole text, `cursor` an offset in it.
+    """The client's document: `text` is its whole text, `cursor` an offset in it.
 
-    Positions are counted here on their own, not with the server's functions.
+    Positions are computed independently of the server's functions.
     """
 
     client: LanguageClient
@@ -42,7 +42,7 @@ class Typist:
         self.client.text_document_did_close(lsp.DidCloseTextDocumentParams(document))
 
     def goto(self, before: str) -> Typist:
-        """Put the cursor behind the one place where a text occurs."""
+        """Move the cursor after the only occurrence of a text."""
         assert self.text.count(before) == 1
         self.cursor = self.text.index(before) + len(before)
         return self
@@ -54,7 +54,7 @@ class Typist:
         return lsp.Position(len(lines) - 1, len(lines[-1].encode(codec)) // width)
 
     def replace(self, start: int, end: int, new: str) -> None:
-        """Tell the server of an edit; the cursor ends up behind the new text."""
+        """Send an edit to the server; the cursor moves after the new text."""
         self.version += 1
         span = lsp.Range(self.position(start), self.position(end))
         change = lsp.TextDocumentContentChangePartial(range=span, text=new)
@@ -64,7 +64,9 @@ class Typist:
         self.cursor = start + len(new)
 
     def type(self, text: str) -> None:
-        """One change per character, and after each a request, without awaiting it, as Neovim."""
+        """Send one change per character, each followed by a request that is not awaited, as in
+        Neovim.
+        """
         for character in text:
             self.replace(self.cursor, self.cursor, character)
             self.asked.append(self.ask())
@@ -73,7 +75,7 @@ class Typist:
         self.replace(self.cursor - 1, self.cursor, "")
 
     def ask(self, kind: lsp.InlineCompletionTriggerKind = AUTOMATIC) -> Asked:
-        """Send a request at the cursor, now; the answer comes later."""
+        """Send a request at the cursor; return the pending answer."""
         context = lsp.InlineCompletionContext(trigger_kind=kind)
         document = lsp.TextDocumentIdentifier(self.uri)
         params = lsp.InlineCompletionParams(context, document, self.position())
@@ -81,13 +83,13 @@ class Typist:
         return asyncio.wrap_future(self.client.protocol.send_request(method, params))
 
     async def complete(self, kind: lsp.InlineCompletionTriggerKind = AUTOMATIC) -> list[Item]:
-        """The items of a request at the cursor."""
+        """Request a completion at the cursor; return its items."""
         answer = await self.ask(kind)
         assert isinstance(answer, lsp.InlineCompletionList), "never null, never a bare list"
         return list(answer.items)
 
     def accept(self, item: lsp.InlineCompletionItem) -> None:
-        """Insert a suggestion, as the editor does, where its range says."""
+        """Insert a suggestion at its range, as an editor does."""
         assert isinstance(item.insert_text, str)
         assert item.range == lsp.Range(self.position(), self.position()), "empty, at the cursor"
         self.replace(self.cursor, self.cursor, item.insert_text)

@@ -1,4 +1,4 @@
-"""Every test here runs in each Neovim, with each way of drawing that it has."""
+"""Fixtures: every test runs in each installed Neovim, with each display that it supports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Start = Callable[..., Editor]
 
 @pytest.fixture(scope="session")
 def runtime() -> Iterator[Path]:
-    """Where the engines of these tests have their sockets: a short path, and nobody else's."""
+    """Private runtime folder for the engines' sockets; its path is short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="fim-"))
     yield folder
     for pid in engines_in(folder):
@@ -32,7 +32,7 @@ def runtime() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Editor]]:
-    """Editors that later tests may use again: starting a server for every test takes minutes."""
+    """Editors shared between tests, because starting a server for each test takes minutes."""
     editors: dict[str, Editor] = {}
     yield editors
     for editor in editors.values():
@@ -43,10 +43,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Editor]
 def start(
     request: pytest.FixtureRequest, tmp_path: Path, pool: dict[str, Editor], runtime: Path
 ) -> Iterator[Start]:
-    """Gives a Neovim with the plugin set up and the server running, and no file open.
+    """Return a function that starts Neovim with the plugin and the server, and no file open.
 
-    `fresh` is for tests that change what cannot be put back; with `setup=False` the plugin is only
-    on the runtimepath.
+    fresh: start a new process, for tests whose changes cannot be undone. setup: False leaves the
+    plugin on the runtimepath without calling its `setup`.
     """
     version, display = request.param.split("-")
     own: list[Editor] = []
@@ -69,9 +69,9 @@ def start(
         place.mkdir()
         editor = Editor(nvim_of(version), place, runtime, command)
         if setup:
-            # 'auto' is what a user gets, where it is the display under test.
+            # Use the default 'auto' where it selects the display under test.
             usual = "native" if version == "0.12" else "extmark"
-            if command == SCRIPTED:  # next edits come from the tests, not from the script
+            if command == SCRIPTED:  # the tests send next edits, not the script
                 options = {**options, "server": {"nextEdits": False, **options.get("server", {})}}
             editor.setup(display="auto" if display == usual else display, **options)
         return editor
@@ -83,7 +83,7 @@ def start(
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The model that ships; while it is in training, a copy of its checkpoint of now."""
+    """The model that ships, or a snapshot of its checkpoint while it is being trained."""
     default = ROOT / "model" / "fim_model" / "checkpoints" / "default"
     training = ROOT / "runs" / "default" / "checkpoint"
     if (default / "config.json").exists():

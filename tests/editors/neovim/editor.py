@@ -1,4 +1,4 @@
-"""A real headless Neovim, typed into like by a person, and what its screen would show."""
+"""Drive a real headless Neovim: send keys, and read what its screen shows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ return parts
 
 @dataclass(frozen=True)
 class Ghost:
-    """Ghost text as its extmark has it: line and byte column counted from 0."""
+    """Ghost text as stored in its extmark; line and byte column count from 0."""
 
     row: int
     col: int
@@ -63,7 +63,7 @@ class Ghost:
 
 
 class Editor:
-    """One Neovim process with the plugin on its runtimepath, and the messages of its server."""
+    """A Neovim process with the plugin on its runtimepath, and its traffic with the server."""
 
     def __init__(self, nvim: Path, folder: Path, runtime: Path, server: list[str]) -> None:
         self.folder = folder
@@ -94,28 +94,28 @@ class Editor:
         self.nvim = pynvim.attach("child", argv=argv)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, EOFError):  # it leaves: the connection ends with it
+        with contextlib.suppress(OSError, EOFError):  # Neovim exits and closes the connection
             self.nvim.command("qall!")
         self.nvim.close()
 
     def clean(self) -> None:
-        """Close all files, forget what was said, and put every switch back."""
+        """Close all files, clear the recorded messages, and reset all options."""
         self.type("<Esc><Esc>")
         self.nvim.command("silent! mapclear! | silent! %bwipeout!")
         self.lua("vim.g.fim_enabled = nil; vim.b.fim_enabled = nil")
         self.seen = len(self.log.read_text().splitlines())
 
-    # What a person does.
+    # Input.
 
     def lua(self, code: str, *arguments: Any) -> Any:
         return self.nvim.exec_lua(code, *arguments)
 
     def setup(self, **options: Any) -> None:
-        """The plugin's `setup` with this server, and no option that the test does not name."""
+        """Call the plugin's `setup` with this server and only the options that the test names."""
         self.lua("require('fim').setup(...)", {"cmd": self.cmd, **options})
 
     def open(self, text: str, name: str = "code.py") -> None:
-        """Open a file, and wait until the server has it."""
+        """Open a file and wait until the server has received it."""
         path = self.folder / name
         path.write_text(text)
         self.nvim.command(f"edit {path}")
@@ -126,16 +126,16 @@ class Editor:
         self.wait(lambda: self.lua("return require('fim.status').get().state") == "ready", "ready")
 
     def type(self, keys: str) -> None:
-        """Keys as |nvim_input()| takes them; returns when all of them are worked off."""
+        """Send keys in the notation of |nvim_input()| and wait until all are processed."""
         self.nvim.input(keys)
         self.settle()
 
     def settle(self) -> None:
-        """Let what is scheduled run: two turns of Neovim's event loop."""
+        """Run scheduled callbacks: two turns of Neovim's event loop."""
         for _ in range(2):
             self.lua("vim.wait(5)")
 
-    # What a person sees.
+    # Output.
 
     def line(self) -> str:
         return str(self.nvim.current.line)
@@ -149,14 +149,14 @@ class Editor:
         return row, col
 
     def ghost(self) -> Ghost | None:
-        """The ghost text on the screen; more than one at a time is a mistake."""
+        """The ghost text on the screen; fails if there is more than one."""
         found = [Ghost(*part) for part in self.lua(GHOST)]
         shown = [ghost for ghost in found if ghost.text]
         assert len(shown) <= 1, shown
         return shown[0] if shown else None
 
     def wait_for_ghost(self, text: str | None = None) -> Ghost:
-        """Wait for ghost text, tabs shown as spaces where it is the plugin that draws."""
+        """Wait for this ghost text. The plugin's own display expands tabs to spaces."""
 
         def seen() -> Ghost | None:
             ghost = self.ghost()
@@ -185,22 +185,22 @@ class Editor:
             f"{self.traffic()[-3:]}"
         )
 
-    # What the editor and the server said to one another.
+    # Messages between the editor and the server.
 
     def traffic(self) -> list[dict[str, Any]]:
-        """Every message since `clean`."""
+        """All messages since `clean`."""
         lines = self.log.read_text().splitlines()[self.seen :]
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def sent(self, method: str) -> list[dict[str, Any]]:
-        """The editor's messages of a method."""
-        messages = [one["message"] for one in self.traffic() if one["from"] == "editor"]
+        """The editor's messages with this method."""
+        messages = [entry["message"] for entry in self.traffic() if entry["from"] == "editor"]
         return [message for message in messages if message.get("method") == method]
 
     def answers(self) -> list[list[str]]:
-        """The texts of each inline completion that the server answered, in its order."""
+        """The texts of each answered inline completion, in the order of the answers."""
         asked = {message["id"] for message in self.sent("textDocument/inlineCompletion")}
-        said = [one["message"] for one in self.traffic() if one["from"] == "server"]
+        said = [entry["message"] for entry in self.traffic() if entry["from"] == "server"]
         return [
             [item["insertText"] for item in message["result"]["items"]]
             for message in said
@@ -208,12 +208,12 @@ class Editor:
         ]
 
     def server_pid(self) -> int:
-        everything = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return int([one["message"]["pid"] for one in everything if one["from"] == "tee"][-1])
+        entries = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return int([entry["message"]["pid"] for entry in entries if entry["from"] == "tee"][-1])
 
 
 def engines_in(runtime: Path) -> list[int]:
-    """The process ids of the engines whose sockets are in a folder that only the tests use."""
+    """Process ids of the engines whose sockets are in the tests' private folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -225,7 +225,7 @@ def engines_in(runtime: Path) -> list[int]:
 
 
 def nvim_of(version: str) -> Path:
-    """The Neovim that scripts/setup-neovim has fetched; an error that says how, if it has not."""
+    """Path of the Neovim that scripts/setup-neovim installs; the error names the script."""
     path = ROOT / ".cache" / "neovim" / version / "bin" / "nvim"
     said = (
         subprocess.run([path, "--version"], capture_output=True, text=True).stdout

@@ -1,8 +1,9 @@
-"""A pipe between an editor and its language server that keeps every message of both.
+"""Proxy between an editor and its language server that logs every message.
 
-`python tee.py LOG COMMAND...` runs the server and writes one JSON line a message to LOG:
-`{"from": "editor" | "server", "at": seconds, "message": {...}}`. It ends when the server does, with
-its exit code. What the server said is thereby known without asking the plugin under test.
+`python tee.py LOG COMMAND...` runs the server and writes one JSON line per message to LOG:
+`{"from": "editor" | "server", "at": seconds, "message": {...}}`. It exits when the server does,
+with the same exit code. Tests thus learn what the server sent without relying on the plugin under
+test.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> int:
 
 
 def run(command: list[str], log: TextIO) -> int:
-    """The server's exit code, as a shell says it."""
+    """Run the server and return its exit code in the shell's convention."""
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None
     assert server.stdout is not None
@@ -43,7 +44,7 @@ def run(command: list[str], log: TextIO) -> int:
 
 
 def pump(sender: str, source: BinaryIO, target: BinaryIO, keep) -> None:  # type: ignore[no-untyped-def]
-    """Hand on message by message, until the source ends."""
+    """Forward messages until the source is closed."""
     while header := source.readline():
         length = int(header.split(b":")[1])
         blank = source.readline()

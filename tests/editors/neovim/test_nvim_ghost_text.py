@@ -1,4 +1,4 @@
-"""Ghost text, key by key: the real server, with a backend whose words a test can choose."""
+"""Ghost text, key by key: the real server with a scripted backend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ ASKING = "textDocument/inlineCompletion"
 
 
 def shown(start, text: str, after: str = "", **options):
-    """An editor that shows `text` behind the line that asks for it, before `after`."""
+    """An editor that shows `text` after the line that requests it, before `after`."""
     editor = start(**options)
     editor.open("x = 1\n")
     editor.ready()
@@ -24,7 +24,7 @@ def fim(editor, call: str):
     return result
 
 
-def test_what_the_server_answers_is_shown_and_accepted(start):
+def test_shows_and_accepts_the_servers_answer(start):
     editor, before = shown(start, "return a\n    b")
     ghost = editor.ghost()
     assert ghost.text == editor.answers()[-1][0]
@@ -61,7 +61,7 @@ def test_line_after_line(start):
         editor.wait(lambda sofar=sofar: editor.text() == before + sofar, sofar)
 
 
-def test_typing_through_keeps_the_suggestion_and_asks_nobody(start):
+def test_type_through_keeps_the_suggestion_without_a_request(start):
     editor, before = shown(start, "return value")
     asked = len(editor.sent(ASKING))
     for number, key in enumerate("return"):
@@ -70,13 +70,13 @@ def test_typing_through_keeps_the_suggestion_and_asks_nobody(start):
     fim(editor, "accept")
     editor.wait(lambda: editor.text() == before + "return value", "no letter twice")
     requests = editor.sent(ASKING)[asked:]
-    typed_through = [one["params"]["position"]["character"] for one in requests]
+    typed_through = [request["params"]["position"]["character"] for request in requests]
     end = len(before.splitlines()[-1])
     assert not [column for column in typed_through if end < column < end + len("return value")]
 
 
 def test_accepting_before_any_refresh_duplicates_nothing(start):
-    """Neovim 0.12.4 by itself inserts `return valuere` here."""
+    """Neovim 0.12.4 alone would insert `return valuere`."""
     editor, before = shown(start, "return value")
     editor.nvim.input("re<Cmd>lua require('fim').accept()<CR>")
     editor.wait(
@@ -85,7 +85,7 @@ def test_accepting_before_any_refresh_duplicates_nothing(start):
     assert editor.text() == before + "return value"
 
 
-def test_taking_typed_letters_back_brings_the_suggestion_back(start):
+def test_backspace_restores_the_suggestion(start):
     editor, _ = shown(start, "return value")
     editor.type("ret")
     editor.wait_for_ghost("urn value")
@@ -93,14 +93,14 @@ def test_taking_typed_letters_back_brings_the_suggestion_back(start):
     editor.wait_for_ghost("turn value")
 
 
-def test_another_letter_takes_it_away_at_once(start):
+def test_a_diverging_letter_hides_the_suggestion_at_once(start):
     editor, _ = shown(start, "return value")
     editor.type("z")
     ghost = editor.ghost()
     assert ghost is None or "return value" not in ghost.text
 
 
-def test_alternatives_are_asked_for_and_gone_round(start):
+def test_alternatives_are_requested_and_cycled(start):
     editor, before = shown(start, "value")
     assert fim(editor, "next") is True
     ghost = editor.wait_for_ghost("value 2")
@@ -119,7 +119,7 @@ def test_alternatives_are_asked_for_and_gone_round(start):
     editor.wait(lambda: editor.text() == before + "value 3", "the one that was shown")
 
 
-def test_an_accepted_suggestion_is_one_step_of_undo(start):
+def test_accepting_is_one_undo_step(start):
     editor, before = shown(start, "one\n  two\nthree")
     fim(editor, "accept")
     editor.wait(lambda: editor.text().endswith("three"), "accepted")
@@ -133,7 +133,7 @@ def test_an_accepted_suggestion_is_one_step_of_undo(start):
     assert editor.text() == before + "one\n  two\nthreefour"
 
 
-def test_dismissed_stays_away_until_something_changes(start):
+def test_a_dismissed_suggestion_stays_hidden_until_a_change(start):
     editor, _ = shown(start, "value")
     assert fim(editor, "dismiss") is True
     assert editor.ghost() is None
@@ -146,7 +146,7 @@ def test_dismissed_stays_away_until_something_changes(start):
     editor.wait_for_ghost()
 
 
-def test_leaving_insert_mode_takes_it_away(start):
+def test_leaving_insert_mode_hides_the_suggestion(start):
     editor, before = shown(start, "value")
     editor.type("<Esc>")
     editor.wait_for_no_ghost()
@@ -178,11 +178,11 @@ def test_a_stale_answer_is_not_shown_and_the_request_is_cancelled(start):
     waiting = editor.sent(ASKING)[-1]["id"]
     editor.type("<Esc>cc#say done")
     editor.wait_for_ghost("done")
-    cancelled = [one["params"]["id"] for one in editor.sent("$/cancelRequest")]
+    cancelled = [message["params"]["id"] for message in editor.sent("$/cancelRequest")]
     assert waiting in cancelled
 
 
-def test_an_asked_for_suggestion_comes_at_once(start):
+def test_trigger_requests_a_suggestion_without_delay(start):
     editor = start(delay_ms=100_000)
     editor.open("#say value")
     editor.ready()
@@ -192,7 +192,7 @@ def test_an_asked_for_suggestion_comes_at_once(start):
     editor.wait_for_ghost("value")
 
 
-def test_tabs_and_wide_letters(start):
+def test_tabs_and_wide_characters(start):
     editor = start()
     editor.open("#say if 日本:\\n\tpass 🎉")
     editor.ready()

@@ -1,4 +1,4 @@
-"""Next edits, sent into the editor as the server will send them: `fim/nextEdit`."""
+"""Next edits in Neovim, sent as `fim/nextEdit` notifications."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def editor(start):
 
 
 def propose(editor, *edits, version="now", uri=None):
-    """Edits as (line, from, to, text), columns in the client's encoding."""
+    """Send edits given as (line, from, to, text), columns in the client's encoding."""
     editor.lua(
         """
         local client = require('fim.status').client()
@@ -67,7 +67,7 @@ def accept(editor):
     return result
 
 
-def test_shown_jumped_to_and_applied_one_after_the_other(editor):
+def test_edits_are_shown_jumped_to_and_applied_in_turn(editor):
     after_emoji = (
         14 if editor.lua("return require('fim.status').client().offset_encoding") == "utf-8" else 12
     )
@@ -90,7 +90,7 @@ def test_shown_jumped_to_and_applied_one_after_the_other(editor):
     assert editor.lua(MARKS) == []
 
 
-def test_several_lines_are_written_below(editor):
+def test_a_multi_line_edit_is_shown_below(editor):
     propose(editor, (0, 0, 7, "a = 1\nb = 2"))
     assert [0, 0, None, "a = 1\nb = 2"] in editor.lua(MARKS)
     accept(editor)
@@ -103,21 +103,21 @@ def test_a_stale_edit_is_refused(editor):
     assert accept(editor) is False
 
 
-def test_a_change_of_the_text_takes_it_away(editor):
+def test_changing_the_text_hides_the_edit(editor):
     propose(editor, (1, 6, 9, "value"))
     editor.type("Gix")
     editor.wait(lambda: editor.lua(MARKS) == [], "gone")
     assert accept(editor) is False
 
 
-def test_dismissed(editor):
+def test_dismissing_rejects_the_edit(editor):
     propose(editor, (1, 6, 9, "value"))
     assert editor.lua("return require('fim').dismiss()") is True
     assert editor.lua(MARKS) == []
     assert accept(editor) is False
 
 
-def test_an_edit_of_another_file_is_gone_to_first(editor):
+def test_accept_jumps_to_an_edit_in_another_file_first(editor):
     other = editor.folder / "other.py"
     other.write_text("import old\n")
     propose(editor, (0, 7, 10, "new"), uri=other.as_uri(), version=None)
@@ -134,8 +134,8 @@ def test_an_edit_of_another_file_is_gone_to_first(editor):
 @pytest.mark.parametrize(
     ("option", "name"), [("sidekick", "fim_copilot"), ("copilot-lsp", "copilot_ls")]
 )
-def test_other_plugins_take_the_client_for_theirs(start, tmp_path, option, name):
-    # What copilot-lsp brings along: options for the server that it is made for.
+def test_other_plugins_recognise_the_client(start, tmp_path, option, name):
+    # copilot-lsp ships options for its own server.
     theirs = tmp_path / "lsp" / "copilot_ls.lua"
     theirs.parent.mkdir()
     theirs.write_text("return { cmd = { 'other' }, init_options = { editorInfo = {} } }")
@@ -147,7 +147,7 @@ def test_other_plugins_take_the_client_for_theirs(start, tmp_path, option, name)
     assert editor.lua("return require('fim.status').client().name") == name
     params = editor.sent("initialize")[0]["params"]
     assert params["initializationOptions"] == {"maxLines": 3}
-    if option == "copilot-lsp":  # it counts so, whatever was agreed on
+    if option == "copilot-lsp":  # it counts in UTF-16, whatever was negotiated
         assert params["capabilities"]["general"]["positionEncodings"] == ["utf-16"]
     propose(editor, (0, 0, 1, "x"))
     assert editor.lua(MARKS) == [], "it is theirs to show"

@@ -1,4 +1,4 @@
-"""What is around the ghost text: menus, keys, commands, health, a server that dies."""
+"""The plugin around ghost text: menus, keys, commands, health, and server crashes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def status(editor):
     return editor.lua("return require('fim.status').get()")
 
 
-def test_enabling_the_client_is_enough(start):
+def test_enabling_the_client_suffices_without_setup(start):
     editor = start(fresh=True, setup=False)
     editor.lua("vim.lsp.config('fim', { cmd = ... }) vim.lsp.enable('fim')", editor.cmd)
     editor.open("#say value")
@@ -37,7 +37,7 @@ def test_enabling_the_client_is_enough(start):
     editor.wait(lambda: editor.text() == "#say valuevalue", "accepted")
 
 
-def test_no_key_is_taken_without_being_asked(start):
+def test_no_keys_are_mapped_by_default(start):
     editor = start(fresh=True, setup=False)
     keys = "return vim.tbl_map(function(key) return key.mode .. key.lhs end, vim.fn.maplist())"
     before = editor.lua(keys)
@@ -45,7 +45,7 @@ def test_no_key_is_taken_without_being_asked(start):
     assert editor.lua(keys) == before
 
 
-def test_the_built_in_menu_hides_it(start):
+def test_the_built_in_menu_hides_ghost_text(start):
     editor = showing(start)
     editor.nvim.command("set completeopt=menuone,noinsert,noselect")
     editor.lua("vim.fn.complete(vim.fn.col('.'), { 'one', 'two' })")
@@ -55,7 +55,7 @@ def test_the_built_in_menu_hides_it(start):
     editor.wait_for_ghost("value")
 
 
-def test_the_menu_of_blink_hides_it(start):
+def test_the_menu_of_blink_hides_ghost_text(start):
     editor = showing(start)
     editor.nvim.command("doautocmd User BlinkCmpMenuOpen")
     editor.wait_for_no_ghost()
@@ -67,9 +67,9 @@ def test_the_menu_of_blink_hides_it(start):
     editor.wait_for_ghost("alue")
 
 
-def test_the_menu_of_nvim_cmp_hides_it(start):
+def test_the_menu_of_nvim_cmp_hides_ghost_text(start):
     editor = showing(start, fresh=True)
-    # nvim-cmp's public event object, as its users see it; many load it only by typing.
+    # nvim-cmp's public event object; many users load the plugin only on typing.
     editor.lua("""
       local listeners = {}
       package.loaded['cmp'] = { event = {
@@ -85,22 +85,22 @@ def test_the_menu_of_nvim_cmp_hides_it(start):
     editor.wait_for_ghost("alue")
 
 
-def test_no_menu_outlives_insert_mode(start):
+def test_leaving_insert_mode_clears_an_unreported_menu(start):
     editor = showing(start)
     editor.nvim.command("doautocmd User BlinkCmpMenuOpen")
     editor.wait_for_no_ghost()
-    editor.type("<Esc>A")  # and nobody has told that it was closed
+    editor.type("<Esc>A")  # no event reports that the menu closed
     editor.wait_for_ghost("value")
 
 
-def test_a_menu_may_stay_beside_it(start):
+def test_ghost_text_beside_a_menu_is_an_option(start):
     editor = showing(start, hide_with_menu=False)
     editor.nvim.command("doautocmd User BlinkCmpMenuOpen")
     editor.settle()
     assert editor.ghost().text == "value"
 
 
-def test_keys_that_were_asked_for(start):
+def test_configured_keys(start):
     editor = showing(start, keys={"accept": "<C-l>", "accept_word": "<M-l>", "dismiss": "<C-]>"})
     editor.type("<C-]>")
     assert editor.ghost() is None
@@ -118,11 +118,11 @@ def test_keys_that_were_asked_for(start):
         "inoremap <Tab> <Cmd>norm! a#tab<CR>",
     ],
 )
-def test_tab_accepts_or_does_what_it_did(start, earlier):
+def test_tab_accepts_or_falls_back_to_the_earlier_mapping(start, earlier):
     editor = start(fresh=True)
     editor.nvim.command(earlier)
     editor.setup(keys={"tab": "<Tab>"})
-    editor.setup(keys={"tab": "<Tab>"})  # twice: the user's own mapping is still the one before
+    editor.setup(keys={"tab": "<Tab>"})  # twice: the fallback is still the user's own mapping
     editor.open("#say value")
     editor.ready()
     editor.type("A")
@@ -134,7 +134,7 @@ def test_tab_accepts_or_does_what_it_did(start, earlier):
     assert editor.line() == "#say valuevalue#tab"
 
 
-def test_tab_goes_on_in_a_snippet_and_a_menu(start):
+def test_tab_advances_in_a_snippet_and_a_menu(start):
     editor = start(fresh=True, keys={"tab": "<Tab>"})
     editor.open("")
     editor.lua("vim.g.fim_enabled = false")
@@ -149,7 +149,7 @@ def test_tab_goes_on_in_a_snippet_and_a_menu(start):
     assert editor.line() == "x\t"
 
 
-def test_the_server_is_killed_and_back(start):
+def test_a_killed_server_is_restarted(start):
     editor = showing(start, fresh=True)
     first = editor.server_pid()
     os.kill(first, signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_the_server_is_killed_and_back(start):
     editor.wait(lambda: editor.line() == "#say valuevalue", "accepted")
 
 
-def test_a_server_that_always_dies_is_left_in_peace(start):
+def test_a_server_that_keeps_crashing_is_not_restarted(start):
     editor = start(fresh=True, setup=False)
     editor.cmd = ["sh", "-c", "exit 3"]
     editor.setup()
@@ -172,7 +172,7 @@ def test_a_server_that_always_dies_is_left_in_peace(start):
     assert ":Fim restart" in editor.messages()
 
 
-def test_restart_and_model(start, tmp_path):
+def test_restart_and_model_commands(start, tmp_path):
     editor = showing(start, fresh=True)
     first = editor.server_pid()
     editor.nvim.command("Fim restart")
@@ -190,7 +190,7 @@ def test_restart_and_model(start, tmp_path):
     editor.wait_for_ghost("value")
 
 
-def test_the_command_says_what_is_going_on(start):
+def test_the_status_command(start):
     editor = showing(start)
     said = editor.nvim.command_output("Fim status")
     assert "fim: ready" in said
@@ -215,7 +215,7 @@ def test_why_names_an_empty_answer(start):
     editor.wait(lambda: "nothing to suggest" in editor.why(), "the reason")
 
 
-def test_ready_is_said_when_the_model_is_loaded(start, monkeypatch):
+def test_status_is_ready_when_the_model_is_loaded(start, monkeypatch):
     monkeypatch.setenv("SCRIPTED_LOADS_FOR", "1")
     editor = start(fresh=True)
     editor.open("#say value")
@@ -257,7 +257,7 @@ def test_checkhealth_names_a_missing_server(start):
     assert "pip install 'fim-server[local]'" in editor.text()
 
 
-def test_checkhealth_names_a_missing_partner(start):
+def test_checkhealth_names_a_missing_next_edit_plugin(start):
     editor = start(fresh=True, next_edit="sidekick")
     editor.nvim.command("checkhealth fim")
     assert 'ERROR next_edit is "sidekick", which is not installed' in editor.text()
@@ -266,13 +266,13 @@ def test_checkhealth_names_a_missing_partner(start):
     assert "shown by sidekick, which takes our client fim_copilot for its own" in editor.text()
 
 
-def test_a_wrong_option_is_named(start):
+def test_an_invalid_option_is_named(start):
     editor = start(fresh=True, setup=False)
     editor.type(":lua require('fim').setup({ delay = 3 })<CR>")
     assert "fim: delay is unknown; the options are: cmd, delay_ms" in editor.messages()
 
 
-def test_help_is_there(start):
+def test_help_exists(start):
     editor = start()
     tags = editor.folder / "doc" / "tags"
     tags.parent.mkdir()

@@ -1,6 +1,7 @@
-"""The whole path: Neovim, the real server, the model that ships.
+"""End to end: Neovim, the real server, the model that ships.
 
-What a weak model writes is its own affair: what the server answered is what is shown and inserted.
+The quality of the suggestions is not tested, only that Neovim shows and inserts what the server
+answered.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Account:
 
 '''
 
-# One after another, until the model has something to say.
+# Tried in turn until the model suggests something.
 LINES = [
     "    def deposit(self, amount):\n        self.balance",
     "    def withdraw(self, amount):\n        if amount > self.",
@@ -59,9 +60,9 @@ def editor(start, checkpoint):
 
 
 def ask(editor):
-    """Type until the server suggests something; returns the text and what was suggested.
+    """Type until the server suggests something; return the text and the suggestion.
 
-    While the model is loaded every answer is empty, and some are later: hence the rounds.
+    Retries, because answers are empty while the model loads and sometimes afterwards.
     """
     deadline = time.monotonic() + 2 * PATIENCE_S
     for line in itertools.cycle(LINES):
@@ -83,7 +84,7 @@ def busy(editor) -> bool:
     return editor.lua("return require('fim.status').get().state") == "busy"
 
 
-def test_type_see_accept_undo(editor):
+def test_type_accept_and_undo(editor):
     before, ghost = ask(editor)
     assert ghost.replace("\t", "    ") == editor.answers()[-1][0].replace("\t", "    ")
     answer = editor.answers()[-1][0]
@@ -93,7 +94,7 @@ def test_type_see_accept_undo(editor):
     assert editor.text() == before
 
 
-def test_word_by_word_then_typed_through(editor):
+def test_accept_word_by_word_then_type_through(editor):
     before, _ = ask(editor)
     answer = editor.answers()[-1][0]
     editor.lua("require('fim').accept_word()")
@@ -120,7 +121,7 @@ def test_alternatives(editor):
         assert "no other" in editor.why()
 
 
-def test_killed_and_back(editor):
+def test_a_killed_server_is_restarted(editor):
     first = editor.server_pid()
     os.kill(first, signal.SIGKILL)
     editor.wait(lambda: editor.server_pid() != first, "another server")
@@ -133,7 +134,7 @@ def test_killed_and_back(editor):
     editor.wait(lambda: editor.text() == before + answer, "accepted")
 
 
-def test_the_engine_is_killed_and_back(editor, runtime):
+def test_a_killed_engine_is_restarted(editor, runtime):
     ask(editor)
     engines = engines_in(runtime)
     assert engines
@@ -153,9 +154,9 @@ def test_the_engine_is_killed_and_back(editor, runtime):
 
 
 def test_keystroke_to_ghost_text(editor, request, checkpoint):
-    """From the key's arrival in Neovim to the extmark, written to .cache/neovim/latency-*.json.
+    """Time from the key's arrival in Neovim to the extmark, in .cache/neovim/latency-*.json.
 
-    Neovim's own fixed 200 ms (native) or the plugin's `delay_ms` (extmark) are part of it.
+    Includes the debounce: Neovim's fixed 200 ms (native) or the plugin's `delay_ms` (extmark).
     """
     ask(editor)
     editor.lua("""
@@ -200,15 +201,15 @@ def test_keystroke_to_ghost_text(editor, request, checkpoint):
 
 
 def answer_times(editor, began: int) -> list[float]:
-    """Milliseconds that the server took for each answer with something to show."""
+    """Server time of each non-empty answer, in ms."""
     asked: dict[object, float] = {}
     took = []
-    for one in editor.traffic()[began:]:
-        message = one["message"]
+    for entry in editor.traffic()[began:]:
+        message = entry["message"]
         if message.get("method") == ASKING:
-            asked[message["id"]] = one["at"]
+            asked[message["id"]] = entry["at"]
         elif message.get("id") in asked and (message.get("result") or {}).get("items"):
-            took.append(1000 * (one["at"] - asked[message["id"]]))
+            took.append(1000 * (entry["at"] - asked[message["id"]]))
     return took
 
 

@@ -1,4 +1,4 @@
-"""The plugin's logic that needs no server: Lua files, run by each Neovim itself."""
+"""Unit tests of the plugin in Lua, run by each Neovim without a server."""
 
 from __future__ import annotations
 

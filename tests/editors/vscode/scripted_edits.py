@@ -1,8 +1,8 @@
-"""The real language server, whose "model" is a script, and which proposes edits.
+"""The real language server with a scripted backend that also pushes scripted edits.
 
-The server's own proposals are switched off; this script shows what the extension does with them.
-When a line of the document is `# rename OLD NEW!`, it proposes to replace every other OLD of the
-document, once, as one notification. Each edit carries a command, so that accepting it is seen.
+The server's own next edits are off, so that tests of the extension control what is proposed. A line
+`# rename OLD NEW!` in the document triggers one notification with edits that replace every other
+OLD. Each edit carries a command, by which a test sees that it was accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ORDER = re.compile(r"# rename (\w+) (\w+)!")
 
 
 def edits(text: str, uri: str, version: int) -> list[dict[str, Any]]:
-    """One edit for each OLD, from the top down, in UTF-16 positions of ASCII text."""
+    """One edit per OLD, from the top down, with UTF-16 positions of ASCII text."""
     order = ORDER.search(text)
     if order is None:
         return []
@@ -72,7 +72,7 @@ def main() -> int:
 
     @server.command("fim.test.accepted")
     def accepted(ls: FimServer, index: int) -> None:
-        """The recorder in front of this server keeps the request; there is nothing to do."""
+        """No-op: the recorder in front of this server has logged the request."""
 
     server.start_io(sys.stdin.buffer, claim_stdout())
     return 0

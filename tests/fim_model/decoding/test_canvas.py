@@ -1,4 +1,4 @@
-"""The canvas: masks become tokens, and everything is known of each."""
+"""The canvas: masks become tokens, each with its confidence and age."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_a_block_opens_with_its_seed() -> None:
     assert canvas.age.tolist() == [0, 0, 0, 0]
 
 
-def test_commit_reads_tokens_only_where_it_is_told() -> None:
+def test_commit_changes_only_the_given_positions() -> None:
     canvas = opened()
     canvas.commit(flags(0, 0, 1, 0), torch.arange(10, 14), torch.full((4,), 0.25))
     assert canvas.tokens.tolist() == [5, MASK, 12, MASK]
@@ -39,7 +39,7 @@ def test_age_counts_the_forwards_since_a_token_was_committed() -> None:
     assert canvas.age.tolist() == [3, 1, 2, 0]
 
 
-def test_scores_of_the_masks_go_to_their_places() -> None:
+def test_scores_of_the_masks_are_spread_to_their_positions() -> None:
     canvas = opened()
     canvas.commit(flags(0, 0, 1, 0), torch.full((4,), 3), torch.ones(4))
     rows = TokenScores(torch.tensor([11, 13]), torch.tensor([0.1, 0.3]), torch.tensor([2.0, 4.0]))

@@ -1,7 +1,7 @@
-"""Commit rules against a brute-force reading of their definitions.
+"""Commit rules against brute-force implementations of their definitions.
 
-The numbers are multiples of 1/64, so that sums and products are exact and a case on the border is
-decided the same way by both.
+The numbers are multiples of 1/64, so that sums and products are exact and both sides agree on
+borderline cases.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_confidence_threshold(row: Row, threshold: float) -> None:
 
 @given(row=rows, eighths=st.integers(0, 24))
 def test_factor(row: Row, eighths: int) -> None:
-    """The n most confident, n the largest with (n + 1)(1 - c_n) < f; equals may stand in."""
+    """The n most confident, n the largest with (n + 1)(1 - c_n) < f; ties are interchangeable."""
     factor = eighths / 8
     found = committed(Factor(factor), row)
     ordered = sorted((row[at][0] for at in masks(row)), reverse=True)
@@ -85,7 +85,7 @@ def test_leftmost(row: Row, count: int) -> None:
     assert committed(Leftmost(count), row) == masks(row)[:count]
 
 
-def test_leftmost_of_nothing_would_never_end() -> None:
+def test_leftmost_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         Leftmost(0)
 
@@ -110,14 +110,14 @@ def test_a_case_worked_out_by_hand(rule: CommitRule, wanted: list[int]) -> None:
     assert committed(rule, [*row, (0.9, 0.08, True)]) == wanted
 
 
-def test_a_huge_entropy_does_not_blur_the_bound() -> None:
-    """In float32, 5/64 + 3e6 - 3e6 is 0; the sum without the highest is 5/64."""
+def test_a_huge_entropy_does_not_lose_precision() -> None:
+    """In float32, 5/64 + 3e6 - 3e6 is 0, but the sum without the maximum is 5/64."""
     row = [(0.9, 5 / GRAIN, True), (0.0, 3e6, True)]
     assert committed(EntropyBound(4 / GRAIN), row) == [0]
     assert committed(EntropyBound(5 / GRAIN), row) == [0, 1]
 
 
-def test_the_last_mask_is_committed_however_unsure() -> None:
+def test_the_last_mask_is_committed_at_any_confidence() -> None:
     row = [(1.0, 0.0, False), (0.01, 5.0, True)]
     for rule in (ConfidenceThreshold(1.0), Factor(0.0), EntropyBound(0.0), Leftmost()):
         assert committed(rule, row) == [1]

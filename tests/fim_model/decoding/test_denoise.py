@@ -1,7 +1,7 @@
-"""Draft steps that the network takes by itself, against the loop whose every step the host takes.
+"""Denoising steps run on the device, against the loop that the host drives.
 
-On a CPU the steps run unrecorded through the buffers of the graph; on a GPU, and on the stand-in
-for one, as graphs.
+On a CPU the steps use the graph's buffers without recording; on a GPU and on the simulated GPU they
+are graphs.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ NO_EOM = -1
 def on_device(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[TriModeTransformer], Network]]:
-    """A model's `DeviceTransformer`; the model itself stays as it is."""
+    """The model's `DeviceTransformer`; the model is not modified."""
     with usable(request.param, monkeypatch) as device:
         yield lambda model: DeviceTransformer.of(copy.deepcopy(model).to(device))
 
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the steps that networks take by themselves, and how often they are asked."""
+    """Counts the steps run on the device, and the calls that run them."""
     counts: Counter[str] = Counter()
     plain = RecordedDrafts.run
 
@@ -72,7 +72,7 @@ class Filled:
 
 
 def filled(core: DecodingCore, steps: Sequence[Step]) -> Filled:
-    """Confidences apart, for they are equal only within rounding."""
+    """Confidences are separate because they are equal only within rounding."""
     rest = [(s.kind, s.width, s.hole, s.committed, s.remasked) for s in steps]
     shown = [value for step in steps for value in step.confidences]
     return Filled(core.tokens, core.finish, rest, shown + core.confidences, core.forwards)
@@ -100,7 +100,7 @@ def random_prompt(rng: Random, vocabulary: int) -> list[int]:
 def test_diffusion_reveals_the_same_tokens_in_the_same_steps(
     tiny: Any, on_device: Callable[[TriModeTransformer], Network], taken: Counter[str]
 ) -> None:
-    """Ends in mid-block, several blocks, one mask a step, all at once, and what lies between."""
+    """Ends within a block, several blocks, one mask per step, all at once, and in between."""
     rng, seen = Random(0), Counter[str]()
     for seed in range(6):
         model = tiny.model(seed, vocab_size=8, rope=tiny.yarn(original_max_position_embeddings=8))
@@ -125,7 +125,7 @@ def test_diffusion_reveals_the_same_tokens_in_the_same_steps(
 def test_native_infilling_and_revision_take_the_same_steps(
     tiny: Any, on_device: Callable[[TriModeTransformer], Network], taken: Counter[str]
 ) -> None:
-    """Blocks with a fixed right side, at positions of their own."""
+    """Blocks with a fixed right context at its own positions."""
     for seed in range(4):
         model = tiny.model(seed, vocab_size=12)
         results: list[list[Filled]] = []
@@ -140,8 +140,8 @@ def test_native_infilling_and_revision_take_the_same_steps(
             window, editable = torch.tensor([6, 3, 8, 8, 5]), torch.tensor([False, *[True] * 4])
             rule = RevisionRule(doubt=0.5, margin=0.0, rounds=2)
             done = list(revise_window(core, window, editable, rule, ConfidenceThreshold(0.5)))
-            found.append(filled(core, [one for one in done if isinstance(one, Step)]))
-            [last] = [one for one in done if isinstance(one, Revision)]
+            found.append(filled(core, [result for result in done if isinstance(result, Step)]))
+            [last] = [result for result in done if isinstance(result, Revision)]
             found[-1].tokens.extend(last.tokens.tolist())
             results.append(found)
         for wanted, found in zip(*results, strict=True):
@@ -156,7 +156,7 @@ def core_after(network: Network, past: Sequence[int], sampler: Sampler | None = 
 
 
 def warmed_up(step: Callable[[], None], state: Sequence[Tensor]) -> Callable[[], None]:
-    """What a capture does around recording: run the step, and put back what it says it changes."""
+    """Stand-in for a graph capture: warm up the step, and restore the state that it changes."""
     before = [tensor.clone() for tensor in state]
     for _ in range(2):
         step()
@@ -165,7 +165,7 @@ def warmed_up(step: Callable[[], None], state: Sequence[Tensor]) -> Callable[[],
     return step
 
 
-def test_recording_a_step_is_not_a_step(tiny: Any) -> None:
+def test_recording_a_step_does_not_change_the_state(tiny: Any) -> None:
     record: Record = warmed_up
     rng = Random(1)
     for seed in range(3):
@@ -176,10 +176,10 @@ def test_recording_a_step_is_not_a_step(tiny: Any) -> None:
             assert_same(fill(network, *case), fill(model, *case), blocks=3)
 
 
-def test_what_a_threshold_cannot_say_is_selected_by_the_host(
+def test_the_host_selects_tokens_where_the_device_step_cannot(
     tiny: Any, taken: Counter[str]
 ) -> None:
-    """Another rule, a sampler, a block that is too wide for a graph."""
+    """With another commit rule, with sampling, and for blocks too wide for a graph."""
     network = DeviceTransformer.of(tiny.model(1))
 
     def steps(rule: CommitRule, sampler: Sampler, masks: int = 7) -> Iterator[Tensor]:
@@ -187,22 +187,22 @@ def test_what_a_threshold_cannot_say_is_selected_by_the_host(
         return denoise(core, Canvas.open(3, 1.0, 1 + masks, 1), rule)
 
     assert len(list(steps(Leftmost(2), Sampler()))) == 4
-    assert sum(int(one.sum()) for one in steps(ConfidenceThreshold(), Sampler(0.8))) == 7
+    assert sum(int(reveal.sum()) for reveal in steps(ConfidenceThreshold(), Sampler(0.8))) == 7
     assert len(list(steps(ConfidenceThreshold(0.0), Sampler(), WIDEST_GRAPH))) == 1
     assert not taken
     assert len(list(steps(ConfidenceThreshold(0.0), Sampler(), WIDEST_GRAPH - 1))) == 1
     assert taken
 
 
-def test_whoever_stops_waits_for_no_more_than_the_poll(tiny: Any, taken: Counter[str]) -> None:
+def test_stopping_wastes_at_most_one_poll_interval(tiny: Any, taken: Counter[str]) -> None:
     core = core_after(DeviceTransformer.of(tiny.model(1)), [3, 4, 5])
-    steps = denoise(core, core_canvas(core), ConfidenceThreshold(2.0))  # one mask a step
+    steps = denoise(core, core_canvas(core), ConfidenceThreshold(2.0))  # one mask per step
     next(steps)
     steps.close()
     assert core.forwards == taken["steps"] == POLL_EVERY
     core.forwards = 0
     assert len(list(denoise(core, core_canvas(core), ConfidenceThreshold(2.0)))) == 7
-    assert core.forwards == 7  # the last step is asked for alone: only one mask is left
+    assert core.forwards == 7  # the last call runs a single step: only one mask is left
 
 
 def test_each_threshold_has_its_own_step(tiny: Any) -> None:
@@ -226,10 +226,10 @@ def test_a_full_cache_is_refused(tiny: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_holes_side_by_side_take_their_own_steps(
+def test_batched_holes_run_their_own_steps_on_the_device(
     tiny: Any, on_device: Callable[[TriModeTransformer], Network], taken: Counter[str]
 ) -> None:
-    """Beside each other and beside a mode whose forwards the host takes."""
+    """Batched with each other and with a mode whose steps the host drives."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
 
@@ -238,7 +238,7 @@ def test_holes_side_by_side_take_their_own_steps(
     start = Barrier(4)
     asked = [(random_prompt(rng, 32), 6 + 3 * n) for n in range(4)]
 
-    def one(number: int, network: Network) -> list[int]:
+    def decode(number: int, network: Network) -> list[int]:
         prompt, tokens = asked[number]
         cache = PromptCache(network, capacity=100)
         core = DecodingCore(network, cache.kv, StopRule(NO_EOM, tokens), Sampler(), prompt=prompt)
@@ -250,11 +250,11 @@ def test_holes_side_by_side_take_their_own_steps(
     def in_a_thread(number: int) -> list[int]:
         with joint.filling():
             start.wait(60)
-            return one(number, joint)
+            return decode(number, joint)
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(in_a_thread, range(4)))
-    assert found == [one(number, model) for number in range(4)]
+    assert found == [decode(number, model) for number in range(4)]
     assert taken["steps"] > 6
     assert joint.counts.forwards >= joint.counts.passes >= taken["steps"]
 
@@ -266,7 +266,7 @@ def test_kernels_and_references_decode_the_same_tokens(
     monkeypatch: pytest.MonkeyPatch,
     taken: Counter[str],
 ) -> None:
-    """Whole holes in float32, with kernels (interpreted without a GPU) and without."""
+    """Whole holes in float32, with kernels (interpreted without a GPU) and with references."""
     pytest.importorskip("triton", reason="Triton has no wheel for this system")
     network = on_device(tiny.model(4, vocab_size=16))
     if network.device.type == "cpu" and not interpreted():

@@ -1,4 +1,4 @@
-"""Token healing: a prompt ends at a settled border, and a hole spells what was typed behind it."""
+"""Token healing: the prompt ends at a settled token border; the hole first spells the rest."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ continuations = st.one_of(
 
 @cache
 def tokenizer_of(words: str) -> CodeTokenizer:
-    """A tokenizer with this project's roles, which splits text as `words` says."""
+    """A tokenizer with this project's special tokens and the given pre-tokenizer `words`."""
     if words == "own":
         return CodeTokenizer(train([TEXT] * 4, 330))
     raw = json.loads(Tokenizer(models.BPE()).to_str())
@@ -81,8 +81,10 @@ def joined(words: str = "smollm") -> FimPrompt:
 @example(text="a \n  ", continuation="\n")
 @example(text="a\n\n\nprint", continuation="(")
 @example(text="a\n\tb", continuation="c")
-def test_what_is_settled_stays_whatever_follows(words: str, text: str, continuation: str) -> None:
-    """Settled and rest, tokenised apart, are the tokens of the whole."""
+def test_settled_tokens_do_not_depend_on_what_follows(
+    words: str, text: str, continuation: str
+) -> None:
+    """Tokenising the settled part and the rest separately gives the tokens of the whole text."""
     tokenizer = tokenizer_of(words)
     settled, rest = joined(words).split(text)
     assert settled + rest == text
@@ -128,7 +130,7 @@ def test_lone_surrogates_become_text() -> None:
 @example(text="\n\n0:")
 @example(text="a\n\n\nprint(x)\n\n\ty")
 def test_typing_only_appends_to_the_prompt(words: str, text: str) -> None:
-    """The keys of an earlier prompt stay valid."""
+    """The KV of an earlier prompt stays valid."""
     prompt, budget = joined(words), PromptBudget(4000, 20)
     earlier: list[int] = []
     for end in range(len(text) + 1):
@@ -139,7 +141,7 @@ def test_typing_only_appends_to_the_prompt(words: str, text: str) -> None:
         earlier = ids
 
 
-# Which tokens may spell it.
+# Which tokens may spell the rest.
 
 
 @pytest.mark.parametrize("words", ["own", "smollm"])
@@ -159,8 +161,8 @@ def test_choices_are_tokens_that_spell_the_text_or_its_beginning(words: str, tex
     assert {tokenizer.encode(typed + probe)[0] for probe in PROBES} <= set(choices)
 
 
-def test_choices_leave_out_what_the_tokenizer_never_gives() -> None:
-    """Merges join the space and the first letters of ` return`, whatever follows."""
+def test_choices_exclude_tokens_that_the_tokenizer_never_produces() -> None:
+    """The merges always join the space with the first letters of ` return`."""
     tokenizer = tokenizer_of("smollm")
     choices = Continuations(tokenizer).choices(b" return")
     assert tokenizer.token_id("Ġ") not in choices
@@ -168,7 +170,7 @@ def test_choices_leave_out_what_the_tokenizer_never_gives() -> None:
 
 
 def test_choices_within_a_character() -> None:
-    """Its last byte alone is no text; any token that goes on with it will do."""
+    """The text to spell begins within a character, so a token of its single byte is allowed."""
     tokenizer = tokenizer_of("smollm")
     tail = "é".encode()[1:]
     choices = Continuations(tokenizer).choices(tail + b"a")
@@ -223,7 +225,7 @@ def request(prefix: str = PREFIX, **changes: Any) -> CompletionRequest:
 def test_a_hole_in_mid_word_spells_what_was_typed(
     infiller: Infiller, mode: str, temperature: float, prefix: str
 ) -> None:
-    """The tokens begin with it exactly; the item begins behind the cursor."""
+    """The tokens begin with exactly the typed text; the item begins at the cursor."""
     typed = infiller.fim.split(prefix)[1]
     assert typed
     steps: list[Step] = []
@@ -236,8 +238,8 @@ def test_a_hole_in_mid_word_spells_what_was_typed(
     assert steps[0].kind is ForwardKind.PREFILL
 
 
-def test_what_was_typed_may_take_several_tokens(infiller: Infiller) -> None:
-    """One causal forward for each behind the first."""
+def test_the_typed_text_may_take_several_tokens(infiller: Infiller) -> None:
+    """One causal forward for each token after the first."""
     prefix = "x = 1\nzqzqzqzq"
     steps: list[Step] = []
     infiller.infill(request(prefix, mode="diffusion"), on_step=steps.append)
@@ -263,8 +265,8 @@ def test_greedy_speculation_gives_the_text_of_ar(
         assert ours.nats == pytest.approx(theirs.nats, rel=1e-3, abs=1e-3)
 
 
-def test_alternatives_spell_it_too(infiller: Infiller) -> None:
-    """They differ in their first token, as far as there are several that fit."""
+def test_alternatives_spell_the_typed_text_too(infiller: Infiller) -> None:
+    """They differ in their first token as long as several tokens fit."""
     typed = infiller.fim.split(PREFIX)[1].encode()
     steps: list[Step] = []
     infiller.infill(request(mode="ar", alternatives=5), on_step=steps.append)
@@ -278,7 +280,7 @@ def test_a_document_that_ends_in_half_a_character(infiller: Infiller) -> None:
     assert infiller.infill(request("x = '\ud83d", mode="ar")).items
 
 
-def test_typing_reuses_the_keys_of_the_prompt(infiller: Infiller) -> None:
+def test_typing_reuses_the_prompts_kv(infiller: Infiller) -> None:
     read = 0
     for end in range(len(PREFIX) - 12, len(PREFIX) + 1):
         result = infiller.infill(request(PREFIX[:end], mode="ar", session="s"))
@@ -298,8 +300,8 @@ def test_a_line_limit_does_not_count_typed_newlines(typed: str) -> None:
     assert ends == [False] * (len(ids) - 1) + [True]
 
 
-def test_a_hole_of_one_line_behind_a_typed_newline(model: TriModeTransformer) -> None:
-    """`x`, newline, `x`, ...: the typed newline is the hole's first token and no line of it."""
+def test_a_one_line_hole_after_a_typed_newline(model: TriModeTransformer) -> None:
+    """The typed newline is the hole's first token and does not count as a line."""
     tokenizer = tokenizer_of("smollm")
     (newline,), (x,) = tokenizer.encode("\n"), tokenizer.encode("x")
     infiller = Infiller(bigram(model.config, {x: newline}, x), tokenizer)

@@ -1,4 +1,4 @@
-"""The curve of confidence by hole length that a checkpoint folder may have for native infilling."""
+"""A checkpoint's optional curve of confidence by hole length, for native infilling."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def checkpoint(
 
 
 @pytest.mark.parametrize("mode", [NATIVE, AUTO])
-def test_the_loaded_curve_decides(checkpoint: Path, mode: str) -> None:
-    """A curve that makes one length look a hundred times better than expected."""
+def test_the_loaded_curve_decides_the_length(checkpoint: Path, mode: str) -> None:
+    """The curve makes one length look a hundred times better than expected."""
     for length in (2, 6):
         curve = LengthCalibration({size: 0.01 if size == length else 1.0 for size in LENGTHS})
         curve.write(checkpoint)

@@ -1,4 +1,4 @@
-"""Prompt lookup: copied drafts never change what comes out, and save forwards where it repeats."""
+"""Prompt lookup: drafts never change the output, and save forwards on repetitive text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(
 
 @pytest.mark.parametrize("vocabulary", [4, 12])
 def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> None:
-    """Few tokens, so that n-grams recur by chance: drafts are often right and often wrong."""
+    """A small vocabulary, so that n-grams recur by chance: drafts are often right, often wrong."""
     rng = random.Random(vocabulary)
     widths = Counter[int]()
     for case in range(100):
@@ -69,7 +69,7 @@ def test_greedy_equals_ar_on_hundreds_of_prompts(tiny: Any, vocabulary: int) -> 
 def test_greedy_equals_ar_where_the_prompt_repeats_itself(
     tiny: Any, seed: int, phrase: list[int], times: int, count: int, eom: int
 ) -> None:
-    """So that drafts are tried at every forward, at all lengths and limits."""
+    """Every forward verifies a draft, at all lengths and limits."""
     model = tiny.model(seed, vocab_size=8, mask_token_id=None)
     ar, _ = run(model, "ar", phrase * times, count, eom=eom)
     core, _ = run(model, "lookup", phrase * times, count, eom=eom)
@@ -85,7 +85,7 @@ def test_repetitive_text_takes_few_forwards(tiny: Any) -> None:
     core, steps = run(model, "lookup", prompt, 34)
     assert core.tokens == ar.tokens
     assert ar.forwards == 33
-    # Nine tokens a forward: the whole period is copied and stands, the one behind it is free.
+    # Nine tokens per forward: the copied period is accepted, and one more token is free.
     assert [len(step.committed) for step in steps] == [9, 9, 9, 6]
     assert all(step.kind is ForwardKind.VERIFY for step in steps)
 
@@ -104,7 +104,7 @@ def test_without_repetition_it_is_ar(tiny: Any) -> None:
     assert all(step.kind is ForwardKind.CAUSAL for step in steps)
 
 
-def test_a_draft_never_outruns_the_token_limit(tiny: Any) -> None:
+def test_a_draft_never_exceeds_the_token_limit(tiny: Any) -> None:
     model = counting(tiny.config(vocab_size=12), period=8)
     for count in range(2, 14):
         core, steps = run(model, "lookup", [*range(8), *range(8), 0], count)
@@ -113,7 +113,7 @@ def test_a_draft_never_outruns_the_token_limit(tiny: Any) -> None:
 
 
 def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
-    """Two tokens after the seed, 1500 draws; a total variation distance of noise's size."""
+    """Two tokens after the seed, 1500 draws: the total variation distance is within noise."""
     model = tiny.model(3, vocab_size=4, mask_token_id=None, scale=0.5)
     # [1, 2] -> 3 0 is in the prompt, so that every draw drafts [3, 0] after the seed 2.
     prompt = [0, 1, 2, 3, 0, 1]
@@ -140,7 +140,7 @@ def test_sampled_output_has_the_distribution_of_ar(tiny: Any) -> None:
     distance = float((counts / draws - exact).abs().sum() / 2)
     # E[TV] <= sqrt(k / n) / 2 = 0.052 for k = 16 cells, its deviation below 1 / sqrt(4 n) = 0.013.
     assert distance < 0.08
-    assert float((exact - exact.mean()).abs().sum() / 2) > 0.2  # not the uniform one
+    assert float((exact - exact.mean()).abs().sum() / 2) > 0.2  # not the uniform distribution
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The modes: cached decoding against the plain reference, and speculation against greedy AR."""
+"""The decoding modes: cached decoding against the reference, speculation against greedy AR."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Filled:
 
 
 def start(model: TriModeTransformer, case: Case, sampler: Sampler | None = None) -> DecodingCore:
-    """A core with its first token, as the infiller makes it."""
+    """A decoding core with its first token, as the infiller creates it."""
     cache = PromptCache(model, capacity=200)
     prefill = cache.prefill(case.prompt)
     core = DecodingCore(
@@ -75,7 +75,7 @@ def random_tokens(rng: Random, vocab: int, most: int) -> list[int]:
 
 
 def random_case(rng: Random, vocab: int) -> Case:
-    """Any prompt, block size, and one or several reasons to stop."""
+    """A random prompt and block size, with one or several stop conditions."""
     newlines = set(rng.sample(range(vocab), vocab // 4))
     lines = rng.choice([1, 2, 99])
 
@@ -104,12 +104,12 @@ def make(tiny: Any, kind: str, seed: int) -> TriModeTransformer:
 
 
 def test_every_mode_can_be_requested() -> None:
-    """And no other: `native` decodes by itself, and `auto` is one of the rest."""
+    """No other mode can: `native` decodes separately, and `auto` resolves to one of these."""
     assert {*MODES, NATIVE, AUTO} == set(requests.MODES)
 
 
 def test_greedy_speculation_is_greedy_ar_token_for_token(tiny: Any) -> None:
-    """204 prompts on twelve models. Both speculations keep some drafts whole and refuse others."""
+    """204 prompts on twelve models. Both speculative modes accept some drafts and reject others."""
     finishes: Counter[str | None] = Counter()
     accepted: dict[str, Counter[int]] = {mode: Counter() for mode in SPECULATIVE}
     rng = Random(0)
@@ -145,7 +145,7 @@ def test_ar_equals_the_reference(tiny: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_speculation_equals_the_reference(tiny: Any, kind: str) -> None:
-    """The number of forwards too: the equality with AR says nothing about what a draft is worth."""
+    """Also the number of forwards, because equality with AR does not test draft quality."""
     rng = Random(2)
     model = make(tiny, kind, 30)
     for _ in range(4):
@@ -161,8 +161,8 @@ def test_speculation_equals_the_reference(tiny: Any, kind: str) -> None:
         )
 
 
-def test_what_is_drafted_behind_an_end_is_not_verified(tiny: Any) -> None:
-    """A verification is as wide as the seed and the draft up to its first end."""
+def test_tokens_drafted_after_an_end_are_not_verified(tiny: Any) -> None:
+    """A verification spans the seed and the draft up to its first end token."""
     cut = 0
     for seed, kind in enumerate(MODEL_KINDS, 80):
         model = make(tiny, kind, seed)
@@ -180,8 +180,8 @@ def test_what_is_drafted_behind_an_end_is_not_verified(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["self_speculation", "quadratic_speculation", "diffusion"])
-def test_nothing_is_wider_than_what_is_still_allowed(tiny: Any, mode: str) -> None:
-    """A round of speculation gives a token beyond its draft, a denoised block none."""
+def test_drafts_fit_the_remaining_token_limit(tiny: Any, mode: str) -> None:
+    """A round of speculation yields one token beyond its draft, a denoised block none."""
     model = tiny.model(11, vocab_size=8)
     beyond = 0 if mode == "diffusion" else 1
     for most in range(2, 12):
@@ -229,7 +229,7 @@ def test_diffusion_equals_the_reference(tiny: Any, rule: CommitRule) -> None:
 
 @pytest.mark.parametrize("rule", RULES[:3], ids=repr)
 def test_diffusion_ends_at_an_end_within_a_block(tiny: Any, rule: CommitRule) -> None:
-    """The end is a token that is known to come: with masks behind it, they are left as they are."""
+    """Once the end token is committed, the masks after it are not denoised."""
     left_alone = 0
     for seed, kind in enumerate(MODEL_KINDS, 70):
         model = make(tiny, kind, seed)
@@ -250,7 +250,7 @@ def test_diffusion_ends_at_an_end_within_a_block(tiny: Any, rule: CommitRule) ->
 
 
 def test_diffusion_differs_from_ar(tiny: Any) -> None:
-    """Else the tests above could not tell a block from a causal forward."""
+    """Otherwise the tests above could not distinguish a block forward from a causal one."""
     model = make(tiny, "a larger vocabulary", 50)
     case = Case([3, 1, 4], StopRule(NO_EOM, 24), 8)
     assert fill(model, case, "diffusion").tokens != fill(model, case, "ar").tokens
@@ -288,7 +288,7 @@ def test_final_steps_commit_every_position_once_and_in_order(tiny: Any, mode: st
 
 
 def test_diffusion_steps_reveal_masks_one_by_one(tiny: Any) -> None:
-    """A draft step shows masks as the mask id, and reveals exactly what it says."""
+    """A draft step shows masks as the mask id, and changes exactly the positions it reveals."""
     model = tiny.model(6, vocab_size=40)
     mask = model.config.mask_token_id
     case = Case([3, 2, 4], StopRule(NO_EOM, 8), 8)
@@ -299,7 +299,7 @@ def test_diffusion_steps_reveal_masks_one_by_one(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_closed_mode_leaves_what_it_had_committed(tiny: Any, mode: str) -> None:
+def test_closing_a_mode_keeps_the_committed_tokens(tiny: Any, mode: str) -> None:
     model = tiny.model(7, vocab_size=8)
     case = Case([3, 1, 4], StopRule(NO_EOM, 24), 4)
     whole = fill(model, case, mode).tokens
@@ -314,7 +314,7 @@ def test_a_closed_mode_leaves_what_it_had_committed(tiny: Any, mode: str) -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_cache_keeps_all_but_the_last_token_between_forwards(tiny: Any, mode: str) -> None:
-    """The invariant of the core, and its keys are those of a plain causal reading."""
+    """The core's invariant; the cached keys equal those of a causal prefill."""
     model = tiny.model(8, vocab_size=8)
     case = Case([3, 1, 4, 1, 5], StopRule(NO_EOM, 20), 4)
     core = start(model, case)
@@ -343,7 +343,7 @@ def test_a_block_without_masks_is_refused(tiny: Any, block_size: int) -> None:
      ({"block_size": 1}, "block size must be at least 2, .* not 1"),
      ({"width_budget": 0}, "width budget must be at least 1, not 0")],
 )  # fmt: skip
-def test_unfit_options_are_refused_before_any_model(options: dict[str, int], says: str) -> None:
+def test_invalid_options_are_refused_without_a_model(options: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ModeOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=says):
@@ -365,11 +365,11 @@ def test_commit_stops_at_the_first_reason(tiny: Any) -> None:
         ({"lines_done": lambda ids: ids[-1] == 3, "max_tokens": 2}, [1, 3, 9], "lines"),
     ]
     for stop, tokens, reason in cases:
-        one = core(**stop)
-        taken = one.commit(tokens, [0.5] * len(tokens))
-        assert one.finish == reason
-        assert one.tokens == tokens[:taken]
-        assert one.confidences == [0.5] * taken
+        filled = core(**stop)
+        taken = filled.commit(tokens, [0.5] * len(tokens))
+        assert filled.finish == reason
+        assert filled.tokens == tokens[:taken]
+        assert filled.confidences == [0.5] * taken
         assert (taken == len(tokens)) or reason is not None
 
 
@@ -400,8 +400,8 @@ def test_the_width_budget_is_kept(width: int, block: int) -> None:
     assert masks == max([2, *fitting])
 
 
-def test_quadratic_rows_equal_a_draft_behind_their_head(tiny: Any) -> None:
-    """One wide forward holds, for each head, what a forward of its own would give."""
+def test_quadratic_rows_equal_a_draft_after_their_head(tiny: Any) -> None:
+    """One wide forward yields, for each head, the output of a separate forward."""
     model = make(tiny, "yarn", 60)
     case = Case([3, 1, 4, 1, 5, 2, 6], StopRule(NO_EOM, 10))
     core = start(model, case)

@@ -1,4 +1,4 @@
-"""Native infilling: against the plain reference, block by block, without an echo of the suffix."""
+"""Native infilling against the reference: block by block, without an echo of the suffix."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def fill(
 
 @pytest.mark.parametrize("rule", [ConfidenceThreshold(0.6), Leftmost(2)], ids=repr)
 @pytest.mark.parametrize("length", [1, ROOM, ROOM + 1, 2 * ROOM, 2 * ROOM + 3])
-def test_it_equals_the_reference(tiny: Any, length: int, rule: CommitRule) -> None:
-    """Holes of one block and of several, with and without a rest; the number of forwards too."""
+def test_native_infilling_equals_the_reference(tiny: Any, length: int, rule: CommitRule) -> None:
+    """Holes of one and several blocks, with and without a partial block; also counts forwards."""
     rng = Random(length)
     for seed in range(3):
         model = tiny.model(seed, vocab_size=12)
@@ -67,7 +67,7 @@ def test_it_equals_the_reference(tiny: Any, length: int, rule: CommitRule) -> No
 
 
 def test_every_block_sees_the_suffix(tiny: Any) -> None:
-    """Another suffix changes what the first and the last block of a long hole are filled with."""
+    """Another suffix changes the first and the last block of a long hole."""
     length, first, last = 3 * ROOM, set(), set()
     model = tiny.model(5, vocab_size=40)
     for token in range(2, 12):
@@ -80,8 +80,8 @@ def test_every_block_sees_the_suffix(tiny: Any) -> None:
     assert len(last) > 1
 
 
-def test_a_step_shows_the_hole_alone(tiny: Any) -> None:
-    """Masks become tokens one by one; the suffix head is no part of it; finished blocks stay."""
+def test_a_step_shows_only_the_hole(tiny: Any) -> None:
+    """Masks become tokens one by one; the suffix head is not shown; finished blocks stay."""
     model = tiny.model(6, vocab_size=40)
     core, steps = fill(model, ROOM + 2, Leftmost(1))
     drafts = [step for step in steps if step.kind is ForwardKind.DRAFT]
@@ -105,29 +105,31 @@ def test_an_end_of_middle_ends_the_hole(tiny: Any) -> None:
 
 
 def test_probing_is_the_first_forward_of_each_length(tiny: Any) -> None:
-    """All lengths as rows of one forward: what each would say alone, long holes included."""
+    """All lengths are rows of one forward, with the scores each would get alone."""
     model = tiny.model(8, vocab_size=40)
     core = core_after(model, PREFIX, StopRule(-1, 64))
     found = probe_lengths(core, RightContext.of(SUFFIX, BLOCK))
     assert core.forwards == 1
     assert core.cache.length == len(PREFIX)
-    assert {one.length for one in found} == set(LENGTHS)
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    for one in found:
-        rows = reference.hole_logits(model, PREFIX, SUFFIX[:HEAD], one.length, BLOCK)
-        assert one.score == pytest.approx(float(rows.softmax(-1).amax(-1).mean()), rel=1e-4)
+    assert {probe.length for probe in found} == set(LENGTHS)
+    assert [probe.score for probe in found] == sorted(
+        (probe.score for probe in found), reverse=True
+    )
+    for probe in found:
+        rows = reference.hole_logits(model, PREFIX, SUFFIX[:HEAD], probe.length, BLOCK)
+        assert probe.score == pytest.approx(float(rows.softmax(-1).amax(-1).mean()), rel=1e-4)
 
 
 def test_the_score_is_relative_to_the_curve(tiny: Any) -> None:
     model, right = tiny.model(8, vocab_size=40), RightContext.of(SUFFIX, BLOCK)
     curve = LengthCalibration({1: 0.5, 5: 0.1})
     core = core_after(model, PREFIX, StopRule(-1, 64))
-    plain = {one.length: one.score for one in probe_lengths(core, right)}
-    for one in probe_lengths(core, right, LENGTHS, curve):
-        assert one.score == pytest.approx(plain[one.length] / curve.at(one.length))
+    plain = {probe.length: probe.score for probe in probe_lengths(core, right)}
+    for probe in probe_lengths(core, right, LENGTHS, curve):
+        assert probe.score == pytest.approx(plain[probe.length] / curve.at(probe.length))
 
 
-def test_between_measured_lengths_the_curve_is_straight() -> None:
+def test_the_curve_is_interpolated_linearly() -> None:
     curve = LengthCalibration({2: 0.8, 6: 0.4})
     wanted = {1: 0.8, 2: 0.8, 3: 0.7, 4: 0.6, 6: 0.4, 24: 0.4}
     assert {length: curve.at(length) for length in wanted} == pytest.approx(wanted)
@@ -138,7 +140,7 @@ ids = st.lists(st.integers(0, 2), max_size=12)
 
 
 @given(hole=ids, suffix=ids)
-def test_an_echo_is_the_longest_end_that_begins_the_suffix(
+def test_an_echo_is_the_longest_end_that_the_suffix_begins_with(
     hole: list[int], suffix: list[int]
 ) -> None:
     left = without_echo(hole, suffix)
@@ -151,10 +153,8 @@ def test_an_echo_is_the_longest_end_that_begins_the_suffix(
 
 
 @given(hole=ids, suffix=st.lists(st.integers(0, 2), min_size=2, max_size=12))
-def test_a_hole_filled_with_the_suffix_is_left_as_it_should_be(
-    hole: list[int], suffix: list[int]
-) -> None:
-    """Whatever was written before the copy; an echo that is longer by chance may go with it."""
+def test_an_echo_of_the_suffix_is_removed(hole: list[int], suffix: list[int]) -> None:
+    """For any text before the echo; a chance match may make the removed echo longer."""
     left = without_echo([*hole, *suffix], suffix)
     assert len(left) <= len(hole)
     assert hole[: len(left)] == left

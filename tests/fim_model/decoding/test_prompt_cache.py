@@ -1,4 +1,4 @@
-"""The prompt cache: it reads only what is new, and what it gives is what a fresh one gives."""
+"""The prompt cache prefills only new tokens, with the logits of a fresh cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fim_model.decoding.reference import causal_logits
 from fim_model.network.attention_mask import Attention
 
 
-def test_only_what_is_new_is_read(tiny: Any) -> None:
+def test_only_new_tokens_are_prefilled(tiny: Any) -> None:
     cache = PromptCache(tiny.model(), capacity=32)
     prompts: list[tuple[list[int], int, int]] = [
         ([5, 6, 7, 8], 0, 4),
         ([5, 6, 7, 8, 9], 4, 1),  # one more token
-        ([5, 6, 7, 8, 9], 4, 1),  # the same: the last one is read again for its logits
+        ([5, 6, 7, 8, 9], 4, 1),  # the same: the last token is read again for its logits
         ([5, 6, 2, 8, 9], 2, 3),  # changed in the middle
         ([5, 6], 1, 1),  # shorter
         ([4, 6, 2], 0, 3),  # nothing in common
@@ -30,7 +30,7 @@ def test_only_what_is_new_is_read(tiny: Any) -> None:
         assert cache.kv.length == len(prompt)
 
 
-def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
+def test_reuse_gives_the_logits_of_a_fresh_prefill(tiny: Any) -> None:
     model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8))
     cache = PromptCache(model, capacity=64)
     rng = Random(0)
@@ -44,7 +44,7 @@ def test_reuse_gives_the_logits_of_a_fresh_reading(tiny: Any) -> None:
         assert (found - causal_logits(model, prompt)[-1:]).abs().max() < 1e-4
 
 
-def test_a_rewind_forgets(tiny: Any) -> None:
+def test_rewinding_drops_the_later_tokens(tiny: Any) -> None:
     model = tiny.model(2)
     cache = PromptCache(model, capacity=32)
     cache.prefill([1, 2, 3, 4, 5])
@@ -56,8 +56,8 @@ def test_a_rewind_forgets(tiny: Any) -> None:
     assert (prefill.logits - fresh.logits).abs().max() < 1e-5
 
 
-def test_tokens_decoded_behind_the_prompt_are_forgotten(tiny: Any) -> None:
-    """A decoding that was broken off leaves keys behind the prompt; the next prefill drops them."""
+def test_tokens_decoded_after_the_prompt_are_dropped(tiny: Any) -> None:
+    """Cancelled decoding leaves keys after the prompt; the next prefill drops them."""
     model = tiny.model(3)
     cache = PromptCache(model, capacity=32)
     cache.prefill([1, 2, 3])
@@ -70,7 +70,7 @@ def test_tokens_decoded_behind_the_prompt_are_forgotten(tiny: Any) -> None:
     assert (prefill.logits - causal_logits(model, [1, 2, 3, 4])[-1:]).abs().max() < 1e-4
 
 
-def test_a_prompt_that_does_not_fit_is_refused_and_does_no_harm(tiny: Any) -> None:
+def test_a_prompt_that_does_not_fit_is_refused_and_leaves_the_cache_usable(tiny: Any) -> None:
     cache = PromptCache(tiny.model(), capacity=6)
     cache.prefill([1, 2, 3, 4])
     with pytest.raises(ValueError, match="holds 6 tokens, 8 were asked for"):
@@ -106,7 +106,7 @@ def store(tiny: Any, documents: int) -> SessionStore:
     return made
 
 
-def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> None:
+def test_only_named_sessions_keep_their_cache(tiny: Any) -> None:
     sessions = store(tiny, 4)
     sessions.take("a").prefill([1, 2, 3])
     sessions.take("").prefill([4, 5])
@@ -118,7 +118,7 @@ def test_a_session_keeps_its_cache_and_no_session_keeps_nothing(tiny: Any) -> No
     assert sessions.take("a").tokens == []
 
 
-def test_a_session_s_parts_are_forgotten_with_it_and_its_neighbours_are_not(tiny: Any) -> None:
+def test_forgetting_a_session_includes_its_parts_but_no_other_session(tiny: Any) -> None:
     sessions = store(tiny, 8)
     for name in ("a", "a#edits", "a#edits#rewrite", "ab", "b#a"):
         sessions.take(name).prefill([1])
@@ -127,11 +127,11 @@ def test_a_session_s_parts_are_forgotten_with_it_and_its_neighbours_are_not(tiny
     assert sessions.take("ab").tokens == sessions.take("b#a").tokens == [1]
 
 
-def test_a_cache_in_use_is_forgotten_when_its_work_is_done(tiny: Any) -> None:
-    """An editor closes a document while its last request is still being worked on."""
+def test_a_cache_in_use_is_freed_when_its_request_is_done(tiny: Any) -> None:
+    """An editor closes a document while its last request is still running."""
     sessions = store(tiny, 4)
     with sessions.held("a"):
-        sessions.forget("a")  # before the work took its cache: it must not bring it back for good
+        sessions.forget("a")  # before the request takes its cache: it is still freed at the end
         kept = sessions.take("a")
         kept.prefill([1])
         sessions.forget("a")
@@ -142,7 +142,7 @@ def test_a_cache_in_use_is_forgotten_when_its_work_is_done(tiny: Any) -> None:
     assert len(sessions) == 1, "the document was opened again"
 
 
-def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
+def test_idle_sessions_are_evicted(tiny: Any) -> None:
     now = 0.0
     model = tiny.model()
     sessions = SessionStore(lambda: PromptCache(model, capacity=8), clock=lambda: now)
@@ -158,12 +158,12 @@ def test_what_nobody_used_for_long_is_forgotten(tiny: Any) -> None:
     assert sessions.take("new").tokens == [1]
 
 
-def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
+def test_over_budget_the_least_recently_used_cache_is_reused(tiny: Any) -> None:
     sessions = store(tiny, 2)
     a, b = sessions.take("a"), sessions.take("b")
     a.prefill([1, 2, 3])
     b.prefill([4])
-    assert sessions.take("a") is a  # b is the oldest now
+    assert sessions.take("a") is a  # b is now the least recently used
     c = sessions.take("c")
     assert c is b
     assert (c.tokens, c.kv.length) == ([], 0)
@@ -172,7 +172,7 @@ def test_over_budget_the_oldest_one_gives_its_buffers(tiny: Any) -> None:
     assert sessions.bytes == sessions.budget_bytes
 
 
-def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
+def test_one_document_is_kept_for_any_budget(tiny: Any) -> None:
     sessions = store(tiny, 0)
     sessions.take("a").prefill([1, 2])
     assert sessions.take("a").tokens == [1, 2]
@@ -180,7 +180,7 @@ def test_one_document_is_kept_however_small_the_budget(tiny: Any) -> None:
     assert len(sessions) == 1
 
 
-def test_a_held_cache_makes_room_for_no_other(tiny: Any) -> None:
+def test_a_held_cache_is_not_evicted(tiny: Any) -> None:
     kept = store(tiny, 1)
     with kept.held("a"):
         a = kept.take("a")

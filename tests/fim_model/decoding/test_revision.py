@@ -1,4 +1,4 @@
-"""Revision: every score by both sides, changes only where they are likelier, and an end."""
+"""Revision: tokens are scored with both sides, changed only if likelier, in limited rounds."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_each_token_is_scored_as_if_it_alone_were_masked(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_change_stands_only_if_both_likelihoods_rise_by_the_margin(tiny: Any, seed: int) -> None:
+def test_a_change_is_kept_only_if_both_likelihoods_rise_by_the_margin(tiny: Any, seed: int) -> None:
     model = tiny.model(seed, scale=2.0)
     rule = RevisionRule(doubt=0.5, margin=0.5, rounds=3)
     steps, revision = run(core_after(model, PAST), WINDOW, rule)
@@ -75,7 +75,7 @@ def test_a_change_stands_only_if_both_likelihoods_rise_by_the_margin(tiny: Any, 
     assert after.causal > before.causal + rule.margin
 
 
-def test_some_of_these_windows_change_and_some_stand(tiny: Any) -> None:
+def test_some_of_these_windows_change_and_some_do_not(tiny: Any) -> None:
     """Otherwise the test above could not fail."""
     rule = RevisionRule(doubt=0.5, margin=0.5, rounds=3)
     changed = [
@@ -87,14 +87,14 @@ def test_some_of_these_windows_change_and_some_stand(tiny: Any) -> None:
     assert not all(changed)
 
 
-def test_what_was_doubted_once_is_not_doubted_again(tiny: Any) -> None:
+def test_a_position_is_remasked_at_most_once(tiny: Any) -> None:
     steps, _ = run(core_after(tiny.model(5), PAST), WINDOW, RevisionRule(doubt=1.1, rounds=20))
     doubted = [at for step in steps for at in step.remasked]
     assert len(doubted) == len(set(doubted))
     assert set(doubted) == set(EDITABLE.nonzero().squeeze(1).tolist())
 
 
-def test_nothing_is_read_for_a_window_without_anything_to_revise(tiny: Any) -> None:
+def test_a_window_without_editable_tokens_needs_no_forward(tiny: Any) -> None:
     core = core_after(tiny.model(1), PAST)
     nothing = torch.zeros_like(EDITABLE)
     (only,) = revise_window(core, WINDOW, nothing, RevisionRule(), ConfidenceThreshold())
@@ -116,7 +116,7 @@ def reviser(tiny: Any, tiny_tokenizer: CodeTokenizer) -> RegionReviser:
     return RegionReviser(model, tiny_tokenizer, RevisionRule(doubt=0.0))
 
 
-def test_a_believed_region_comes_back_as_it_was(reviser: RegionReviser) -> None:
+def test_a_region_without_doubt_is_unchanged(reviser: RegionReviser) -> None:
     text = "def größe(x):\n    return x  # 😀\n" * 4
     revised = reviser.revise("import math\n", text, "\nprint(1)\n")
     assert revised.text == text

@@ -1,4 +1,4 @@
-"""Rewriting with the old text as draft: never another text than AR's, and few forwards."""
+"""Rewriting with the old text as draft: the same text as AR's, in few forwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rewrite(
 
 
 def altered(ids: Ids, rng: random.Random, vocabulary: int) -> Ids:
-    """The ids after up to three changes: what the user's text was before the model's."""
+    """The ids with up to three changes, as a plausible old text."""
     ids = list(ids)
     for _ in range(rng.randint(0, 3)):
         at = rng.randint(0, len(ids))
@@ -52,8 +52,8 @@ def altered(ids: Ids, rng: random.Random, vocabulary: int) -> Ids:
 
 
 @pytest.mark.parametrize("vocabulary", [4, 24])
-def test_greedy_equals_ar_whatever_the_old_text_is(tiny: Any, vocabulary: int) -> None:
-    """Old texts are what AR writes, altered, so that drafts are right for long and then wrong."""
+def test_greedy_equals_ar_for_any_old_text(tiny: Any, vocabulary: int) -> None:
+    """Old texts are altered AR outputs, so that drafts are right for a while and then wrong."""
     rng, apart = random.Random(vocabulary), random.Random(vocabulary)
     saved, ends = 0, Counter[str | None]()
     for case in range(60):
@@ -68,7 +68,7 @@ def test_greedy_equals_ar_whatever_the_old_text_is(tiny: Any, vocabulary: int) -
         assert core.tokens == ar.tokens
         assert core.finish == ar.finish
         assert core.confidences == pytest.approx(ar.confidences, rel=1e-3)
-        assert core.forwards == len(steps) - 1  # the first one is the prompt's
+        assert core.forwards == len(steps) - 1  # the first step is the prefill
         assert core.forwards <= ar.forwards
         assert [at for step in steps for at in step.committed] == list(range(len(ar.tokens)))
         saved += ar.forwards - core.forwards
@@ -78,7 +78,7 @@ def test_greedy_equals_ar_whatever_the_old_text_is(tiny: Any, vocabulary: int) -
 
 
 def test_the_cache_keeps_all_but_the_seed(tiny: Any) -> None:
-    """The decoding core's invariant, after the first forward and after every other."""
+    """The decoding core's invariant, after every forward."""
     model = tiny.model(4, vocab_size=8, mask_token_id=None)
     prompt = [1, 5, 2, 7]
     cache = PromptCache(model, capacity=100)
@@ -96,13 +96,13 @@ COUNT = 48
 NEW = [*range(1, COUNT - 1)]
 EOM = COUNT - 1
 CHANGES = {
-    # The prompt's forward, and nothing else.
+    # The prefill alone.
     "nothing": (NEW, [len(NEW) + 1]),
-    # Up to the change and its first token; by a guess, or one token that agrees, DRAFT_TOKENS and
-    # one; then all the rest.
+    # Up to the change and its first token; then DRAFT_TOKENS + 1 by a guess or after one agreeing
+    # token; then all the rest.
     "one token for one": ([*NEW[:9], 0, *NEW[10:]], [10, DRAFT_TOKENS + 1, 26]),
     "some tokens less": ([*NEW[:9], 0, 0, 0, *NEW[9:]], [10, DRAFT_TOKENS + 1, 26]),
-    # The guess is wrong, and gives one token.
+    # The guess is wrong and yields one token.
     "a token more": ([*NEW[:9], *NEW[10:]], [10, 1, DRAFT_TOKENS + 1, 25]),
     "five tokens more": ([*NEW[:9], *NEW[14:]], [10, 1, 1, 1, 1, 1, DRAFT_TOKENS + 1, 21]),
     "a new beginning": ([0, *NEW[1:]], [1, DRAFT_TOKENS + 1, 35]),
@@ -125,24 +125,25 @@ def test_forwards_of_a_change(tiny: Any, change: str) -> None:
     assert steps[0].width == 1 + len(old)
 
 
-def test_two_tokens_that_agree_bring_all_the_rest(tiny: Any) -> None:
-    """The old text goes on where the new one enters it, not where it was left."""
+def test_two_agreeing_tokens_resume_the_old_text(tiny: Any) -> None:
+    """The draft continues where the new text re-enters the old one, not where it left it."""
     old = [*NEW[:3], 0, 0, *NEW[2:]]
     _, steps = rewrite(counting(tiny.config(vocab_size=COUNT), COUNT), [0], old, StopRule(EOM, 80))
     assert [len(step.committed) for step in steps] == [4, len(NEW) + 1 - 4]
 
 
-def test_what_the_prompt_knows_is_drafted_where_the_old_text_does_not(tiny: Any) -> None:
+def test_the_prompt_is_drafted_from_where_the_old_text_has_no_match(tiny: Any) -> None:
     model = counting(tiny.config(vocab_size=COUNT), COUNT)
     prompt = [*range(20, 32), 0]
     old = [*NEW[:18], *NEW[31:]]
     _, steps = rewrite(model, prompt, old, StopRule(EOM, 80))
-    # 19 | 20 | 21 | the prompt's [20, 21] gives ten and one more; that one is in the old text.
+    # 19 | 20 | 21 | the match [20, 21] in the prompt yields ten tokens and one more, which the old
+    # text has.
     known = DRAFT_TOKENS + 1
     assert [len(step.committed) for step in steps] == [19, 1, 1, known, DRAFT_TOKENS + 1, 4]
 
 
-def test_of_two_places_that_agree_the_one_ahead_is_taken() -> None:
+def test_of_two_matches_the_one_ahead_is_taken() -> None:
     source = OldText([5, 9, 7, 1, 2, 3, 9, 8], NgramIndex([]))
     source.extend([5, 9, 7, 1, 4])
     source.extend([9])
@@ -164,8 +165,8 @@ def test_the_old_text_is_scored_by_the_forward_that_verifies_it(tiny: Any) -> No
         assert nats == pytest.approx(wanted, rel=1e-4)
 
 
-def test_the_draft_that_holds_longest_is_followed(tiny: Any) -> None:
-    """Neither the old text nor the first draft is what the model writes; the second is."""
+def test_the_draft_accepted_longest_is_followed(tiny: Any) -> None:
+    """The model writes the second draft, neither the old text nor the first draft."""
     model = counting(tiny.config(vocab_size=COUNT), COUNT)
     old, wrong = [0, *NEW[1:]], [*NEW[:9], 0]
     core, steps = rewrite(model, [0], old, StopRule(EOM, 80), wrong, NEW)
@@ -182,9 +183,7 @@ def test_the_draft_that_holds_longest_is_followed(tiny: Any) -> None:
     new=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), max_size=6),
     most=st.integers(0, 12),
 )
-def test_a_draft_is_a_piece_of_the_old_text_within_its_bounds(
-    old: Ids, new: list[Ids], most: int
-) -> None:
+def test_a_draft_is_a_bounded_piece_of_known_text(old: Ids, new: list[Ids], most: int) -> None:
     source = OldText(old, NgramIndex([]))
     for tokens in new:
         source.extend(tokens)

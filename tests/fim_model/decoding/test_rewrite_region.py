@@ -1,4 +1,4 @@
-"""Rewriting of regions: text in, text out, by either way, and what it costs."""
+"""Rewriting of regions: the text by either way (edit prompt or refill), and its cost."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def config(tiny: Any, tiny_tokenizer: CodeTokenizer) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def same(config: ModelConfig, tiny_tokenizer: CodeTokenizer) -> Infiller:
-    """Would leave `x = y` and an end of line as they are."""
+    """Next tokens of a model that leaves `x = y` and the line's end unchanged."""
     return writer(config, tiny_tokenizer, "x = y\n")
 
 
 def writer(config: ModelConfig, tokenizer: CodeTokenizer, text: str) -> Infiller:
-    """A model that writes this text, whatever was before. Its tokens must differ."""
+    """A model that writes this text after any prompt. The text's tokens must be distinct."""
     ids = [tokenizer.special.middle, *tokenizer.encode(text), tokenizer.special.eom]
     assert len(set(ids)) == len(ids)
     follows = dict(pairwise(ids))
@@ -58,7 +58,7 @@ def request(**changes: Any) -> RewriteRequest:
     )
 
 
-def test_the_prompt_is_the_one_of_training(same: Infiller, tiny_tokenizer: CodeTokenizer) -> None:
+def test_the_prompt_equals_that_of_training(same: Infiller, tiny_tokenizer: CodeTokenizer) -> None:
     special, encode = tiny_tokenizer.special, tiny_tokenizer.encode
     assert same.rewriter.prompt(request(path="src/shapes/area.py")) == [
         special.file, *encode("shapes/area.py"),
@@ -69,7 +69,7 @@ def test_the_prompt_is_the_one_of_training(same: Infiller, tiny_tokenizer: CodeT
     ]  # fmt: skip
 
 
-def test_a_region_that_stays_costs_one_forward(same: Infiller) -> None:
+def test_an_unchanged_region_costs_one_forward(same: Infiller) -> None:
     steps: list[Step] = []
     result = same.rewrite(request(old="x = y\n"), on_step=steps.append)
     assert (result.new, result.gain, result.way) == ("x = y\n", 0.0, "rewrite")
@@ -78,7 +78,7 @@ def test_a_region_that_stays_costs_one_forward(same: Infiller) -> None:
     assert result.tokens == len(same.tokenizer.encode("x = y\n")) + 1
 
 
-def test_a_region_that_changes(same: Infiller) -> None:
+def test_a_changed_region(same: Infiller) -> None:
     steps: list[Step] = []
     result = same.rewrite(request(old="x = z\n"), on_step=steps.append)
     assert result.new == "x = y\n"
@@ -122,7 +122,7 @@ def test_random_models_write_what_ar_writes(
     assert written == wanted[: len(written)], "it may stop, where it cannot win any more"
 
 
-def test_drafts_are_judged_beside_what_the_model_writes(same: Infiller) -> None:
+def test_drafts_are_scored_beside_the_models_own_text(same: Infiller) -> None:
     drafts = ("x = z\n", "y\n", "z = x\n", "x = y\n")
     steps: list[Step] = []
     asked = request(old="z\n", drafts=drafts)
@@ -133,10 +133,10 @@ def test_drafts_are_judged_beside_what_the_model_writes(same: Infiller) -> None:
     assert result.gain == result.draft_gains[3]
 
 
-def test_a_draft_wins_where_what_is_written_gets_less_likely(
+def test_a_draft_wins_once_it_is_likelier_than_the_models_own_text(
     config: ModelConfig, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """The greedy way is abandoned as soon as it is less likely than the best draft."""
+    """Greedy decoding stops as soon as its text is less likely than the best draft."""
     endless = Infiller(likely(config, tiny_tokenizer.encode("x")[0], 1.0), tiny_tokenizer)
     steps: list[Step] = []
     result = endless.rewrite(request(old="zz\n", drafts=("",)), on_step=steps.append)
@@ -144,7 +144,7 @@ def test_a_draft_wins_where_what_is_written_gets_less_likely(
     assert result.forwards == len(steps) < 4
 
 
-def test_drafts_that_are_no_drafts(same: Infiller) -> None:
+def test_useless_drafts_are_ignored(same: Infiller) -> None:
     huge = "y = z\n" * 200
     result = same.rewrite(request(old="x = z\n", drafts=("x = z\n", huge, "x\n", "x\n")))
     first, second, third, fourth = result.draft_gains
@@ -154,7 +154,7 @@ def test_drafts_that_are_no_drafts(same: Infiller) -> None:
         request(drafts=("x",) * 9)
 
 
-def test_text_without_an_end_is_no_rewriting(
+def test_text_without_an_end_is_discarded(
     config: ModelConfig, tiny_tokenizer: CodeTokenizer
 ) -> None:
     endless = Infiller(likely(config, tiny_tokenizer.encode("x")[0], 20.0), tiny_tokenizer)
@@ -163,13 +163,13 @@ def test_text_without_an_end_is_no_rewriting(
     assert result.tokens == len(tiny_tokenizer.encode(OLD)) + 1
 
 
-def test_the_session_is_the_document_s_own(same: Infiller) -> None:
+def test_a_rewrite_reuses_the_sessions_kv(same: Infiller) -> None:
     asked = request(old="x = z\n", session="a.py")
     first = same.rewrite(asked)
     assert first.reused_tokens == 0
     size = len(same.rewriter.prompt(asked))
     assert same.rewrite(asked).reused_tokens == size - 1
-    # The region alone is new: what stands before it is read no more.
+    # Only the region is new: the text before it is not prefilled again.
     other = same.rewrite(replace(asked, old="y = z\n"))
     assert other.reused_tokens > size - 8
     assert outcome(other) == outcome(same.rewrite(request(old="y = z\n")))
@@ -223,7 +223,7 @@ def test_without_edit_training_the_region_is_refilled(
 
 
 def plain_log_p(infiller: Infiller, region: str) -> float:
-    """Of the text with the region, given what is before it."""
+    """Log-probability of the text with the region, given the text before it."""
     encode = infiller.tokenizer.encode
     fim = infiller.rewriter.fim
     before = fim.plain(PREFIX, 256)
@@ -232,7 +232,7 @@ def plain_log_p(infiller: Infiller, region: str) -> float:
     return sum(float(row[token]) for row, token in zip(rows, ids, strict=False))
 
 
-def test_a_model_that_can_do_neither_says_so(tiny: Any) -> None:
+def test_a_model_that_supports_neither_way_says_so(tiny: Any) -> None:
     tokenizer = CodeTokenizer(byte_level(QWEN.needed), None)
     shape = {"vocab_size": tokenizer.vocab_size, "mask_token_id": None, "model_type": "qwen2"}
     infiller = Infiller(tiny.model(0, **shape), tokenizer)
@@ -242,12 +242,12 @@ def test_a_model_that_can_do_neither_says_so(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("most", [0, -1, MAX_TOKENS + 1])
-def test_max_tokens_has_bounds(most: int) -> None:
+def test_max_tokens_is_bounded(most: int) -> None:
     with pytest.raises(ValueError, match=f"max_tokens must be 1 to 256, not {most}"):
         request(max_tokens=most)
 
 
-def test_a_region_that_is_too_long_is_named(same: Infiller) -> None:
+def test_a_region_that_is_too_long_is_refused(same: Infiller) -> None:
     longest = same.rewriter.longest_region
     with pytest.raises(ValueError, match=rf"tokens, this model rewrites at most {longest}; choose"):
         same.rewrite(request(old="x = y\n" * 100))

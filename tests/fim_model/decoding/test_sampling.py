@@ -1,7 +1,7 @@
-"""Sampling: seeded, and speculation leaves the autoregressive distribution as it is.
+"""Sampling is seeded, and speculation keeps the autoregressive distribution.
 
 Distributions are compared by Pearson's chi-square against exact probabilities; the seeds are fixed.
-What is right has to reach P_RIGHT, what is wrong must stay below P_WRONG.
+Correct rules must reach P_RIGHT, wrong ones must stay below P_WRONG.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ P_RIGHT, P_WRONG = 1e-3, 1e-6
 
 
 def chi_square_p(counts: Mapping[Hashable, int], exact: Mapping[Hashable, float]) -> float:
-    """Chance of such counts or worse if `exact` is true; rare cells (below 5) count as one."""
+    """p-value of the counts under `exact`; cells with expectation below 5 are merged."""
     total = sum(counts.values())
     cells: list[tuple[float, float]] = []
     rest = [0.0, 0.0]
@@ -45,7 +45,7 @@ def chi_square_p(counts: Mapping[Hashable, int], exact: Mapping[Hashable, float]
     return float(torch.special.gammaincc(half[0], half[1]))
 
 
-def test_the_chi_square_is_the_one_of_the_tables() -> None:
+def test_the_chi_square_p_value_matches_its_closed_form() -> None:
     """Two degrees of freedom: the upper tail of x is exp(-x / 2)."""
     exact = {"a": 0.5, "b": 0.25, "c": 0.25}
     assert chi_square_p({"a": 50, "b": 25, "c": 25}, exact) == 1
@@ -54,11 +54,11 @@ def test_the_chi_square_is_the_one_of_the_tables() -> None:
     assert found == pytest.approx(math.exp(-statistic / 2))
 
 
-# Rules to accept a draft, right and wrong ones.
+# Acceptance rules, correct and wrong.
 
 
 class Redraw(Sampler):
-    """Wrong: keep what a second, independent sample agrees with, else draw once more."""
+    """Wrong: keep a token that a second, independent sample agrees with, else draw again."""
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         target = self.distribution(logits_of(rows))
@@ -71,7 +71,7 @@ class Redraw(Sampler):
 
 
 class NoResidual(Sampler):
-    """Wrong: p/q rejection, but what is refused is redrawn from p instead of from what is left."""
+    """Wrong: p/q rejection, but a rejected token is redrawn from p instead of the residual."""
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
         assert draft.probabilities is not None
@@ -85,10 +85,10 @@ class NoResidual(Sampler):
 
 
 class Match(Sampler):
-    """Right but wasteful: emit the causal samples up to the first that differs from the draft.
+    """Correct but wasteful: emit the causal samples up to the first that differs from the draft.
 
-    The causal sample itself is what comes out, whatever the draft was: nothing is biased. But a
-    token survives with probability sum(p * q) only, not sum(min(p, q)).
+    The output is the causal sample for any draft, so it is unbiased. But a token is accepted only
+    with probability sum(p * q), not sum(min(p, q)).
     """
 
     def accept_draft(self, rows: Predicted, draft: Draft) -> Accepted:
@@ -99,7 +99,7 @@ class Match(Sampler):
         return Accepted(kept, [1.0] * len(kept))
 
 
-# One drafted token, with distributions written down.
+# One drafted token, with known distributions.
 
 P = [0.5, 0.2, 0.2, 0.1, 0.0]
 Q = [0.1, 0.5, 0.2, 0.0, 0.2]
@@ -117,7 +117,7 @@ def first_tokens(sampler: Sampler, count: int) -> Counter[Hashable]:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_one_drafted_token_leaves_the_distribution(temperature: float) -> None:
+def test_one_drafted_token_keeps_the_distribution(temperature: float) -> None:
     exact: dict[Hashable, float] = {token: p for token, p in enumerate(P) if p}
     for right in (Sampler(temperature, 1), Match(temperature, 1)):
         assert chi_square_p(first_tokens(right, 2000), exact) > P_RIGHT
@@ -125,8 +125,8 @@ def test_one_drafted_token_leaves_the_distribution(temperature: float) -> None:
         assert chi_square_p(first_tokens(wrong, 2000), exact) < P_WRONG
 
 
-def test_a_draft_survives_as_often_as_it_can() -> None:
-    """With probability sum(min(p, q)) = 0.5; comparing samples keeps it with sum(p * q) = 0.19."""
+def test_a_draft_is_accepted_with_the_optimal_probability() -> None:
+    """sum(min(p, q)) = 0.5; comparing samples would accept it with sum(p * q) = 0.19."""
     logits, q = torch.tensor([P, P]).log(), torch.tensor([Q])
 
     def kept(sampler: Sampler) -> int:
@@ -142,7 +142,7 @@ def test_a_draft_survives_as_often_as_it_can() -> None:
     assert kept(Match(1.0, 2)) / 2000 == pytest.approx(0.19, abs=0.044)
 
 
-def test_a_certain_draft_is_kept_whole_and_an_impossible_one_never() -> None:
+def test_a_certain_draft_is_always_accepted_and_an_impossible_one_never() -> None:
     sampler = Sampler(1.0, 3)
     target = torch.tensor([[0.0, 1.0, 0.0]] * 3)
     same = Draft(TokenScores(torch.tensor([1, 1]), torch.ones(2), torch.zeros(2)), target[:2])
@@ -152,8 +152,8 @@ def test_a_certain_draft_is_kept_whole_and_an_impossible_one_never() -> None:
     assert sampler.accept_draft(target.log(), foreign).tokens == [1]
 
 
-def test_nothing_left_to_draw_from_is_no_crash() -> None:
-    """q above p everywhere, as rounding can make it: the refused token is redrawn from p."""
+def test_an_empty_residual_is_handled() -> None:
+    """q exceeds p everywhere, as rounding can cause: the rejected token is redrawn from p."""
     q = torch.tensor([[1e9, 1e9]])
     draft = Draft(TokenScores(torch.tensor([0]), torch.ones(1), torch.zeros(1)), q)
     accepted = Sampler(1.0, 0).accept_draft(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), draft)
@@ -161,7 +161,7 @@ def test_nothing_left_to_draw_from_is_no_crash() -> None:
     assert accepted.confidences == [0.5]
 
 
-# The whole mode on a model, against exact probabilities.
+# Whole modes on a model, against exact probabilities.
 
 PROMPT = [3, 7, 1, 4]
 VOCABULARY = 12
@@ -205,7 +205,7 @@ def exact(model: TriModeTransformer) -> Callable[[float], tuple[Pairs, Pairs]]:
 def sampled(
     model: TriModeTransformer, mode: str, sampler: type[Sampler], temperature: float, count: int
 ) -> tuple[Counter[Hashable], Counter[Hashable]]:
-    """Tokens (0, 1) and (1, 2) of holes of six, each hole with a seed of its own."""
+    """Counts of tokens (0, 1) and (1, 2) in holes of six tokens, each with its own seed."""
     cache = PromptCache(model, capacity=64)
     logits = cache.prefill(PROMPT).logits
     first: Counter[Hashable] = Counter()
@@ -239,7 +239,7 @@ def test_sampled_speculation_keeps_the_ar_distribution(
 
 
 @pytest.mark.parametrize("wrong", [Redraw, NoResidual])
-def test_the_same_test_refuses_naive_rules(
+def test_the_same_check_rejects_naive_rules(
     model: TriModeTransformer,
     exact: Callable[[float], tuple[Pairs, Pairs]],
     wrong: type[Sampler],
@@ -249,7 +249,7 @@ def test_the_same_test_refuses_naive_rules(
         assert chi_square_p(counts, wanted) < P_WRONG
 
 
-# The sampler by itself.
+# The sampler alone.
 
 
 def test_temperature_zero_takes_the_best() -> None:
@@ -259,7 +259,7 @@ def test_temperature_zero_takes_the_best() -> None:
     assert chosen.confidence.tolist() == pytest.approx(logits.softmax(-1).amax(-1).tolist())
 
 
-def test_a_sampled_token_carries_the_probability_it_was_drawn_with() -> None:
+def test_a_sampled_token_has_the_probability_it_was_drawn_with() -> None:
     logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
     chosen = Sampler(0.5, 1).choose(logits)
     rows = (logits / 0.5).softmax(-1)
@@ -274,14 +274,14 @@ def test_seeds_repeat_and_differ() -> None:
     assert first != other
 
 
-def test_the_global_random_state_is_left_alone() -> None:
+def test_the_global_random_state_is_unchanged() -> None:
     before = torch.get_rng_state()
     Sampler(1.0, 5).choose(torch.zeros(4, 4))
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
-def test_temperatures_that_are_none(temperature: float) -> None:
+def test_invalid_temperatures_are_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be 0 or more"):
         Sampler(temperature)
 
@@ -301,7 +301,7 @@ def test_greedy_acceptance(drafted: list[int], accepted: list[int]) -> None:
     assert found.confidences == pytest.approx([best] * len(accepted))
 
 
-def test_a_draft_is_cut_behind_its_end() -> None:
+def test_a_draft_is_cut_after_its_end() -> None:
     tokens = torch.tensor([4, 9, 5, 9])
     draft = Draft(TokenScores(tokens, torch.arange(4.0), torch.arange(4.0)), torch.eye(4))
     cut = draft.until(9)

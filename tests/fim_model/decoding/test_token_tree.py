@@ -1,4 +1,4 @@
-"""Texts as a tree: what is shared stands once, and each text reads as if it were alone."""
+"""Token tree: shared prefixes are stored once, and each text is scored as if alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ texts = st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=5)
 @given(texts=texts)
 def test_every_text_is_a_path(texts: list[Ids]) -> None:
     tree = TokenTree.of(texts)
-    assert len(tree) == len({tuple(one[:end]) for one in texts for end in range(1, len(one) + 1)})
+    assert len(tree) == len(
+        {tuple(text[:end]) for text in texts for end in range(1, len(text) + 1)}
+    )
     for at, text in enumerate(texts):
         path = tree.paths[at]
         assert [tree.tokens[place] for place in path] == text
@@ -34,7 +36,7 @@ def test_every_text_is_a_path(texts: list[Ids]) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_text_is_read_as_if_it_were_alone(tiny: Any, packed: bool) -> None:
+def test_a_text_gets_the_logits_it_would_get_alone(tiny: Any, packed: bool) -> None:
     model = tiny.model(5, vocab_size=20)
     texts = [[7, 8, 9], [7, 8, 4, 4], [3], []]
     prompt = [1, 2, 3, 4, 5]
@@ -47,7 +49,7 @@ def test_a_text_is_read_as_if_it_were_alone(tiny: Any, packed: bool) -> None:
     assert prefill.reused == 3
     for at, rows in enumerate(wanted):
         torch.testing.assert_close(prefill.logits[tree.rows(at)], rows, atol=1e-4, rtol=1e-4)
-    # One text is kept: what follows it is what would follow it alone.
+    # One text is kept: decoding continues as if it had been read alone.
     cache.kv.keep(tree.paths[1])
     cache.tokens = [*prompt, *texts[1]]
     found = cache.prefill([*prompt, *texts[1], 6]).logits

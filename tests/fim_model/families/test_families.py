@@ -86,7 +86,7 @@ def tokens_of(count: int) -> torch.Tensor:
 def test_logits_equal_those_of_transformers(
     tmp_path: Path, name: str, changes: dict[str, Any]
 ) -> None:
-    """Saved by transformers, loaded here; 300 positions, read in two pieces."""
+    """Saved by transformers, loaded by us; 300 positions, prefilled in two parts."""
     model = theirs(name, changes)
     model.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
@@ -106,7 +106,7 @@ def test_logits_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES.values(), ids=CASES)
-def test_the_list_of_tensors_is_that_of_the_model(name: str, changes: dict[str, Any]) -> None:
+def test_the_list_of_tensors_matches_the_model(name: str, changes: dict[str, Any]) -> None:
     import transformers
 
     config = ModelConfig.from_hf(
@@ -120,7 +120,7 @@ def test_the_list_of_tensors_is_that_of_the_model(name: str, changes: dict[str, 
 
 
 def test_older_configs_mean_what_they_mean_to_transformers(tmp_path: Path) -> None:
-    """`rope_scaling` and `rope_theta` at the top, no head_dim, nulls: Code Llama, DeepSeek."""
+    """Top-level `rope_scaling` and `rope_theta`, no head_dim, nulls: Code Llama, DeepSeek."""
     model = theirs("Llama", {"rope_parameters": LINEAR, "num_key_value_heads": 4})
     model.save_pretrained(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())
@@ -150,7 +150,7 @@ def test_a_model_stays_within_its_sliding_window(tmp_path: Path) -> None:
 
 
 def qwen_tokenizer() -> Tokenizer:
-    """Qwen's FIM tokens are added ones, but not marked special."""
+    """Qwen's FIM tokens are added tokens, but not marked special."""
     names = ["<|endoftext|>", *(part for part in QWEN.order if isinstance(part, str)), *QWEN.stops]
     special = ["<|endoftext|>", "<|im_end|>"]
     added = [AddedToken(n, special=False, normalized=False) for n in dict.fromkeys(names[1:])]
@@ -197,10 +197,10 @@ def prompt_names(infiller: Infiller, prefix: str, suffix: str) -> list[str]:
         ("Llama", deepseek_tokenizer,
          "<｜end▁of▁sentence｜> <｜fim▁begin｜> a <｜fim▁hole｜> b <｜fim▁end｜>", ""),
         ("Mistral", mistral_tokenizer, "<s> [SUFFIX] b [PREFIX]   a", "</s>"),
-        ("Ministral3", tekken, "<s> [SUFFIX] b [PREFIX]", "</s>"),  # "a" is spelled by the hole
+        ("Ministral3", tekken, "<s> [SUFFIX] b [PREFIX]", "</s>"),  # the hole spells "a"
     ],
 )  # fmt: skip
-def test_each_family_asks_in_its_own_way(
+def test_each_familys_prompt(
     tmp_path: Path, name: str, tokenizer: Any, prompt: str, end: str
 ) -> None:
     changes = {"head_dim": 8} if name == "Ministral3" else {}
@@ -219,7 +219,7 @@ def test_end_tokens_beside_the_end_of_middle_end_a_hole_too(tmp_path: Path) -> N
     assert names >= {"<|file_sep|>", "<|fim_pad|>", "<|repo_name|>", "<|im_end|>"}
 
 
-def test_own_prompts_are_what_the_default_model_was_trained_on(tiny_tokenizer: Any) -> None:
+def test_the_default_models_prompt_equals_that_of_training(tiny_tokenizer: Any) -> None:
     s, encode = tiny_tokenizer.special, tiny_tokenizer.encode
     budget = PromptBudget(total=100, suffix=10)
     assert spm_prompt(tiny_tokenizer, "a = ", "\nb", "x/y/z.py", budget) == [
@@ -229,7 +229,7 @@ def test_own_prompts_are_what_the_default_model_was_trained_on(tiny_tokenizer: A
 
 
 @pytest.mark.parametrize("name", ["Qwen2", "Llama", "Mistral"])
-def test_a_tokenizer_without_the_tokens_is_named_before_weights_are_read(
+def test_a_tokenizer_without_fim_tokens_is_refused_before_reading_weights(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint(tmp_path, name, byte_level(["<s>"]))
@@ -245,7 +245,7 @@ def test_a_tokenizer_without_the_tokens_is_named_before_weights_are_read(
         assert all(token in says for token in layout.needed)
 
 
-def test_an_unsupported_type_is_told_which_ones_are(tmp_path: Path) -> None:
+def test_an_unsupported_model_type_names_the_supported_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt_bigcode"}')
     with pytest.raises(CheckpointError) as caught:
         read_config(tmp_path)
@@ -263,7 +263,7 @@ def test_an_unsupported_type_is_told_which_ones_are(tmp_path: Path) -> None:
         ({"attention_bias": "yes"}, "query_bias must be true or false"),
     ],
 )
-def test_what_the_architecture_cannot_do_is_refused(change: dict[str, Any], says: str) -> None:
+def test_unsupported_architecture_options_are_refused(change: dict[str, Any], says: str) -> None:
     raw = SHAPE | {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 1e4} | change
     with pytest.raises(ConfigError, match=says):
         ModelConfig.from_hf(raw)
@@ -272,13 +272,13 @@ def test_what_the_architecture_cannot_do_is_refused(change: dict[str, Any], says
 # Modes
 
 
-def test_the_table_names_the_modes_that_there_are() -> None:
+def test_the_mode_tables_match_the_decoding_modes() -> None:
     assert set(BLOCK_MODES) == {*MODES, NATIVE}
     assert set(CAUSAL_MODES) < set(BLOCK_MODES)
 
 
 @pytest.mark.parametrize("mode", sorted(set(BLOCK_MODES) - set(CAUSAL_MODES)))
-def test_a_causal_model_says_what_it_can_do(tmp_path: Path, mode: str) -> None:
+def test_a_causal_model_names_its_modes(tmp_path: Path, mode: str) -> None:
     infiller = Infiller.load(checkpoint(tmp_path, "Qwen2", qwen_tokenizer()))
     with pytest.raises(ValueError, match=r"this qwen2 model has the modes lookup, ar"):
         infiller.infill(CompletionRequest("a", "b", mode=mode))
@@ -301,7 +301,7 @@ def test_causal_models_fill_holes_by_lookup(tmp_path: Path, name: str, tokenizer
     assert infiller.infill(greedy).items[0].text == ar.items[0].text
 
 
-def test_memory_is_asked_before_weights_are_read(
+def test_free_memory_is_checked_before_reading_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint(tmp_path, "Qwen2", qwen_tokenizer())
@@ -310,7 +310,7 @@ def test_memory_is_asked_before_weights_are_read(
         Infiller.load(tmp_path)
 
 
-def test_dtype_and_device_are_as_asked(tmp_path: Path) -> None:
+def test_dtype_and_device_are_as_requested(tmp_path: Path) -> None:
     checkpoint(tmp_path, "Qwen2", qwen_tokenizer())
     infiller = Infiller.load(tmp_path, device="cpu", dtype=torch.bfloat16)
     assert infiller.model.dtype == torch.bfloat16
@@ -318,7 +318,7 @@ def test_dtype_and_device_are_as_asked(tmp_path: Path) -> None:
     assert Infiller.load(tmp_path, device="cpu").model.dtype == torch.float32
 
 
-# Tokenizers: code in the hole comes back byte for byte
+# Tokenizers: code in the hole round-trips byte for byte
 
 TOKENIZERS = {
     "qwen": qwen_tokenizer(),
@@ -335,7 +335,7 @@ PIECES = [" ", "  ", "\t", "\n", "\r\n", "▁", "def", "x", "=", "é", "e\u0301"
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(text=st.lists(st.sampled_from(PIECES)).map("".join) | st.text())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_code_comes_back_byte_for_byte(name: str, text: str) -> None:
+def test_code_round_trips_byte_for_byte(name: str, text: str) -> None:
     tokenizer = CODE_TOKENIZERS[name]
     ids = tokenizer.encode(text)
     assert tokenizer.decode_bytes(ids) == text.encode()
@@ -352,24 +352,24 @@ CONTROL = {
 }
 
 
-def test_sentence_piece_saw_a_space_before_a_text_but_not_before_a_middle() -> None:
+def test_sentence_piece_prepends_a_space_to_a_text_but_not_to_a_middle() -> None:
     tokenizer = CODE_TOKENIZERS["llama"]
     assert tokenizer.decode(tokenizer.encode_opening("def")) == " def"
     assert tokenizer.decode(tokenizer.encode("def")) == "def"
-    # As the whole tokenizer does it, its prepended space included.
+    # As the whole tokenizer does, including its prepended space.
     assert tokenizer.encode_opening("def x") == llama_tokenizer().encode("def x").ids
     byte_level_one = CODE_TOKENIZERS["qwen"]
     assert byte_level_one.encode_opening("def") == byte_level_one.encode("def")
 
 
-def test_ids_beyond_the_tokenizer_have_no_text() -> None:
-    """Models have more rows than their tokenizers have tokens, to be divisible."""
+def test_ids_beyond_the_tokenizer_decode_to_nothing() -> None:
+    """Embeddings are padded to a divisible size, beyond the tokenizer's tokens."""
     tokenizer = CodeTokenizer(qwen_tokenizer(), None, ids=400)
     assert tokenizer.vocab_size < 399
     assert tokenizer.decode([399]) == ""
 
 
-def test_a_tokenizer_that_loses_text_is_refused(tmp_path: Path) -> None:
+def test_a_lossy_tokenizer_is_refused(tmp_path: Path) -> None:
     from tokenizers import models, pre_tokenizers
 
     words = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
@@ -379,12 +379,12 @@ def test_a_tokenizer_that_loses_text_is_refused(tmp_path: Path) -> None:
         CodeTokenizer.from_file(tmp_path / "words.json", None)
 
 
-def test_another_familys_tokenizer_has_no_roles_of_this_project() -> None:
+def test_another_familys_tokenizer_lacks_our_special_tokens() -> None:
     with pytest.raises(LookupError):
         assert CODE_TOKENIZERS["qwen"].special
 
 
-def test_every_layout_shows_both_sides_and_ends() -> None:
+def test_every_layout_has_both_sides_and_an_end() -> None:
     layouts: set[FimLayout] = {layout for family in FAMILIES.values() for layout in family.layouts}
     assert {OWN, QWEN, CODE_LLAMA, DEEPSEEK} <= layouts
     for layout in layouts:
@@ -392,7 +392,7 @@ def test_every_layout_shows_both_sides_and_ends() -> None:
         assert layout.source
 
 
-def test_the_first_layout_that_can_be_spelt_is_taken(tmp_path: Path) -> None:
+def test_the_first_layout_with_known_tokens_is_used(tmp_path: Path) -> None:
     nld_checkpoint(tmp_path)
     config = read_config(tmp_path)
     assert FimPrompt.for_model(config, CodeTokenizer(tekken(), None)).layout.name == "Tekken"

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, transformers reads it, and damage is named in one line."""
+"""Checkpoints: round-trip, compatibility with transformers, one-line errors for damage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logits(model: TriModeTransformer) -> Tensor:
 
 
 def shard(folder: Path, count: int = 2) -> None:
-    """Split the weights over files, with an index, as large checkpoints come."""
+    """Split the weights into shards with an index, like large checkpoints."""
     state = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
     places: dict[str, str] = {}
@@ -46,7 +46,7 @@ def shard(folder: Path, count: int = 2) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_what_is_saved_comes_back(tiny: Any, tmp_path: Path, tied: bool) -> None:
+def test_saving_and_loading_round_trips(tiny: Any, tmp_path: Path, tied: bool) -> None:
     model = tiny.model(tie_word_embeddings=tied, rope=tiny.yarn())
     save_checkpoint(model, tmp_path, dtype=torch.float32, metadata={"steps": "12"})
     assert ("lm_head.weight" in load_file(tmp_path / WEIGHTS)) is not tied
@@ -59,14 +59,14 @@ def test_what_is_saved_comes_back(tiny: Any, tmp_path: Path, tied: bool) -> None
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_shards_come_back(tiny: Any, folder: Path) -> None:
+def test_sharded_weights_are_loaded(tiny: Any, folder: Path) -> None:
     whole = logits(load_model(folder))
     shard(folder, 3)
     assert len(list(folder.glob("*.safetensors"))) == 3
     assert torch.equal(logits(load_model(folder)), whole)
 
 
-def test_weights_take_the_dtype_asked_for(tiny: Any, tmp_path: Path) -> None:
+def test_weights_have_the_requested_dtype(tiny: Any, tmp_path: Path) -> None:
     model = tiny.model()
     save_checkpoint(model, tmp_path)  # bfloat16
     assert {tensor.dtype for tensor in load_file(tmp_path / WEIGHTS).values()} == {torch.bfloat16}
@@ -80,7 +80,7 @@ def test_weights_take_the_dtype_asked_for(tiny: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("stretched", [True, False])
-def test_transformers_reads_what_is_saved(
+def test_transformers_loads_our_checkpoint(
     tiny: Any, tmp_path: Path, tied: bool, stretched: bool
 ) -> None:
     from transformers import Ministral3ForCausalLM
@@ -97,7 +97,7 @@ def test_transformers_reads_what_is_saved(
     assert (found - logits(model)).abs().max() < 1e-4
 
 
-def test_what_transformers_saves_is_read(tiny: Any, tmp_path: Path) -> None:
+def test_we_load_a_checkpoint_saved_by_transformers(tiny: Any, tmp_path: Path) -> None:
     from transformers import Ministral3Config, Ministral3ForCausalLM
 
     raw = tiny.config(rope=tiny.yarn(), tie_word_embeddings=False).to_hf()
@@ -108,7 +108,7 @@ def test_what_transformers_saves_is_read(tiny: Any, tmp_path: Path) -> None:
     assert (logits(load_model(tmp_path)) - wanted).abs().max() < 1e-4
 
 
-def test_a_save_that_breaks_off_leaves_the_old_weights(
+def test_an_interrupted_save_keeps_the_old_weights(
     tiny: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = logits(load_model(folder))
@@ -224,7 +224,7 @@ def a_folder_for_a_file(folder: Path) -> None:
         (index({"weight_map": {"x": "../x.safetensors"}}), "names a file by '../x.safetensors'"),
     ],
 )
-def test_damage_is_named_in_one_line(
+def test_damage_is_reported_in_one_line(
     folder: Path, damage: Callable[[Path], None], says: str
 ) -> None:
     damage(folder)
@@ -235,12 +235,12 @@ def test_damage_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere/config\.json: the file is missing"):
         read_config(tmp_path / "nowhere")
 
 
-def test_damage_is_found_before_weights_are_read(
+def test_damage_is_found_before_reading_weights(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(folder)
@@ -278,7 +278,7 @@ def test_the_default_checkpoint_is_within_the_package() -> None:
 
 
 def test_loading_imports_no_compiler(folder: Path) -> None:
-    """Random starts on `meta` draw in torch._dynamo, a second of every start of the server."""
+    """Random initialisation on `meta` imports torch._dynamo, a second of every server start."""
     script = (
         "import sys; from pathlib import Path; "
         "from fim_model.loading.checkpoint import load_model; "

@@ -1,4 +1,4 @@
-"""GGUF files: the same logits as transformers gives for the same file, and clear errors."""
+"""GGUF files: the logits of transformers for the same file, and clear errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def file(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def model_of(gguf: GgufModel) -> TriModeTransformer:
-    """The network with the file's weights; every tensor must have its place."""
+    """The network with the file's weights; every tensor must be used."""
     model = TriModeTransformer(ModelConfig.from_hf(gguf.config))
     weights = dict(gguf.tensors())
     if gguf.config["tie_word_embeddings"]:
@@ -75,7 +75,7 @@ def test_logits_equal_those_of_transformers(file: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_head_of_its_own_is_read(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_an_untied_head_is_read(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "untied.gguf", tokenizer, tie_word_embeddings=False)
     gguf = read_gguf(path)
     assert gguf.config["tie_word_embeddings"] is False
@@ -104,11 +104,9 @@ def test_frequencies_that_llama_cpp_stores_are_skipped(
 
 
 @given(text=st.one_of(st.text(), st.sampled_from([TEXT, "x = 1234\n\n\n  y", "<|im_start|>", ""])))
-@example(text="return    1")  # GPT-2's words alone would split the white space before a digit
-def test_the_tokenizer_is_the_one_that_was_written(
-    file: Path, tokenizer: Tokenizer, text: str
-) -> None:
-    """Same ids, and every text comes back; control tokens spelled out in it are text."""
+@example(text="return    1")  # GPT-2's words would split the space before a digit
+def test_the_tokenizer_equals_the_one_written(file: Path, tokenizer: Tokenizer, text: str) -> None:
+    """Same ids, and every text round-trips; control tokens spelled out in it are plain text."""
     ours = CodeTokenizer(Tokenizer.from_str(json.dumps(read_gguf(file).tokenizer)), None)
     theirs = CodeTokenizer(tokenizer, None)
     assert ours.encode(text) == theirs.encode(text)
@@ -139,14 +137,14 @@ def test_a_damaged_file(file: Path, tmp_path: Path, kept: int) -> None:
         read_gguf(damaged)
 
 
-def test_a_file_of_another_kind(tmp_path: Path) -> None:
+def test_a_file_of_another_format(tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(b"PK\x03\x04" + bytes(4000))
     with pytest.raises(CheckpointError, match="not a readable GGUF file"):
         read_gguf(other)
 
 
-def test_another_architecture(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_an_unsupported_architecture(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", tokenizer, architecture="mamba")
     with pytest.raises(CheckpointError, match="'mamba'; supported are llama, qwen2"):
         read_gguf(path)
@@ -158,28 +156,26 @@ def test_an_unknown_pre_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:
         read_gguf(path)
 
 
-def test_without_a_named_pre_tokenizer_words_are_those_of_gpt2(
-    tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_the_default_pre_tokenizer_is_gpt2s(tokenizer: Tokenizer, tmp_path: Path) -> None:
     gguf = read_gguf(write_gguf(tmp_path / "model.gguf", tokenizer, words=None))
     assert gguf.tokenizer["pre_tokenizer"]["type"] == "ByteLevel"
 
 
-def test_stretched_positions(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_rope_scaling_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
     metadata = {"llama.rope.scaling.type": "yarn"}
     path = write_gguf(tmp_path / "model.gguf", tokenizer, metadata=metadata)
     with pytest.raises(CheckpointError, match="rope scaling 'yarn' is not supported"):
         read_gguf(path)
 
 
-def test_a_tensor_that_no_llama_has(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_an_unknown_tensor_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
     extra = {"blk.0.attn_gate.weight": torch.ones(4, 32)}
     gguf = read_gguf(write_gguf(tmp_path / "model.gguf", tokenizer, extra=extra))
     with pytest.raises(CheckpointError, match=r"attn_gate\.weight is not part of a Llama"):
         dict(gguf.tensors())
 
 
-def test_without_the_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_gguf_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(CheckpointError, match="pip install gguf"):
         read_gguf(file)

@@ -1,4 +1,4 @@
-"""Checkpoints by id: the real hub client against a hub on the loopback, and without any hub."""
+"""Checkpoints by id: the real hub client with a local hub server, and without a hub."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COMMIT = "a" * 40
 
 @dataclass
 class Hub:
-    """Serves one folder as a model repository, by the endpoints that the client uses.
+    """Serves a folder as a model repository, with the endpoints that the client uses.
 
-    fetched: bytes sent of each file. cut, cuts: break the next `cuts` connections after so many
-    bytes of a large weight. claimed: a size to claim for every weight. status: answer everything
-    with this error.
+    fetched: bytes sent of each file. cut, cuts: close the next `cuts` connections after `cut` bytes
+    of a large weight. claimed: size to claim for every weight. status: error with which to answer
+    every request.
     """
 
     folder: Path
@@ -143,7 +143,7 @@ def etag(path: Path) -> str:
 def hub(tmp_path: Path) -> Iterator[Hub]:
     folder = tmp_path / "repository"
     nld_checkpoint(folder)
-    # What must never be fetched.
+    # Files that must never be fetched.
     (folder / "modeling_nemotron_labs_diffusion.py").write_text("raise SystemExit")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "consolidated.safetensors").write_bytes(b"a second copy")
@@ -178,7 +178,7 @@ print(json.dumps({**result, "told": told}))
 
 
 def run(tmp_path: Path, port: int, name: str = ID, *more: str, **env: str) -> dict[str, Any]:
-    """`resolve` in a process of its own: the client reads its settings when it is imported."""
+    """Call `resolve` in a subprocess, because the client reads its settings on import."""
     settings = {
         "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path / "home"),
         "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_ETAG_TIMEOUT": "5",
@@ -189,7 +189,7 @@ def run(tmp_path: Path, port: int, name: str = ID, *more: str, **env: str) -> di
         env=ours | settings | env, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)  # nothing else may be on stdout
+    result: dict[str, Any] = json.loads(done.stdout)  # stdout must contain nothing else
     assert "\n" not in result.get("error", "")
     assert not result["torch"]
     return result
@@ -199,7 +199,7 @@ JSON_FILES = ["adapter_config.json", "config.json", "model.safetensors.index.jso
               "tokenizer.json"]  # fmt: skip
 
 
-def test_descriptions_come_first_and_only_what_is_needed_comes(tmp_path: Path, hub: Hub) -> None:
+def test_metadata_is_fetched_first_and_only_needed_files(tmp_path: Path, hub: Hub) -> None:
     result = run(tmp_path, hub.port)
     assert result["told"][0] == ["check", JSON_FILES]
     assert result["files"] == [
@@ -217,13 +217,13 @@ def test_descriptions_come_first_and_only_what_is_needed_comes(tmp_path: Path, h
     assert shares[-1] == 1.0
 
 
-def test_what_cannot_be_used_is_refused_before_its_weights(tmp_path: Path, hub: Hub) -> None:
+def test_an_unusable_checkpoint_is_refused_before_its_weights(tmp_path: Path, hub: Hub) -> None:
     result = run(tmp_path, hub.port, ID, "refuse")
     assert result["error"] == "not this one"
     assert not [name for name in hub.fetched if name.endswith(".safetensors")]
 
 
-def test_a_second_time_nothing_is_fetched_again_and_offline_works(tmp_path: Path, hub: Hub) -> None:
+def test_files_are_cached_and_work_offline(tmp_path: Path, hub: Hub) -> None:
     folder = run(tmp_path, hub.port)["folder"]
     hub.fetched.clear()
     assert run(tmp_path, hub.port)["folder"] == folder
@@ -231,11 +231,11 @@ def test_a_second_time_nothing_is_fetched_again_and_offline_works(tmp_path: Path
     hub.requests = 0
     assert run(tmp_path, hub.port, HF_HUB_OFFLINE="1")["folder"] == folder
     assert hub.requests == 0
-    assert run(tmp_path, 9, ID)["folder"] == folder  # no server on that port
+    assert run(tmp_path, 9, ID)["folder"] == folder  # nothing listens on that port
 
 
-def test_a_broken_connection_is_taken_up_where_it_stopped(tmp_path: Path, hub: Hub) -> None:
-    """The client writes in pieces of 10 MiB: what it had written by then is not sent again."""
+def test_a_broken_download_is_resumed(tmp_path: Path, hub: Hub) -> None:
+    """The client writes chunks of 10 MiB; the chunks written before are not sent again."""
     nld_checkpoint(hub.folder, vocab_size=2**17)
     hub.cut, hub.cuts = 11 * 2**20, 1
     assert len(run(tmp_path, hub.port)["files"]) == 7
@@ -257,7 +257,7 @@ def test_after_a_failed_download_whole_files_are_kept(tmp_path: Path, hub: Hub) 
     assert not {"config.json", "tokenizer.json"} & hub.fetched.keys()
 
 
-def test_disk_space_is_asked_before_the_download(tmp_path: Path, hub: Hub) -> None:
+def test_disk_space_is_checked_before_the_download(tmp_path: Path, hub: Hub) -> None:
     hub.claimed = 10**15
     result = run(tmp_path, hub.port)
     assert "3000000.0 GB are to be downloaded" in result["error"]
@@ -265,7 +265,7 @@ def test_disk_space_is_asked_before_the_download(tmp_path: Path, hub: Hub) -> No
     assert not [name for name in hub.fetched if name.endswith(".safetensors")]
 
 
-def test_an_unknown_id_a_gated_one_and_an_ill_hub_are_named(tmp_path: Path, hub: Hub) -> None:
+def test_errors_name_an_unknown_id_a_gated_one_and_a_failing_hub(tmp_path: Path, hub: Hub) -> None:
     unknown = run(tmp_path, hub.port, "someone/else")["error"]
     assert unknown.startswith("someone/else: there is no such folder, and no such model")
     hub.status = 403
@@ -275,13 +275,15 @@ def test_an_unknown_id_a_gated_one_and_an_ill_hub_are_named(tmp_path: Path, hub:
 
 
 @pytest.mark.parametrize("env", [{}, {"HF_HUB_OFFLINE": "1"}])
-def test_without_a_hub_it_says_so(tmp_path: Path, env: dict[str, str]) -> None:
+def test_an_unreachable_hub_is_reported(tmp_path: Path, env: dict[str, str]) -> None:
     result = run(tmp_path, 9, ID, **env)
     assert result["error"].startswith(f"{ID}: there is no such folder, the hub cannot be reached")
     assert result["told"] == []
 
 
-def test_a_local_folder_wins_over_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_folder_takes_precedence_over_an_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ID).mkdir(parents=True)
     assert local_folder(ID) == Path(ID)
@@ -289,7 +291,7 @@ def test_a_local_folder_wins_over_an_id(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "a/b/c", "./x", "../up/there", ""])
-def test_what_is_neither_folder_nor_id_is_named(name: str, tmp_path: Path) -> None:
+def test_a_name_that_is_neither_folder_nor_id_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="there is no such checkpoint folder") as caught:
         local_folder(str(tmp_path / "gone") if name == "" else name)
     assert "\n" not in str(caught.value)

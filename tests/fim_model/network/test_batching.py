@@ -1,4 +1,4 @@
-"""Holes filled side by side get the tokens they would get alone, in fewer passes."""
+"""Batching: holes filled concurrently get the tokens they would get alone, in fewer passes."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.requests import CompletionRequest
 
-pytestmark = pytest.mark.timeout(120)  # threads that wait for each other for ever must be seen
+pytestmark = pytest.mark.timeout(120)  # detect deadlocks between threads
 
 NO_EOM = -1
 T = TypeVar("T")
 
 
 def side_by_side(model: BatchedNetwork, works: Sequence[Callable[[], T]]) -> list[Future[T]]:
-    """Each in a thread of its own, all of them under way before the first forward."""
+    """Run each in its own thread; all have started before the first forward."""
     start = threading.Barrier(len(works))
 
-    def one(work: Callable[[], T]) -> T:
+    def fill_when_all_started(work: Callable[[], T]) -> T:
         with model.filling():
             start.wait(60)
             return work()
 
     with ThreadPoolExecutor(len(works)) as pool:
-        return [pool.submit(one, work) for work in works]
+        return [pool.submit(fill_when_all_started, work) for work in works]
 
 
 def fill(
     model: TriModeTransformer, prompt: Sequence[int], mode: str, tokens: int, temperature: float = 0
 ) -> tuple[list[int], list[float], int]:
-    """Tokens, their probabilities, and the forwards that were asked for."""
+    """Tokens, their probabilities, and the number of requested forwards."""
     cache = PromptCache(model, capacity=200)
     stop = StopRule(NO_EOM, tokens)
     core = DecodingCore(
@@ -65,7 +65,7 @@ def prompts(count: int, seed: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_tokens_are_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> None:
+def test_batched_tokens_equal_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> None:
     for seed, temperature in enumerate((0.0, 0.8)):
         plain = tiny.model(seed, rope=tiny.yarn())
         joint = BatchedNetwork(plain)
@@ -74,16 +74,16 @@ def test_the_tokens_are_those_of_a_hole_filled_alone(tiny: Any, mode: str) -> No
         works = [
             partial(fill, joint, prompt, mode, tokens, temperature) for prompt, tokens in asked
         ]
-        together = [one.result() for one in side_by_side(joint, works)]
-        assert [one[0] for one in together] == [one[0] for one in alone]
-        assert [one[2] for one in together] == [one[2] for one in alone]
+        together = [future.result() for future in side_by_side(joint, works)]
+        assert [result[0] for result in together] == [result[0] for result in alone]
+        assert [result[2] for result in together] == [result[2] for result in alone]
         for ours, theirs in zip(together, alone, strict=True):
             assert ours[1] == pytest.approx(theirs[1], abs=1e-4)
-        assert joint.counts.forwards == sum(one[2] for one in alone)
+        assert joint.counts.forwards == sum(result[2] for result in alone)
         assert joint.counts.passes < joint.counts.forwards
 
 
-def test_different_modes_go_together(tiny: Any) -> None:
+def test_different_modes_are_batched_together(tiny: Any) -> None:
     plain = tiny.model(3)
     joint = BatchedNetwork(plain)
     asked = list(zip(MODES, prompts(len(MODES), 9), strict=True))
@@ -91,31 +91,31 @@ def test_different_modes_go_together(tiny: Any) -> None:
     works = [
         lambda mode=mode, prompt=prompt: fill(joint, prompt, mode, 10) for mode, prompt in asked
     ]
-    assert [one.result()[0] for one in side_by_side(joint, works)] == alone
+    assert [future.result()[0] for future in side_by_side(joint, works)] == alone
 
 
-def test_four_holes_of_one_length_cost_the_passes_of_one(tiny: Any) -> None:
-    """Prefill and nine tokens: ten passes for forty forwards, whatever the threads' timing."""
+def test_four_holes_of_equal_length_cost_the_passes_of_one(tiny: Any) -> None:
+    """Prefill and nine tokens: ten passes for forty forwards, independent of thread timing."""
     joint = BatchedNetwork(tiny.model(1))
     works = [partial(fill, joint, prompt, "ar", 10) for prompt in prompts(4, 5)]
-    for one in side_by_side(joint, works):
-        one.result()
+    for future in side_by_side(joint, works):
+        future.result()
     assert (joint.counts.forwards, joint.counts.passes) == (40, 10)
 
 
-def test_who_is_done_holds_up_nobody(tiny: Any) -> None:
-    """The longest hole goes on alone; every pass is one that it needs itself."""
+def test_a_finished_hole_does_not_delay_the_others(tiny: Any) -> None:
+    """The longest hole continues alone: the passes are exactly those it needs itself."""
     joint = BatchedNetwork(tiny.model(1))
     works = [
         partial(fill, joint, prompt, "ar", 2 + 4 * n) for n, prompt in enumerate(prompts(3, 5))
     ]
-    for one in side_by_side(joint, works):
-        one.result()
+    for future in side_by_side(joint, works):
+        future.result()
     assert joint.counts.passes == 10
     assert joint.counts.forwards == 2 + 6 + 10
 
 
-def test_outside_of_filling_nobody_waits(tiny: Any) -> None:
+def test_forwards_outside_of_filling_do_not_wait(tiny: Any) -> None:
     plain = tiny.model(2)
     joint = BatchedNetwork(plain)
     [prompt] = prompts(1, 1)
@@ -133,7 +133,7 @@ def test_outside_of_filling_nobody_waits(tiny: Any) -> None:
         leave.set()
 
 
-def test_an_error_is_told_to_its_own_hole(tiny: Any) -> None:
+def test_an_error_reaches_only_its_own_hole(tiny: Any) -> None:
     plain = tiny.model(2)
     joint = BatchedNetwork(plain)
     long, short = prompts(2, 2)
@@ -151,7 +151,7 @@ def test_an_error_is_told_to_its_own_hole(tiny: Any) -> None:
     assert fill(joint, long, "ar", 8) == fill(plain, long, "ar", 8), "and the model goes on"
 
 
-def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
+def test_drafts_with_and_without_a_lora_are_not_batched(tiny: Any) -> None:
     plain = tiny.model(4)
     width, size = plain.config.num_attention_heads * plain.config.head_dim, plain.config.hidden_size
     draw = torch.Generator().manual_seed(0)
@@ -166,14 +166,14 @@ def test_drafts_with_and_without_a_lora_do_not_mix(tiny: Any) -> None:
         with torch.inference_mode():
             return forward_one(model, tokens, places, Attention.BLOCK, cache, with_lora)
 
-    works = [partial(forward, joint, one) for one in (lora, None)]
-    results = [one.result() for one in side_by_side(joint, works)]
-    for result, one in zip(results, (lora, None), strict=True):
-        assert (result - forward(plain, one)).abs().max() < 1e-4
+    works = [partial(forward, joint, draft_lora) for draft_lora in (lora, None)]
+    results = [future.result() for future in side_by_side(joint, works)]
+    for result, draft_lora in zip(results, (lora, None), strict=True):
+        assert (result - forward(plain, draft_lora)).abs().max() < 1e-4
     assert joint.counts.passes == 2
 
 
-def test_a_cancelled_hole_leaves_within_one_forward(
+def test_a_cancelled_hole_stops_within_one_forward(
     tiny: Any, tiny_tokenizer: CodeTokenizer
 ) -> None:
     model = BatchedNetwork(
@@ -194,9 +194,9 @@ def test_a_cancelled_hole_leaves_within_one_forward(
     def cancelled() -> None:
         infiller.infill(asked("a"), should_stop=lambda: len(heard) >= 3, on_step=heard.append)
 
-    one, other = side_by_side(model, [cancelled, lambda: infiller.infill(asked("b"))])
+    cancelled_hole, other = side_by_side(model, [cancelled, lambda: infiller.infill(asked("b"))])
     with pytest.raises(Cancelled):
-        one.result()
+        cancelled_hole.result()
     assert len(heard) == 3
     result = other.result()
     assert result is not None

@@ -1,4 +1,4 @@
-"""The config: what it reads, what it refuses, and what it writes for transformers."""
+"""Model config: reading, validation, and writing for transformers."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def test_every_field_is_read() -> None:
 
 
 @pytest.mark.parametrize("rope", [RopeConfig(), RopeConfig("yarn", factor=4.0, mscale=0.7)])
-def test_a_config_comes_back_as_it_was_written(tiny: Any, rope: RopeConfig) -> None:
+def test_a_config_round_trips(tiny: Any, rope: RopeConfig) -> None:
     config = tiny.config(rope=rope, tie_word_embeddings=False)
     assert ModelConfig.from_hf(config.to_hf()) == config
 
@@ -99,7 +99,7 @@ def test_a_config_comes_back_as_it_was_written(tiny: Any, rope: RopeConfig) -> N
         ("rope_parameters", {"attention_factor": 1.5}, "attention_factor 1.5 of the rope"),
     ],
 )
-def test_bad_fields_are_named_in_one_line(field: str, value: object, says: str) -> None:
+def test_invalid_fields_are_reported_in_one_line(field: str, value: object, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ModelConfig.from_hf(raw_config() | {field: value})
     assert says in str(caught.value)
@@ -110,7 +110,7 @@ def test_bad_fields_are_named_in_one_line(field: str, value: object, says: str) 
     "field", ["vocab_size", "rms_norm_eps", "rope_parameters", "tie_word_embeddings"]
 )
 def test_a_missing_field_is_named(field: str) -> None:
-    """Even those that have a default here: transformers' defaults are different ones."""
+    """Even fields with a default here, because transformers' defaults differ."""
     raw = raw_config()
     del raw[field]
     with pytest.raises(ConfigError, match=f"the field '{field}' is missing"):
@@ -122,7 +122,7 @@ def test_edit_training_is_written_and_read(tiny: Any, edits: bool) -> None:
     assert ModelConfig.from_hf(tiny.config(fim_edits=edits).to_hf()).fim_edits is edits
 
 
-def test_transformers_reads_what_is_written(tiny: Any) -> None:
+def test_transformers_reads_our_config(tiny: Any) -> None:
     from transformers import Ministral3Config
 
     config = tiny.config(rope=tiny.yarn(), tie_word_embeddings=False)
@@ -158,7 +158,7 @@ def test_frequencies_equal_those_of_transformers(
     assert rope.attention_factor() == pytest.approx(theirs.attention_scaling, rel=1e-12)
 
 
-def test_without_a_mask_token_the_model_only_reads_causally() -> None:
+def test_without_a_mask_token_the_model_is_causal_only() -> None:
     raw = raw_config()
     del raw["mask_token_id"]
     config = ModelConfig.from_hf(raw)

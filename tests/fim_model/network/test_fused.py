@@ -1,6 +1,6 @@
 """The fused forward against the plain transformer.
 
-On CPU the fused operations run as references; with a GPU (`-m gpu`) as kernels.
+On a CPU the fused operations are the references; with a GPU (`-m gpu`) they are kernels.
 """
 
 import copy
@@ -84,7 +84,7 @@ def filled(
 @pytest.mark.parametrize("attention", list(Attention))
 @pytest.mark.parametrize("visible", [None, 40])
 @torch.no_grad()
-def test_fused_forward_is_the_plain_one(
+def test_fused_forward_equals_the_plain_one(
     model: TriModeTransformer, attention: Attention, visible: int | None, device: str
 ) -> None:
     fused = FusedTransformer.of(model)
@@ -101,7 +101,7 @@ def test_fused_forward_is_the_plain_one(
 def test_kernels_round_no_worse_than_their_references_in_bfloat16(
     model: TriModeTransformer, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a prompt and a block behind it, the distance to float32."""
+    """Error relative to float32, for a prompt and a block after it."""
     pytest.importorskip("triton", reason="Triton has no wheel for this system")
     if interpreted():
         monkeypatch.setattr("triton.runtime.interpreter._convert_float", convert_as_hardware)
@@ -125,7 +125,7 @@ def test_kernels_round_no_worse_than_their_references_in_bfloat16(
 
 @pytest.mark.parametrize("storage", [torch.int8, torch.float8_e4m3fn])
 @torch.no_grad()
-def test_8bit_weights_stay_near_the_full_ones(
+def test_8bit_weights_approximate_the_full_ones(
     model: TriModeTransformer, storage: torch.dtype, device: str
 ) -> None:
     if (

@@ -1,4 +1,4 @@
-"""8-bit weights on a CPU: near the full ones, and as exact about drafts as those are."""
+"""8-bit weights on a CPU approximate the full ones, and verify drafts just as exactly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int) -> lis
 
 
 @pytest.mark.parametrize("shape", [FITS, {}], ids=["pytorch's kernel", "reference"])
-def test_hidden_states_stay_near_the_full_ones(tiny: Any, shape: dict[str, int]) -> None:
+def test_hidden_states_approximate_the_full_ones(tiny: Any, shape: dict[str, int]) -> None:
     model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8), **shape)
     tokens, places = torch.arange(2, 22)[None], torch.arange(20)[None]
     states = []
@@ -49,8 +49,8 @@ def test_hidden_states_stay_near_the_full_ones(tiny: Any, shape: dict[str, int])
     assert 0 < error < 0.03
 
 
-def test_verified_drafts_are_what_ar_writes(tiny: Any) -> None:
-    """A token's product is the same in a block as alone; attention is in float32 as ever."""
+def test_verified_drafts_equal_ar(tiny: Any) -> None:
+    """A token's product does not depend on its block; attention stays in float32."""
     rng = Random(0)
     for seed in range(4):
         network = PackedTransformer.of(tiny.model(seed, **FITS), storage=torch.int8)
@@ -61,7 +61,7 @@ def test_verified_drafts_are_what_ar_writes(tiny: Any) -> None:
                 assert fill(network, prompt, mode, 14) == wanted
 
 
-def test_int8_is_asked_for_and_leaves_embedding_and_head_as_they_are(
+def test_int8_is_optional_and_keeps_embedding_and_head(
     tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FIM_WEIGHTS", raising=False)
@@ -78,7 +78,7 @@ def test_int8_is_asked_for_and_leaves_embedding_and_head_as_they_are(
     assert torch.equal(network.logits(torch.eye(32)), head.T)
 
 
-def test_forced_kernels_that_cannot_run_stop_a_model_from_loading(
+def test_loading_fails_if_forced_kernels_cannot_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "0")

@@ -1,4 +1,4 @@
-"""The KV cache: what is written is scratch until it is kept."""
+"""The KV cache: written entries are provisional until they are kept."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def cache_of(tiny: Any, capacity: int = 6, **kind: Any) -> KVCache:
 
 
 def numbered(first: int, count: int, batch: int = 1) -> Tensor:
-    """Keys `[batch, 2, count, 8]` that carry their number."""
+    """Keys `[batch, 2, count, 8]` filled with their index."""
     return torch.arange(first, first + count).float()[:, None].expand(batch, 2, count, 8)
 
 
@@ -22,7 +22,7 @@ def visible(keys: Tensor) -> list[float]:
     return keys[0, 0, :, 0].tolist()
 
 
-def test_a_write_shows_what_is_kept_and_itself(tiny: Any) -> None:
+def test_a_write_returns_the_kept_entries_and_its_own(tiny: Any) -> None:
     cache = cache_of(tiny)
     keys, values = cache.write(0, numbered(0, 3), numbered(10, 3))
     assert (visible(keys), visible(values)) == ([0, 1, 2], [10, 11, 12])
@@ -41,7 +41,7 @@ def test_a_draft_that_is_not_kept_is_overwritten(tiny: Any) -> None:
     assert cache.length == 1
 
 
-def test_layers_and_rows_are_apart(tiny: Any) -> None:
+def test_layers_and_rows_are_independent(tiny: Any) -> None:
     cache = cache_of(tiny, batch=3)
     cache.write(0, numbered(0, 2, 3), numbered(0, 2, 3))
     first, _ = cache.write(1, numbered(50, 2, 3), numbered(50, 2, 3))
@@ -51,7 +51,7 @@ def test_layers_and_rows_are_apart(tiny: Any) -> None:
     assert visible(keys) == [0, 1, 7]
 
 
-def test_crop_forgets_the_end(tiny: Any) -> None:
+def test_crop_drops_the_end(tiny: Any) -> None:
     cache = cache_of(tiny)
     cache.write(0, numbered(0, 5), numbered(0, 5))
     cache.advance(5)
@@ -60,7 +60,7 @@ def test_crop_forgets_the_end(tiny: Any) -> None:
     assert visible(keys) == [0, 1, 40]
 
 
-def test_the_last_place_can_be_used_and_no_more(tiny: Any) -> None:
+def test_the_whole_capacity_can_be_used_and_no_more(tiny: Any) -> None:
     cache = cache_of(tiny, capacity=3)
     cache.write(0, numbered(0, 2), numbered(0, 2))
     cache.advance(2)
@@ -70,21 +70,21 @@ def test_the_last_place_can_be_used_and_no_more(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [-1, 4])
-def test_what_does_not_fit_cannot_be_kept(tiny: Any, count: int) -> None:
+def test_keeping_beyond_the_capacity_is_refused(tiny: Any, count: int) -> None:
     cache = cache_of(tiny, capacity=3)
     with pytest.raises(ValueError, match=f"cannot keep {count} more tokens after 0"):
         cache.advance(count)
 
 
 @pytest.mark.parametrize("length", [-1, 3])
-def test_only_what_is_kept_can_be_cropped(tiny: Any, length: int) -> None:
+def test_cropping_beyond_the_kept_length_is_refused(tiny: Any, length: int) -> None:
     cache = cache_of(tiny)
     cache.advance(2)
     with pytest.raises(ValueError, match=f"cannot crop 2 tokens to {length}"):
         cache.crop(length)
 
 
-def test_the_dtype_is_the_one_asked_for(tiny: Any) -> None:
+def test_the_dtype_is_as_requested(tiny: Any) -> None:
     cache = cache_of(tiny, dtype=torch.bfloat16)
     keys, _ = cache.write(0, numbered(0, 1), numbered(0, 1))
     assert keys.dtype == torch.bfloat16

@@ -1,7 +1,7 @@
-"""The fast networks against the plain one: the same hidden states, and the same tokens by any mode.
+"""The fast networks against the plain one: equal hidden states, and equal tokens in every mode.
 
-On a CPU the steps that become graphs run through the same buffers, unrecorded; on the stand-in for
-a GPU they are recorded and replayed.
+On a CPU, steps that become graphs use the same buffers without recording; on the simulated GPU they
+are recorded and replayed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor
 
 
 def on_cuda(model: TriModeTransformer) -> Network:
-    """The model itself stays where it is."""
+    """A copy of the model on CUDA; the model itself is not moved."""
     moved = copy.deepcopy(model).to("cuda")
     moved.draft_lora = on(torch.device("cuda"), model.draft_lora)
     return DeviceTransformer.of(moved)
@@ -44,7 +44,7 @@ def on_cuda(model: TriModeTransformer) -> Network:
 def on(device: torch.device, lora: DraftLora | None) -> DraftLora | None:
     if lora is None:
         return None
-    down, up = (tuple(one.to(device) for one in side) for side in (lora.down, lora.up))
+    down, up = (tuple(matrix.to(device) for matrix in side) for side in (lora.down, lora.up))
     return DraftLora(down, up, lora.scale)
 
 
@@ -67,7 +67,9 @@ def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def models(tiny: Any) -> list[TriModeTransformer]:
-    """Grouped heads and not, tied and not, a query scale that acts, biases everywhere."""
+    """Models with and without grouped heads, tied embeddings, an effective query scale and
+    biases.
+    """
     yarn = tiny.yarn(original_max_position_embeddings=8)
     return [
         tiny.model(1),
@@ -98,7 +100,7 @@ def read(network: Network, cache: KVCache, tokens: Tensor) -> None:
 
 
 def forwards(start: int, lora: DraftLora) -> list[tuple[int, AttentionPattern, Tensor, Any]]:
-    """Width, who sees whom, positions behind `start`, LoRA: all that decoding asks for."""
+    """All forwards that decoding uses: width, attention, positions after `start`, LoRA."""
 
     def follow(width: int) -> Tensor:
         return torch.arange(start, start + width)
@@ -116,8 +118,8 @@ def forwards(start: int, lora: DraftLora) -> list[tuple[int, AttentionPattern, T
     ]
 
 
-def test_every_kind_of_forward_is_the_plain_one(tiny: Any, fast: Make) -> None:
-    """Each three times: a recorded step must serve other tokens at another length too."""
+def test_every_kind_of_forward_equals_the_plain_one(tiny: Any, fast: Make) -> None:
+    """Each runs three times, because a recorded step must also serve other tokens and lengths."""
     rng = Random(0)
     for model in models(tiny):
         network, lora = fast(model), lora_for(model)
@@ -156,7 +158,7 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int, heat: 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_writes_the_same_tokens(tiny: Any, fast: Make, mode: str) -> None:
-    """Every step of it, greedy and sampled, with a draft LoRA where the model has one."""
+    """Every step is compared, greedy and sampled, with the draft LoRA if the model has one."""
     rng = Random(1)
     for seed, model in enumerate(models(tiny)):
         if seed == 1:
@@ -168,7 +170,7 @@ def test_every_mode_writes_the_same_tokens(tiny: Any, fast: Make, mode: str) -> 
             wanted = fill(model, prompt, mode, tokens, heat)
             found = fill(network, prompt, mode, tokens, heat)
             assert (found[0], found[2]) == (wanted[0], wanted[2])
-            # Draft steps on the device are asked about only every second time (test_denoise.py).
+            # The host polls draft steps on the device only every second time (test_denoise.py).
             assert found[1] == wanted[1] or (mode, heat) == ("diffusion", 0.0)
 
 
@@ -180,14 +182,14 @@ def test_native_infilling_finds_the_same_lengths_and_tokens(tiny: Any, fast: Mak
         cache.prefill([5, 6, 7, 8])
         right = RightContext.of([9, 10, 11], 8)
         core = DecodingCore(network, cache.kv, StopRule(NO_EOM, 20), Sampler(), block_size=8)
-        lengths = [one.length for one in probe_lengths(core, right, (1, 2, 4, 6, 12))]
+        lengths = [probe.length for probe in probe_lengths(core, right, (1, 2, 4, 6, 12))]
         list(native_infill(core, right, 9, ModeOptions().rule))
         seen.append((lengths, core.tokens))
     assert seen[0] == seen[1]
     assert len(seen[0][1]) == 9
 
 
-def test_parts_over_several_caches_are_read_as_if_alone(tiny: Any, fast: Make) -> None:
+def test_parts_over_several_caches_equal_separate_forwards(tiny: Any, fast: Make) -> None:
     rng = Random(2)
     for model in models(tiny):
         network = fast(model)
@@ -199,9 +201,9 @@ def test_parts_over_several_caches_are_read_as_if_alone(tiny: Any, fast: Make) -
                 read(net, cache, prompt)
                 found.append(Part(tokens, positions[None], attention, cache))
         hidden = network.forward_parts(together, None)
-        for one, ours, theirs in zip(hidden, together, alone, strict=True):
+        for states, ours, theirs in zip(hidden, together, alone, strict=True):
             wanted = model(theirs.tokens, theirs.positions, theirs.attention, theirs.cache)
-            torch.testing.assert_close(one.cpu(), wanted, rtol=2e-5, atol=2e-5)
+            torch.testing.assert_close(states.cpu(), wanted, rtol=2e-5, atol=2e-5)
             for layer in range(model.config.num_hidden_layers):
                 for mine, its in (
                     (ours.cache.keys, theirs.cache.keys),
@@ -222,8 +224,8 @@ def test_a_full_cache_is_refused(tiny: Any, fast: Make) -> None:
         cache.prefill([1, 2, 3, 4])
 
 
-def test_a_cache_may_be_full_to_its_last_place(tiny: Any, fast: Make) -> None:
-    """A step that is padded would not fit behind 60 of 63 tokens; its own three do."""
+def test_a_cache_can_be_filled_completely(tiny: Any, fast: Make) -> None:
+    """A padded step would not fit after 60 of 63 tokens, but its three real tokens do."""
     model = tiny.model(1)
     seen = []
     for network in (model, fast(model)):
@@ -233,7 +235,7 @@ def test_a_cache_may_be_full_to_its_last_place(tiny: Any, fast: Make) -> None:
     torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-4)
 
 
-def test_several_rows_are_refused(tiny: Any, fast: Make) -> None:
+def test_a_batch_of_several_rows_is_refused(tiny: Any, fast: Make) -> None:
     model = tiny.model()
     cache = KVCache(model.config, capacity=8)
     with pytest.raises(ValueError, match="takes one row of tokens"):
@@ -242,11 +244,11 @@ def test_several_rows_are_refused(tiny: Any, fast: Make) -> None:
         )
 
 
-def test_a_long_read_copies_keys_instead_of_making_a_long_mask(
+def test_a_long_prefill_copies_keys_instead_of_building_a_large_mask(
     tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fim_model.network.cpu.LARGEST_MASK", 10)
-    test_every_kind_of_forward_is_the_plain_one(tiny, PackedTransformer.of)
+    test_every_kind_of_forward_equals_the_plain_one(tiny, PackedTransformer.of)
 
 
 def test_positions_beyond_the_tables_are_computed(tiny: Any) -> None:
@@ -260,7 +262,7 @@ def test_positions_beyond_the_tables_are_computed(tiny: Any) -> None:
 
 
 class Recorder:
-    """Stands where a CUDA graph is recorded: keeps the steps, and runs them when replayed."""
+    """Stand-in for recording CUDA graphs: stores the steps, and runs them on replay."""
 
     def __init__(self) -> None:
         self.recorded = self.replayed = 0
@@ -285,10 +287,10 @@ def test_a_step_is_recorded_at_its_second_use_and_replayed_from_then_on(tiny: An
         cache.advance(1)
         assert (record.recorded, record.replayed) == (min(use, 1), use)
     other = KVCache(model.config, capacity=1200)
-    for _ in range(2):  # another cache has other addresses
+    for _ in range(2):  # another cache has different addresses
         forward_one(network, token, torch.tensor([[0]]), Attention.CAUSAL, other)
     assert record.recorded == 2
-    cache.advance(600)  # another bound
+    cache.advance(600)  # another length bound
     for _ in range(2):
         forward_one(network, token, torch.tensor([[cache.length]]), Attention.CAUSAL, cache)
     assert record.recorded == 3
@@ -298,8 +300,8 @@ def test_a_step_is_recorded_at_its_second_use_and_replayed_from_then_on(tiny: An
     assert record.recorded == 3
 
 
-def test_a_draft_with_the_lora_is_another_recording(tiny: Any) -> None:
-    """Else a draft would replay what was recorded without it, or a verification what was with."""
+def test_a_draft_with_the_lora_is_recorded_separately(tiny: Any) -> None:
+    """Otherwise a draft would replay a graph without the LoRA, or a verification one with it."""
     model, record = tiny.model(1), Recorder()
     network, lora = DeviceTransformer(FusedTransformer.of(model), record=record), lora_for(model)
     cache, plain = (KVCache(model.config, capacity=32) for _ in range(2))
@@ -316,7 +318,7 @@ def test_a_draft_with_the_lora_is_another_recording(tiny: Any) -> None:
 
 @torch.inference_mode()
 def test_a_recorded_step_reads_nothing_but_its_buffers(tiny: Any) -> None:
-    """What a graph replays: the inputs of the call it was made in are gone by then."""
+    """As in a graph replay: the inputs of the recorded call no longer exist."""
     model = tiny.model(1)
     steps: list[Callable[[], None]] = []
 
@@ -341,7 +343,7 @@ def test_a_recorded_step_reads_nothing_but_its_buffers(tiny: Any) -> None:
     assert isinstance(step.__self__, RecordedForward)  # type: ignore[attr-defined]
 
 
-def test_the_fast_network_of_a_cpu_is_the_packed_one_and_empties_the_model(tiny: Any) -> None:
+def test_the_fast_network_of_a_cpu_is_packed_and_takes_the_models_weights(tiny: Any) -> None:
     model = tiny.model(1)
     prompt = [4, 5, 6]
     wanted = fill(model, prompt, "ar", 6, 0.0)
@@ -356,17 +358,17 @@ def test_the_fast_network_of_a_cpu_is_the_packed_one_and_empties_the_model(tiny:
 def test_weights_are_packed_and_a_large_shared_head_is_not_copied(
     tiny: Any, tied: bool, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The layers' always; of a tied head there is a second copy only if it is small."""
+    """Layer weights are always packed; a tied head is copied only if it is small."""
     if large:
         monkeypatch.setattr("fim_model.network.cpu.LARGEST_COPY", 0)
     weights = FusedTransformer.of(tiny.model(1, tie_word_embeddings=tied))
     embedding, head = weights.embedding.clone(), weights.head.clone()
     network = PackedTransformer(weights)
-    here = pack(torch.ones(2, 2)).is_mkldnn  # else plain products run, wherever that is
+    here = pack(torch.ones(2, 2)).is_mkldnn  # otherwise plain products run
     for layer in weights.layers:
-        for one in (layer.qkv, layer.output, layer.gate_up, layer.down):
-            assert isinstance(one, Tensor)
-            assert one.is_mkldnn == here
+        for weight in (layer.qkv, layer.output, layer.gate_up, layer.down):
+            assert isinstance(weight, Tensor)
+            assert weight.is_mkldnn == here
     assert torch.equal(weights.embedding, embedding)
     assert weights.head.is_mkldnn == (here and not (tied and large))
     if tied and large:

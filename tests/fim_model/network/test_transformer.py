@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def their_model(model: TriModeTransformer) -> Any:
-    """transformers' own class with the same config and the same weights."""
+    """transformers' class with the same config and weights."""
     from transformers import Ministral3Config, Ministral3ForCausalLM
 
     raw = model.config.to_hf() | {"pad_token_id": None}
@@ -39,13 +39,13 @@ def forward(
     attention: Attention = Attention.CAUSAL,
     cache: KVCache | None = None,
 ) -> Tensor:
-    """Logits `[B, T, V]` of tokens that follow what the cache keeps."""
+    """Logits `[B, T, V]` of tokens after those in the cache."""
     start = cache.length if cache else 0
     positions = torch.arange(start, start + tokens.shape[1]).expand_as(tokens)
     return model.logits(model(tokens, positions, attention, cache))
 
 
-# Wide enough a spread of logits that a wrong rotation or scale could not hide below 1e-4.
+# The logits vary enough that a wrong rotation or scale exceeds 1e-4.
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {},
     "untied": {"tie_word_embeddings": False},
@@ -86,7 +86,7 @@ def test_logits_equal_those_of_transformers(tiny: Any, shape: Any, rope: RopeCon
 
 @pytest.mark.parametrize("rope", ROPES.values(), ids=ROPES)
 def test_parity_holds_far_beyond_the_original_window(tiny: Any, rope: RopeConfig) -> None:
-    """500 positions, 15 times the window that YaRN stretches, read in two pieces."""
+    """500 positions, 15 times the window that YaRN extends, prefilled in two parts."""
     model = tiny.model(2, rope=rope, tie_word_embeddings=False)
     tokens = sequence(model, 500)
     with torch.no_grad():
@@ -100,8 +100,8 @@ def test_parity_holds_far_beyond_the_original_window(tiny: Any, rope: RopeConfig
     assert (torch.cat((first, rest), dim=1) - theirs).abs().max() < 1e-4
 
 
-def test_yarn_and_the_query_scale_do_matter(tiny: Any) -> None:
-    """Parity would say nothing if these settings left the logits as they are."""
+def test_yarn_and_the_query_scale_change_the_logits(tiny: Any) -> None:
+    """Otherwise the parity tests would not cover these settings."""
     plain = tiny.model(2, rope=RopeConfig(rope_theta=1000.0))
     tokens = sequence(plain, 100)
     for rope in (RopeConfig(**YARN), RopeConfig(**(YARN | {"rope_type": "default"}))):
@@ -134,7 +134,7 @@ def test_a_block_over_a_cache_equals_the_dense_mask(
     assert (found - wanted).abs().max() < 1e-4
     if block > 1:
         causal = causal_logits(model, tokens[0].tolist())[past:]
-        assert (found[0] - causal[0]).abs().max() > 1e-2  # it did look ahead
+        assert (found[0] - causal[0]).abs().max() > 1e-2  # attention did look ahead
 
 
 def test_one_token_at_a_time_equals_all_at_once(tiny: Any) -> None:

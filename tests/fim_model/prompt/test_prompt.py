@@ -1,4 +1,4 @@
-"""The prompt: its order, its limits, and what stays put while a user types."""
+"""The prompt: its order, its limits, and its stability while the user types."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_order_is_file_suffix_prefix_middle(tiny_tokenizer: CodeTokenizer) -
     ]
 
 
-def test_nothing_around_the_hole_is_a_prompt_too(tiny_tokenizer: CodeTokenizer) -> None:
+def test_an_empty_document_gives_a_prompt(tiny_tokenizer: CodeTokenizer) -> None:
     special = tiny_tokenizer.special
     assert spm_prompt(tiny_tokenizer, "", "", "", WIDE) == [
         special.suffix,
@@ -57,7 +57,9 @@ def test_nothing_around_the_hole_is_a_prompt_too(tiny_tokenizer: CodeTokenizer) 
         ("x//a.py", "x/a.py"),
     ],
 )
-def test_a_path_is_its_last_two_parts(tiny_tokenizer: CodeTokenizer, path: str, name: str) -> None:
+def test_a_path_is_cut_to_its_last_two_parts(
+    tiny_tokenizer: CodeTokenizer, path: str, name: str
+) -> None:
     wanted = [tiny_tokenizer.special.file, *tiny_tokenizer.encode(name)]
     assert FimPrompt.own(tiny_tokenizer).file_header(path) == wanted
 
@@ -80,7 +82,7 @@ words = st.text(st.sampled_from("ab _(\n\té😀"), max_size=120)
     share=st.integers(0, 60),
     step=st.integers(1, 40),
 )
-def test_a_prompt_keeps_its_budget_and_what_is_near_the_cursor(
+def test_a_prompt_keeps_the_text_near_the_cursor_within_its_budget(
     tiny_tokenizer: CodeTokenizer,
     prefix: str,
     suffix: str,
@@ -116,9 +118,9 @@ def test_stepped_tail(length: int, limit: int, step: int, more: st.DataObject) -
     if length <= limit:
         assert kept == ids
     else:
-        assert len(kept) > limit - step  # no more is dropped than the step makes necessary
+        assert len(kept) > limit - step  # no more than the step requires is dropped
     if kept and kept[0]:
-        # From a first token that has just come to be, it stays for `step` tokens.
+        # After the first token changes, it stays the same for `step` tokens.
         born = limit + kept[0] - step + 1
         at = more.draw(st.integers(born, born + step - 1))
         assert stepped_tail(list(range(at)), limit, step)[:1] in ([kept[0]], [])
@@ -134,7 +136,7 @@ def test_typing_only_appends(tiny_tokenizer: CodeTokenizer) -> None:
     ]
     moved = 0
     for before, after in pairwise(prompts):
-        # Beside <middle>, the last token or two of the prefix may merge with what is typed.
+        # Besides <middle>, the prefix's last one or two tokens may merge with the typed text.
         moved += common_prefix(before, after) < len(before) - 4
     assert moved <= 1
 
@@ -150,7 +152,7 @@ def test_a_plain_prompt_is_never_empty(tiny_tokenizer: CodeTokenizer) -> None:
 # Edits.
 
 
-def test_an_edit_prompt_shows_what_was_changed_then_the_region(
+def test_an_edit_prompt_has_the_edits_then_the_region(
     tiny_tokenizer: CodeTokenizer,
 ) -> None:
     encode, special = tiny_tokenizer.encode, tiny_tokenizer.special
@@ -170,7 +172,7 @@ def test_an_edit_prompt_shows_what_was_changed_then_the_region(
     edits=st.lists(st.tuples(words, words), max_size=6),
     total=st.integers(12, 90),
 )
-def test_an_edit_prompt_keeps_its_budget_the_latest_edits_and_the_whole_region(
+def test_an_edit_prompt_keeps_the_latest_edits_and_the_whole_region_within_its_budget(
     tiny_tokenizer: CodeTokenizer,
     text: str,
     region: str,
@@ -194,7 +196,7 @@ def test_an_edit_prompt_keeps_its_budget_the_latest_edits_and_the_whole_region(
     assert prompt[: len(flat)] == flat
 
 
-def test_a_family_without_a_place_for_edits_says_so(tiny_tokenizer: CodeTokenizer) -> None:
+def test_a_family_without_edit_prompts_says_so(tiny_tokenizer: CodeTokenizer) -> None:
     foreign = replace(FimPrompt.own(tiny_tokenizer), layout=QWEN)
     with pytest.raises(ValueError, match="has no place for edits"):
         foreign.edit("", "a", "", "", [], WIDE)

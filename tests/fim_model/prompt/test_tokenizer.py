@@ -1,4 +1,4 @@
-"""The tokenizer: nothing is lost, code never becomes a control token, units fit code."""
+"""The tokenizer: lossless, code never becomes a control token, tokens suit code."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def pieces(tokenizer: CodeTokenizer, text: str) -> list[str]:
 
 
 @given(text=st.text())
-def test_any_text_comes_back_byte_for_byte(tokenizer: CodeTokenizer, text: str) -> None:
+def test_any_text_round_trips_byte_for_byte(tokenizer: CodeTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode_bytes(ids) == text.encode()
     assert tokenizer.decode(ids) == text
@@ -55,7 +55,7 @@ TRICKY = ["\r\n", "\n", " \t", "    ", "\u2028", "\f", "x", "_", "9", "==", "é"
 
 
 @given(text=st.lists(st.sampled_from(TRICKY)).map("".join))
-def test_white_space_and_borders_come_back(tokenizer: CodeTokenizer, text: str) -> None:
+def test_white_space_and_borders_round_trip(tokenizer: CodeTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -101,9 +101,9 @@ def test_newline_and_indentation_are_one_token(tokenizer: CodeTokenizer) -> None
     assert "\n    " in pieces(tokenizer, "x\n    self")
 
 
-def test_words_carry_one_mark_and_digits_stand_alone(tokenizer: CodeTokenizer) -> None:
+def test_words_include_one_leading_mark_and_digits_are_separate(tokenizer: CodeTokenizer) -> None:
     assert "|".join(pieces(tokenizer, "return(self.x, 100)")) == "return|(self|.x|,| |1|0|0|)"
-    # The indentation of a line never joins with its first word.
+    # A line's indentation is never merged with its first word.
     assert pieces(tokenizer, "\n    self")[-1] == "self"
 
 
@@ -118,15 +118,17 @@ def test_newline_ids_are_those_whose_text_has_a_newline(tokenizer: CodeTokenizer
     assert set(tokenizer.encode("\n")) <= set(expected)
 
 
-def test_a_character_not_yet_whole_is_held_back(tokenizer: CodeTokenizer) -> None:
+def test_an_incomplete_character_is_held_back(tokenizer: CodeTokenizer) -> None:
     ids = tokenizer.encode("a😀")
     grown = [tokenizer.decode(ids[:length]) for length in range(len(ids) + 1)]
     assert grown == ["", "a", "a", "a", "a", "a😀"]
-    # In the middle of a text, broken bytes cannot become whole any more.
+    # In the middle of a text, an incomplete character can no longer be completed.
     assert tokenizer.decode([*ids[:-1], *tokenizer.encode("b")]) == "a\ufffdb"
 
 
-def test_vocabulary_has_the_size_asked_for(trained: Tokenizer, tokenizer: CodeTokenizer) -> None:
+def test_the_vocabulary_has_the_requested_size(
+    trained: Tokenizer, tokenizer: CodeTokenizer
+) -> None:
     assert tokenizer.vocab_size == trained.get_vocab_size() <= VOCABULARY
     assert all(tokenizer.token_bytes(token_id) for token_id in range(16, tokenizer.vocab_size))
 
@@ -148,17 +150,17 @@ def test_missing_special_tokens_are_named(tmp_path: Path) -> None:
         CodeTokenizer.from_file(tmp_path / "bare.json")
 
 
-def test_another_family_brings_its_own_names(trained: Tokenizer) -> None:
+def test_another_family_has_its_own_special_tokens(trained: Tokenizer) -> None:
     names = {**SPECIAL_TOKEN_NAMES, "mask": "<|reserved_2|>"}
     assert CodeTokenizer(trained, names).special.mask == 14
 
 
-def test_training_refuses_a_vocabulary_without_room_for_bytes() -> None:
+def test_training_refuses_a_vocabulary_too_small_for_bytes() -> None:
     with pytest.raises(ValueError, match="at least 272"):
         train([CODE], 271)
 
 
-def test_command_without_a_corpus_says_how_to_build_it(
+def test_the_command_without_a_corpus_says_how_to_build_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""Excluded files are not opened: by name, pattern, size, or target of a link."""
+"""Files excluded by name, pattern, size or link target are not opened."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_names_of_secrets(name: str) -> None:
     "name",
     [".env.example", "environment.py", "secrets.py", "keys.py", "env/main.py", "monkey.py", "a.md"],
 )
-def test_names_that_only_look_like_secrets(name: str) -> None:
+def test_names_that_only_resemble_secrets(name: str) -> None:
     assert secret_pattern(name) is None
 
 
@@ -76,7 +76,7 @@ def test_gitignore_rules_of_all_folders(tmp_path: Path) -> None:
     assert Exclusions([tmp_path], gitignore=False).why_not_read(tmp_path / "a.log") is None
 
 
-def test_a_workspace_below_the_repositorys_top_obeys_its_rules(tmp_path: Path) -> None:
+def test_a_workspace_below_the_repository_root_obeys_its_rules(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     put(tmp_path / ".gitignore", "gen_*.py\n")
     rules = Exclusions([tmp_path / "sub"])
@@ -94,7 +94,7 @@ def test_fimignore_and_the_setting(tmp_path: Path) -> None:
     assert rules.why_not_read(tmp_path / "a.py") is None
 
 
-def test_a_changed_ignore_file_counts_at_once(tmp_path: Path) -> None:
+def test_a_changed_ignore_file_takes_effect_at_once(tmp_path: Path) -> None:
     rules = Exclusions([tmp_path])
     assert rules.why_not_read(tmp_path / "a.py") is None
     put(tmp_path / ".gitignore", "a.py")
@@ -125,7 +125,7 @@ def test_links_out_of_the_workspace_are_refused(tmp_path: Path) -> None:
     assert rules.why_not_read(root / "../other/a.py") == OUTSIDE
 
 
-def test_a_workspace_reached_through_a_link_is_the_workspace(tmp_path: Path) -> None:
+def test_a_workspace_may_be_reached_through_a_link(tmp_path: Path) -> None:
     put(tmp_path / "real/a.py")
     (tmp_path / "named").symlink_to(tmp_path / "real")
     rules = Exclusions([tmp_path / "named"])
@@ -133,7 +133,7 @@ def test_a_workspace_reached_through_a_link_is_the_workspace(tmp_path: Path) -> 
     assert rules.why_not_read(tmp_path / "real/a.py") is None
 
 
-def test_an_open_document_may_be_outside_but_no_secret(tmp_path: Path) -> None:
+def test_an_open_document_may_be_outside_but_not_a_secret(tmp_path: Path) -> None:
     rules = Exclusions([tmp_path / "root"])
     assert rules.why_not_show(tmp_path / "other/a.py") is None
     assert rules.why_not_show(tmp_path / "other/.env")
@@ -141,7 +141,7 @@ def test_an_open_document_may_be_outside_but_no_secret(tmp_path: Path) -> None:
     assert Exclusions().why_not_read(tmp_path / "a.py") == OUTSIDE
 
 
-def test_large_binary_and_strange_files_are_not_read(
+def test_large_binary_and_special_files_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = Exclusions([tmp_path])

@@ -1,4 +1,4 @@
-"""The backend with a real, tiny model: off the event loop, and stopped within one forward."""
+"""The in-process backend with a tiny model: runs off the event loop, cancels within one forward."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def backend(checkpoint: Path) -> AsyncIterator[InProcessBackend]:
 
 
 class Forwards:
-    """Counts the model's forwards, and holds it inside the forward with a given number."""
+    """Counts the model's forwards, and blocks in the forward with a given number."""
 
     def __init__(self, backend: InProcessBackend, hold_at: int = 0) -> None:
         self.count, self.hold_at = 0, hold_at
@@ -60,12 +60,12 @@ class Forwards:
 
 
 async def worker_is_idle(backend: InProcessBackend) -> None:
-    """Wait until the worker has done all that was given to it before."""
+    """Wait until the worker has finished all earlier work."""
     await asyncio.get_running_loop().run_in_executor(backend.scheduler.worker, lambda: None)
 
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
-async def test_the_answer_is_the_models(
+async def test_the_answer_comes_from_the_model(
     backend: InProcessBackend, checkpoint: Path, mode: Any
 ) -> None:
     request = dataclasses.replace(REQUEST, mode=mode, alternatives=2, max_tokens=12)
@@ -83,8 +83,8 @@ async def test_the_answer_is_the_models(
     assert completion.stats.prefill_tokens == direct.stats.prefill_tokens
 
 
-async def test_loading_is_told_while_it_goes_on(checkpoint: Path) -> None:
-    """In the event loop, by the weights that are read: not a share made up beforehand."""
+async def test_loading_reports_progress(checkpoint: Path) -> None:
+    """Reported on the event loop, in proportion to the weights that have been read."""
     backend = InProcessBackend(str(checkpoint), threads=1)
     told: list[tuple[str, float]] = []
     try:
@@ -98,7 +98,7 @@ async def test_loading_is_told_while_it_goes_on(checkpoint: Path) -> None:
     assert shares[-1] == 1.0
 
 
-async def test_a_session_reuses_what_was_read(backend: InProcessBackend) -> None:
+async def test_a_session_reuses_its_kv(backend: InProcessBackend) -> None:
     first = await backend.complete(REQUEST)
     again = await backend.complete(dataclasses.replace(REQUEST, prefix=REQUEST.prefix + "re"))
     assert first.stats is not None
@@ -124,7 +124,9 @@ async def test_cancelling_stops_before_the_next_forward(backend: InProcessBacken
     assert forwards.count == 3
 
 
-async def test_the_newer_request_of_a_session_wins(backend: InProcessBackend) -> None:
+async def test_a_newer_request_supersedes_an_older_one_of_its_session(
+    backend: InProcessBackend,
+) -> None:
     forwards = Forwards(backend, hold_at=3)
     older = asyncio.create_task(backend.complete(REQUEST))
     await forwards.held.wait()
@@ -138,7 +140,7 @@ async def test_the_newer_request_of_a_session_wins(backend: InProcessBackend) ->
     assert forwards.count == 3 + completion.stats.forwards
 
 
-async def test_another_session_is_left_alone(backend: InProcessBackend) -> None:
+async def test_another_session_is_not_superseded(backend: InProcessBackend) -> None:
     forwards = Forwards(backend, hold_at=3)
     one = asyncio.create_task(backend.complete(REQUEST))
     await forwards.held.wait()
@@ -149,31 +151,34 @@ async def test_another_session_is_left_alone(backend: InProcessBackend) -> None:
     assert (await two).items
 
 
-async def test_sessions_side_by_side_get_their_own_answers_in_fewer_passes(
+async def test_concurrent_sessions_get_their_own_answers_in_fewer_passes(
     checkpoint: Path,
 ) -> None:
-    """The first is held in its second forward until the others are under way; from then on they
-    meet. The scheduler, the threads and the model are the engine's own."""
+    """The first request is blocked in its second forward until the others have started; from then
+    on they are batched. The scheduler, the threads and the model are the engine's own.
+    """
     wide = InProcessBackend(str(checkpoint), threads=1, at_once=4)
     await wide.start(lambda what, share: None)
     requests = [
         dataclasses.replace(REQUEST, prefix=f"def first_{n}(items):\n    ", session=f"{n}")
         for n in range(4)
     ]
-    alone = [await wide.complete(one) for one in requests]
-    assert wide.passes()[0] == wide.passes()[1] == sum(forwards_of(one) for one in alone)
+    alone = [await wide.complete(request) for request in requests]
+    assert wide.passes()[0] == wide.passes()[1] == sum(forwards_of(answer) for answer in alone)
     before = wide.passes()
 
     first = Forwards(wide, hold_at=2)
-    asking = [asyncio.create_task(wide.complete(one)) for one in requests]
+    asking = [asyncio.create_task(wide.complete(request)) for request in requests]
     await first.held.wait()
     while wide.scheduler.running < 4:  # noqa: ASYNC110 - it can only be asked
         await asyncio.sleep(0.001)
     first.go_on.set()
     together = await asyncio.gather(*asking)
-    assert [one.items[0].text for one in together] == [one.items[0].text for one in alone]
+    assert [answer.items[0].text for answer in together] == [
+        answer.items[0].text for answer in alone
+    ]
     forwards, passes = (now - then for now, then in zip(wide.passes(), before, strict=True))
-    assert forwards == sum(forwards_of(one) for one in together)
+    assert forwards == sum(forwards_of(answer) for answer in together)
     assert passes <= forwards / 2
     await wide.close()
 
@@ -202,7 +207,7 @@ async def test_requests_cancelled_in_the_queue_cost_no_forward(backend: InProces
     assert forwards.count == completion.stats.forwards
 
 
-async def test_closing_stops_the_work(backend: InProcessBackend) -> None:
+async def test_closing_cancels_running_requests(backend: InProcessBackend) -> None:
     forwards = Forwards(backend, hold_at=2)
     asking = asyncio.create_task(backend.complete(REQUEST))
     await forwards.held.wait()
@@ -248,7 +253,7 @@ async def test_progress_is_reported_on_the_event_loop(checkpoint: Path) -> None:
         ("tokenizer.json", "tokenizer"),
     ],
 )
-async def test_a_checkpoint_that_cannot_be_used_is_named(
+async def test_an_unusable_checkpoint_is_reported(
     tmp_path: Path, broken: str, expected: str
 ) -> None:
     folder = write_tiny_checkpoint(tmp_path / "model")
@@ -266,7 +271,7 @@ async def test_a_checkpoint_that_cannot_be_used_is_named(
     await backend.close()
 
 
-def test_a_missing_torch_is_named_with_the_way_out() -> None:
+def test_a_missing_torch_is_reported_with_a_remedy() -> None:
     code = """
 import asyncio, sys
 sys.modules["torch"] = None

@@ -1,4 +1,4 @@
-"""One computation per key: equal requests join it, newer ones replace it, its waiters leave it."""
+"""One run per key: equal requests join it, newer ones supersede it, waiters can cancel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Run = SharedRun[str]
 
 
 class Office:
-    """Callers of one LatestOnly whose work is done by hand: `run.future` is set by the test."""
+    """Callers of a LatestOnly whose runs the test completes by setting `run.future`."""
 
     def __init__(self) -> None:
         self.latest: LatestOnly[Run] = LatestOnly(superseded="newer")
@@ -40,7 +40,7 @@ async def reason(asking: asyncio.Task[str]) -> str:
 
 
 async def settle() -> None:
-    """Let the tasks that can go on do so."""
+    """Let all runnable tasks proceed."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -53,7 +53,7 @@ async def test_equal_requests_share_one_run(office: Office) -> None:
     assert office.latest.counts.coalesced == 1
 
 
-async def test_a_newer_request_replaces_an_older_different_one(office: Office) -> None:
+async def test_a_newer_request_supersedes_a_different_older_one(office: Office) -> None:
     older, newer = office.ask("a", 1), office.ask("a", 2)
     assert await reason(older) == "newer"
     assert office.started[0].future.cancelled()
@@ -62,7 +62,7 @@ async def test_a_newer_request_replaces_an_older_different_one(office: Office) -
     assert office.latest.counts.superseded == 1
 
 
-async def test_keys_do_not_know_each_other(office: Office) -> None:
+async def test_keys_are_independent(office: Office) -> None:
     one, other = office.ask("a", 1), office.ask("b", 1)
     for run in office.started:
         run.future.set_result(str(run.key))
@@ -79,7 +79,7 @@ async def test_a_stopped_run_is_not_joined(office: Office) -> None:
     assert await second == "again"
 
 
-async def test_the_work_stops_when_the_last_waiter_leaves(office: Office) -> None:
+async def test_the_run_stops_when_its_last_waiter_is_cancelled(office: Office) -> None:
     first, second = office.ask("a", 1), office.ask("a", 1)
     [run] = office.started
     await settle()
@@ -105,7 +105,7 @@ async def test_stopping_a_key_gives_the_reason_to_every_waiter(office: Office) -
     assert await reason(other) == "shut down"
 
 
-async def test_a_result_that_was_not_handed_over_is_dropped_with_its_key(office: Office) -> None:
+async def test_an_undelivered_result_is_dropped_with_its_key(office: Office) -> None:
     asking = office.ask("a", 1)
     await settle()
     office.started[0].future.set_result("too late")
@@ -113,7 +113,7 @@ async def test_a_result_that_was_not_handed_over_is_dropped_with_its_key(office:
     assert await reason(asking) == "changed"
 
 
-async def test_what_the_work_raises_reaches_every_waiter(office: Office) -> None:
+async def test_an_error_of_the_run_reaches_every_waiter(office: Office) -> None:
     waiting = [office.ask("a", 1), office.ask("a", 1)]
     office.started[0].future.set_exception(ValueError("broken"))
     for asking in waiting:
@@ -121,7 +121,7 @@ async def test_what_the_work_raises_reaches_every_waiter(office: Office) -> None
             await asking
 
 
-async def test_what_is_not_urgent_never_replaces_what_is(office: Office) -> None:
+async def test_a_non_urgent_request_never_supersedes_an_urgent_one(office: Office) -> None:
     urgent = office.ask("a", 1)
     guess = office.ask("a", 2, urgent=False)
     newer_guess = office.ask("a", 3, urgent=False)
@@ -140,7 +140,7 @@ async def test_a_run_that_an_urgent_request_joins_becomes_urgent(office: Office)
     assert await asyncio.gather(guess, person, other_guess) == ["1", "1", "2"]
 
 
-async def test_a_detached_run_goes_on_without_a_waiter(office: Office) -> None:
+async def test_a_detached_run_continues_without_waiters(office: Office) -> None:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     office.latest.detach(office.latest.start(SharedRun("a", 1, done)))
     assert office.latest.keys == ["a"]
@@ -161,8 +161,8 @@ async def test_no_entry_outlives_its_waiters(office: Office, end: str) -> None:
     elif end == "stop":
         office.latest.stop("a", "changed")
     elif end == "leave":
-        for one in asking:
-            one.cancel()
+        for waiter in asking:
+            waiter.cancel()
     else:
         newer = office.ask("a", 2)
         office.started[-1].future.set_result("2")

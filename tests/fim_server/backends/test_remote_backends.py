@@ -1,4 +1,4 @@
-"""Remote servers as backends: an engine of its own process, and servers that behave badly."""
+"""Remote servers as backends: an engine in its own process, and misbehaving servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unseen(what: str, share: float) -> None: ...
 
 @pytest.fixture
 def trusted(tcp: TcpEngine, monkeypatch: pytest.MonkeyPatch) -> TcpEngine:
-    """The engine, whose token is the key for its host."""
+    """The engine, with its token configured as the API key for its host."""
     monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.token)
     monkeypatch.setenv("FIM_SERVER_API_HOST", urlsplit(tcp.url).netloc)
     return tcp
@@ -50,8 +50,9 @@ async def test_an_openai_server_with_suffix(trusted: TcpEngine) -> None:
 
 
 async def test_a_template_puts_the_suffix_into_the_prompt(trusted: TcpEngine) -> None:
-    """With it the server sees one prompt; the engine's own tokenizer takes markers as plain text,
-    so the answer must differ from the one with `suffix`."""
+    """The server receives a single prompt. The engine's tokenizer treats markers as plain text, so
+    the answer must differ from the one with `suffix`.
+    """
     plain, marked = (
         OpenAIBackend(trusted.url + "/v1", template=name) for name in (None, "starcoder")
     )
@@ -77,7 +78,7 @@ async def test_llama_cpps_infill(trusted: TcpEngine) -> None:
     await backend.close()
 
 
-async def test_a_wrong_key_says_what_to_do(tcp: TcpEngine) -> None:
+async def test_a_wrong_key_is_reported_with_a_remedy(tcp: TcpEngine) -> None:
     backend = OpenAIBackend(tcp.url + "/v1")
     host = urlsplit(tcp.url).netloc
     with pytest.raises(BackendError, match=f"refuses the key: .*FIM_SERVER_API_HOST={host}"):
@@ -85,7 +86,7 @@ async def test_a_wrong_key_says_what_to_do(tcp: TcpEngine) -> None:
     await backend.close()
 
 
-async def test_a_request_the_server_refuses_is_not_its_health(trusted: TcpEngine) -> None:
+async def test_a_refused_request_does_not_open_the_circuit(trusted: TcpEngine) -> None:
     backend = OpenAIBackend(trusted.url + "/v1")
     await backend.start(unseen)
     bad = CompletionRequest("x", "")
@@ -100,7 +101,7 @@ async def test_a_request_the_server_refuses_is_not_its_health(trusted: TcpEngine
 
 @asynccontextmanager
 async def server(answer: Callable[[], bytes | None]) -> AsyncIterator[tuple[str, list[str]]]:
-    """A server that answers every request with `answer()`, or never for None; and its log."""
+    """A server that answers every request with `answer()`, or never if it is None; and its log."""
     asked: list[str] = []
     open_connections: list[asyncio.StreamWriter] = []
 
@@ -147,7 +148,7 @@ async def test_temporary_failures_are_retried() -> None:
         await backend.close()
 
 
-async def test_a_server_that_stays_broken_is_left_alone() -> None:
+async def test_a_server_that_keeps_failing_opens_the_circuit() -> None:
     async with server(lambda: http("500 Broken")) as (url, asked):
         backend = LlamaCppBackend(url)
         for _ in range(resilience.FAILURES_TO_OPEN):
@@ -170,7 +171,7 @@ async def test_a_long_retry_after_is_left_to_the_breaker() -> None:
         await backend.close()
 
 
-async def test_a_server_that_is_not_there() -> None:
+async def test_an_unreachable_server() -> None:
     async with server(lambda: None) as (url, _):
         pass
     backend = OpenAIBackend(url + "/v1")
@@ -261,7 +262,7 @@ async def test_a_cancelled_probe_lets_the_next_one_probe() -> None:
     breaker.check()
 
 
-def test_a_key_goes_to_its_own_host_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_is_sent_only_to_its_own_host(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"FIM_SERVER_API_KEY": "secret", "FIM_SERVER_API_HOST": "api.example:8443"}
     assert api_key("https://api.example:8443/v1", environment) == "secret"
     for other in (
@@ -275,7 +276,7 @@ def test_a_key_goes_to_its_own_host_only(caplog: pytest.LogCaptureFixture) -> No
     assert "secret" not in caplog.text
 
 
-def test_the_keyring_is_asked_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keyring_is_queried_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
     keyring = pytest.importorskip("keyring", reason="keyring is not installed")
     entries = {("fim-server", "api.example"): "from the keyring"}
     monkeypatch.setattr(keyring, "get_password", lambda *entry: entries.get(entry))
@@ -297,9 +298,7 @@ async def test_a_key_is_never_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch)
         (Settings(backend="llama_cpp", remote_url="gpu:8000"), "is not an http or https address"),
     ],
 )
-async def test_settings_that_do_not_fit_are_said_at_the_start(
-    settings: Settings, named: str
-) -> None:
+async def test_invalid_settings_are_reported_at_startup(settings: Settings, named: str) -> None:
     with pytest.raises(BackendError, match=named):
         await backend_for(settings).start(unseen)
 
@@ -316,6 +315,6 @@ def test_templates_take_any_text(name: str) -> None:
     assert len(filled) == len(TEMPLATES[name].prompt) + 2
 
 
-def test_lines_are_cut_from_the_first_one_with_something_on_it() -> None:
+def test_lines_are_counted_from_the_first_non_blank_one() -> None:
     assert cut_lines("\n  a\nb\nc", 2) == "\n  a\nb"
     assert cut_lines("a\nb", None) == "a\nb"

@@ -1,4 +1,4 @@
-"""Who gets the model next: latest wins, people before speculation, bounded, each thing once."""
+"""The scheduler: latest wins, users before speculation, bounded queue, equal requests coalesce."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 class Model:
-    """Stands for the model's thread: works on a request until released or told to stop."""
+    """Stand-in for the model's thread: works on a request until released or cancelled."""
 
     def __init__(self, limit: int = 4, at_once: int = 1) -> None:
         self.scheduler = Scheduler(limit, at_once)
@@ -64,7 +64,7 @@ async def model() -> AsyncIterator[Model]:
 
 @pytest_asyncio.fixture
 async def wide() -> AsyncIterator[Model]:
-    """A model that two requests may use at once."""
+    """A model that serves two requests concurrently."""
     made = Model(at_once=2)
     yield made
     made.release.set()
@@ -79,7 +79,7 @@ async def test_requests_are_served_in_order(model: Model) -> None:
     assert model.scheduler.counts.finished == 3
 
 
-async def test_the_latest_of_a_session_ends_the_older_ones_at_once(model: Model) -> None:
+async def test_the_latest_request_of_a_session_supersedes_older_ones_at_once(model: Model) -> None:
     running, queued = model.ask("1", "s"), model.ask("other", "t")
     await model.begins("1")
     newer = model.ask("2", "s")
@@ -102,7 +102,7 @@ async def test_clients_that_queue_are_not_superseded(model: Model) -> None:
     assert (await first, await second) == ("1", "2")
 
 
-async def test_a_person_goes_before_speculation_and_ends_it(model: Model) -> None:
+async def test_a_user_request_preempts_speculation(model: Model) -> None:
     speculation = model.ask("guess", "s", speculative=True)
     await model.begins("guess")
     later = model.ask("later guess", "u", speculative=True)
@@ -114,7 +114,7 @@ async def test_a_person_goes_before_speculation_and_ends_it(model: Model) -> Non
     assert model.scheduler.counts.preempted == 1
 
 
-async def test_speculation_does_not_end_what_a_person_waits_for(model: Model) -> None:
+async def test_speculation_does_not_supersede_a_user_request(model: Model) -> None:
     person = model.ask("person", "s")
     await model.begins("person")
     guess = model.ask("guess", "s", speculative=True)
@@ -123,7 +123,7 @@ async def test_speculation_does_not_end_what_a_person_waits_for(model: Model) ->
     assert (await person, await guess) == ("person", "guess")
 
 
-async def test_the_same_request_is_computed_once_and_keeps_the_higher_priority(
+async def test_equal_requests_coalesce_at_the_higher_priority(
     model: Model,
 ) -> None:
     speculation = model.ask("same", "s", speculative=True)
@@ -137,7 +137,7 @@ async def test_the_same_request_is_computed_once_and_keeps_the_higher_priority(
     assert model.scheduler.counts.coalesced == 1
 
 
-async def test_cancelling_stops_the_work_only_when_the_last_one_leaves(model: Model) -> None:
+async def test_work_stops_only_when_its_last_caller_cancels(model: Model) -> None:
     one, two = model.ask("same", "s"), model.ask("same", "s")
     await model.begins("same")
     one.cancel()
@@ -186,14 +186,14 @@ async def test_an_error_reaches_the_caller_and_the_next_request_works(model: Mod
     assert await model.ask("next") == "next"
 
 
-async def test_closing_answers_everybody(model: Model) -> None:
+async def test_closing_answers_all_requests(model: Model) -> None:
     waiting = [model.ask("1"), model.ask("2")]
     await model.begins("1")
     model.scheduler.close()
     assert await asyncio.gather(*waiting) == ["", ""]
 
 
-async def test_sessions_run_side_by_side_but_not_more_than_allowed(wide: Model) -> None:
+async def test_sessions_run_concurrently_up_to_the_limit(wide: Model) -> None:
     one, two, three = (wide.ask(name, name) for name in ("1", "2", "3"))
     await until(lambda: len(wide.begun) == 2)
     await asyncio.sleep(0.01)
@@ -205,7 +205,7 @@ async def test_sessions_run_side_by_side_but_not_more_than_allowed(wide: Model) 
 
 
 async def test_two_requests_of_a_session_never_run_at_once(wide: Model) -> None:
-    """They would write into the same cache: the second waits, and another session goes before."""
+    """They would write to the same cache, so the second waits while another session runs."""
     first = wide.ask("1", "s", latest_wins=False)
     second = wide.ask("2", "s", latest_wins=False)
     other = wide.ask("other", "t")
@@ -216,7 +216,7 @@ async def test_two_requests_of_a_session_never_run_at_once(wide: Model) -> None:
     assert await asyncio.gather(first, second, other) == ["1", "2", "other"]
 
 
-async def test_the_newer_of_a_session_waits_for_the_forward_of_the_older(wide: Model) -> None:
+async def test_a_newer_request_waits_for_the_current_forward_of_the_older(wide: Model) -> None:
     held = threading.Event()
 
     def stubborn(should_stop: ShouldStop) -> Completion:
@@ -237,7 +237,7 @@ async def test_the_newer_of_a_session_waits_for_the_forward_of_the_older(wide: M
     assert await newer == "newer"
 
 
-async def test_speculation_never_runs_beside_what_a_person_waits_for(wide: Model) -> None:
+async def test_speculation_never_runs_beside_a_user_request(wide: Model) -> None:
     guesses = [wide.ask(f"guess {name}", name, speculative=True) for name in "ab"]
     await until(lambda: len(wide.begun) == 2)
     person = wide.ask("person", "c")

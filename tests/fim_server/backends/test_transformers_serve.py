@@ -1,4 +1,4 @@
-"""An independent server with the same weights: transformers' own, asked through our backend."""
+"""Parity with `transformers serve` on the same weights, through our remote backend."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-async def test_the_same_weights_say_the_same_elsewhere(server: str, checkpoint: Path) -> None:
-    """Greedy and autoregressive: by the server's transformers and by our engine's core."""
+async def test_transformers_serve_gives_the_same_text(server: str, checkpoint: Path) -> None:
+    """Greedy AR, by transformers in the server and by our decoding core in the engine."""
     remote = OpenAIBackend(server, model=str(checkpoint), template="fim-server")
     local = InProcessBackend(str(checkpoint), threads=1)
     for backend in (remote, local):

@@ -1,4 +1,4 @@
-"""The latency benchmark: its requests, its figures, and the probe of a server process."""
+"""The latency benchmark: requests, figures, and the probe of a server process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fim_server.settings.settings import Settings
 
 
 class CountingBackend:
-    """Answers at once, caches sessions by their text, and keeps what it was asked."""
+    """Answers at once, simulates session caches by text, and records requests."""
 
     def __init__(self) -> None:
         self.asked: list[CompletionRequest] = []
@@ -56,7 +56,7 @@ def stats(forwards: int, tokens: int, prefill: int = 0, reused: int = 0) -> Comp
 # --- samples -------------------------------------------------------------------------------------
 
 
-def test_samples_are_lines_of_code_being_written() -> None:
+def test_samples_are_partially_written_lines_of_code() -> None:
     samples = bundled_samples(12)
     assert samples == bundled_samples(12)
     assert len(set(samples)) == 12
@@ -75,7 +75,7 @@ def test_samples_leave_out_docstrings_and_comments() -> None:
     assert (sample.typed, sample.after) == (" f", "\n")
 
 
-def test_requests_are_the_servers_own_and_typing_only_appends() -> None:
+def test_requests_equal_the_servers_and_typing_only_appends() -> None:
     settings = Settings(prefix_chars=400, suffix_chars=100)
     for sample in bundled_samples(10):
         cold, warm = requests_while_typing(sample, settings, "s")
@@ -110,7 +110,7 @@ async def test_every_sample_is_measured_cold_then_warm_in_every_mode() -> None:
     assert {"ar", "diffusion", "self_speculation"} <= set(figures)
     total = 4 * len(MEASURED_MODES)
     assert steps == [(done, total) for done in range(1, total + 1)]
-    assert len(backend.asked) == len(MEASURED_MODES) * (1 + 2 * 4)  # one unmeasured call a mode
+    assert len(backend.asked) == len(MEASURED_MODES) * (1 + 2 * 4)  # one warm-up call per mode
     for mode in MEASURED_MODES:
         assert figures[mode].cold.n == figures[mode].warm.n == 4
         assert figures[mode].cold.reused_tokens == 0
@@ -164,7 +164,7 @@ input()
         (REFUSAL, "initialize: no way"),
     ],
 )
-async def test_a_server_that_misbehaves_is_an_error_of_one_line(
+async def test_a_misbehaving_server_is_a_one_line_error(
     script: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_probe, "_TIMEOUT_S", 0.5 if "sleep" in script else 60.0)
@@ -173,12 +173,12 @@ async def test_a_server_that_misbehaves_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
 
 
-async def test_a_server_that_cannot_be_started_is_named() -> None:
+async def test_a_server_that_cannot_start_is_named() -> None:
     with pytest.raises(ProbeError, match="no-such-program"):
         await probe_server(bundled_samples(1)[0], ("no-such-program",), starts=1)
 
 
-async def test_the_real_server_without_a_model_is_no_measurement() -> None:
+async def test_the_real_server_without_a_model_is_an_error() -> None:
     (sample,) = bundled_samples(1)
     with pytest.raises(ProbeError, match="no-such-checkpoint"):
         await probe_server(sample, options={"model": "no-such-checkpoint"}, starts=1)
@@ -192,4 +192,4 @@ async def test_the_real_server_is_measured_with_its_default_model() -> None:
     figures = await probe_server(bundled_samples(1)[0], starts=1)
     assert 0 < figures.initialize_ms == figures.initialize_slowest_ms < figures.ready_ms
     assert figures.memory.rss_mib is not None
-    assert figures.memory.rss_mib > 50  # torch and a model are in there
+    assert figures.memory.rss_mib > 50  # includes torch and a model

@@ -45,7 +45,7 @@ def test_every_operation_is_measured() -> None:
     assert json.loads(json.dumps(report.as_json()))["width"] == 4
 
 
-def test_a_library_that_refuses_a_device_or_a_shape_is_no_figure() -> None:
+def test_a_library_that_refuses_a_device_or_shape_has_no_figure() -> None:
     def refuses() -> None:
         raise RuntimeError("not on this device")
 
@@ -67,7 +67,7 @@ def test_every_path_of_a_forward_is_measured() -> None:
     assert all(row.ms > 0 and row.floor_ms > 0 for row in report.forwards)
 
 
-def test_a_cpu_is_measured_with_the_network_that_serves_there() -> None:
+def test_a_cpu_is_measured_with_its_serving_network() -> None:
     for dtype, rival in (("f32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
         report = bench_forward(
             TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
@@ -93,14 +93,14 @@ def test_a_hole_is_filled_in_every_mode_cold_and_warm() -> None:
         assert row.cold_ms > 0
         assert row.warm_ms > 0
     assert figures["ar"].forwards == 9
-    # [seed, 8 masks] at this many per step, and the prefill.
+    # [seed, 8 masks] at this many commits per step, and the prefill.
     assert figures["diffusion, 4 a step"].forwards == 1 + 2
     assert figures["diffusion, 1 a step"].forwards == 1 + 8
     assert figures["diffusion, surest"].forwards == 1 + 8
     assert json.loads(json.dumps(report.as_json()))["context"] == 12
 
 
-def test_a_context_that_cannot_be_warm_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_context_too_short_to_be_warm_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "completion", "--device", "cpu", "--context", "3"]) == 2
     assert "a context of 3 is too short" in capsys.readouterr().err
 
@@ -118,8 +118,8 @@ def test_the_completion_command_writes_json(
     assert (only["setting"], only["forwards"]) == ("ar", 4)
 
 
-def test_the_floor_counts_every_weight_that_is_read_once() -> None:
-    """All matrices; the head is tied here, so that the embedding is not there a second time."""
+def test_the_lower_bound_counts_each_weight_once() -> None:
+    """All matrices; the head is tied, so the embedding is not counted twice."""
     matrices = sum(p.numel() for p in random_model(TINY, CPU).parameters() if p.dim() == 2)
     moved, flops = work(TINY, 3, 0, "bf16", torch.bfloat16)
     assert moved == 2 * matrices
@@ -142,17 +142,17 @@ def test_shapes_have_the_published_sizes(name: str, billions: float) -> None:
     assert count / 1e9 == pytest.approx(billions, abs=0.005)
 
 
-def test_the_command_knows_the_benchmarks_own_lists() -> None:
+def test_the_command_accepts_the_benchmarks_choices() -> None:
     from fim_server.bench import forward
 
     assert (forward.RIVALS, tuple(forward.STORAGE), shapes.SHAPES) == (RIVALS, DTYPES, SHAPES)
     assert forward.TENSORS.keys() == forward.STORAGE.keys()
     for shape in shapes.SHAPES:
-        with pytest.raises(SystemExit):  # --help exits after the choices were accepted
+        with pytest.raises(SystemExit):  # --help exits after the choices are validated
             main(["bench", "kernels", "--shape", shape, "--help"])
 
 
-def test_a_width_that_does_not_fit_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_width_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("kernels", "forward"):
         found = main(["bench", kind, "--shape", "nld-3b", "--width", "64", "--context", "32"])
         assert found == 2
@@ -160,12 +160,12 @@ def test_a_width_that_does_not_fit_is_named(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to use")
-def test_a_gpu_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "kernels", "--device", "cuda"]) == 2
     assert "torch sees no GPU" in capsys.readouterr().err
 
 
-def test_the_command_writes_json_and_a_picture(
+def test_the_command_writes_json_and_a_chart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shapes, "shape", lambda name: TINY)
@@ -177,8 +177,8 @@ def test_the_command_writes_json_and_a_picture(
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
-def test_the_picture_puts_work_on_the_roof_where_it_is() -> None:
-    """Work at the memory limit lies on the slanted line, work at the compute limit on the flat."""
+def test_the_chart_places_work_on_the_roofline() -> None:
+    """Memory-bound work lies on the slanted line, compute-bound work on the flat one."""
     roof = Roof(bytes_per_s=1e12, flop_per_s=1e14)
     slow = Work("slow", moved=1e9, flops=1e9, ms=1.0)  # intensity 1, at 1e12
     fast = Work("fast", moved=1e6, flops=1e9, ms=0.01)  # intensity 1000, at 1e14

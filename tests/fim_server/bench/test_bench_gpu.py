@@ -23,7 +23,7 @@ TINY = ModelConfig(
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
-    """What takes long there alone is made small, and nothing is compiled."""
+    """Slow settings of GPU runs are reduced, and nothing is compiled."""
     for module in (kernels, forward):
         monkeypatch.setattr(module, "measure_roof", lambda watch, dtype: Roof(1e9, 1e9))
     monkeypatch.setattr(device_timing, "FLUSH_BYTES", 64)
@@ -32,15 +32,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGpu]:
         yield found
 
 
-def test_operations_are_measured_as_kernels(gpu: StandInGpu) -> None:
+def test_operations_are_measured_with_kernels(gpu: StandInGpu) -> None:
     report = bench_kernels(TINY, "tiny", width=4, context=16, device=CUDA)
     assert (report.path, report.device) == ("triton", "a stand-in")
     assert len(report.kernels) == 10
     assert gpu.launches > 10 * 5
 
 
-def test_a_forward_is_measured_fused_and_as_a_graph_against_pytorch_alone(gpu: StandInGpu) -> None:
-    """What we compare with runs none of our kernels."""
+def test_a_forward_is_measured_fused_as_a_graph_and_in_plain_pytorch(gpu: StandInGpu) -> None:
+    """The PyTorch baseline runs none of our kernels."""
     launches: dict[str, int] = {}
     report = bench_forward(
         TINY, "tiny", widths=[4], contexts=[16], dtype="bf16", against=RIVALS, device=CUDA,

@@ -1,4 +1,4 @@
-"""Figures of next edits: an oracle gets all of them right, one that says nothing none."""
+"""Evaluation of next edits: an oracle is always right, a silent model never."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DOCUMENTS = [Document("orders", "src/orders.py", CODE)]
 
 
 class Oracle:
-    """Knows every session, and writes what is wanted; `eager` also where nothing is."""
+    """Writes the wanted edits of every session; if `eager`, also edits where none is wanted."""
 
     def __init__(self, *, eager: bool = False) -> None:
         self.sessions = {
@@ -97,7 +97,7 @@ def test_an_oracle_is_always_right() -> None:
     assert figures["typo"]["search_and_replace"] == {"precision": 0.0, "recall": 0.0}
 
 
-def test_who_changes_what_is_right_is_found_out() -> None:
+def test_changing_correct_code_is_counted() -> None:
     figures = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, least_gain=2.0, per_kind=3)
     assert figures["finished"] == 0.0, "no rule drafts anything, so the model is not asked"
     assert figures["at_rest"] == 100.0
@@ -105,8 +105,8 @@ def test_who_changes_what_is_right_is_found_out() -> None:
     assert silent["at_rest"] == silent["finished"] == silent["overall"]["recall"] == 0.0
 
 
-def test_the_sweep_finds_the_gate_that_tells_right_from_wrong() -> None:
-    """The oracle's drafts gain 9 where they are right and lose 99 where they are wrong."""
+def test_the_sweep_finds_the_threshold_that_separates_right_from_wrong() -> None:
+    """The oracle's drafts gain 9 nats if right and lose 99 if wrong."""
     found = judged(DOCUMENTS, Oracle().ask, per_kind=3)
     curve = found.curve(2.0)
     assert len(curve) == len(DRAFT_PRIORS) * len(OWN_PRIORS)
@@ -126,17 +126,17 @@ def test_the_sweep_finds_the_gate_that_tells_right_from_wrong() -> None:
     assert best(eager.curve(-99.0), 50.0, 2.0) is None, "none is quiet enough"
 
 
-def test_a_gain_that_is_as_large_where_it_is_wrong_separates_nothing() -> None:
+def test_equal_gains_of_right_and_wrong_drafts_separate_nothing() -> None:
     texts = [JudgedText(9.0, None, right, frozenset(), shown=True) for right in (True, False)]
     sessions = JudgedSessions([([texts], 1)], [], [], [])
     assert sessions.separation(drafted=False) == 0.5
     assert sessions.separation(drafted=True) is None
 
 
-def test_what_the_sweep_finds_is_kept_and_used(
+def test_the_sweeps_result_is_saved_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command writes what is best, and the model that is loaded next goes by it."""
+    """The command writes the best priors, and the model uses them once loaded again."""
     folder = write_tiny_checkpoint(tmp_path / "model")
     arguments = ["eval", "edits", "--model", str(folder), "--threads", "1", "--per-kind", "1"]
     arguments += ["--data", str(_data(tmp_path)), "--sweep", "--write", "--json"]
@@ -157,15 +157,15 @@ def test_what_the_sweep_finds_is_kept_and_used(
     assert "edit_priors.json has no priors" in capsys.readouterr().err
 
 
-def test_half_of_the_projects_calibrate() -> None:
+def test_half_of_the_projects_are_for_calibration() -> None:
     documents = [Document(name, "a.py", CODE) for name in ("d", "b", "a", "c", "b")]
     calibration, report = halves(documents)
-    assert {one.project for one in calibration} == {"a", "c"}
-    assert {one.project for one in report} == {"b", "d"}
+    assert {session.project for session in calibration} == {"a", "c"}
+    assert {session.project for session in report} == {"b", "d"}
     assert halves(DOCUMENTS) == (DOCUMENTS, DOCUMENTS)
 
 
-def test_an_edit_that_leads_nowhere_is_done() -> None:
+def test_an_edit_without_consequences_is_finished() -> None:
     for session in draw_sessions(DOCUMENTS, "lone", 8, 1):
         assert session.text == session.done
         [(line, before, now)] = session.edits

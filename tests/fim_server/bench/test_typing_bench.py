@@ -1,4 +1,4 @@
-"""The typing and soak benchmarks on a real engine: counts, and no growing queue or memory."""
+"""The typing and soak benchmarks on a real engine: counts, and bounded queue and memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def backend(
     await made.close()
 
 
-def test_the_keys_type_the_text_with_corrections_and_jumps() -> None:
+def test_the_keystrokes_type_the_text_with_corrections_and_jumps() -> None:
     [task] = typing_tasks(1, 400, seed=3)
     assert len(task.typed) == 400
     keys = list(keys_of(task, seed=3))
@@ -50,7 +50,7 @@ def test_the_keys_type_the_text_with_corrections_and_jumps() -> None:
     assert len({task.path for task in typing_tasks(5, 100, 0)}) == 5
 
 
-async def test_reuse_reads_less_than_no_reuse_for_the_same_keys(backend: EngineBackend) -> None:
+async def test_reuse_prefills_less_for_the_same_keystrokes(backend: EngineBackend) -> None:
     tasks = typing_tasks(1, 24, seed=1)
     report = await bench_typing(backend, SETTINGS, tasks, model="tiny", keys_per_second=0, seed=1)
     ours, plain = report.variants["fim-server"], report.variants["no reuse"]
@@ -66,7 +66,7 @@ async def test_reuse_reads_less_than_no_reuse_for_the_same_keys(backend: EngineB
     assert report.as_tables().renderables
 
 
-async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
+async def test_sixteen_users_of_one_engine(backend: EngineBackend) -> None:
     before = await backend.metrics()
     report = await bench_soak(
         backend, SETTINGS, sessions=16, seconds=0, keys_per_second=8, characters=12
@@ -87,7 +87,7 @@ async def test_sixteen_people_at_one_engine(backend: EngineBackend) -> None:
     json.dumps(report.as_json())
 
 
-async def test_huge_documents_are_typed_into_with_and_without_the_model(
+async def test_typing_into_huge_documents_with_and_without_the_model(
     backend: EngineBackend,
 ) -> None:
     tasks = large_tasks(8, seed=1, lines=400, line_bytes=2**14)
@@ -110,7 +110,7 @@ async def test_huge_documents_are_typed_into_with_and_without_the_model(
     assert report.as_tables().renderables
 
 
-async def test_an_engine_that_is_killed_is_timed_until_it_serves_again(
+async def test_recovery_from_a_killed_engine_is_timed(
     home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
@@ -130,7 +130,7 @@ async def test_an_engine_that_is_killed_is_timed_until_it_serves_again(
 async def test_memory_does_not_grow_with_the_number_of_documents(
     checkpoint: object, home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine with room for a few sessions keeps that few, whatever comes."""
+    """An engine with room for a few sessions never keeps more."""
     home.start("--cache-mb", "1")
     home.wait_until_ready()
     with home.client() as client:

@@ -1,4 +1,4 @@
-"""`fim-server context` and `complete`: the parts shown, and files that are not opened."""
+"""`fim-server context` and `complete`: the parts of the prompt, and excluded files."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def test_the_parts_in_their_order_with_their_reasons(
     assert answer["max_lines"] == 8, "behind an open bracket"
 
 
-def test_the_models_own_tokens(
+def test_the_models_tokens(
     project: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the parts say is what the model reads, in that order."""
+    """The tokens contain the parts in the order in which the model reads them."""
     where = at(project / "main.py")
     more = ("--snippets", "2", "--tokens", "--model", checkpoint, "--json")
     answer = output(capsys, "context", *where, *more)
@@ -75,7 +75,7 @@ def test_the_models_own_tokens(
     assert prompt.endswith(f"/main.py<|fim_suffix|>{suffix}<|fim_prefix|>{prefix}<|fim_middle|>")
 
 
-def test_the_view_for_people_says_why_there_is_nothing_of_other_files(
+def test_the_text_output_says_why_there_are_no_snippets(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(("context", *at(project / "main.py"))) == 0
@@ -91,7 +91,7 @@ def test_an_excluded_file_is_not_opened(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It does not even exist: opening it would be an error."""
+    """The file does not exist, so that opening it would be an error."""
     (project / ".env").unlink()
     answer = output(capsys, command, *at(project / ".env", 1, 0), "--json")
     assert answer["silence"] == "excluded"
@@ -101,7 +101,7 @@ def test_an_excluded_file_is_not_opened(
     assert "excluded" in captured.out + captured.err
 
 
-def test_the_users_file_counts_and_the_command_line_more(
+def test_the_command_line_overrides_the_users_settings_file(
     project: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = config_file()

@@ -1,4 +1,4 @@
-"""`make demo` removes text from source files of this repository, which must still contain it."""
+"""`make demo` cuts text from source files of this repository, which must still contain it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ WELL: dict[str, object] = {
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where an engine's socket would be; its folder is there, private and empty."""
+    """The path of an engine's socket in an existing, private, empty folder."""
     home = new_home(tmp_path)
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, home.environment[name])
@@ -52,7 +52,7 @@ def look(place: Path, tmp_path: Path) -> Finding:
 
 @contextmanager
 def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
-    """A server on the socket that answers with `health`; with None it closes every connection."""
+    """A server on the socket that answers `health`, or closes every connection if it is None."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -77,13 +77,13 @@ def listening(place: Path, health: dict[str, object] | None) -> Iterator[None]:
             server.shutdown()
 
 
-def test_without_an_engine_all_is_well(place: Path, tmp_path: Path) -> None:
+def test_no_engine_is_not_a_problem(place: Path, tmp_path: Path) -> None:
     assert look(place, tmp_path).message.startswith("not running")
     place.parent.rmdir()
     assert look(place, tmp_path).verdict == "ok"
 
 
-def test_a_socket_left_behind_is_no_trouble(place: Path, tmp_path: Path) -> None:
+def test_a_stale_socket_is_not_a_problem(place: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place))
     place.chmod(0o600)
@@ -94,14 +94,14 @@ def test_a_socket_left_behind_is_no_trouble(place: Path, tmp_path: Path) -> None
     )
 
 
-def test_what_is_in_the_sockets_place_is_named(place: Path, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_socket_is_reported(place: Path, tmp_path: Path) -> None:
     place.write_text("")
     assert look(place, tmp_path) == Finding(
         "engine", "fail", f"{place}: is not a socket", f"remove {place}"
     )
 
 
-def test_a_socket_or_folder_open_to_others_is_named(place: Path, tmp_path: Path) -> None:
+def test_a_socket_or_folder_open_to_others_is_reported(place: Path, tmp_path: Path) -> None:
     with listening(place, WELL):
         place.chmod(0o666)
         assert look(place, tmp_path).fix == f"chmod 600 {place}"
@@ -129,7 +129,7 @@ def test_a_socket_or_folder_open_to_others_is_named(place: Path, tmp_path: Path)
     ],
     ids=["well", "loading", "version", "protocol", "failed", "mute"],
 )
-def test_what_the_engine_says(
+def test_the_engines_health_is_shown(
     place: Path,
     tmp_path: Path,
     said: dict[str, object] | None,
@@ -144,7 +144,7 @@ def test_what_the_engine_says(
     assert finding.fix.startswith(fix)
 
 
-def test_a_runtime_folder_that_cannot_be_made(
+def test_a_runtime_folder_that_cannot_be_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
@@ -206,7 +206,7 @@ def test_a_remote_server_that_answers(tcp: TcpEngine, monkeypatch: pytest.Monkey
     assert "status 404" in remote(remote_url=tcp.url).message
 
 
-def test_a_remote_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_remote_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resilience, "FIRST_RETRY_SECONDS", 0.001)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -221,7 +221,7 @@ def test_a_remote_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert remote().fix == "set remoteUrl, for example http://host:port/v1"
 
 
-def test_what_is_not_configured_is_not_looked_at() -> None:
+def test_unconfigured_backends_are_not_checked() -> None:
     assert not list(doctor_servers.remote(Settings(remote_url="http://127.0.0.1:1")))
     for backend in ("openai", "llama_cpp", "in_process"):
         assert not list(doctor_servers.engine(Settings(backend=backend)))  # type: ignore[arg-type]

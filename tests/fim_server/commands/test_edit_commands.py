@@ -1,4 +1,4 @@
-"""`fim-server edit` and `revise` on a small random model: what goes in, what comes out."""
+"""`fim-server edit` and `revise` on a small random model: arguments and output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "code.py"
 
 
-def test_edit_asks_about_what_follows_from_a_patch(
+def test_edit_proposes_edits_that_follow_from_a_patch(
     file: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(PATCH.replace("-def sum", "-def plus")))
@@ -55,7 +55,7 @@ def test_edit_asks_about_what_follows_from_a_patch(
     assert file.read_text() == CODE, "shown, not applied"
 
 
-def test_revise_shows_what_the_model_makes_of_lines(
+def test_revise_shows_the_models_version_of_lines(
     file: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["revise", str(file), "--lines", "1-2", "--model", model, "--threads", "1"]
@@ -88,7 +88,7 @@ def test_revise_shows_what_the_model_makes_of_lines(
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
+def test_invalid_input_is_a_one_line_error_with_exit_code_2(
     arguments: list[str],
     said: str,
     file: Path,
@@ -113,7 +113,7 @@ def test_a_patch_of_several_files_with_deletions_and_crlf() -> None:
         "--- a/code.py\n+++ b/code.py\n@@ -1,5 +1,3 @@\n a\n-b\n+b2\n c\n-d\n-e\n"
     )
     hunks = hunks_of(patch, snapshot)
-    assert [(one.uri, one.first, one.old, one.new) for one in hunks] == [
+    assert [(hunk.uri, hunk.first, hunk.old, hunk.new) for hunk in hunks] == [
         ("patch:other.py", 0, ("x",), ("y",)),
         ("file:///p/code.py", 1, ("b",), ("b2",)),
         ("file:///p/code.py", 3, ("d", "e"), ()),

@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_tells_what_the_checkpoint_is(
+def test_the_report_describes_the_checkpoint(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "inspect", str(checkpoint), "--json"]) == 0
@@ -39,7 +39,7 @@ def test_it_tells_what_the_checkpoint_is(
     assert report["draft_lora"] is False
 
 
-def test_its_count_of_parameters_is_that_of_the_model(
+def test_the_parameter_count_equals_the_models(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from fim_model.loading.checkpoint import load_model
@@ -49,7 +49,7 @@ def test_its_count_of_parameters_is_that_of_the_model(
     assert report["parameters"] == sum(p.numel() for p in load_model(checkpoint).parameters())
 
 
-def test_a_person_can_read_it(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_output(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "inspect", str(checkpoint)]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("family", "parameters", "memory", "self_speculation"))
@@ -74,7 +74,7 @@ assert "torch" not in sys.modules, "torch was imported"
         ("tokenizer.json", "no tokenizer at"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_missing_files_are_named(
     tmp_path: Path, spoil: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny_checkpoint(tmp_path)

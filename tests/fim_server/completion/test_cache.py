@@ -1,4 +1,4 @@
-"""Typing through a suggestion, going back, and preparing the next one: without asking twice."""
+"""The suggestion cache: type-through, backspace and prefetch without a second request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def said(*texts: str) -> Judgement:
     return Judgement(list(texts), None)
 
 
-def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
+def test_type_through_leaves_the_rest_of_the_suggestion() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x = "), said("foo(1)\n  bar", "fob"), 2)
     assert found(cache, "x = ", asked=2) == ["foo(1)\n  bar", "fob"]
@@ -50,7 +50,7 @@ def test_what_was_typed_of_a_suggestion_leaves_the_rest() -> None:
     assert found(cache, "x = foo(1)\n  ") == ["bar"]
 
 
-def test_going_back_finds_the_earlier_suggestion() -> None:
+def test_backspace_finds_the_earlier_suggestion() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x = "), said("foo"), 1)
     cache.remember(URI, hole("x = fo"), said("otball"), 1)
@@ -63,26 +63,26 @@ def test_going_back_finds_the_earlier_suggestion() -> None:
     [("x = g", "\n"), ("x = foo", "\n"), ("x =", "\n"), ("x = f", ")\n"), ("y = f", "\n")],
     ids=["another letter", "all of it", "before it", "other text behind", "another line"],
 )
-def test_what_does_not_fit_is_not_known(before: str, after: str) -> None:
+def test_a_mismatch_is_not_in_the_cache(before: str, after: str) -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x = "), said("foo"), 1)
     assert found(cache, before, after) is None
 
 
-def test_a_blank_rest_is_nothing_to_show() -> None:
+def test_a_blank_rest_is_not_shown() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x"), said("y\n    "), 1)
     assert found(cache, "xy") is None
 
 
-def test_nothing_to_say_is_known_at_that_very_place_only() -> None:
+def test_an_empty_answer_is_cached_for_its_exact_position_only() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x"), Judgement([], Silence.MID_WORD), 1)
     assert cache.find(URI, hole("x"), 1) == Judgement([], Silence.MID_WORD)
     assert found(cache, "xy") is None
 
 
-def test_more_alternatives_than_were_asked_for_are_not_known() -> None:
+def test_more_alternatives_than_requested_before_are_not_cached() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x"), said("yz"), 1)
     assert found(cache, "x", asked=3) is None
@@ -91,7 +91,7 @@ def test_more_alternatives_than_were_asked_for_are_not_known() -> None:
     assert found(cache, "xy", asked=3) is None, "who invokes wants alternatives, not a rest"
 
 
-def test_the_cache_is_bounded_and_can_forget() -> None:
+def test_the_cache_is_bounded_and_can_be_cleared() -> None:
     cache = SuggestionCache()
     for number in range(SUGGESTIONS + 1):
         cache.remember(URI, hole(f"{number}|"), said("x"), 1)
@@ -106,7 +106,7 @@ def test_the_cache_is_bounded_and_can_forget() -> None:
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_the_hole_after_accepting_is_the_one_the_editor_will_ask_about(line_end: str) -> None:
+def test_the_prefetched_hole_equals_the_editors_next_request(line_end: str) -> None:
     before, after = f"def f():{line_end}    x𝒳 = ", f"{line_end}done{line_end}"
     store = DocumentStore()
     store.open(URI, "python", 1, before + after)
@@ -125,7 +125,7 @@ def test_the_hole_after_accepting_is_the_one_the_editor_will_ask_about(line_end:
 
 
 class Script:
-    """A backend that knows what comes after which line, and keeps what it was asked."""
+    """A backend that maps lines to continuations, and records requests."""
 
     def __init__(self, answers: Mapping[str, str]) -> None:
         self.answers = answers
@@ -148,7 +148,7 @@ class Script:
 
 
 class Typist:
-    """One line of text that is typed, and the answers to it."""
+    """Types one line of text, and collects the answers."""
 
     def __init__(self, answers: Mapping[str, str], *, speculate: bool = False) -> None:
         self.backend = Script(answers)
@@ -159,7 +159,7 @@ class Typist:
     async def at(
         self, line: str, trigger: lsp.InlineCompletionTriggerKind = AUTOMATIC
     ) -> tuple[object, bool]:
-        """What is shown when `line` is all there is, and whether it was known already."""
+        """The text shown for a document that consists of `line`, and whether it was cached."""
         answer = await self.answer(line, trigger)
         return (answer.items[0].insert_text if answer.items else None), answer.cached
 
@@ -173,7 +173,7 @@ class Typist:
         return self
 
 
-async def test_typing_through_and_back_asks_once() -> None:
+async def test_type_through_and_backspace_cost_one_request() -> None:
     typist = await Typist({"x = ": "foo(1)"}).started()
     assert await typist.at("x = ") == ("foo(1)", False)
     assert await typist.at("x = f") == ("oo(1)", True)
@@ -183,18 +183,18 @@ async def test_typing_through_and_back_asks_once() -> None:
     assert typist.backend.asked == [("x = ", False)]
 
 
-async def test_typing_something_else_asks_again() -> None:
+async def test_typing_something_else_costs_another_request() -> None:
     typist = await Typist({"x = ": "foo", "x = b": "ar"}).started()
     await typist.at("x = ")
     assert await typist.at("x = b") == ("ar", False)
     assert await typist.at("x = b") == ("ar", True)
 
 
-async def test_a_silence_is_known_with_its_own_reason(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_silence_is_cached_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "fim_server")
     typist = await Typist({"x = ": "  "}).started()
     answers = [await typist.answer("x = ", AUTOMATIC) for _ in range(2)]
-    assert [(one.silence, one.cached) for one in answers] == [
+    assert [(answer.silence, answer.cached) for answer in answers] == [
         (Silence.BLANK, False),
         (Silence.BLANK, True),
     ]
@@ -202,14 +202,14 @@ async def test_a_silence_is_known_with_its_own_reason(caplog: pytest.LogCaptureF
     assert len(typist.backend.asked) == 1
 
 
-async def test_an_invoked_request_asks_for_its_alternatives() -> None:
+async def test_an_invoked_request_requests_its_alternatives() -> None:
     typist = await Typist({"x = ": "foo"}).started()
     await typist.at("x = ")
     assert await typist.at("x = ", INVOKED) == ("foo", False)
     assert await typist.at("x = ", INVOKED) == ("foo", True)
 
 
-async def test_what_follows_an_accepted_suggestion_is_prepared() -> None:
+async def test_the_continuation_of_a_suggestion_is_prefetched() -> None:
     typist = await Typist({"x = ": "foo", "x = foo": "(1)"}, speculate=True).started()
     assert await typist.at("x = ") == ("foo", False)
     while typist.completer._speculations.keys:  # noqa: ASYNC110 - the loop itself makes it true
@@ -219,7 +219,7 @@ async def test_what_follows_an_accepted_suggestion_is_prepared() -> None:
     assert await typist.at("x = foo") == ("(1)", True)
 
 
-async def test_the_same_question_asked_twice_is_computed_once() -> None:
+async def test_equal_concurrent_requests_are_computed_once() -> None:
     typist = await Typist({"x = ": "foo"}).started()
     typist.backend.hold.clear()
     typist.documents.open(URI, "python", 1, "x = \n")
@@ -237,7 +237,7 @@ async def test_the_same_question_asked_twice_is_computed_once() -> None:
     assert (await asking[0]).items == []
 
 
-def test_no_wait_while_nothing_is_known_or_the_model_is_quick() -> None:
+def test_no_debounce_while_latency_is_unknown_or_low() -> None:
     debounce = Debounce()
     assert debounce.wait(0.0) == 0
     for key in range(10):
@@ -247,7 +247,7 @@ def test_no_wait_while_nothing_is_known_or_the_model_is_quick() -> None:
     assert debounce.wait(0.9) == 0
 
 
-def test_a_slow_model_is_asked_when_the_typing_pauses() -> None:
+def test_a_slow_model_is_queried_when_the_typing_pauses() -> None:
     debounce = Debounce()
     for key in range(10):
         debounce.typed(0.1 * key)
@@ -257,8 +257,10 @@ def test_a_slow_model_is_asked_when_the_typing_pauses() -> None:
     assert debounce.wait(5.0) == 0
 
 
-def test_a_model_that_was_slow_once_is_tried_again() -> None:
-    """Its first answer takes long. While everyone waits nothing would be learned of it."""
+def test_a_model_that_was_slow_once_is_measured_again() -> None:
+    """The first answer is slow. If every request were debounced, the latency would never be
+    updated.
+    """
     debounce = Debounce()
     debounce.answered(0.25)
     waits = []
@@ -271,7 +273,7 @@ def test_a_model_that_was_slow_once_is_tried_again() -> None:
     assert debounce.wait(3.9) > 0, "and waited for again, if it still is"
 
 
-def test_pauses_are_no_typing_and_the_wait_is_bounded() -> None:
+def test_pauses_do_not_count_as_typing_and_the_debounce_is_bounded() -> None:
     debounce = Debounce()
     debounce.answered(9.0)
     debounce.typed(0.0)

@@ -1,4 +1,4 @@
-"""One answer to every request, with a named reason when it is empty; the latest request wins."""
+"""Every request gets one answer, with a silence reason if empty; the latest request wins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore
 from fim_server.settings.settings import Settings
 
-pytestmark = pytest.mark.timeout(60)  # an answer that never comes must fail soon
+pytestmark = pytest.mark.timeout(60)  # fail soon if an answer never comes
 
 URI = "file:///a.py"
 INVOKED = lsp.InlineCompletionTriggerKind.Invoked
@@ -28,7 +28,7 @@ AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
 
 
 class Desk:
-    """A completer with one open document, and the script of its backend."""
+    """A completer with one open document and a scripted backend."""
 
     def __init__(self, text: str, backend: ScriptedBackend | None = None) -> None:
         self.backend = backend or ScriptedBackend()
@@ -54,7 +54,7 @@ class Desk:
         return await self.completer.complete(uri, lsp.Position(0, character), trigger, version)
 
     async def asked(self, count: int) -> None:
-        """Wait until so many requests have reached the backend."""
+        """Wait until `count` requests have reached the backend."""
         while len(self.backend.asked) < count:
             await self.backend.arrivals.get()
 
@@ -79,7 +79,7 @@ async def test_automatic_gives_one_and_invoked_gives_alternatives() -> None:
     assert texts(await desk.ask(trigger=INVOKED)) == ["x", "x 2", "x 3"]
 
 
-async def test_alternatives_that_trimming_makes_equal_are_one() -> None:
+async def test_alternatives_equal_after_trimming_are_merged() -> None:
     class Padding(ScriptedBackend):
         async def complete(self, request: CompletionRequest) -> Completion:
             completion = await super().complete(request)
@@ -104,7 +104,7 @@ async def test_while_loading_and_after_a_failed_load_answers_are_empty() -> None
     assert desk.backend.asked == []
 
 
-async def test_a_backend_that_breaks_while_loading_is_no_model() -> None:
+async def test_a_backend_that_fails_to_load_gives_no_model() -> None:
     class Broken(ScriptedBackend):
         async def start(self, progress: object) -> None:
             raise OSError("disk")
@@ -115,7 +115,7 @@ async def test_a_backend_that_breaks_while_loading_is_no_model() -> None:
     assert (await desk.ask()).silence is Silence.NO_MODEL
 
 
-async def test_an_unknown_document_and_another_version_are_named() -> None:
+async def test_an_unknown_document_or_version_is_a_silence_reason() -> None:
     desk = await Desk("#say x").started()
     assert (await desk.ask(uri="file:///b.py")).silence is Silence.UNKNOWN_DOCUMENT
     assert (await desk.ask(version=0)).silence is Silence.STALE
@@ -126,7 +126,7 @@ async def test_an_unknown_document_and_another_version_are_named() -> None:
     assert len(desk.backend.asked) == 1
 
 
-async def test_the_newer_request_stops_the_older_of_the_same_document_only() -> None:
+async def test_a_newer_request_supersedes_only_those_of_the_same_document() -> None:
     desk = await Desk("#wait 1234").started()
     desk.write("#wait", "file:///other.py")
     other = asyncio.create_task(desk.ask(uri="file:///other.py"))
@@ -143,7 +143,7 @@ async def test_the_newer_request_stops_the_older_of_the_same_document_only() -> 
     assert (await other).silence is Silence.CANCELLED
 
 
-async def test_a_change_stops_the_request_and_its_answer_is_empty() -> None:
+async def test_a_change_cancels_the_request_with_an_empty_answer() -> None:
     desk = await Desk("#wait").started()
     asking = asyncio.create_task(desk.ask())
     await desk.asked(1)
@@ -153,8 +153,8 @@ async def test_a_change_stops_the_request_and_its_answer_is_empty() -> None:
     assert texts(await desk.ask()) == ["x"]
 
 
-async def test_a_finished_answer_to_a_text_that_changed_meanwhile_is_not_shown() -> None:
-    """The backend is done, but the change is handled before its answer is."""
+async def test_a_finished_answer_to_an_outdated_text_is_not_shown() -> None:
+    """The backend has finished, but the change is handled before its answer."""
     desk = await Desk("#say x").started()
     asking = asyncio.create_task(desk.ask())
     await desk.asked(1)
@@ -253,13 +253,13 @@ async def test_the_confidence_gate_is_a_setting() -> None:
 
 
 class Advising(ScriptedBackend):
-    """Its model is a half sure of everything, and advises to show what is surer than that."""
+    """Its confidence is always 0.5, and its advised threshold is higher."""
 
     async def complete(self, request: CompletionRequest) -> Completion:
         return replace(await super().complete(request), show_above=0.6)
 
 
-async def test_the_models_advice_is_the_gate_where_the_setting_is_left_out() -> None:
+async def test_the_models_advised_threshold_is_the_default_gate() -> None:
     desk = await Desk("#say x", Advising()).started()
     assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
     desk.completer.configure(Settings(min_confidence=0.4), Workspace())
@@ -267,14 +267,14 @@ async def test_the_models_advice_is_the_gate_where_the_setting_is_left_out() -> 
 
 
 @pytest.mark.parametrize("alternatives", [1, 3])
-async def test_who_asks_explicitly_sees_what_the_model_is_unsure_of(alternatives: int) -> None:
+async def test_an_invoked_request_bypasses_the_confidence_gate(alternatives: int) -> None:
     desk = await Desk("#say x", Advising()).started()
     desk.completer.configure(Settings(alternatives=alternatives), Workspace())
     assert (await desk.ask(trigger=AUTOMATIC)).silence is Silence.LOW_CONFIDENCE
     assert texts(await desk.ask(trigger=INVOKED))[0] == "x"
 
 
-async def test_the_backend_is_told_what_the_project_has_in_the_holes_place(tmp_path: Path) -> None:
+async def test_the_backend_gets_copies_from_the_project(tmp_path: Path) -> None:
     desk = await Desk("").started()
     desk.write("def area(radius): ...\n", (tmp_path / "shapes.py").as_uri())
     main = (tmp_path / "main.py").as_uri()
@@ -290,7 +290,7 @@ async def test_the_backend_is_told_what_the_project_has_in_the_holes_place(tmp_p
     assert desk.backend.asked[-1].copies == ()
 
 
-async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: Path) -> None:
+async def test_the_backend_gets_snippets_of_other_open_documents(tmp_path: Path) -> None:
     desk = await Desk("").started()
     desk.write("def area(radius): ...\n", (tmp_path / "shapes.py").as_uri())
     main = (tmp_path / "main.py").as_uri()
@@ -324,7 +324,7 @@ async def test_the_backend_is_shown_snippets_of_other_open_documents(tmp_path: P
         ("f(", ")", "always", 1),
     ],
 )
-async def test_one_line_or_a_block_by_the_syntax(
+async def test_syntax_decides_between_one_line_and_a_block(
     before: str, after: str, multiline: str, lines: int
 ) -> None:
     desk = await Desk(before + after).started()
@@ -334,7 +334,7 @@ async def test_one_line_or_a_block_by_the_syntax(
     assert desk.backend.asked[-1].max_lines == lines
 
 
-async def test_a_closed_document_is_forgotten_here_and_in_the_backend() -> None:
+async def test_a_closed_document_is_forgotten_also_in_the_backend() -> None:
     desk = await Desk("#wait\n").started()
     waiting = asyncio.create_task(desk.ask())
     await desk.asked(1)

@@ -1,4 +1,4 @@
-"""What the model sees of a document, and what it is asked."""
+"""The hole of a document, and the request made from it."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_an_empty_document_is_an_empty_hole() -> None:
     assert (hole.before, hole.after, hole.line_end) == ("", "", "\n")
 
 
-def test_the_model_sees_plain_line_ends_and_the_answer_gets_the_documents_own() -> None:
+def test_line_ends_are_normalised_for_the_model_and_restored_in_the_answer() -> None:
     hole = hole_at(snapshot_of("a\r\nb\r\nc"), lsp.Position(1, 1), 100, 100)
     assert (hole.before, hole.after, hole.line_end) == ("a\nb", "\nc", "\r\n")
 
 
-def test_the_model_never_sees_half_a_character() -> None:
+def test_the_hole_never_splits_a_character() -> None:
     hole = hole_at(snapshot_of("x\ud83d = 1"), lsp.Position(0, 4), 100, 100)
     assert hole.before == "x\ufffd ="
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
-def test_a_position_that_is_not_there_becomes_the_nearest(encoding: Encoding) -> None:
+def test_an_invalid_position_becomes_the_nearest_valid_one(encoding: Encoding) -> None:
     hole = hole_at(snapshot_of("😀é\n", encoding), lsp.Position(0, 999), 100, 100)
     assert hole.before == "😀é"
     units = {Encoding.UTF8: 6, Encoding.UTF16: 3, Encoding.UTF32: 2}[encoding]
@@ -62,14 +62,14 @@ lines = st.lists(st.text(alphabet="ab😀", max_size=30), min_size=1, max_size=6
 
 @hypothesis_settings(deadline=None)
 @given(lines=lines, data=st.data(), before=st.integers(16, 400), after=st.integers(0, 400))
-def test_the_window_is_what_stands_at_the_cursor(
+def test_the_window_is_the_text_around_the_cursor(
     lines: list[str], data: st.DataObject, before: int, after: int
 ) -> None:
     text = "\n".join(lines)
     line = data.draw(st.integers(0, len(lines) - 1))
     index = data.draw(st.integers(0, len(lines[line])))
     hole = hole_at(snapshot_of(text, Encoding.UTF32), lsp.Position(line, index), before, after)
-    offset = sum(len(one) + 1 for one in lines[:line]) + index
+    offset = sum(len(earlier) + 1 for earlier in lines[:line]) + index
     assert text[:offset].endswith(hole.before)
     assert text[offset:].startswith(hole.after)
     assert len(hole.before) <= before
@@ -82,8 +82,8 @@ def test_the_window_is_what_stands_at_the_cursor(
         assert len(hole.before) >= before // 2 - longest, "most of the limit is used"
 
 
-def test_the_window_stays_put_while_the_user_types() -> None:
-    """Every character typed would otherwise invalidate all cached tokens of the prefix."""
+def test_the_window_does_not_move_while_the_user_types() -> None:
+    """Otherwise each typed character would invalidate all cached tokens of the prefix."""
     text = "".join(f"value_{number} = {number}\n" for number in range(200))
     starts = []
     for typed in range(len(text) // 2, len(text) // 2 + 400):
@@ -95,7 +95,7 @@ def test_the_window_stays_put_while_the_user_types() -> None:
     assert moves <= lines_typed / WINDOW_STRIDE + 1
 
 
-def test_one_very_long_line_is_cut_and_the_cut_stays_put() -> None:
+def test_a_very_long_line_is_cut_at_a_stable_position() -> None:
     text = "x" * 5_000_000
     snapshot = snapshot_of(text)
     holes = [hole_at(snapshot, lsp.Position(0, 4_000_000 + i), 1000, 500) for i in range(100)]
@@ -106,7 +106,7 @@ def test_one_very_long_line_is_cut_and_the_cut_stays_put() -> None:
 
 
 class CountedLines(Sequence[str]):
-    """Lines that count how many of them are looked at."""
+    """Lines that count accesses."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines, self.read = lines, 0
@@ -123,7 +123,7 @@ class CountedLines(Sequence[str]):
         raise AssertionError("nobody reads the whole file")
 
 
-def test_a_5_mb_file_is_not_read_whole() -> None:
+def test_a_5_mb_file_is_not_read_completely() -> None:
     snapshot = snapshot_of("value = compute(1, 2, 3)\n" * 200_000)
     counted = CountedLines(snapshot.lines)
     hole = hole_at(
@@ -149,12 +149,12 @@ def test_the_request_carries_the_settings_and_the_document() -> None:
 
 
 @pytest.mark.parametrize("uri", ["untitled:Untitled-1", "", "file://[", "%%%"])
-def test_a_document_that_is_no_file_has_no_path(uri: str) -> None:
+def test_a_document_without_a_file_has_no_path(uri: str) -> None:
     assert ask("", lsp.Position(0, 0), uri).path == ""
 
 
 @pytest.mark.parametrize(
     ("rest", "max_lines"), [("", 5), ("  ", 5), (")", 1), (" # why", 1), ("\nmore", 5)]
 )
-def test_text_right_of_the_cursor_leaves_room_for_one_line(rest: str, max_lines: int) -> None:
+def test_text_right_of_the_cursor_limits_the_answer_to_one_line(rest: str, max_lines: int) -> None:
     assert ask("f(" + rest, lsp.Position(0, 2)).max_lines == max_lines

@@ -1,4 +1,4 @@
-"""What a request gains from the rest of its file and from others."""
+"""Copies and snippets in a request, from the rest of its file and from other files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ask(
     return in_context(request, hole, snapshot, context or Context())
 
 
-def test_one_line_is_looked_up_in_the_whole_document() -> None:
-    """Far beyond the window that the model is shown."""
+def test_a_one_line_request_is_looked_up_in_the_whole_document() -> None:
+    """Far beyond the model's window."""
     far = "found = lookup(table, key)\n" + "pass\n" * 1000
     request = ask(f"{far}other = lookup()", lsp.Position(1001, 15))
     assert request.max_lines == 1
@@ -33,14 +33,14 @@ def test_one_line_is_looked_up_in_the_whole_document() -> None:
     assert request.copies[0].matched == len(" = lookup(")
 
 
-def test_other_files_are_looked_up_and_shown() -> None:
+def test_other_files_give_copies_and_snippets() -> None:
     context = Context((("b.py", "x"),), ("value = lookup(table, key)\n",))
     request = ask("other = lookup(", lsp.Position(0, 15), context)
     assert request.snippets == (Snippet("b.py", "x"),)
     assert request.copies == (Copied("table, key)", len(" = lookup("), 0, 0, 1, elsewhere=True),)
 
 
-def test_of_carriage_returns_nothing_is_left() -> None:
+def test_carriage_returns_are_removed() -> None:
     request = ask("a = call(1)\r\nb = call(", lsp.Position(1, 9))
     assert request.copies[0].text == "1)"
 
@@ -52,9 +52,9 @@ def test_of_carriage_returns_nothing_is_left() -> None:
         ("import os\nimport os.path\nimport ", lsp.Position(2, 7), "never"),  # the line above again
     ],
 )
-def test_what_would_not_be_shown_is_not_looked_up(
+def test_copies_that_would_not_be_shown_are_not_looked_up(
     text: str, position: lsp.Position, multiline: str
 ) -> None:
-    texts = [one.text for one in ask(text, position, multiline=multiline).copies]
+    texts = [copy.text for copy in ask(text, position, multiline=multiline).copies]
     assert "os.path" not in texts
     assert multiline == "never" or not texts

@@ -1,4 +1,4 @@
-"""Typing in a huge document costs what the cursor's surroundings cost. Counted, not timed."""
+"""The cost of typing does not depend on the document's size. Work is counted, not timed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYSTROKES = 50
 
 
 class Counted(list[str]):
-    """Lines that count how often they are looked at."""
+    """Lines that count accesses."""
 
     looks = 0
 
@@ -31,7 +31,7 @@ class Counted(list[str]):
 
 @pytest.fixture
 def split_chars(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of all texts that are split into lines."""
+    """Records the lengths of all texts that are split into lines."""
     lengths: list[int] = []
     original = documents.split_lines
 
@@ -52,7 +52,7 @@ def type_in(store: DocumentStore, line: int, character: int) -> None:
 
 @pytest.fixture
 def converted_chars(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of all lines in which positions are counted in other units than characters."""
+    """Records the lengths of all lines in which positions are converted between encodings."""
     lengths: list[int] = []
     for name in ("units_to_index", "index_to_units"):
         original = getattr(documents, name)
@@ -78,10 +78,10 @@ def test_an_edit_of_50000_lines_splits_no_other_line(split_chars: list[int]) -> 
 
 
 @pytest.mark.parametrize("character", ["a", "é", "😀"])
-async def test_a_keystroke_in_a_megabyte_looks_through_it_no_more_than_it_must(
+async def test_a_keystroke_in_a_one_megabyte_line_converts_it_three_times(
     split_chars: list[int], converted_chars: list[int], character: str
 ) -> None:
-    """Never split; its units counted thrice: for the change, for the cursor, for the answer."""
+    """Never split; converted for the change, for the cursor and for the answer."""
     store = DocumentStore()
     store.open(URI, "python", 1, character * 1_000_000)
     completer = Completer(store, ScriptedBackend(), Settings(speculate=False))
@@ -98,7 +98,7 @@ async def test_a_keystroke_in_a_megabyte_looks_through_it_no_more_than_it_must(
     assert len([length for length in converted_chars if length]) == (3 if character != "a" else 0)
 
 
-def test_a_window_of_50000_lines_looks_at_the_lines_in_it() -> None:
+def test_a_window_in_50000_lines_accesses_only_its_own_lines() -> None:
     store = DocumentStore()
     store.open(URI, "python", 1, "value = function(argument)\n" * 50_000)
     snapshot = store.snapshot(URI)
@@ -111,7 +111,7 @@ def test_a_window_of_50000_lines_looks_at_the_lines_in_it() -> None:
 
 
 @pytest.mark.parametrize("character", ["a", "é", "😀"])
-async def test_a_line_of_a_megabyte_is_completed_through_the_window(character: str) -> None:
+async def test_a_one_megabyte_line_is_completed_within_the_window(character: str) -> None:
     store = DocumentStore()
     store.open(URI, "python", 1, character * 1_000_000)
     backend = ScriptedBackend()

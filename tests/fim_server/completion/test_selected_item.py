@@ -1,4 +1,4 @@
-"""While the editor's own list is open, a suggestion continues the selected item, in its range."""
+"""While the editor's completion list is open, a suggestion extends the selected item."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def desk() -> AsyncIterator[Desk]:
     await made.completer.close()
 
 
-async def test_the_answer_begins_with_the_item_and_takes_its_range(desk: Desk) -> None:
+async def test_the_answer_begins_with_the_item_and_has_its_range(desk: Desk) -> None:
     desk.documents.open(URI, "python", 1, "first\n#say (1). # rest\n")
     where = span(1, 8, 9)
     answer = await desk.ask(1, 9, where, ".log")
@@ -61,7 +61,7 @@ async def test_the_answer_begins_with_the_item_and_takes_its_range(desk: Desk) -
     assert (asked.prefix, asked.suffix) == ("first\n#say (1).log", " # rest\n")
 
 
-async def test_a_range_beyond_the_cursor_is_replaced_whole(desk: Desk) -> None:
+async def test_a_range_beyond_the_cursor_is_fully_replaced(desk: Desk) -> None:
     desk.documents.open(URI, "python", 1, "#say 1 oldname = 2\n")
     answer = await desk.ask(0, 10, span(0, 7, 14), "newname")
     assert answer.items[0].range == span(0, 7, 14)
@@ -69,7 +69,7 @@ async def test_a_range_beyond_the_cursor_is_replaced_whole(desk: Desk) -> None:
     assert (asked.prefix, asked.suffix) == ("#say 1 newname", " = 2\n")
 
 
-async def test_positions_count_the_clients_units_and_lines_keep_their_ends(desk: Desk) -> None:
+async def test_positions_use_the_clients_encoding_and_line_ends_are_kept(desk: Desk) -> None:
     desk.documents.open(URI, "python", 1, "😀 = 1\r\n😀 #say a\\nb.\r\n")
     where = span(1, 12, 13)
     answer = await desk.ask(1, 13, where, ".😀")
@@ -90,16 +90,14 @@ async def test_in_a_notebook_the_range_is_the_cells(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("where", [span(0, 8, 9), span(0, 2, 4), span(1, 0, 7), span(0, 9, 2)])
-async def test_an_item_that_is_not_at_the_cursor_is_a_named_silence(
-    desk: Desk, where: lsp.Range
-) -> None:
+async def test_an_item_not_at_the_cursor_is_a_silence_reason(desk: Desk, where: lsp.Range) -> None:
     desk.documents.open(URI, "python", 1, "#say 1 x.y\n#say 2 z")
     answer = await desk.ask(0, 5, where, "item")
     assert answer.silence is Silence.SELECTED_ITEM_ELSEWHERE
     assert desk.backend.asked == []
 
 
-async def test_once_the_item_is_accepted_the_rest_is_known(desk: Desk) -> None:
+async def test_after_accepting_the_item_the_rest_is_cached(desk: Desk) -> None:
     desk.documents.open(URI, "python", 1, "#say (1).\n")
     await desk.ask(0, 9, span(0, 8, 9), ".log")
     desk.documents.open(URI, "python", 2, "#say (1).log\n")
@@ -109,7 +107,7 @@ async def test_once_the_item_is_accepted_the_rest_is_known(desk: Desk) -> None:
     assert len(desk.backend.asked) == 1
 
 
-async def test_another_item_is_another_question(desk: Desk) -> None:
+async def test_another_item_is_another_request(desk: Desk) -> None:
     desk.documents.open(URI, "python", 1, "#say (1).\n")
     for text in (".log", ".warn", ".log"):
         answer = await desk.ask(0, 9, span(0, 8, 9), text)

@@ -1,4 +1,4 @@
-"""What stands around the cursor already is never suggested again."""
+"""Suggestions never repeat the text around the cursor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def judged(text: str, before: str, after: str, confidence: float = 1.0) -> str |
 
 
 def trim(text: str, before: str, after: str) -> str:
-    """What is shown; "" for silence."""
+    """The text shown; "" for silence."""
     shown = judged(text, before, after)
     return "" if isinstance(shown, Silence) else shown
 
@@ -50,7 +50,7 @@ def trim(text: str, before: str, after: str) -> str:
         ("f(", "x)", ")  # call", "x"),
         ("f(", ")", ")", ""),
         ("if ", "a:", ":", "a"),
-        # brackets decide: these closing ones are the answer's own
+        # brackets decide: these closing brackets belong to the answer
         ("f(g", "()", ")", "()"),
         ("f(", "g(x)", ")", "g(x)"),
         ("f(", "g(x))", ")", "g(x)"),
@@ -66,7 +66,7 @@ def trim(text: str, before: str, after: str) -> str:
         ("    ", "x = 1\n    return x\n", "\n\n    return x\n", "x = 1"),
         ("f(\n    ", "a,\n)", "\n)\n", "a,"),
         ("    ", "if a:\n        b\n    c\n    d", "\n    c\n    d\n    e", "if a:\n        b"),
-        # the same text at another depth is no repetition
+        # the same text at another indentation is not a repetition
         ("{\n  {\n    ", "a\n  }", "\n}\n", "a\n  }"),
         # a suggestion that only repeats what follows
         ("    ", "return x", "\n    return x\n", ""),
@@ -80,7 +80,7 @@ def test_trim(before: str, text: str, after: str, shown: str) -> None:
     assert trim(text, before, after) == shown
 
 
-def test_foreign_line_ends_become_plain() -> None:
+def test_other_line_ends_are_normalised() -> None:
     assert trim("a\r\nb\rc", "", "") == "a\nb\nc"
 
 
@@ -88,7 +88,7 @@ code = st.text(alphabet="ab_ (){}[]\n\"',:", max_size=24)
 
 
 @given(before=code, text=code, after=code)
-def test_an_answer_is_only_ever_cut_at_its_end(before: str, text: str, after: str) -> None:
+def test_an_answer_is_cut_only_at_its_end(before: str, text: str, after: str) -> None:
     shown = trim(text, before, after)
     assert text.startswith(shown) or "\n".join(
         line.rstrip() for line in text.split("\n")
@@ -116,7 +116,7 @@ def test_unmatched_brackets_counts_both_kinds() -> None:
         ("def f():\n    ", "\n\ndef g():\n    pass", "\n", Silence.OUT_OF_SCOPE),
     ],
 )
-def test_every_suppression_has_its_reason(
+def test_every_suppression_has_a_silence_reason(
     before: str, text: str, after: str, reason: Silence
 ) -> None:
     assert judged(text, before, after) is reason
@@ -127,7 +127,7 @@ def test_the_confidence_gate() -> None:
     assert judged("1", "x = ", "", confidence=0.5) == "1"
 
 
-def test_a_word_is_completed_from_within() -> None:
+def test_completion_within_a_word() -> None:
     assert judged("i", "pr", "nt(x)") == "i"
     assert judged("x, ", "f(", "y)") == "x, ", "the start of a word is not its middle"
 
@@ -147,7 +147,7 @@ def test_a_word_is_completed_from_within() -> None:
         ("f(", "\n    a,\n)\ng()", "\n    a,\n)"),
         ("def f(", "\n    a,\n):\n    return a\nb", "\n    a,\n):\n    return a"),
         ("if (a) {", "\n  b\n} else {\n  c\n}\nd", "\n  b\n} else {\n  c\n}"),
-        # within a block: its lines, and not those of the one around it
+        # within a block: its lines, but not those of the enclosing block
         ("    ", "a\n    b\nc", "a\n    b"),
         ("    a = ", "1\n    b = 2\nc", "1\n    b = 2"),
         ("\t", "a\n\tb\nc", "a\n\tb"),

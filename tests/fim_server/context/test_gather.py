@@ -1,4 +1,4 @@
-"""What the model is shown of other files: the useful, the allowed, and the same while one types."""
+"""Snippets of other files: relevant, permitted, and stable while the user types."""
 
 from __future__ import annotations
 
@@ -84,19 +84,19 @@ class Desk:
 def test_the_definition_of_an_imported_name_comes_from_the_file_on_disk(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write("shapes.py", SHAPES)
-    [one] = desk.choice(desk.open("main.py", MAIN), most=1)
-    assert (one.path, one.first) == ("shapes.py", 12)
-    assert one.text == (
+    [snippet] = desk.choice(desk.open("main.py", MAIN), most=1)
+    assert (snippet.path, snippet.first) == ("shapes.py", 12)
+    assert snippet.text == (
         'def make_circle(radius: float, name: str = "") -> Circle:\n    """Make one."""'
     )
-    assert one.reason == "defines make_circle, used near the cursor"
+    assert snippet.reason == "defines make_circle, used near the cursor"
 
 
-def test_the_open_text_counts_and_not_the_file(tmp_path: Path) -> None:
+def test_an_open_document_takes_precedence_over_its_file(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write("shapes.py", "def make_circle(old): ...\n")
     desk.open("shapes.py", "def make_circle(new): ...\n")
-    texts = [one.text for one in desk.choice(desk.open("main.py", MAIN))]
+    texts = [snippet.text for snippet in desk.choice(desk.open("main.py", MAIN))]
     assert texts == ["def make_circle(new): ..."]
 
 
@@ -116,22 +116,24 @@ def test_the_ways_to_import(tmp_path: Path, name: str, line: str) -> None:
     desk = Desk(tmp_path)
     desk.write(name, SHAPES)
     found = desk.choice(desk.open("app/main.py", f"{line}\nmake_circle("))
-    assert {one.path for one in found} == {name}
+    assert {snippet.path for snippet in found} == {name}
 
 
-def test_excluded_files_are_no_snippets_open_or_not(tmp_path: Path) -> None:
+def test_excluded_files_give_no_snippets_even_if_open(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write(".gitignore", "generated.py")
     desk.write(".fimignore", "legal/")
     for name in ("generated.py", "legal/shapes.py", "secret.py", ".env"):
         desk.open(name, SHAPES)
     document = desk.open("main.py", MAIN.replace("shapes", "generated"))
-    assert [one.path for one in desk.choice(document)] == ["secret.py"], "code, not a secret"
+    assert [snippet.path for snippet in desk.choice(document)] == ["secret.py"], (
+        "code, not a secret"
+    )
     desk.workspace = Workspace([tmp_path], Settings(exclude=("secret.py",)))
     assert desk.choice(document) == []
 
 
-def test_an_untrusted_workspace_has_no_neighbours(tmp_path: Path) -> None:
+def test_an_untrusted_workspace_gives_no_snippets(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Settings(workspace_trusted=False))
     desk.open("shapes.py", SHAPES)
     assert desk.choice(desk.open("main.py", MAIN)) == []
@@ -148,7 +150,7 @@ def test_copies_come_from_open_documents_imported_files_and_the_same_folder(tmp_
     assert desk.texts(main) == ("opened = 1\n", SHAPES, "beside = 1\n")
 
 
-def test_of_an_open_file_the_open_text_is_copied_and_its_own_document_not(tmp_path: Path) -> None:
+def test_copies_use_the_text_of_open_files_but_not_the_document_itself(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write("shapes.py", "old = 1\n")
     desk.write("main.py", "saved = 1\n")
@@ -156,7 +158,7 @@ def test_of_an_open_file_the_open_text_is_copied_and_its_own_document_not(tmp_pa
     assert desk.texts(desk.open("main.py", MAIN)) == ("new = 1\n",)
 
 
-def test_nothing_is_copied_from_excluded_files_or_in_a_folder_that_is_not_trusted(
+def test_nothing_is_copied_from_excluded_files_or_untrusted_folders(
     tmp_path: Path,
 ) -> None:
     desk = Desk(tmp_path)
@@ -194,7 +196,7 @@ def test_texts_are_read_once_while_a_line_is_typed(
 
 
 def test_no_excluded_file_is_ever_opened(tmp_path: Path) -> None:
-    """In a process of its own, with every `open` that Python does under observation."""
+    """Runs in a subprocess with an audit hook that records every `open`."""
     desk = Desk(tmp_path / "root")
     outside = tmp_path / "outside.py"
     outside.write_text(SHAPES)
@@ -224,10 +226,10 @@ sys.addaudithook(lambda name, args: opened.append(os.fsdecode(args[0]))
 query = ContextQuery(document, Place(3, 12), [], Workspace([root]), 8, 4000, copies=True)
 gatherer = Gatherer()
 chosen = gatherer.snippets(query)
-print(sorted({{one.path for one in chosen}}))
-print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
+print(sorted({{snippet.path for snippet in chosen}}))
+print(sorted({{os.path.relpath(path, root) for path in opened if {str(tmp_path)!r} in path}}))
 print(len(gatherer.texts(query)))
-print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r} in one}}))
+print(sorted({{os.path.relpath(path, root) for path in opened if {str(tmp_path)!r} in path}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -239,7 +241,7 @@ print(sorted({{os.path.relpath(one, root) for one in opened if {str(tmp_path)!r}
     assert opened_to_copy == "['.fimignore', '.gitignore', 'big.py', 'shapes.py']"
 
 
-def test_where_one_edits_is_shown_and_the_last_edit_first(tmp_path: Path) -> None:
+def test_recently_edited_places_are_shown_the_latest_first(tmp_path: Path) -> None:
     from lsprotocol import types as lsp
 
     desk = Desk(tmp_path)
@@ -249,7 +251,10 @@ def test_where_one_edits_is_shown_and_the_last_edit_first(tmp_path: Path) -> Non
         change = lsp.TextDocumentContentChangePartial(range=lsp.Range(spot, spot), text="x")
         desk.store.change(document.uri, 2, [change])
     found = desk.choice(desk.open("main.py", "unlike = "))
-    assert [(one.path, one.first, one.end) for one in found] == [("a.py", 16, 25), ("b.py", 16, 25)]
+    assert [(snippet.path, snippet.first, snippet.end) for snippet in found] == [
+        ("a.py", 16, 25),
+        ("b.py", 16, 25),
+    ]
     assert found[1].score > found[0].score
     assert found[1].reason == "edited at line 21, 0 files ago"
 
@@ -265,8 +270,8 @@ def test_similar_code_is_found_by_its_names() -> None:
     assert best.reason == "shares 80% of the names here"
 
 
-def test_the_choice_stays_while_one_types_on_a_line(tmp_path: Path) -> None:
-    """Each change of the snippets would cost every cached token of the prompt."""
+def test_the_snippets_are_stable_while_typing_on_a_line(tmp_path: Path) -> None:
+    """Changing the snippets invalidates all cached tokens of the prompt."""
     desk = Desk(tmp_path)
     desk.open("shapes.py", SHAPES)
     desk.open("tools.py", "def helper(value, other): ...\n\ndef circle_tool(circle): ...\n")
@@ -284,7 +289,7 @@ def snippet(first: int, score: float, path: str = "a.py", text: str = "x" * 10) 
     return ScoredSnippet(path, first, first + 5, text, score, "")
 
 
-def test_choose_keeps_to_number_budget_and_no_overlap() -> None:
+def test_choose_respects_number_budget_and_overlap() -> None:
     best, overlapping, other, long = (
         snippet(0, 1.0),
         snippet(3, 0.9),
@@ -298,14 +303,14 @@ def test_choose_keeps_to_number_budget_and_no_overlap() -> None:
     assert choose(every, [], 9, 600) == [best, other, long], "in the order of their places"
 
 
-def test_what_is_shown_gives_way_only_to_the_clearly_better() -> None:
+def test_shown_snippets_are_replaced_only_by_clearly_better_ones() -> None:
     shown, better = snippet(0, 1.0), snippet(50, 1.4)
     assert choose([shown, better], [shown], 1, 100) == [shown]
     much_better = snippet(50, 1.6)
     assert choose([shown, much_better], [shown], 1, 100) == [much_better]
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: one.names[0])
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.names[0])
 def test_every_grammar_is_installed_and_names_its_nodes(language: object) -> None:
     parser = parser_for(language)  # type: ignore[arg-type]
     assert parser is not None
@@ -337,4 +342,4 @@ def test_every_grammar_is_installed_and_names_its_nodes(language: object) -> Non
 def test_definitions_are_signatures(name: str, text: str, shown: list[str]) -> None:
     language = language_of(name)
     assert language is not None
-    assert [one.text for one in definitions(text, language)][: len(shown)] == shown
+    assert [definition.text for definition in definitions(text, language)][: len(shown)] == shown

@@ -46,7 +46,7 @@ def test_only_what_differs_is_replaced(encoding: Encoding) -> None:
     assert edit.range == lsp.Range(lsp.Position(1, start), lsp.Position(1, start + 5))
 
 
-def test_two_places_are_two_changes_and_also_one() -> None:
+def test_two_changes_can_also_be_one() -> None:
     snapshot = snapshot_of("a = 1\r\nkeep\r\nb = 1\r\n")
     new = ["a = 2", "keep", "b = 2"]
     edits = [change.text_edit(snapshot) for change in minimal_changes(snapshot, 0, 3, new)]
@@ -57,7 +57,7 @@ def test_two_places_are_two_changes_and_also_one() -> None:
         assert applied(snapshot, changes) == "a = 2\r\nkeep\r\nb = 2\r\n"
 
 
-def test_an_accent_stays_with_its_letter() -> None:
+def test_a_combining_accent_stays_with_its_letter() -> None:
     snapshot = snapshot_of("cafe\u0301 = 1\n")
     [change] = minimal_changes(snapshot, 0, 1, ["cafe\u0300 = 1"])
     assert change.text == "e\u0300"
@@ -83,7 +83,7 @@ LINES = st.lists(
 @given(
     LINES, LINES, LINES, LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(ENCODINGS)
 )
-def test_applied_they_give_the_new_lines(
+def test_applying_the_changes_gives_the_new_lines(
     before: list[str],
     old: list[str],
     new: list[str],

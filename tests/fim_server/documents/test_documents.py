@@ -41,7 +41,7 @@ PIECES = [
 texts = st.lists(st.sampled_from(PIECES), max_size=24).map("".join)
 
 
-# The reference implementation, character by character, directly from the specification.
+# Reference implementation, character by character, directly from the specification.
 
 
 def width(character: str, encoding: Encoding) -> int:
@@ -100,7 +100,7 @@ def text_of(store: DocumentStore) -> str:
 def test_a_client_that_edits_by_offsets_never_drifts(
     encoding: Encoding, text: str, data: st.DataObject
 ) -> None:
-    """The client keeps a plain string and sends positions computed from its own offsets."""
+    """The client keeps a string and sends positions computed from its own offsets."""
     store = opened(text, encoding)
     for version in range(2, 2 + data.draw(st.integers(1, 12))):
         start, end = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))
@@ -121,7 +121,7 @@ def test_a_client_that_edits_by_offsets_never_drifts(
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @settings(max_examples=250, deadline=None)
 @given(text=texts, data=st.data())
-def test_any_position_means_what_the_specification_says(
+def test_any_position_is_interpreted_as_specified(
     encoding: Encoding, text: str, data: st.DataObject
 ) -> None:
     """Also positions past an end or inside a character, and ranges that end before they start."""
@@ -148,7 +148,7 @@ def test_units_and_indices_are_inverse(encoding: Encoding, content: str) -> None
     assert units_to_index(content, units + 7, encoding) == len(content)
 
 
-def test_only_lsp_line_ends_end_lines() -> None:
+def test_only_lsp_line_ends_separate_lines() -> None:
     assert split_lines("a\fb\u2028c\x85d\x0be\nf\r\ng\rh") == [
         "a\fb\u2028c\x85d\x0be\n",
         "f\r\n",
@@ -159,7 +159,7 @@ def test_only_lsp_line_ends_end_lines() -> None:
     assert split_lines("a\n") == ["a\n", ""]
 
 
-def test_positions_past_an_end_are_that_end() -> None:
+def test_positions_past_an_end_are_clamped() -> None:
     snapshot = opened("ab\r\ncd\n").snapshot(URI)
     assert snapshot is not None
     assert snapshot.place(lsp.Position(0, 99)) == Place(0, 2)
@@ -171,7 +171,7 @@ def test_positions_past_an_end_are_that_end() -> None:
     assert position == lsp.Position(0, 99), "the client's params are not ours to change"
 
 
-def test_line_ends_that_meet_become_one() -> None:
+def test_cr_and_lf_joined_by_an_edit_become_one_line_end() -> None:
     store = opened("a\rb\n")
     store.change(URI, 2, [change((lsp.Position(1, 0), lsp.Position(1, 1)), "")])
     snapshot = store.snapshot(URI)
@@ -222,7 +222,7 @@ def test_a_snapshot_outlives_the_edits_after_it() -> None:
     assert before.revision < after.revision
 
 
-def test_the_line_end_in_use_is_that_of_the_neighbourhood() -> None:
+def test_the_line_end_in_use_is_the_nearest_one() -> None:
     snapshot = opened("a\r\nb\nc\rd").snapshot(URI)
     assert snapshot is not None
     assert [snapshot.line_end(line) for line in range(4)] == ["\r\n", "\n", "\r", "\r"]
@@ -234,7 +234,7 @@ def test_the_line_end_in_use_is_that_of_the_neighbourhood() -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @settings(max_examples=250, deadline=None)
 @given(text=texts, new=texts, data=st.data())
-def test_a_document_with_a_text_replaced_and_the_place_behind_it(
+def test_replacing_a_text_gives_the_document_and_the_position_after_it(
     encoding: Encoding, text: str, new: str, data: st.DataObject
 ) -> None:
     start, end = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))

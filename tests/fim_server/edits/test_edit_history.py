@@ -1,4 +1,4 @@
-"""Keystrokes become hunks, reverted hunks are undone, and large changes are no edits."""
+"""Edit history: keystrokes form hunks, reverted hunks vanish, large changes are not edits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ URI = "file:///a.py"
 
 
 class Desk:
-    """One document, its history, and a clock that only this test moves."""
+    """A document, its edit history, and a manual clock."""
 
     def __init__(self, text: str) -> None:
         self.documents = DocumentStore(Encoding.UTF32)
@@ -135,7 +135,7 @@ def test_one_change_of_several_in_a_hunk_is_undone_and_redone() -> None:
     assert desk.history.was_undone(undone.reversed)
 
 
-def test_large_changes_are_no_edits() -> None:
+def test_large_changes_are_not_edits() -> None:
     lines = [f"line {number}" for number in range(3 * MAX_LINES)]
     desk = Desk("\n".join(lines))
     desk.change((0, 0, 0, 4, "LINE"))
@@ -145,7 +145,7 @@ def test_large_changes_are_no_edits() -> None:
     assert desk.hunks() == []
 
 
-def test_white_space_and_old_edits_do_not_count() -> None:
+def test_white_space_and_old_edits_are_ignored() -> None:
     desk = Desk("x = 1\ny = 2\n")
     desk.change((0, 0, 0, 0, "    "))
     assert desk.hunks() == []
@@ -184,7 +184,7 @@ TEXTS = st.lists(st.sampled_from(["a", "b", "", "c\u2028", "𝒳", "x = old"]), 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=6), st.sampled_from(["\n", "\r\n"]))
 def test_hunks_restore_the_first_text(states: list[list[str]], end: str) -> None:
-    """Putting the old lines back, from the bottom up, gives the first text."""
+    """Restoring the old lines, from the bottom up, gives the first text."""
     texts = [end.join(state) for state in states]
     desk = Desk(texts[0])
     for text in texts[1:]:

@@ -1,5 +1,6 @@
-"""From recent edits to proposals: where to look, what is shown, what never is. The model is a
-script (see `scripted.py`): it replaces names as the last edit did."""
+"""Next edits: regions, the gate, and what is never proposed. The scripted model (`scripted.py`)
+replaces names as the last edit did.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def cost(area, price):
 
 
 class Desk:
-    """A service with open documents, the script behind it, and a clock."""
+    """The service with open documents, a scripted backend and a manual clock."""
 
     def __init__(self, text: str = CODE, settings: Settings | None = None, *roots: Path) -> None:
         self.backend = ScriptedBackend()
@@ -81,7 +82,7 @@ class Desk:
         return await self.service.next_edits(uri, line, None, most)
 
     async def offered(self, most: int = 1) -> list[str]:
-        return [self.service.offer(one) for one in await self.found(most)]
+        return [self.service.offer(proposal) for proposal in await self.found(most)]
 
     def apply(self, proposal: Proposal) -> None:
         [edit] = proposal.text_edits
@@ -89,40 +90,42 @@ class Desk:
 
 
 def shown(found: list[Proposal]) -> list[tuple[int, tuple[str, ...]]]:
-    return [(one.first, one.new) for one in found]
+    return [(proposal.first, proposal.new) for proposal in found]
 
 
-async def test_a_file_at_rest_is_left_alone() -> None:
+async def test_a_file_without_edits_gets_no_proposal() -> None:
     desk = Desk()
     assert await desk.found(most=6) == []
     assert desk.backend.rewrites == [], "the model is not even asked"
 
 
-async def test_the_other_places_of_a_renamed_name() -> None:
+async def test_the_other_occurrences_of_a_renamed_name() -> None:
     desk = Desk()
     desk.edit(5, "total", "amount")
     found = await desk.found(most=6)
     assert shown(found) == [
         (6, ('    print("total", amount)', "    return amount")),
     ]
-    [request] = {one.old: one for one in desk.backend.rewrites if "print" in one.old}.values()
+    [request] = {
+        rewrite.old: rewrite for rewrite in desk.backend.rewrites if "print" in rewrite.old
+    }.values()
     assert request.drafts == ('    print("total", amount)\n    return amount',)
     assert request.prefix + request.old + request.suffix == desk.text()
     assert request.speculative
-    assert [(one.old, one.new) for one in request.edits] == [
+    assert [(edit.old, edit.new) for edit in request.edits] == [
         ("total = area * price", "amount = area * price")
     ]
     assert request.session != URI, "a document's completions keep their own tokens"
 
 
-async def test_one_is_enough_for_a_client_that_applies_all_it_gets() -> None:
+async def test_a_client_that_applies_all_edits_gets_one_at_a_time() -> None:
     desk = Desk("old = 1\nx = 2\nprint(old)\ny = 3\nprint(old + 1)\n")
     desk.edit(0, "old", "new")
     assert shown(await desk.found(line=4)) == [(4, ("print(new + 1)",))], "the nearest first"
     assert len(desk.backend.rewrites) == 1, "and no more is asked than that"
 
 
-async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
+async def test_a_repeated_request_is_answered_without_the_model() -> None:
     desk = Desk()
     desk.edit(5, "total", "amount")
     first = await desk.offered()
@@ -131,12 +134,12 @@ async def test_asked_again_the_answer_is_the_same_without_the_model() -> None:
     assert len(desk.backend.rewrites) == asked
 
 
-async def test_the_gate_asks_for_a_gain() -> None:
+async def test_the_gate_requires_a_gain() -> None:
     for evidence, expected in ((7, 0), (9, 1)):
         desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - DRAFT_PRIOR:.0f}\n")
         desk.edit(0, "old", "new")
         found = await desk.found()
-        assert [one.evidence for one in found] == [evidence] * expected
+        assert [proposal.evidence for proposal in found] == [evidence] * expected
     strict = Desk(
         f"old = 1\n\nprint(old)  #gain {9 - DRAFT_PRIOR:.0f}\n", Settings(min_edit_gain=10)
     )
@@ -151,13 +154,13 @@ async def test_an_undone_edit_is_never_proposed_again() -> None:
     desk.apply(proposal)
     desk.edit(proposal.first, "new", "old")
     for _ in range(3):
-        assert proposal.first not in [one.first for one in await desk.found(most=6)]
+        assert proposal.first not in [other.first for other in await desk.found(most=6)]
         desk.edit(0, "=", "= ")
     desk.edit(0, "new", "old")
     assert await desk.found(most=6) == [], "the edit that led to it is undone itself"
 
 
-async def test_a_rejected_one_is_not_made_in_the_same_place() -> None:
+async def test_a_rejected_edit_is_not_proposed_in_the_same_place() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old)\nend()\n")
     desk.edit(0, "old", "new")
     [name] = await desk.offered()
@@ -167,7 +170,7 @@ async def test_a_rejected_one_is_not_made_in_the_same_place() -> None:
     assert shown(await desk.found(most=6)) == [(5, ("print(new)",))], "its place has moved"
 
 
-async def test_ignored_twice_is_rejected() -> None:
+async def test_an_edit_ignored_twice_counts_as_rejected() -> None:
     desk = Desk("old = 1\n\nprint(old)\n")
     desk.edit(0, "old", "new")
     for _ in range(2):
@@ -176,7 +179,7 @@ async def test_ignored_twice_is_rejected() -> None:
     assert await desk.found() == []
 
 
-async def test_accepting_is_not_ignoring() -> None:
+async def test_accepting_does_not_count_as_ignoring() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n\nprint(old, 3)\n")
     desk.edit(0, "old", "new")
     for _ in range(3):
@@ -187,7 +190,7 @@ async def test_accepting_is_not_ignoring() -> None:
     assert "old" not in desk.text()
 
 
-async def test_of_a_list_that_is_stepped_through_the_rest_stays_on_the_screen() -> None:
+async def test_the_other_edits_of_a_list_stay_current_after_one_is_applied() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n")
     desk.edit(0, "old", "new")
     await desk.offered(most=6)
@@ -199,7 +202,7 @@ async def test_of_a_list_that_is_stepped_through_the_rest_stays_on_the_screen() 
     assert desk.text() == "new = 1\n\nprint(new)\n\nprint(new, 2)\n"
 
 
-async def test_typing_stops_the_work_at_once() -> None:
+async def test_typing_cancels_the_rewrite_at_once() -> None:
     desk = Desk("old = 1\n\nprint(old)  #wait\n")
     desk.edit(0, "old", "new")
     asking = asyncio.create_task(desk.found())
@@ -209,7 +212,7 @@ async def test_typing_stops_the_work_at_once() -> None:
     assert desk.backend.rewrite_stopped.is_set()
 
 
-async def test_a_request_that_is_taken_back_stops_the_work() -> None:
+async def test_cancelling_the_request_cancels_the_rewrite() -> None:
     desk = Desk("old = 1\n\nprint(old)  #wait\n")
     desk.edit(0, "old", "new")
     asking = asyncio.create_task(desk.found())
@@ -226,17 +229,17 @@ async def test_a_stale_version_gets_nothing() -> None:
     assert await desk.service.next_edits("file:///never.py", 0) == []
 
 
-async def test_other_open_documents_follow_where_several_are_asked_for() -> None:
+async def test_other_open_documents_are_included_if_several_edits_are_requested() -> None:
     desk = Desk("def area(width):\n    return width\n")
     desk.open(OTHER, "from a import area\n\nx = 1\nprint(area(2))\n")
     desk.edit(0, "area", "surface")
     assert await desk.found() == []
     found = await desk.found(most=6)
-    assert [(one.uri, one.first) for one in found] == [(OTHER, 0), (OTHER, 3)]
+    assert [(proposal.uri, proposal.first) for proposal in found] == [(OTHER, 0), (OTHER, 3)]
     assert shown(await desk.found(uri=OTHER)) == [(0, ("from a import surface",))]
 
 
-async def test_what_may_not_be_seen_is_not_shown_and_not_followed(tmp_path: Path) -> None:
+async def test_excluded_documents_are_neither_sent_nor_edited(tmp_path: Path) -> None:
     (tmp_path / ".fimignore").write_text("secret.py\n")
     public, secret = ((tmp_path / name).as_uri() for name in ("public.py", "secret.py"))
     desk = Desk("", None, tmp_path)
@@ -247,10 +250,10 @@ async def test_what_may_not_be_seen_is_not_shown_and_not_followed(tmp_path: Path
     assert await desk.found(most=6, uri=public) == []
     assert desk.backend.rewrites == [], "nor do its edits lead anywhere"
     desk.edit(0, "old", "new", public)
-    assert {one.uri for one in await desk.found(most=6, uri=public)} == {public}
+    assert {proposal.uri for proposal in await desk.found(most=6, uri=public)} == {public}
 
 
-async def test_files_that_cannot_be_written_are_not_proposed_for(tmp_path: Path) -> None:
+async def test_read_only_files_get_no_proposals(tmp_path: Path) -> None:
     file = tmp_path / "b.py"
     file.write_text("print(area)\n")
     desk = Desk("area = 1\n")
@@ -273,7 +276,7 @@ async def test_untrusted_and_disabled() -> None:
     assert await disabled.found(most=6) == []
 
 
-async def test_a_backend_that_cannot_is_asked_once() -> None:
+async def test_a_backend_without_rewriting_is_queried_once() -> None:
     class Unable(ScriptedBackend):
         async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
             self.rewrites.append(request)
@@ -290,7 +293,7 @@ async def test_a_backend_that_cannot_is_asked_once() -> None:
     assert len(await desk.found()) == 1, "another one is"
 
 
-async def test_trouble_is_an_empty_answer() -> None:
+async def test_an_error_gives_an_empty_answer() -> None:
     for trouble in (BackendError("gone"), ValueError("a mistake")):
 
         class Broken(ScriptedBackend):
@@ -305,7 +308,7 @@ async def test_trouble_is_an_empty_answer() -> None:
         assert await desk.found() == []
 
 
-async def test_a_region_is_asked_about_again_when_a_completion_took_the_model() -> None:
+async def test_a_region_is_retried_after_a_completion_superseded_it() -> None:
     class Busy(ScriptedBackend):
         async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
             answer = await super().rewrite(request)
@@ -318,8 +321,10 @@ async def test_a_region_is_asked_about_again_when_a_completion_took_the_model() 
     assert len(desk.backend.rewrites) == 3
 
 
-async def test_refilled_text_is_no_next_edit() -> None:
-    """It follows from no edit; the drafts are judged all the same, and a selection is refilled."""
+async def test_refilled_text_is_not_a_next_edit() -> None:
+    """Refilled text does not follow from an edit. Drafts are still scored, and a selection is
+    refilled.
+    """
 
     class Refilling(ScriptedBackend):
         async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
@@ -340,14 +345,14 @@ async def test_refilled_text_is_no_next_edit() -> None:
     assert shown(found) == [(2, ("refilled()",))]
 
 
-async def test_a_line_with_half_a_character_is_left_alone() -> None:
+async def test_a_line_with_a_lone_surrogate_gets_no_proposal() -> None:
     desk = Desk("old = 1\n\nprint(old, '\ud800')\n")
     desk.edit(0, "old", "new")
     assert await desk.found() == []
     assert desk.backend.rewrites == []
 
 
-async def test_the_model_is_asked_a_bounded_number_of_times() -> None:
+async def test_the_number_of_rewrites_is_bounded() -> None:
     desk = Desk("old = 1\n" + "print(old)  #keep\n\n" * 50)
     desk.edit(0, "old", "new")
     assert await desk.found() == []
@@ -358,7 +363,7 @@ async def test_the_model_is_asked_a_bounded_number_of_times() -> None:
 
 
 async def looked_at(desk: Desk, line: int = 0) -> list[tuple[str, str]]:
-    """The regions and the reasons for them, the first one asked about first."""
+    """The regions with their reasons, in the order in which they are rewritten."""
     snapshot = desk.documents.snapshot(URI)
     assert snapshot is not None
     context = desk.service.context(snapshot, line)
@@ -390,7 +395,7 @@ async def test_a_literal_and_a_docstring() -> None:
     assert (body, "still has 50") in regions
 
 
-async def test_a_diagnostic_moves_a_draft_up_and_makes_none() -> None:
+async def test_a_diagnostic_promotes_a_draft_but_creates_none() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n\nx\n")
     desk.edit(0, "old", "new")
     desk.edit(0, "1", "12")
@@ -405,7 +410,7 @@ async def test_a_diagnostic_moves_a_draft_up_and_makes_none() -> None:
     assert await looked_at(desk, line=6) == plain, "it was about another text"
 
 
-async def test_an_import_that_may_be_missing_and_one_that_is_no_longer_used() -> None:
+async def test_a_missing_import_and_an_unused_one() -> None:
     desk = Desk("import os\nimport re\n\nx = 1\ny = re.sub('a', 'b', z)\n")
     desk.edit(3, "1", "json.loads(text)")
     assert ("import os\nimport re", "json may lack an import") in await looked_at(desk)

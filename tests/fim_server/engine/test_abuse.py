@@ -75,18 +75,18 @@ def test_a_malformed_body_is_a_named_error(engine: httpx2.Client, path: str, bod
         assert answer.json()["error"]["message"]
 
 
-def test_what_is_no_http_is_refused(shared_home: EngineHome) -> None:
+def test_bytes_that_are_not_http_are_refused(shared_home: EngineHome) -> None:
     for nonsense in (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET\r\n\r\n", b"A" * 70_000):
         with raw(shared_home, nonsense) as connection:
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
 
 
-def test_a_body_that_is_cut_off_is_dropped(shared_home: EngineHome) -> None:
+def test_a_truncated_body_is_dropped(shared_home: EngineHome) -> None:
     for _ in range(20):
         raw(shared_home, post("/v1/fim", 1000, HOLE)).close()
 
 
-def test_clients_that_never_finish_their_body_block_no_other(
+def test_clients_that_never_finish_their_body_do_not_block_others(
     shared_home: EngineHome, engine: httpx2.Client
 ) -> None:
     slow = [raw(shared_home, post("/v1/fim", 1000, b"{")) for _ in range(50)]
@@ -95,7 +95,7 @@ def test_clients_that_never_finish_their_body_block_no_other(
         connection.close()
 
 
-async def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
 
     async def receive() -> dict[str, object]:
@@ -159,7 +159,7 @@ def full_disk(home: EngineHome) -> Iterator[Path]:
     subprocess.run(["umount", str(runtime)], check=True)
 
 
-async def test_a_full_disk_is_named(
+async def test_a_full_disk_is_reported(
     full_disk: Path, home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
@@ -170,7 +170,7 @@ async def test_a_full_disk_is_named(
     await backend.close()
 
 
-async def test_a_log_that_cannot_be_written_is_named(
+async def test_an_unwritable_log_is_reported(
     home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):

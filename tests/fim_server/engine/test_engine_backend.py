@@ -105,7 +105,7 @@ async def test_a_killed_engine_costs_one_answer(
     assert at_home.engine_pid() != first
 
 
-async def test_an_engine_that_left_between_two_requests_costs_nothing(
+async def test_an_engine_that_exited_between_two_requests_is_replaced(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     await backend.start(unseen)
@@ -154,7 +154,7 @@ async def test_the_front_end_stays_small(at_home: EngineHome) -> None:
     at_home.kill_engine()
 
 
-def test_importing_the_front_end_brings_nothing_heavy() -> None:
+def test_importing_the_front_end_imports_nothing_heavy() -> None:
     heavy = ("torch", "numpy", "tokenizers", "starlette", "uvicorn", "httpx2", "prometheus_client")
     program = (
         "import sys, fim_server.lsp.app, fim_server.engine.client\n"
@@ -164,14 +164,14 @@ def test_importing_the_front_end_brings_nothing_heavy() -> None:
     assert done.stdout.decode().strip() == "[]"
 
 
-async def test_a_model_that_is_not_there_is_named(at_home: EngineHome) -> None:
+async def test_a_missing_model_is_named(at_home: EngineHome) -> None:
     backend = EngineBackend("no/such/model")
     with pytest.raises(BackendError, match=r"no/such/model.*no such"):
         await backend.start(unseen)
     await backend.close()
 
 
-async def test_an_engine_that_cannot_start_is_told_by_its_last_line(
+async def test_an_engine_that_cannot_start_is_reported_with_its_last_line(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     backend._command = [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
@@ -179,7 +179,7 @@ async def test_an_engine_that_cannot_start_is_told_by_its_last_line(
         await backend.start(unseen)
 
 
-async def test_an_engine_that_keeps_dying_is_not_started_for_ever(
+async def test_an_engine_that_keeps_crashing_is_not_restarted_forever(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     backend._command = [sys.executable, "-c", "raise SystemExit(3)"]
@@ -197,7 +197,7 @@ async def test_a_folder_open_to_others_is_refused(
         await backend.start(unseen)
 
 
-async def test_a_runtime_folder_that_cannot_be_made_is_named(
+async def test_a_runtime_folder_that_cannot_be_created_is_named(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     (at_home.folder / "run" / "fim-server").write_text("in the way")
@@ -205,7 +205,7 @@ async def test_a_runtime_folder_that_cannot_be_made_is_named(
         await backend.start(unseen)
 
 
-async def test_a_missing_runtime_folder_is_made(
+async def test_a_missing_runtime_folder_is_created(
     backend: EngineBackend, at_home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runtime folder is missing after a reboot or in a new container."""
@@ -223,7 +223,7 @@ async def test_a_missing_runtime_folder_is_made(
     await made.close()
 
 
-async def test_what_is_in_the_way_of_the_socket_or_the_lock_is_named(
+async def test_a_file_in_place_of_the_socket_or_the_lock_is_named(
     backend: EngineBackend, at_home: EngineHome
 ) -> None:
     paths = at_home.paths
@@ -244,7 +244,7 @@ async def test_what_is_in_the_way_of_the_socket_or_the_lock_is_named(
     ("content", "mode", "problem"),
     [("", 0o600, "is empty"), ("key", 0o644, "other users may read it"), (None, 0o700, "be read")],
 )
-def test_a_token_that_cannot_be_used_is_named(
+def test_an_unusable_token_is_named(
     tmp_path: Path, content: str | None, mode: int, problem: str
 ) -> None:
     token = tmp_path / "token"
@@ -259,19 +259,19 @@ def test_a_token_that_cannot_be_used_is_named(
         read_or_make_token(token)
 
 
-def test_a_token_is_the_users_own_and_stays(tmp_path: Path) -> None:
+def test_a_token_is_private_and_persistent(tmp_path: Path) -> None:
     token = tmp_path / "token"
     assert read_or_make_token(token) == read_or_make_token(token)
     assert token.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_idle_engine_leaves_and_takes_its_socket_with_it(home: EngineHome) -> None:
+def test_an_idle_engine_exits_and_removes_its_socket(home: EngineHome) -> None:
     engine = home.start("--idle-minutes", "0.01")
     assert engine.wait(60) == 0
     assert not home.paths.socket.exists()
 
 
-def test_a_second_engine_leaves_at_once(shared_home: EngineHome) -> None:
+def test_a_second_engine_exits_at_once(shared_home: EngineHome) -> None:
     second = shared_home.start()
     assert second.wait(60) == 3
     assert second.stderr is not None

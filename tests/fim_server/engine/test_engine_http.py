@@ -32,7 +32,7 @@ def test_health_and_models(engine: httpx2.Client, shared_home: EngineHome) -> No
 
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
-def test_every_mode_answers_with_its_figures(engine: httpx2.Client, mode: str) -> None:
+def test_every_mode_answers_with_its_statistics(engine: httpx2.Client, mode: str) -> None:
     answer = fim(engine, mode=mode, max_tokens=8, alternatives=2)
     assert len(answer["items"]) == 2
     assert {item["finish"] for item in answer["items"]} == {"length"}
@@ -47,7 +47,7 @@ def test_a_trace_has_every_forward(engine: httpx2.Client, mode: str) -> None:
     steps = answer["trace"]
     starts = [n for n, step in enumerate(steps) if step["kind"] == "prefill"]
     assert (len(starts), starts[0]) == (2, 0)
-    # Both alternatives begin with the one forward that read the prompt.
+    # Both alternatives share the prefill.
     assert len(steps) == answer["stats"]["forwards"] + 1
     for item, last in zip(answer["items"], (steps[starts[1] - 1], steps[-1]), strict=True):
         assert "".join(last["hole"]) == item["text"]
@@ -72,7 +72,7 @@ async def test_a_trace_comes_through_the_front_end_s_backend(
     assert trace[-1].committed == [2]
 
 
-def test_a_session_reuses_what_was_read(engine: httpx2.Client) -> None:
+def test_a_session_reuses_its_kv(engine: httpx2.Client) -> None:
     first = fim(engine, session="reuse", max_tokens=2)["stats"]
     again = fim(engine, session="reuse", max_tokens=2)["stats"]
     assert first["prefill_tokens"] > 10
@@ -98,7 +98,7 @@ def test_a_wrong_field_is_named(engine: httpx2.Client, change: dict, named: str)
     assert named in response.json()["error"]["message"]
 
 
-def test_a_missing_field_and_a_body_that_is_no_object(engine: httpx2.Client) -> None:
+def test_a_missing_field_and_a_body_that_is_not_an_object(engine: httpx2.Client) -> None:
     assert "'suffix' is missing" in engine.post("/v1/fim", json={"prefix": ""}).text
     assert "must be a JSON object" in engine.post("/v1/fim", json=[1]).text
     assert "not valid JSON" in engine.post("/v1/fim", content=b"{").text
@@ -125,7 +125,7 @@ def test_the_latest_request_of_a_session_wins(
     assert metric("fim_scheduler_superseded") == before + 1
 
 
-def test_a_client_that_leaves_stops_its_work(
+def test_a_disconnected_client_cancels_its_request(
     shared_home: EngineHome, engine: httpx2.Client, metric: Callable[[str], float]
 ) -> None:
     before = metric("fim_scheduler_cancelled")
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_stops_its_work(
     assert metric("fim_scheduler_cancelled") == before + 1
 
 
-def test_the_metrics_count_what_the_answers_say(
+def test_the_metrics_agree_with_the_answers(
     engine: httpx2.Client, metric: Callable[[str], float]
 ) -> None:
     names = ("fim_prefill_tokens_total", 'fim_tokens_total{mode="ar"}')

@@ -57,7 +57,7 @@ def test_a_wrong_field_is_named(engine: httpx2.Client, change: dict[str, Any], n
     assert named in response.json()["error"]["message"]
 
 
-def test_what_is_sent_is_what_is_read() -> None:
+def test_a_request_round_trips() -> None:
     request = RewriteRequest(
         "a\n", "b", "\nc", (PastEdit("x", "y"),), "p.py", 5, "s", False, ("b", "c")
     )
@@ -80,7 +80,7 @@ async def test_the_front_end_asks_the_engine(
     await backend.close()
 
 
-async def test_a_completion_goes_before_a_rewrite(shared_home: EngineHome) -> None:
+async def test_a_completion_supersedes_a_rewrite(shared_home: EngineHome) -> None:
     """A rewrite is superseded by a request that the user waits for, and its answer says so."""
     from fim_model.requests import CompletionRequest
 
@@ -96,7 +96,7 @@ async def test_a_completion_goes_before_a_rewrite(shared_home: EngineHome) -> No
     await backend.close()
 
 
-async def test_remote_servers_say_that_they_cannot() -> None:
+async def test_remote_servers_do_not_support_rewriting() -> None:
     for backend in (
         OpenAIBackend("http://localhost:1/v1", "m"),
         LlamaCppBackend("http://localhost:1"),

@@ -28,7 +28,7 @@ def client(tcp: TcpEngine) -> Iterator[OpenAI]:
         yield made
 
 
-def test_the_token_is_the_users_own_and_needed(client: OpenAI, tcp: TcpEngine) -> None:
+def test_the_token_is_private_and_required(client: OpenAI, tcp: TcpEngine) -> None:
     assert stat.S_IMODE(tcp.home.paths.token.stat().st_mode) == 0o600
     stranger = client.with_options(api_key="guess")
     with pytest.raises(openai.AuthenticationError, match="bearer token"):
@@ -110,7 +110,7 @@ def test_several_choices_and_seeds(client: OpenAI) -> None:
         ({"stop": [3]}, "'stop' must be text"),
     ],
 )
-def test_what_cannot_be_done_is_said(client: OpenAI, fields: dict, named: str) -> None:
+def test_unsupported_parameters_are_errors(client: OpenAI, fields: dict, named: str) -> None:
     with pytest.raises(openai.BadRequestError, match=named):
         client.completions.create(**{"model": "any", "prompt": PROMPT, **fields})
 

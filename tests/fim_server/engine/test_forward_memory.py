@@ -1,4 +1,4 @@
-"""A narrow forward in the engine takes no memory from the system: its buffers are used again."""
+"""A narrow forward in the engine reuses its buffers instead of allocating from the system."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ print(min([faults() for _ in range(12)][2:]))
 
 
 def fewest_faults(width: int, *, enabled: bool = True, kept: bool = False) -> int:
-    """Pages that a forward had to be given in a process with the engine's allocator settings.
+    """Fewest page faults of a forward in a process with the engine's allocator settings.
 
-    With a real vocabulary: its logits are the largest buffer, 2.4 MB at width 72. kept: each
-    forward's logits are kept, so that the next one needs new memory.
+    The vocabulary has a realistic size, so that logits are the largest buffer: 2.4 MB at width 72.
+    kept: keep each forward's logits, so that the next one needs new memory.
     """
     command = [sys.executable, "-c", FORWARDS, str(width), str(int(enabled)), str(int(kept))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -45,7 +45,7 @@ def ask(engine: httpx2.Client, typed: str, session: str) -> dict[str, int]:
     return stats
 
 
-def test_ten_keystrokes_read_a_few_tokens_and_not_ten_windows(
+def test_ten_keystrokes_prefill_a_few_tokens_and_not_ten_windows(
     engine: httpx2.Client, metric: Callable[[str], float]
 ) -> None:
     """A keystroke prefills only the tokens that it changed and the marker after the prefix."""
@@ -91,7 +91,7 @@ def a_store(checkpoint: Path, caches: float) -> tuple[SessionStore, int]:
     return SessionStore(make, int(caches * each)), each
 
 
-def test_the_session_unused_for_longest_makes_room(checkpoint: Path) -> None:
+def test_the_least_recently_used_session_is_evicted(checkpoint: Path) -> None:
     store, each = a_store(checkpoint, 2.5)
     a = store.take("a")
     a.prefill([1, 2, 3])
@@ -105,7 +105,7 @@ def test_the_session_unused_for_longest_makes_room(checkpoint: Path) -> None:
     assert store.take("b").tokens == []
 
 
-def test_one_session_is_kept_whatever_the_budget(checkpoint: Path) -> None:
+def test_one_session_is_kept_for_any_budget(checkpoint: Path) -> None:
     store, _ = a_store(checkpoint, 0)
     store.take("a").prefill([1])
     assert store.take("a").tokens == [1]
@@ -125,7 +125,7 @@ def test_bytes_are_those_of_the_buffers(checkpoint: Path) -> None:
     assert KVCache(config, capacity=64).nbytes == 64 * per_token
 
 
-# Documents that are closed, and editors that leave.
+# Closed documents, and editors that exit.
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_the_same_file_in_two_editors_is_two_sessions(editors: list[Engine
     await second.close()
 
 
-async def test_a_closed_document_gives_its_memory_back_at_once(
+async def test_a_closed_document_frees_its_memory_at_once(
     editors: list[EngineBackend],
 ) -> None:
     first, second = editors
@@ -211,8 +211,8 @@ print(mallinfo().hblks - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed buffers")
 @pytest.mark.parametrize("enabled", [False, True])
-def test_a_large_buffer_is_a_mapping_that_goes_when_it_is_freed(enabled: bool) -> None:
-    """glibc's default would not do it: it takes the second buffer of a freed size from the heap."""
+def test_a_large_buffer_is_returned_to_the_system_when_freed(enabled: bool) -> None:
+    """glibc's default would take the second buffer of a freed size from the heap instead."""
     command = [sys.executable, "-c", LARGE_BUFFERS.format(enabled=enabled)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [str(int(enabled))], done.stderr

@@ -39,6 +39,6 @@ def test_a_request_survives_the_wire(request_: CompletionRequest) -> None:
         (COPY | {"more": 1}, "'more' is unknown"),
     ],
 )
-def test_a_copy_that_is_none_is_named(copied: Any, says: str) -> None:
+def test_an_invalid_copy_is_named(copied: Any, says: str) -> None:
     with pytest.raises(WireError, match=says):
         request_from_json({"prefix": "a", "suffix": "b", "copies": [copied]})

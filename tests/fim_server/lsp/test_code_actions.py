@@ -49,7 +49,7 @@ async def changes(client: RawClient, action: Json) -> list[Json]:
     return list(resolved["edit"]["documentChanges"])
 
 
-async def test_what_is_offered() -> None:
+async def test_the_offered_actions() -> None:
     async with raw_client() as client:
         result = await renamed(client)
         provider = result["capabilities"]["codeActionProvider"]
@@ -82,7 +82,7 @@ async def test_the_next_edit_and_all_of_them() -> None:
         assert other["edits"][0]["annotationId"] == "fim.elsewhere", "it is shown before"
 
 
-async def test_other_documents_are_left_alone_where_nobody_would_see_it() -> None:
+async def test_other_documents_are_not_edited_unseen() -> None:
     async with raw_client() as client:
         await renamed(client, workspace={"workspaceEdit": {"documentChanges": True}})
         found = await actions(client, 3, 3)

@@ -23,7 +23,7 @@ def total_price(items, discount):
 
 
 @pytest.mark.timeout(240)
-async def test_the_other_places_of_a_renamed_parameter() -> None:
+async def test_the_other_occurrences_of_a_renamed_parameter() -> None:
     trained = json.loads((default_checkpoint() / "config.json").read_text()).get("fim_edits", False)
     async with raw_client(SERVER) as client:
         await client.initialize(OPTIONS, window={"workDoneProgress": True})

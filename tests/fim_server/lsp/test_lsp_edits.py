@@ -41,7 +41,7 @@ async def settled(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "start"), [("utf-8", 19), ("utf-16", 15)])
-async def test_a_client_of_copilot_asks_shows_applies_and_accepts(
+async def test_a_copilot_client_requests_shows_applies_and_accepts(
     encoding: str, start: int
 ) -> None:
     async with raw_client() as client:
@@ -64,7 +64,7 @@ async def test_a_client_of_copilot_asks_shows_applies_and_accepts(
         assert "Traceback" not in client.stderr
 
 
-async def test_what_is_expected_goes_through_the_server_in_the_client_s_positions() -> None:
+async def test_edits_use_the_clients_position_encoding() -> None:
     """Renames the local name, not the attribute or the word in a string; keeps line ends."""
     code = (
         'import re\r\n\r\ndef f(old):\r\n\tx = "😀 old", old, a.old\r\n\r\n'
@@ -108,7 +108,7 @@ async def test_stale_unknown_and_malformed_requests_get_no_edits() -> None:
         assert "Traceback" not in client.stderr
 
 
-async def test_a_rejected_edit_is_not_made_again() -> None:
+async def test_a_rejected_edit_is_not_proposed_again() -> None:
     async with raw_client() as client:
         await renamed(client)
         [edit] = await suggested(client)
@@ -116,7 +116,7 @@ async def test_a_rejected_edit_is_not_made_again() -> None:
         assert await suggested(client) == []
 
 
-async def test_nothing_for_a_file_at_rest_and_while_the_model_loads() -> None:
+async def test_no_edits_without_changes_or_while_the_model_loads() -> None:
     async with raw_client(env={"SCRIPTED_LOADS_FOR": "5"}) as client:
         await client.initialize()
         client.open(URI, CODE)
@@ -129,7 +129,7 @@ async def test_nothing_for_a_file_at_rest_and_while_the_model_loads() -> None:
         assert await suggested(client) == []
 
 
-async def test_plugins_that_want_it_are_told_unasked() -> None:
+async def test_edits_are_pushed_to_clients_that_declare_support() -> None:
     async with raw_client() as client:
         await renamed(client, experimental={"fim": {"nextEdit": True}})
         [told] = await client.notified("fim/nextEdit")
@@ -141,7 +141,9 @@ async def test_plugins_that_want_it_are_told_unasked() -> None:
     ("capabilities", "options"),
     [({}, None), ({"experimental": {"fim": {"nextEdit": True}}}, {"nextEdits": False})],
 )
-async def test_others_are_not(capabilities: Json, options: Json | None) -> None:
+async def test_edits_are_not_pushed_to_other_clients(
+    capabilities: Json, options: Json | None
+) -> None:
     async with raw_client() as client:
         await client.initialize(options, **capabilities)
         await client.notified("didChangeStatus", 2)

@@ -1,7 +1,7 @@
-"""The real server process with the model that ships with it, driven as an editor drives it.
+"""End to end: the real server process with the model that ships, driven as by an editor.
 
-What the model writes is not judged here: only that it writes, where it goes, and that the server
-keeps in step with a person who types.
+The quality of the suggestions is not tested, only that they exist, their position, and that the
+server stays in sync with the typing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SERVER = [sys.executable, "-m", "fim_server", "lsp"]
 
-# The model in the server's own process, which ends with the test: an engine would live on.
+# The model runs in the server's process, because an engine would outlive the test.
 OPTIONS = {"minConfidence": 0, "backend": "in_process", "maxTokens": 20, "threads": 1}
 
 CODE = '''\
@@ -137,7 +137,7 @@ async def test_typing_a_function(open_document: Opener) -> None:
         assert_showable(answer.items)
 
 
-async def test_accepting_and_going_on(open_document: Opener) -> None:
+async def test_accepting_and_continuing(open_document: Opener) -> None:
     typist = open_document(CODE)
     typist.goto("self.counts.get(word, 0) + 1\n        ")
     accepted = 0
@@ -241,7 +241,7 @@ async def test_a_form_feed_and_a_line_separator(open_document: Opener) -> None:
     assert_showable(await typist.complete())
 
 
-async def test_bad_requests_leave_the_server_as_it_was() -> None:
+async def test_invalid_requests_do_not_affect_the_server() -> None:
     """Requests before, during and after loading are answered with items; the exit code is 0."""
     async with raw_client(SERVER) as client:
         await client.initialize({**OPTIONS, "mode": "guess"}, window={"workDoneProgress": True})
@@ -261,7 +261,7 @@ async def test_bad_requests_leave_the_server_as_it_was() -> None:
         assert await client.leave() == 0
 
 
-async def test_leaving_while_the_model_loads() -> None:
+async def test_exiting_while_the_model_loads() -> None:
     async with raw_client(SERVER) as client:
         await client.initialize(OPTIONS)
         assert await client.leave() == 0

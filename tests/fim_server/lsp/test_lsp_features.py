@@ -31,7 +31,7 @@ def places(home: Path) -> dict[str, str]:
     return {f"XDG_{name}_HOME": str(home / name.lower()) for name in names}
 
 
-async def test_configuration_that_is_pushed_counts_at_once() -> None:
+async def test_pushed_configuration_takes_effect_at_once() -> None:
     async with raw_client() as client:
         await client.initialize({"alternatives": 2})
         client.open(URI, "#say x")
@@ -56,7 +56,7 @@ async def test_configuration_that_is_pushed_counts_at_once() -> None:
         assert len(await client.notified("window/logMessage")) == 1, "told once"
 
 
-async def test_configuration_is_pulled_where_the_client_only_says_that_it_changed() -> None:
+async def test_configuration_is_pulled_after_an_empty_change_notification() -> None:
     async with raw_client() as client:
         client.replies["workspace/configuration"] = [{"alternatives": 1}]
         await client.initialize(workspace={"configuration": True})
@@ -83,7 +83,7 @@ async def test_another_model_is_loaded_when_the_setting_changes() -> None:
         assert await client.complete(URI, 0, 6) == ["x"]
 
 
-async def test_the_users_file_counts_below_the_editor(tmp_path: Path) -> None:
+async def test_the_editors_settings_override_the_users_file(tmp_path: Path) -> None:
     env = places(tmp_path)
     file = tmp_path / "config" / "fim-server" / "config.toml"
     file.parent.mkdir(parents=True)
@@ -160,7 +160,7 @@ def notebook(path: str, cells: list[Json]) -> Json:
     }
 
 
-async def test_a_notebooks_cells_are_one_text() -> None:
+async def test_a_notebooks_cells_form_one_text() -> None:
     async with raw_client() as client:
         await client.initialize()
         cells = [
@@ -236,7 +236,7 @@ async def test_status_from_loading_to_ready_to_inactive() -> None:
         assert len(await client.notified(STATUS, 5)) == 5, "said once"
 
 
-async def test_a_failed_load_is_an_error_with_the_remedy() -> None:
+async def test_a_failed_load_is_an_error_with_a_remedy() -> None:
     async with raw_client(env={"SCRIPTED_LOAD_PROBLEM": "x: no such folder; choose one"}) as client:
         await client.initialize()
         told = (await client.notified(STATUS, 3))[-1]
@@ -247,7 +247,7 @@ async def test_a_failed_load_is_an_error_with_the_remedy() -> None:
         assert (await client.notified(STATUS, 3))[-1] == told
 
 
-async def test_a_request_that_fails_is_a_warning_until_one_does_not() -> None:
+async def test_a_failed_request_is_a_warning_until_one_succeeds() -> None:
     async with raw_client() as client:
         await client.initialize()
         client.open(URI, "#fail boom\n#say x")
@@ -303,7 +303,7 @@ async def test_feedback_is_counted_once_and_kept_locally(tmp_path: Path) -> None
     assert "secret" not in file.read_text()
 
 
-async def test_no_statistics_where_they_are_switched_off(tmp_path: Path) -> None:
+async def test_no_statistics_if_disabled(tmp_path: Path) -> None:
     async with raw_client(env=places(tmp_path)) as client:
         await client.initialize({"statistics": False})
         client.open(URI, "#say x")
@@ -313,7 +313,7 @@ async def test_no_statistics_where_they_are_switched_off(tmp_path: Path) -> None
     assert files_named("statistics.jsonl", tmp_path) == []
 
 
-async def test_the_log_is_also_in_a_file_and_without_code(tmp_path: Path) -> None:
+async def test_the_log_is_also_written_to_a_file_without_code(tmp_path: Path) -> None:
     async with raw_client(env=places(tmp_path)) as client:
         await client.initialize({"logLevel": "debug"})
         client.open(URI, "#say my_secret")
@@ -324,7 +324,7 @@ async def test_the_log_is_also_in_a_file_and_without_code(tmp_path: Path) -> Non
     assert "my_secret" not in log
 
 
-def test_lines_that_are_no_statistics_are_left_out(tmp_path: Path) -> None:
+def test_invalid_lines_of_statistics_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "statistics.jsonl"
     lines = ["", "{", "[]", "7", '{"shown": 1}', '{"day": "2026-01-02", "shown": "x"}']
     lines += [json.dumps({"day": f"2026-01-0{day}", "shown": day}) for day in (2, 1, 2)]

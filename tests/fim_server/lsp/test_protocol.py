@@ -1,7 +1,7 @@
-"""The server process at the level of its messages, with a scripted backend in the model's place.
+"""The server process at the protocol level, with a scripted backend instead of a model.
 
-Each test is a session of a client that does one thing right or wrong. Every byte on stdout must be
-LSP (`raw_client` checks), although the scripted backend prints noise.
+Each test is a client session that does one thing right or wrong. Every byte on stdout must be LSP
+(checked by `raw_client`), although the scripted backend prints noise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_importing_the_server_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-async def test_what_is_advertised() -> None:
+async def test_the_advertised_capabilities() -> None:
     async with raw_client() as client:
         notebooks = {"synchronization": {}}
         result = await client.initialize(notebookDocument=notebooks)
@@ -82,7 +82,7 @@ async def test_only_lsp_line_ends_move_lines() -> None:
             assert await client.complete(URI, 1, 8) == ["two"], repr(odd)
 
 
-async def test_positions_past_an_end_are_that_end() -> None:
+async def test_positions_past_an_end_are_clamped() -> None:
     async with raw_client() as client:
         await ready(client, "#say one\n")
         client.change(URI, 2, (0, 8), (0, 400), "!")
@@ -157,7 +157,7 @@ BAD_REQUESTS: list[tuple[str, Any, int]] = [
 ]
 
 
-async def test_other_bad_requests_are_answered_with_an_error() -> None:
+async def test_other_invalid_requests_are_answered_with_an_error() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         for method, params, code in BAD_REQUESTS:
@@ -190,7 +190,7 @@ async def test_requests_too_early_and_too_late_are_answered() -> None:
         assert await client.ended() == 0
 
 
-async def test_a_body_that_is_no_message_does_not_stop_the_server() -> None:
+async def test_a_body_that_is_not_a_message_does_not_stop_the_server() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         deep = b"[" * 100_000
@@ -201,7 +201,7 @@ async def test_a_body_that_is_no_message_does_not_stop_the_server() -> None:
         assert "Traceback" not in client.stderr
 
 
-async def test_a_body_that_is_no_json_is_answered_without_an_id() -> None:
+async def test_a_body_that_is_not_json_is_answered_without_an_id() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         client.send_bodies(b'{"jsonrpc": "2.0", "id": 1, "method": ')
@@ -223,7 +223,7 @@ async def test_a_document_that_lost_a_change_is_not_completed() -> None:
             assert await client.complete(URI, 0, 6) == ["y"]
 
 
-async def test_strange_notifications_are_survived() -> None:
+async def test_unexpected_notifications_are_ignored() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         client.notify("no/such/notification", {"a": [1]})
@@ -289,7 +289,7 @@ async def test_a_request_that_names_another_version_is_answered_empty() -> None:
             assert len((await client.ask(INLINE, params))["items"]) == items
 
 
-async def test_many_waiting_requests_do_not_keep_input_waiting() -> None:
+async def test_many_pending_requests_do_not_block_input() -> None:
     async with raw_client() as client:
         await ready(client, "#say x")
         for number in range(100):
@@ -312,7 +312,7 @@ async def test_errors_of_the_backend_are_answered_empty() -> None:
 
 
 async def test_no_code_is_ever_logged() -> None:
-    """At no level and in no kind of record, errors included."""
+    """At any level and in any kind of record, including errors."""
     async with raw_client() as client:
         await ready(client, "#say my_secret\n#crash my_secret", logLevel="debug")
         assert await client.complete(URI, 0, 14) == ["my_secret"]
@@ -340,7 +340,7 @@ async def test_the_log_is_quiet_by_default() -> None:
         ]
 
 
-async def test_wrong_settings_are_named_and_the_server_works() -> None:
+async def test_invalid_settings_are_reported_and_the_server_works() -> None:
     async with raw_client() as client:
         await ready(client, "#say x", mode="fast", maxTokenz=3, alternatives=2)
         messages = await client.notified("window/logMessage", 2)
@@ -352,7 +352,7 @@ async def test_wrong_settings_are_named_and_the_server_works() -> None:
 
 
 @pytest.mark.parametrize("options", [["mode"], {"mode": {"a": 1}}])
-async def test_settings_of_any_shape_are_survived(options: object) -> None:
+async def test_settings_of_any_shape_do_not_stop_the_server(options: object) -> None:
     async with raw_client() as client:
         await client.initialize(options)
         [message] = await client.notified("window/logMessage")
@@ -361,7 +361,7 @@ async def test_settings_of_any_shape_are_survived(options: object) -> None:
         assert await client.complete(URI, 0, 6) == ["x"]
 
 
-async def test_while_the_model_loads_answers_are_empty_and_leaving_works() -> None:
+async def test_while_the_model_loads_answers_are_empty_and_exiting_works() -> None:
     async with raw_client(env={"SCRIPTED_LOADS_FOR": "9999"}) as client:
         await ready(client, "#say x", logLevel="debug")
         assert await client.complete(URI, 0, 6) == []
@@ -369,7 +369,7 @@ async def test_while_the_model_loads_answers_are_empty_and_leaving_works() -> No
         assert "nothing (loading)" in client.stderr
 
 
-async def test_a_model_that_cannot_be_loaded_is_told_once() -> None:
+async def test_a_model_that_cannot_be_loaded_is_reported_once() -> None:
     async with raw_client(env={"SCRIPTED_LOAD_PROBLEM": "x: no such folder"}) as client:
         await ready(client, "#say x")
         [shown] = await client.notified("window/showMessage")
@@ -380,7 +380,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_once() -> None:
         assert await client.leave() == 0
 
 
-async def test_loading_is_shown_where_the_client_can_show_it() -> None:
+async def test_loading_progress_is_sent_to_clients_that_support_it() -> None:
     async with raw_client(env={"SCRIPTED_LOADS_FOR": "0.5"}) as client:
         await client.initialize(window={"workDoneProgress": True})
         values = [progress["value"] for progress in await client.notified("$/progress", 3)]
@@ -407,7 +407,7 @@ async def test_no_progress_for_a_client_that_cannot_show_it() -> None:
         assert [sent for sent in client.notifications if "rogress" in sent["method"]] == []
 
 
-async def test_leaving_without_shutdown_is_exit_code_1() -> None:
+async def test_exit_without_shutdown_has_exit_code_1() -> None:
     async with raw_client() as client:
         await ready(client, "#wait")
         client.request(INLINE, inline_params(URI, 0, 5))
@@ -417,7 +417,7 @@ async def test_leaving_without_shutdown_is_exit_code_1() -> None:
 
 
 @pytest.mark.parametrize(("shut_down", "code"), [(False, 1), (True, 0)])
-async def test_the_process_leaves_when_stdin_closes(shut_down: bool, code: int) -> None:
+async def test_the_process_exits_when_stdin_closes(shut_down: bool, code: int) -> None:
     async with raw_client() as client:
         await ready(client, "#wait")
         client.request(INLINE, inline_params(URI, 0, 5))
@@ -429,7 +429,7 @@ async def test_the_process_leaves_when_stdin_closes(shut_down: bool, code: int) 
         assert "Traceback" not in client.stderr
 
 
-async def test_two_servers_live_side_by_side() -> None:
+async def test_two_servers_run_side_by_side() -> None:
     async with raw_client() as one, raw_client() as two:
         await asyncio.gather(ready(one, "#say one"), ready(two, "#say two"))
         assert await one.complete(URI, 0, 8) == ["one"]

@@ -1,4 +1,4 @@
-"""A user's mistake is reported with its remedy, and never stops the server."""
+"""Invalid settings are reported with a remedy and never stop the server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SET = {
 }
 
 
-def test_what_the_client_sets_is_used() -> None:
+def test_the_clients_settings_are_used() -> None:
     settings, problems = read_settings(SET, DEFAULTS)
     assert problems == []
     assert SET.keys() == SETTINGS.keys()
@@ -93,7 +93,7 @@ def test_nothing_set_leaves_the_defaults(options: object) -> None:
         ("disabledLanguages", [3], "a list of language names"),
     ],
 )
-def test_a_wrong_value_is_named_and_the_default_stays(
+def test_an_invalid_value_is_reported_and_the_default_used(
     key: str, value: object, expected: str
 ) -> None:
     settings, [problem] = read_settings({key: value, "suffixChars": 7}, DEFAULTS)
@@ -103,24 +103,24 @@ def test_a_wrong_value_is_named_and_the_default_stays(
     assert settings == dataclasses.replace(DEFAULTS, suffix_chars=7)
 
 
-def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_key_is_reported_with_the_known_ones() -> None:
     settings, [problem] = read_settings({"max_tokens": 5}, DEFAULTS)
     assert settings == DEFAULTS
     assert problem.startswith("setting 'max_tokens' is unknown; the settings are: model, mode")
 
 
-def test_options_that_are_no_object_are_named() -> None:
+def test_options_that_are_not_an_object_are_reported() -> None:
     settings, [problem] = read_settings(["mode"], DEFAULTS)
     assert settings == DEFAULTS
     assert "expected an object" in problem
 
 
-def test_a_huge_value_is_not_repeated_whole() -> None:
+def test_a_huge_value_is_truncated_in_the_message() -> None:
     _, [problem] = read_settings({"mode": "x" * 10_000}, DEFAULTS)
     assert len(problem) < 300
 
 
-def test_later_sources_win_and_leave_what_they_do_not_name(tmp_path: Path) -> None:
+def test_later_sources_override_only_the_settings_they_contain(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('mode = "ar"\nmaxTokens = 1\nmaxLines = 1\nalternatives = 1\nthreads = 7\n')
     sources = SettingsSources(
@@ -154,7 +154,7 @@ def test_mistakes_in_the_file_name_the_file(tmp_path: Path, content: bytes, mess
     assert problem.startswith(f"{file}: {message}")
 
 
-def test_a_file_that_is_a_folder_and_one_that_is_not_there(tmp_path: Path) -> None:
+def test_a_settings_path_that_is_a_folder_or_missing(tmp_path: Path) -> None:
     assert SettingsSources(DEFAULTS, tmp_path / "none.toml").resolve() == (DEFAULTS, [])
     [problem] = SettingsSources(DEFAULTS, tmp_path).resolve()[1]
     assert "cannot be read" in problem
@@ -168,7 +168,7 @@ def test_our_section_of_a_pushed_configuration(settings: object, ours: object) -
     assert pushed_configuration(settings) == ours
 
 
-def test_only_the_models_own_settings_need_a_new_backend() -> None:
+def test_only_model_settings_need_a_new_backend() -> None:
     assert needs_new_backend(DEFAULTS, Settings(model="x"))
     assert needs_new_backend(DEFAULTS, Settings(threads=3))
     assert not needs_new_backend(DEFAULTS, Settings(mode="ar", max_lines=1, exclude=("a",)))

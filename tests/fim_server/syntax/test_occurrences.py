@@ -10,8 +10,9 @@ from fim_server.syntax.occurrences import Role, occurrences
 
 
 def kinds(language: str, text: str) -> str:
-    """For each place where `it` stands: p(arameter), b(inds), d(efines), n(ame), a(ttribute),
-    k(eyword), t(ext)."""
+    """The role of each occurrence of `it`: p(arameter), b(inds), d(efines), n(ame), a(ttribute),
+    k(eyword), t(ext).
+    """
     known = language_of(language)
     assert known is not None
     found = []
@@ -45,7 +46,7 @@ def test_roles(language: str, text: str, expected: str) -> None:
     assert kinds(language, text) == expected
 
 
-def test_functions_and_what_an_attribute_is_of() -> None:
+def test_functions_and_the_objects_of_attributes() -> None:
     text = "def f(it):\n    g(it=1)\n    self.it = lambda it: it"
     python = language_of("python")
     assert python is not None

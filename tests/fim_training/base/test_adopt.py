@@ -1,4 +1,4 @@
-"""Adopting a base: what it knows stays, its vocabulary shrinks, this project's roles come in."""
+"""Adopting a base: weights are kept, the vocabulary is pruned, our special tokens are added."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def base(file: Path) -> Base:
 
 @pytest.fixture(scope="module")
 def pruned(base: Base) -> Base:
-    """Adopted with ten merges of the base's own."""
+    """The base, adopted with ten of its merges."""
     return adopt(base, prune_vocabulary(base.tokenizer, count_tokens(base.tokenizer, TEXTS), SIZE))
 
 
@@ -78,7 +78,7 @@ def texts_of(base: Base) -> list[str]:
 
 
 def kept_ids(base: Base, adopted: Base) -> list[tuple[int, int]]:
-    """(id in the base, id after) of every token that both have, roles left out."""
+    """(id in the base, id after adoption) of every common token, except special tokens."""
     vocab: dict[str, int] = base.tokenizer["model"]["vocab"]
     pairs = enumerate(texts_of(adopted))
     return [(vocab[text], i) for i, text in pairs if text in vocab and text not in SPECIAL_TOKENS]
@@ -87,7 +87,7 @@ def kept_ids(base: Base, adopted: Base) -> list[tuple[int, int]]:
 # Reading.
 
 
-def test_a_gguf_base_computes_what_transformers_computes(base: Base, file: Path) -> None:
+def test_a_gguf_base_gives_the_logits_of_transformers(base: Base, file: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     theirs = AutoModelForCausalLM.from_pretrained(
@@ -99,8 +99,8 @@ def test_a_gguf_base_computes_what_transformers_computes(base: Base, file: Path)
     torch.testing.assert_close(logits(base, ids), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_folder_is_read_as_its_gguf_file_is(base: Base, tmp_path: Path) -> None:
-    """Up to what the file's quantisation costs."""
+def test_a_folder_gives_the_same_model_as_its_gguf_file(base: Base, tmp_path: Path) -> None:
+    """Up to the error of the file's quantisation."""
     llama(smollm_tokenizer()).save_pretrained(tmp_path)
     smollm_tokenizer().save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "LICENSE").write_text("Apache")
@@ -112,10 +112,10 @@ def test_a_folder_is_read_as_its_gguf_file_is(base: Base, tmp_path: Path) -> Non
         assert (folder.weights[name] - weight).abs().max() < 0.02 * weight.abs().max()
 
 
-def test_the_file_that_a_package_ships(
+def test_a_base_shipped_in_a_package(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by the package's name, without running the package."""
+    """Found by the package's name, without importing the package."""
     package = tmp_path / "some_base"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
@@ -137,7 +137,7 @@ def test_the_file_that_a_package_ships(
 
 
 def test_adopting_every_token_changes_no_logit(base: Base) -> None:
-    """Before pruning: rows move to their new ids, everything else stays as it is."""
+    """Without pruning: rows move to their new ids, everything else is unchanged."""
     control = {token["content"] for token in base.tokenizer["added_tokens"]}
     adopted = adopt(base, [text for text in texts_of(base) if text not in control])
     ids, new_ids = encoder(base).encode(TEXT), encoder(adopted, own=True).encode(TEXT)
@@ -148,7 +148,7 @@ def test_adopting_every_token_changes_no_logit(base: Base) -> None:
     torch.testing.assert_close(ours[:, list(new)], theirs[:, list(old)], rtol=1e-5, atol=1e-5)
 
 
-def test_a_pruned_base_reads_texts_of_kept_tokens_as_before(base: Base, pruned: Base) -> None:
+def test_pruning_changes_no_logits_for_texts_of_kept_tokens(base: Base, pruned: Base) -> None:
     assert len(texts_of(pruned)) == SIZE < len(texts_of(base))
     kept = dict(kept_ids(base, pruned))
     tried = 0
@@ -185,8 +185,8 @@ def test_the_most_frequent_tokens_are_kept(base: Base) -> None:
 
 
 @given(data=st.binary(max_size=40))
-def test_any_text_comes_back(pruned: Base, data: bytes) -> None:
-    """Every byte has a token, so any UTF-8 text round-trips; and so do bytes one by one."""
+def test_any_text_round_trips(pruned: Base, data: bytes) -> None:
+    """Every byte has a token, so any UTF-8 text round-trips, as does each single byte."""
     tokenizer = encoder(pruned, own=True)
     text = data.decode("utf-8", "replace")
     assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
@@ -203,7 +203,7 @@ def test_bytes_that_the_base_lacks_are_added() -> None:
     assert prune_vocabulary(raw, Counter(), SIZE)[-1] == byte
 
 
-def test_merges_may_be_written_as_one_text(base: Base) -> None:
+def test_merges_may_be_stored_as_strings(base: Base) -> None:
     counts = count_tokens(base.tokenizer, TEXTS)
     model = base.tokenizer["model"]
     older = model | {"merges": [" ".join(pair) for pair in model["merges"]]}
@@ -214,7 +214,7 @@ def test_merges_may_be_written_as_one_text(base: Base) -> None:
 # Roles.
 
 
-def test_roles_are_ids_0_to_15(pruned: Base) -> None:
+def test_special_tokens_have_ids_0_to_15(pruned: Base) -> None:
     assert texts_of(pruned)[:16] == list(SPECIAL_TOKENS)
     assert len(SPECIAL_TOKENS) == 16
     tokenizer = encoder(pruned, own=True)
@@ -223,8 +223,10 @@ def test_roles_are_ids_0_to_15(pruned: Base) -> None:
     assert fim_prompt(pruned.config, tokenizer).layout is JOINED
 
 
-def test_new_rows_begin_where_they_are_said_to(base: Base, pruned: Base) -> None:
-    """As a token of a similar purpose or as the mean, with a little noise to tell them apart."""
+def test_new_rows_are_initialised_as_specified(base: Base, pruned: Base) -> None:
+    """From a token of similar purpose or from the mean, with a little noise to make them
+    distinct.
+    """
     old, rows = base.weights[EMBEDDINGS], pruned.weights[EMBEDDINGS]
     vocab, spread = base.tokenizer["model"]["vocab"], base.weights[EMBEDDINGS].std()
     ids = {text: i for i, text in enumerate(SPECIAL_TOKENS)}
@@ -241,7 +243,7 @@ def test_new_rows_begin_where_they_are_said_to(base: Base, pruned: Base) -> None
         assert torch.equal(rows[after], old[before])
 
 
-def test_the_seed_decides_the_noise(base: Base) -> None:
+def test_the_seed_determines_the_noise(base: Base) -> None:
     tokens = prune_vocabulary(base.tokenizer, Counter(), SIZE)
     rows = [adopt(base, tokens, seed).weights[EMBEDDINGS] for seed in (0, 0, 1)]
     assert torch.equal(rows[0], rows[1])
@@ -293,7 +295,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_another_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_gguf(tmp_path / "m.gguf", smollm_tokenizer(), architecture="gemma")
     arguments = ["--base", str(file), "--corpus", str(corpus(tmp_path / "corpus"))]
     told = refused([*arguments, "--vocab-size", "300", "--out", str(tmp_path / "out")], capsys)
@@ -312,7 +314,7 @@ def test_no_such_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no_such_base: there is no such file" in told
 
 
-def test_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
+def test_an_untied_head_is_refused(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "m.gguf", smollm_tokenizer(), tie_word_embeddings=False)
     with pytest.raises(CheckpointError, match="tied embeddings and without biases"):
         read_base(str(file))
@@ -326,12 +328,12 @@ def test_biases_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 16 + 255])
-def test_a_vocabulary_without_room_for_roles_and_bytes(base: Base, size: int) -> None:
+def test_a_vocabulary_too_small_for_special_tokens_and_bytes(base: Base, size: int) -> None:
     with pytest.raises(ConfigError, match=f"of {size} is too small; at least 272"):
         prune_vocabulary(base.tokenizer, Counter(), size)
 
 
-def test_the_smallest_vocabulary_is_roles_and_bytes(base: Base) -> None:
+def test_the_smallest_vocabulary_is_special_tokens_and_bytes(base: Base) -> None:
     tokens = prune_vocabulary(base.tokenizer, count_tokens(base.tokenizer, TEXTS), 16 + 256)
     assert len(tokens) == 256
     assert all(len(text) == 1 for text in tokens)

@@ -1,4 +1,4 @@
-"""A larger vocabulary for a trained model: nothing that it knew is lost."""
+"""Growing the vocabulary of a trained model keeps its old tokens and their rows."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def tiny(tokenizer: Tokenizer, *, tied: bool = True) -> TriModeTransformer:
     return TriModeTransformer(config).eval()
 
 
-def test_old_tokens_keep_their_ids_and_new_ones_are_made_of_them(old, grown) -> None:
+def test_old_tokens_keep_their_ids_and_new_ones_merge_them(old, grown) -> None:
     tokenizer, pieces = grown
     assert tokenizer.get_vocab_size() == NEW
     assert len(pieces) == NEW - OLD
@@ -64,7 +64,7 @@ def test_the_new_language_takes_fewer_tokens(old, grown) -> None:
 
 
 @given(text=st.one_of(st.text(), st.sampled_from([PYTHON, SCRIPT, "valuevalue", "undefinedx"])))
-def test_text_comes_back_and_its_tokens_unfold_to_the_old_ones(old, grown, text: str) -> None:
+def test_text_round_trips_and_new_tokens_expand_to_the_old_ones(old, grown, text: str) -> None:
     tokenizer, pieces = grown
     ids = CodeTokenizer(tokenizer).encode(text)
     assert CodeTokenizer(tokenizer).decode_bytes(ids) == text.encode()
@@ -75,7 +75,7 @@ def test_text_comes_back_and_its_tokens_unfold_to_the_old_ones(old, grown, text:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_new_token_begins_as_the_mean_of_its_pieces(old, grown, tied: bool) -> None:
+def test_a_new_token_is_initialised_to_the_mean_of_its_pieces(old, grown, tied: bool) -> None:
     tokenizer, pieces = grown
     model = tiny(old, tied=tied)
     larger = grow_model(model, pieces)

@@ -1,4 +1,4 @@
-"""The corpus beyond Python: other languages, other places, and what in them is no one's work."""
+"""The corpus beyond Python: other languages, other sources, and exclusion of generated code."""
 
 import gzip
 import json
@@ -77,7 +77,7 @@ def test_shares_are_read_from_the_command_line() -> None:
         ("", "add up to 0.00"),
     ],
 )
-def test_bad_shares_are_named(
+def test_invalid_shares_are_reported(
     text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build_corpus(["--out", str(tmp_path / "out"), "--languages", text]) == 2
@@ -98,14 +98,14 @@ def test_bad_shares_are_named(
         ("src/distance.js", None),
     ],
 )
-def test_what_a_path_tells(path: str, reason: str | None) -> None:
+def test_exclusion_by_path(path: str, reason: str | None) -> None:
     language = language_of(path)
     assert language is not None
     assert path_reason(path, language) == reason
 
 
-def test_python_is_judged_as_before() -> None:
-    """A folder called `build` is Python's own affair, not a bundler's."""
+def test_python_paths_have_their_own_rules() -> None:
+    """In Python a folder named `build` is source code, not a bundler's output."""
     assert path_reason("setuptools/command/build/ext.py", PYTHON) is None
 
 
@@ -124,11 +124,11 @@ def test_python_is_judged_as_before() -> None:
         ("markdown", "# Title\n\n" + "A sentence of a paragraph. " * 20 + "\n", None),
     ],
 )
-def test_texts_are_judged_by_their_language(language: str, text: str, reason: str | None) -> None:
+def test_texts_are_filtered_by_their_language(language: str, text: str, reason: str | None) -> None:
     assert reject_reason(text, LANGUAGES[language]) == reason
 
 
-def test_syntax_is_checked_where_something_at_hand_can() -> None:
+def test_syntax_is_checked_where_a_parser_is_available() -> None:
     toml = LANGUAGES["toml"].parses
     assert toml is not None
     assert JSON.parses is not None
@@ -172,7 +172,7 @@ def test_the_licence_of_a_folder(texts: dict[str, str], permissive: bool, tmp_pa
     assert licence_of_folder(tmp_path).permissive is permissive
 
 
-def test_packages_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
+def test_packages_are_found_once_at_any_depth(tmp_path: Path) -> None:
     modules = tmp_path / "node_modules"
     inner = modules / "outer" / "node_modules"
     package(modules, "outer", "MIT", {"lib/a.js": "a", "lib/b.txt": "b"})
@@ -204,7 +204,7 @@ def test_packages_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
     }
 
 
-def test_what_lies_in_a_folder_but_is_anothers_stays_out(tmp_path: Path) -> None:
+def test_files_of_other_packages_in_a_folder_are_excluded(tmp_path: Path) -> None:
     texts = {
         "LICENSE": MIT,
         "own/a.js": "",
@@ -222,7 +222,7 @@ def test_what_lies_in_a_folder_but_is_anothers_stays_out(tmp_path: Path) -> None
     assert [file.path for file in found.files] == ["top/own/a.js"]
 
 
-def test_some_packages_are_held_out_whole() -> None:
+def test_some_packages_are_held_out_completely() -> None:
     names = [f"npm/package-{n}" for n in range(800)]
     assert 60 < sum(map(is_held_out, names)) < 140
     assert not is_held_out("npm/click") or is_held_out("click")
@@ -232,7 +232,7 @@ def test_some_packages_are_held_out_whole() -> None:
     sizes=st.dictionaries(st.sampled_from(list(LANGUAGES)), st.integers(1, 10**7), min_size=1),
     shares=st.fixed_dictionaries({name: st.floats(0.02, 1) for name in LANGUAGES}),
 )
-def test_no_language_is_over_its_share(sizes: dict[str, int], shares: dict[str, float]) -> None:
+def test_no_language_exceeds_its_share(sizes: dict[str, int], shares: dict[str, float]) -> None:
     if sum(shares[name] for name in sizes) < 1:
         with pytest.raises(ValueError, match="add up to less than 1"):
             language_limits(sizes, shares)
@@ -243,7 +243,7 @@ def test_no_language_is_over_its_share(sizes: dict[str, int], shares: dict[str, 
     assert all(limits[name] <= size for name, size in sizes.items())
 
 
-def test_capping_drops_files_of_the_languages_that_are_over() -> None:
+def test_capping_drops_files_of_languages_above_their_share() -> None:
     documents = [
         Document("p", f"{language}/{n:03}", language, "x" * 1_000)
         for language, count in (("python", 80), ("json", 200))

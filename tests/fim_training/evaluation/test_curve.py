@@ -1,4 +1,4 @@
-"""The curve of a run: one line for each kept checkpoint, and none twice."""
+"""The learning curve of a run: one line per kept checkpoint, without duplicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fim_training.evaluation import curve
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder with two kept checkpoints and something that is none."""
+    """A run's folder with two kept checkpoints and an unrelated entry."""
     for name in ("1000k", "2000k"):
         shutil.copytree(default_checkpoint(), tmp_path / "run" / "checkpoints" / name)
     (tmp_path / "run" / "checkpoints" / "latest").mkdir()

@@ -1,4 +1,4 @@
-"""Sessions are made of real code by its own scoping, and every one can be finished."""
+"""Edit sessions are made from real code with correct scoping, and can all be completed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def applied(text: str, session: EditSession) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_wanted_finishes_a_session(kind: str) -> None:
+def test_the_wanted_edits_complete_a_session(kind: str) -> None:
     sessions = draw_sessions(DOCUMENTS, kind, 8, seed=1)
     assert sessions, "there is something of each kind in this code"
     for session in sessions:
@@ -75,17 +75,17 @@ def test_what_is_wanted_finishes_a_session(kind: str) -> None:
 
 
 def test_calls_follow_a_parameter() -> None:
-    """All three: it came, it went, it got another name; the calls have what the body needs."""
+    """Parameters are added, removed and renamed; the calls pass what the function needs."""
     seen = set()
     drawn = [parameter(DOCUMENTS[0], Random(seed)) for seed in range(60)]
-    for session in (one for one in drawn if one is not None and one.wanted):
+    for session in (session for session in drawn if session is not None and session.wanted):
         [(_, before, now)] = session.edits
         counts = before.count(","), now.count(",")
         seen.add("came" if counts[1] > counts[0] else "went" if counts[1] < counts[0] else "name")
         tree = ast.parse(session.done)
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-        given = {one.name: len(one.args.args) for one in functions}
-        for call in (one for one in ast.walk(tree) if isinstance(one, ast.Call)):
+        given = {function.name: len(function.args.args) for function in functions}
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             if isinstance(call.func, ast.Name) and call.func.id == "total":
                 assert len(call.args) + len(call.keywords) == given["total"]
     assert seen == {"came", "went", "name"}
@@ -125,7 +125,7 @@ def session_of(text: str, line: int, before: str) -> EditSession:
     return EditSession("rename", "a.py", text, text, ((line, before, lines[line]),))
 
 
-def test_search_and_replace_takes_the_scope_and_no_more() -> None:
+def test_search_and_replace_is_limited_to_the_scope() -> None:
     text = "def f(x):\n    new = x.old\n    return old\n\n\ndef g(old):\n    return old"
     changes = search_and_replace(session_of(text, 1, "    old = x.old"))
     assert changes == {(1, 2, ("    new = x.new",)), (2, 3, ("    return new",))}

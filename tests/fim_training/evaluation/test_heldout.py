@@ -1,4 +1,4 @@
-"""Held-out holes, the copying baselines beside them, and the figures of both."""
+"""Held-out holes, copying baselines, and the figures of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WHOLE = Window(10**9, 10**9)
 
 
 def hole_at(marked: str, kind: HoleKind = "line") -> HeldoutHole:
-    """A hole where `[[` and `]]` stand."""
+    """The hole between `[[` and `]]`."""
     start = marked.index("[[")
     text = marked.replace("[[", "")
     end = text.index("]]")
@@ -54,7 +54,7 @@ def oracle(holes: list[HeldoutHole]) -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_holes_are_what_their_kind_says(kind: HoleKind) -> None:
+def test_holes_match_their_kind(kind: HoleKind) -> None:
     holes = draw_holes(DOCUMENTS, kind, 20, seed=3)
     assert len(set(holes)) == 20
     for hole in holes:
@@ -79,20 +79,20 @@ def test_holes_are_what_their_kind_says(kind: HoleKind) -> None:
             assert hole.hole(Window()).max_lines is None
 
 
-def test_the_same_seed_draws_the_same_holes_whatever_else_is_drawn() -> None:
+def test_a_seed_draws_the_same_holes_independent_of_other_draws() -> None:
     once = draw_holes(DOCUMENTS, "line", 10, seed=1)
     draw_holes(DOCUMENTS, "span", 10, seed=1)
     assert draw_holes(DOCUMENTS, "line", 10, seed=1) == once
     assert draw_holes(DOCUMENTS, "line", 10, seed=2) != once
 
 
-def test_a_small_project_counts_as_much_as_a_large_one() -> None:
+def test_projects_have_equal_weight() -> None:
     holes = draw_holes(DOCUMENTS, "rest_of_line", 40, seed=0)
     small = sum(hole.document.project == "small" for hole in holes)
-    assert 10 <= small <= 30  # by size it would be none or one
+    assert 10 <= small <= 30  # weighted by size it would be zero or one
 
 
-def test_too_few_documents_are_named() -> None:
+def test_too_few_documents_are_an_error() -> None:
     with pytest.raises(ValueError, match="only 2 of 50 line holes"):
         draw_holes(DOCUMENTS[2:], "line", 50, seed=0)
     with pytest.raises(ValueError, match="only 0 of 1"):
@@ -130,7 +130,7 @@ def test_neighbours_of_a_part_are_cut_at_its_columns() -> None:
     assert previous_line(hole_at("a\nbcdefg\nh\nuv[[wxyz]]\n")) == [""]
 
 
-def test_neighbours_of_several_lines_are_as_many() -> None:
+def test_neighbours_of_several_lines_have_as_many_lines() -> None:
     hole = hole_at("one\ntwo\n\nthree\n[[a\nb]]\nfour\nfive\n", "multi_line")
     assert neighbouring_lines(hole) == ["two\nthree", "four\nfive"]
     hole = hole_at("12345\n  67890\nab[[cde\n    f]]ghij\n", "span")
@@ -150,7 +150,7 @@ def test_ngram_copy_continues_the_longest_match() -> None:
     assert ngram_copy(hole_at("abc[[?]]")) == [""]
 
 
-def test_ngram_copy_prefers_what_meets_the_suffix_then_what_is_near() -> None:
+def test_ngram_copy_prefers_matches_of_the_suffix_then_near_ones() -> None:
     repeated = "x\nf(a)\nend\nf(b)\nstop\n"
     assert ngram_copy(hole_at(repeated + "f([[?]]\nend\n")) == ["a)"]
     assert ngram_copy(hole_at(repeated + "f([[?]]\nstop\n")) == ["b)"]
@@ -191,20 +191,20 @@ def test_figures_by_hand() -> None:
     assert (copy.exact_match, copy.only_model, copy.only_baseline) == (50.0, 50.0, 50.0)
 
 
-def test_what_both_get_right_is_nobodys_own() -> None:
+def test_holes_that_both_get_right_are_not_counted_as_exclusive() -> None:
     holes = [hole_at("x = 1\n[[x = 1]]\nq\n"), hole_at("x = 1\n[[x = 1]]\nr\n")]
     fills = iter([Fill("x = 1"), Fill("x = 2")])
     copy = heldout.evaluate(holes, lambda hole: next(fills))["line"].baselines["previous_line"]
     assert (copy.exact_match, copy.only_model, copy.only_baseline) == (100.0, 0.0, 50.0)
 
 
-def test_a_line_limit_is_not_an_end_by_the_model_itself() -> None:
+def test_a_line_limit_does_not_count_as_the_models_own_end() -> None:
     holes = [hole_at("x = 1\n[[x = 1]]\nq\n")]
     result = heldout.evaluate(holes, lambda hole: Fill("x = 1", finish="lines"))["line"]
     assert (result.exact_match, result.ended) == (100.0, 0.0)
 
 
-def test_a_filler_sees_both_sides_and_no_answer() -> None:
+def test_a_filler_gets_both_sides_but_not_the_answer() -> None:
     seen: list[Hole] = []
 
     def fill(hole: Hole) -> Fill:
@@ -228,7 +228,7 @@ def write_corpus(path: Path) -> Path:
     return path
 
 
-def test_a_corpus_is_read_back(tmp_path: Path) -> None:
+def test_a_corpus_round_trips(tmp_path: Path) -> None:
     assert load_documents(write_corpus(tmp_path / "heldout.jsonl.gz")) == DOCUMENTS
 
 
@@ -245,7 +245,7 @@ def checkpoint(
     return folder
 
 
-def test_the_command_prints_one_json_object_the_same_each_time(
+def test_the_command_prints_one_reproducible_json_object(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_corpus(tmp_path / "heldout.jsonl.gz")
@@ -284,7 +284,7 @@ def test_a_missing_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "window" in capsys.readouterr().err
 
 
-def test_damaged_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_data_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_corpus(tmp_path / "heldout.jsonl.gz")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(EvaluationDataError, match=str(path)):

@@ -1,4 +1,4 @@
-"""The grader: the sandbox holds, the figures are honest, bad data is named."""
+"""The grader: a safe sandbox, correct figures, and errors for invalid data."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def oracle(tasks: list[Task]) -> dict[tuple[str, str], str]:
 
 
 def open_descriptors() -> int:
-    """0 where the system does not tell."""
+    """Number of open descriptors; 0 where the system does not report it."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.exists() else 0
 
@@ -89,16 +89,16 @@ def test_a_line_without_its_newline_does_not_run_into_the_suffix() -> None:
     ("text", "expected"),
     [("urn 2", (100.0, 100.0)), ("urn 2 ", (100.0, 0.0)), ("urn 2\n", (0.0, 0.0))],
 )
-def test_a_span_is_taken_exactly_as_it_is(text: str, expected: tuple[float, float]) -> None:
+def test_a_span_is_inserted_verbatim(text: str, expected: tuple[float, float]) -> None:
     assert graded(SPAN, text) == expected
 
 
-def test_leaving_before_the_tests_is_no_pass() -> None:
+def test_exiting_before_the_tests_does_not_pass() -> None:
     for escape in ("raise SystemExit(0)", "import os; os._exit(0)", "import sys; sys.exit()"):
         assert graded(DOUBLE, f"    return 0\n{escape}\n") == (0.0, 0.0)
 
 
-def test_a_filler_sees_the_hole_and_not_the_answer() -> None:
+def test_a_filler_gets_the_hole_but_not_the_answer() -> None:
     seen: list[Hole] = []
 
     def fill(hole: Hole) -> Fill:
@@ -179,7 +179,7 @@ def test_sandbox_outcomes(source: str, outcome: str, detail: str) -> None:
     assert (verdict.outcome, verdict.detail) == (outcome, detail)
 
 
-def test_a_sleeping_program_meets_the_wall_clock() -> None:
+def test_a_sleeping_program_reaches_the_wall_clock_limit() -> None:
     limits = Limits(wall_seconds=0.5, cpu_seconds=5)
     assert run_program("import time; time.sleep(3600)\n", limits).outcome == "time"
 
@@ -204,7 +204,7 @@ def test_a_program_cannot_write_or_delete_files(tmp_path: Path) -> None:
 
 
 def test_file_size_is_bounded_behind_the_audit_hook(tmp_path: Path) -> None:
-    """The hook is the first wall; the size limit must hold without it."""
+    """The size limit must hold even without the audit hook."""
     script = (
         f"import sys; sys.path.insert(0, {str(Path(sandbox.__file__).parent)!r})\n"
         "import sandbox_child\n"
@@ -230,7 +230,7 @@ def test_the_sandbox_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 # --- data ----------------------------------------------------------------------------------------
 
 
-def test_damaged_data_is_named(tmp_path: Path) -> None:
+def test_damaged_data_is_reported(tmp_path: Path) -> None:
     good = gzip.compress((json.dumps({"task_id": "a"}) + "\n").encode() * 400)
     cases = {
         "truncated.jsonl.gz": good[: len(good) // 2],
@@ -253,7 +253,7 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
             load_tasks(path)
 
 
-def test_a_small_limit_is_spread_over_the_file() -> None:
+def test_a_small_limit_samples_the_whole_file() -> None:
     tasks = [DOUBLE] * 5 + [SPAN] * 5
     assert spread_sample(tasks, 2) == [DOUBLE, SPAN]
     numbered = [Task(str(i), "", "", "", "", "") for i in range(10)]
@@ -264,7 +264,7 @@ def test_a_small_limit_is_spread_over_the_file() -> None:
 
 
 @pytest.mark.parametrize("path", [SINGLE_LINE, RANDOM_SPAN], ids=lambda path: path.name)
-def test_canonical_solutions_pass_and_empty_ones_hardly(path: Path) -> None:
+def test_canonical_solutions_pass_and_empty_ones_rarely(path: Path) -> None:
     if not path.exists():
         pytest.skip(f"{path.name} is not at ../shared/data/humaneval-infilling")
     tasks = spread_sample(load_tasks(path), 40)
@@ -280,7 +280,7 @@ def test_canonical_solutions_pass_and_empty_ones_hardly(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])
-def test_a_random_model_is_graded_the_same_each_time(
+def test_grading_a_random_model_is_reproducible(
     mode: Mode, tiny: Any, tiny_tokenizer: CodeTokenizer, tmp_path: Path
 ) -> None:
     data = tmp_path / "tasks.jsonl.gz"
@@ -305,7 +305,7 @@ def test_a_random_model_is_graded_the_same_each_time(
     assert first == second
 
 
-def test_a_model_is_asked_cold_and_with_the_holes_limits(
+def test_a_model_is_queried_without_a_session_and_with_the_holes_limits(
     tiny: Any, tiny_tokenizer: CodeTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infiller = Infiller(tiny.model(vocab_size=tiny_tokenizer.vocab_size), tiny_tokenizer)

@@ -1,4 +1,4 @@
-"""Beyond Python: edits that leave keywords alone, a tokenizer that suits every language."""
+"""Beyond Python: edits keep keywords, and the tokenizer suits every language."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ static inline double point_dot(point_t a, point_t b)
         ("a.md", WORDS),
     ],
 )
-def test_a_file_has_the_grammar_of_its_language(path: str, grammar: object) -> None:
+def test_a_file_is_parsed_with_its_languages_grammar(path: str, grammar: object) -> None:
     assert grammar_of(path) is grammar
 
 
 @pytest.mark.parametrize("path", ["a.js", "b.lua", "c.h", "d.sh"])
-def test_edits_touch_no_keywords(path: str) -> None:
-    """Every keyword stands in a file after its edits as often as before, whatever is drawn."""
+def test_edits_do_not_change_keywords(path: str) -> None:
+    """For any draw, every keyword occurs as often after the edits as before."""
     grammar, text = grammar_of(path), TEXTS[path]
 
     def keywords(code: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_edits_touch_no_keywords(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "names"), [("a.js", {"fs", "path"}), ("b.lua", {"fs", "path"})])
-def test_an_import_that_is_missing_is_put_back(path: str, names: set[str]) -> None:
+def test_a_removed_import_is_restored(path: str, names: set[str]) -> None:
     lines = TEXTS[path].split("\n")
     found = [missing_import(lines, 0, Random(seed), grammar_of(path)) for seed in range(40)]
     cases = [case for case in found if case is not None]
@@ -130,12 +130,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CodeTokenizer:
 
 
 @pytest.mark.parametrize("path", TEXTS)
-def test_every_language_comes_back_byte_for_byte(tokenizer: CodeTokenizer, path: str) -> None:
+def test_every_language_round_trips_byte_for_byte(tokenizer: CodeTokenizer, path: str) -> None:
     text = TEXTS[path]
     assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
 
 
-def test_digits_stand_alone_and_indentation_is_one_token(tokenizer: CodeTokenizer) -> None:
+def test_digits_are_separate_and_indentation_is_one_token(tokenizer: CodeTokenizer) -> None:
     pieces = [
         tokenizer.token_text(token_id) for token_id in tokenizer.encode("x = 8001\n\t\tif y then\n")
     ]
@@ -146,7 +146,9 @@ def test_digits_stand_alone_and_indentation_is_one_token(tokenizer: CodeTokenize
     assert "\n      " in deep
 
 
-def test_the_special_tokens_of_edits_are_there_and_never_in_code(tokenizer: CodeTokenizer) -> None:
+def test_the_special_tokens_of_edits_exist_and_never_occur_in_code(
+    tokenizer: CodeTokenizer,
+) -> None:
     special = tokenizer.special
     ids = {special.file, special.snippet, special.edit, special.old, special.new, special.eom}
     assert len(ids) == 6
@@ -155,8 +157,8 @@ def test_the_special_tokens_of_edits_are_there_and_never_in_code(tokenizer: Code
     assert tokenizer.decode(tokenizer.encode(spelled)) == spelled
 
 
-def test_the_gpu_models_config_is_whole_and_ships(tiny_tokenizer: CodeTokenizer) -> None:
-    """Its shape with the vocabulary it is documented with is below 64 MB in bf16."""
+def test_the_gpu_models_config_is_complete_and_ships(tiny_tokenizer: CodeTokenizer) -> None:
+    """With its documented vocabulary, the model is below 64 MB in bf16."""
     import fim_training
     from fim_model.loading.headers import parameter_count
     from fim_training.trainer.train_config import TrainConfig

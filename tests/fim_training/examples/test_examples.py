@@ -1,4 +1,4 @@
-"""Training rows: every hole is within its text, and every example is what inference asks."""
+"""Training rows: holes lie within their text, and examples equal the prompts of inference."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def holes(kind: Any, text: str = TEXT, draws: int = 300) -> set[tuple[str, str, 
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_hole_takes_its_middle_out_and_nothing_else(kind: Any) -> None:
+def test_a_hole_removes_only_its_middle(kind: Any) -> None:
     found = holes(kind)
     assert all(prefix + middle + suffix == TEXT for prefix, middle, suffix in found)
     assert len(found) > 4
@@ -70,14 +70,14 @@ def test_whole_lines() -> None:
     assert 0.2 < sum(middle.endswith("\n") for _, middle, _ in found) / len(found) < 0.8
 
 
-def test_the_rest_of_a_line_ends_where_the_line_does() -> None:
+def test_the_rest_of_a_line_ends_with_the_line() -> None:
     found = holes(kind_named("rest_of_line"))
     assert all(suffix[:1] in ("\n", "") for _, _, suffix in found)
     assert all("\n" not in middle for _, middle, _ in found)
     assert any(prefix[-1:].isalpha() and middle[:1].isalpha() for prefix, middle, _ in found)
 
 
-def test_a_span_stays_in_its_line() -> None:
+def test_a_span_stays_within_its_line() -> None:
     found = holes(kind_named("span_in_line"))
     assert all("\n" not in middle for _, middle, _ in found)
     assert any(suffix[:1] not in ("\n", "") for _, _, suffix in found)
@@ -107,26 +107,26 @@ def rows(draws: ExampleStream, count: int, room: int, seed: int = 1) -> list[Row
 
 
 def examples(row: Row, tokenizer: CodeTokenizer) -> list[tuple[list[int], list[int]]]:
-    """Each hole's prompt and middle: the prompt begins where the last example ended."""
+    """Each hole's prompt and middle; a prompt begins where the previous example ended."""
     found, begin = [], 0
     for middle in row.middles:
         prompt = row.tokens[begin : middle.start]
         while prompt[0] not in (tokenizer.special.file, tokenizer.special.suffix):
-            prompt = prompt[1:]  # plain text that came before
+            prompt = prompt[1:]  # the plain text before it
         found.append((prompt, row.tokens[middle.start : middle.stop]))
         begin = middle.stop
     return found
 
 
 def parts(prompt: list[int], tokenizer: CodeTokenizer) -> tuple[bytes, bytes, bytes]:
-    """Header, suffix and prefix, as bytes (a cut may go through a character)."""
+    """Header, suffix and prefix as bytes, because a cut may split a character."""
     special = tokenizer.special
     suffix, prefix = prompt.index(special.suffix), prompt.index(special.prefix)
     header = prompt[1:suffix] if prompt[0] == special.file else prompt[:suffix]
     assert prompt[-1] == special.middle
     pieces = (header, prompt[suffix + 1 : prefix], prompt[prefix + 1 : -1])
     for piece in pieces:
-        assert all(tokenizer.token_bytes(token) for token in piece)  # no marker within
+        assert all(tokenizer.token_bytes(token) for token in piece)  # no marker inside
     return tuple(tokenizer.decode_bytes(piece) for piece in pieces)  # type: ignore[return-value]
 
 
@@ -140,7 +140,7 @@ def test_a_row_is_full(tiny: Any, tiny_tokenizer: CodeTokenizer, room: int) -> N
 def test_an_example_is_a_piece_of_a_file(
     tiny: Any, tiny_tokenizer: CodeTokenizer, room: int
 ) -> None:
-    """Prefix, middle and suffix stand in one file one after the other; the end is the last."""
+    """Prefix, middle and suffix are consecutive in one file; the end token is last."""
     special, whole = tiny_tokenizer.special, [file.text.encode() for file in tiny.files]
     filled = 0
     for row in rows(stream(tiny, tiny_tokenizer, plain_share=0), 60, room):
@@ -155,11 +155,14 @@ def test_an_example_is_a_piece_of_a_file(
     assert filled >= 60
 
 
-def test_where_a_middle_ends_says_nothing_about_its_length(tiny_tokenizer: CodeTokenizer) -> None:
-    """The first prompt's length and its middle's are independent, and no place is the end.
+def test_the_position_of_a_prompt_does_not_reveal_the_middles_length(
+    tiny_tokenizer: CodeTokenizer,
+) -> None:
+    """The lengths of the first prompt and its middle are independent, and the end's position
+    varies.
 
-    A model learns positions before it learns code: where the prompt leaves just the room that the
-    middle takes, it learns to end at the row's last position, which tells it nothing in use.
+    A model learns positions before it learns code. If prompts left exactly the room for the middle,
+    it would learn to end at the row's last position, which is useless at inference.
     """
     lines = "".join(f"value_{number} = {'x' * (number % 40)}\n" for number in range(2000))
     draws = ExampleStream(
@@ -184,7 +187,7 @@ def test_plain_text_begins_at_a_line(tiny: Any, tiny_tokenizer: CodeTokenizer) -
 
 
 def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
-    """With and without a name, a suffix, a middle."""
+    """With and without a path, a suffix, a middle."""
     drawn = rows(stream(tiny, tiny_tokenizer, plain_share=0.2), 300, 200)
     assert 0.02 < sum(not row.middles for row in drawn) / 300 < 0.35
     shown = [example for row in drawn for example in examples(row, tiny_tokenizer)]
@@ -196,8 +199,8 @@ def test_examples_vary_in_what_they_show(tiny: Any, tiny_tokenizer: CodeTokenize
         assert least < sum(map(bool, found)) / len(shown) < most
 
 
-def test_most_prompts_are_short_and_some_fill_their_room(tiny_tokenizer: CodeTokenizer) -> None:
-    """Short prompts make more holes a row; long ones keep the model used to all that fits."""
+def test_most_prompts_are_short_and_some_fill_the_row(tiny_tokenizer: CodeTokenizer) -> None:
+    """Short prompts give more holes per row; long ones train the whole window."""
     lines = "".join(f"value_{number} = {number}\n" for number in range(400))
     draws = ExampleStream([SourceFile("a.py", lines)], tiny_tokenizer, plain_share=0, edit_share=0)
     firsts = sorted(row.middles[0].start for row in rows(draws, 200, 512))
@@ -235,16 +238,16 @@ def test_snippets_are_of_other_files_of_the_project(tiny_tokenizer: CodeTokenize
     assert seen > 30
 
 
-def test_an_edit_shows_the_region_and_asks_for_what_it_becomes(
+def test_an_edit_example_has_the_old_region_and_predicts_the_new_one(
     tiny: Any, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """As `FimPrompt.edit` asks; the answer is the case's new region."""
+    """The prompt equals that of `FimPrompt.edit`; the answer is the case's new region."""
     special = tiny_tokenizer.special
     edited = 0
     for row in rows(stream(tiny, tiny_tokenizer, plain_share=0, edit_share=1), 60, 400):
         for prompt, _ in examples(row, tiny_tokenizer):
             if special.old not in prompt:
-                continue  # too long for the room, or nothing repeats in that file
+                continue  # too long for the row, or nothing repeats in that file
             edited += 1
             region = prompt[prompt.index(special.old) + 1 : -1]
             assert all(tiny_tokenizer.token_bytes(token) for token in region)
@@ -252,8 +255,8 @@ def test_an_edit_shows_the_region_and_asks_for_what_it_becomes(
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_an_edit_is_undone_by_its_answer(tiny: Any, seed: int) -> None:
-    """A region that repairs gives the original; a change that is carried on is in the answer."""
+def test_the_answer_of_an_edit_example(tiny: Any, seed: int) -> None:
+    """A repair restores the original; a continued change appears in the answer."""
     rng = Random(seed)
     text = rng.choice(tiny.files).text
     if (case := draw_edit(text, rng)) is None:
@@ -283,18 +286,18 @@ def test_long_files_are_drawn_more_often(tiny_tokenizer: CodeTokenizer) -> None:
     assert 0.8 < sum("long" in text for text in found) / 200 < 0.98
 
 
-def test_no_files_are_named() -> None:
+def test_no_files_are_an_error() -> None:
     with pytest.raises(ValueError, match="no training files: build the corpus first"):
         ExampleStream([], None)  # type: ignore[arg-type]
 
 
-# Holes of a language model's own kind: arguments, and the bodies of blocks.
+# Holes by syntax: arguments, and the bodies of blocks.
 
 CALLS = 'x = call(one, [two, f(3)], "four")\n'
 
 
-def test_in_brackets_ends_before_the_bracket_that_closes() -> None:
-    """The hole begins anywhere inside and leaves the closing bracket to the suffix."""
+def test_in_brackets_ends_before_the_closing_bracket() -> None:
+    """The hole begins anywhere inside; the closing bracket belongs to the suffix."""
     found = holes(kind_named("in_brackets"), CALLS)
     for prefix, middle, suffix in found:
         depth, opened = 0, len(prefix + middle)
@@ -308,7 +311,7 @@ def test_in_brackets_ends_before_the_bracket_that_closes() -> None:
     assert ', "four"' in middles, "a hole may begin behind an inner pair"
 
 
-def test_in_brackets_begins_right_behind_the_opening_one_most_of_the_time() -> None:
+def test_in_brackets_mostly_begins_right_after_the_opening_bracket() -> None:
     rng, kind = Random(1), kind_named("in_brackets")
     starts = [kind("f(abcdefgh)\n", 3, rng)[0] for _ in range(400)]
     assert 0.6 < starts.count(2) / len(starts) < 0.8
@@ -349,8 +352,8 @@ def block_at(line: str, text: str = BLOCKS) -> str:
     return text[start:end]
 
 
-def test_a_block_is_what_is_indented_deeper() -> None:
-    """From the end of the line that opens it, blank lines at its end left to the suffix."""
+def test_a_block_is_the_deeper_indented_lines() -> None:
+    """It begins at the end of its header line; trailing blank lines belong to the suffix."""
     assert block_at("        if self:") == "\n            return 1"
     assert block_at("    def f(self):") == (
         "\n        if self:\n            return 1\n\n        return 2"

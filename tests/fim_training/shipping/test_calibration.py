@@ -1,4 +1,4 @@
-"""A suggestion's confidence: the regression, its threshold, its error, and the file it lives in."""
+"""Calibration of confidence: the regression, the threshold, the error, and the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN_FILE = asdict(PLAIN)
 
 
 def outcomes(count: int, seed: int) -> list[Outcome]:
-    """Suggestions that are right with probability `sigmoid(1 + 2 * mean + 0.5 * sum)`, if whole."""
+    """Outcomes that are right with probability `sigmoid(1 + 2 * mean + 0.5 * sum)`, if not cut."""
     rng, drawn = Random(seed), []
     for _ in range(count):
         nats = tuple(-rng.expovariate(2) for _ in range(rng.randint(1, 8)))
@@ -44,12 +44,12 @@ def test_features_are_mean_sum_least_and_cut() -> None:
 
 
 def alone(each: list[Outcome]) -> list[list[Outcome]]:
-    """Holes with one suggestion each."""
+    """Holes with a single suggestion each."""
     return [[outcome] for outcome in each]
 
 
-def test_the_regression_finds_the_odds_that_were_there() -> None:
-    """On new draws its probabilities are the true ones, to a few hundredths."""
+def test_the_regression_recovers_the_true_odds() -> None:
+    """On new draws its probabilities are within a few hundredths of the true ones."""
     found = fit(alone(outcomes(4000, seed=0)))
     for outcome in outcomes(300, seed=1):
         total = sum(outcome.nats)
@@ -65,13 +65,13 @@ def test_the_regression_is_calibrated_where_the_probabilities_were_not() -> None
 
 
 def test_the_calibration_error_is_its_definition() -> None:
-    """Two bins of two and one, each as far off as counted."""
+    """Two bins, with two outcomes and one, and errors computed by hand."""
     sure, unsure, low = Judged(0.5, True), Judged(0.5, False), Judged(0.02, True)
     assert calibration_error([sure, unsure]) == 0
     assert calibration_error([sure, sure, low]) == pytest.approx((2 * 0.5 + 0.98) / 3)
 
 
-def test_the_curve_goes_from_the_surest_to_all() -> None:
+def test_the_curve_goes_from_the_most_confident_to_all() -> None:
     drawn = [Judged(1 - i / 4, i < 2) for i in range(4)]
     points = curve(drawn[::-1])
     assert [point.coverage for point in points] == [25, 50, 75, 100]
@@ -79,7 +79,7 @@ def test_the_curve_goes_from_the_surest_to_all() -> None:
     assert [point.confidence for point in points] == [1, 0.75, 0.5, 0.25]
 
 
-def test_the_threshold_shows_as_many_as_precision_allows() -> None:
+def test_the_threshold_maximises_coverage_at_the_required_precision() -> None:
     drawn = [Judged(1 - i / 4, i < 2) for i in range(4)]
     for precision, shown in ((0.9, 2), (0.6, 3), (0.5, 4)):
         least = threshold(drawn, precision)
@@ -87,13 +87,13 @@ def test_the_threshold_shows_as_many_as_precision_allows() -> None:
     assert threshold([Judged(0.9, False)]) == 1.0
 
 
-def test_outcomes_that_are_all_alike_are_refused() -> None:
+def test_outcomes_that_are_all_equal_are_refused() -> None:
     with pytest.raises(ValueError, match="0 of 3 suggestions were right"):
         fit([[Outcome((-1.0,), False, False)]] * 3)
 
 
-def test_no_project_has_a_say_in_how_it_is_judged() -> None:
-    """One whose suggestions are all wrong, however sure, is judged by what the others taught."""
+def test_cross_validation_excludes_the_project_itself() -> None:
+    """A project whose suggestions are all wrong is scored by a fit on the other projects."""
     projects = {name: alone(outcomes(800, seed)) for seed, name in enumerate("abc")}
     odd = {**projects, "c": [[replace(outcome, accepted=False)] for [outcome] in projects["c"]]}
     assert out_of_fold(odd)["c"] == [
@@ -104,7 +104,7 @@ def test_no_project_has_a_say_in_how_it_is_judged() -> None:
         out_of_fold({"a": projects["a"]})
 
 
-def test_the_figures_of_a_calibration_are_of_projects_that_it_had_not_seen() -> None:
+def test_the_figures_of_a_calibration_are_from_unseen_projects() -> None:
     projects = {name: alone(outcomes(1500, seed)) for seed, name in enumerate("abcd")}
     calibration, figures = calibrate(projects)
     assert figures["n"] == 6000
@@ -128,7 +128,7 @@ def copies(count: int, seed: int) -> list[Outcome]:
     return drawn
 
 
-def test_copies_have_a_regression_of_their_own() -> None:
+def test_copies_have_a_separate_regression() -> None:
     found = fit([*alone(outcomes(2000, seed=0)), *alone(copies(4000, seed=3))])
     assert found.copies is not None
     for copy in copies(200, seed=4):
@@ -139,11 +139,11 @@ def test_copies_have_a_regression_of_their_own() -> None:
     assert calibration_error(judged(found, alone(copies(3000, seed=5)))) < 0.05
 
 
-def test_without_a_regression_for_copies_none_is_believed() -> None:
+def test_without_a_regression_for_copies_none_is_used() -> None:
     assert PLAIN.of_copy((-0.1,), Copied("x", 9, 9, 9)) == 0.0
 
 
-def test_what_is_shown_of_a_hole_is_the_likeliest() -> None:
+def test_the_likeliest_suggestion_of_a_hole_is_shown() -> None:
     calibration = fit([*alone(outcomes(2000, seed=0)), *alone(copies(4000, seed=3))])
     poor = Outcome((-9.0,), False, False)
     good = Outcome((-0.1, -0.1), False, True, Copied("x", 39, 3, 3))
@@ -154,7 +154,7 @@ def test_what_is_shown_of_a_hole_is_the_likeliest() -> None:
     assert shown[0].confidence == calibration.of_copy(good.nats, good.copied)
 
 
-def test_weights_that_an_older_file_lacks_count_nothing(tmp_path: Path) -> None:
+def test_weights_missing_in_an_older_file_are_zero(tmp_path: Path) -> None:
     replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9)).write(tmp_path)
     file = tmp_path / CALIBRATION
     raw = json.loads(file.read_text())
@@ -172,7 +172,7 @@ def test_weights_that_an_older_file_lacks_count_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kept", [PLAIN, replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9))]
 )
-def test_a_calibration_comes_back_from_its_file(tmp_path: Path, kept: Calibration) -> None:
+def test_a_calibration_round_trips(tmp_path: Path, kept: Calibration) -> None:
     assert Calibration.read(tmp_path) is None
     kept.write(tmp_path)
     assert Calibration.read(tmp_path) == kept
@@ -184,7 +184,7 @@ WRONG_COPIES = PLAIN_FILE | {"copies": {"bias": 1}}
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", json.dumps({"bias": "much"}), json.dumps(WRONG_COPIES)]
 )
-def test_a_broken_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_is_reported_with_a_remedy(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text)
     with pytest.raises(
         CheckpointError, match=rf"{CALIBRATION} is not a calibration .* or delete it"
@@ -192,5 +192,5 @@ def test_a_broken_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> N
         Calibration.read(tmp_path)
 
 
-def test_hopeless_odds_are_no_overflow() -> None:
+def test_extreme_odds_do_not_overflow() -> None:
     assert PLAIN([-1e6], cut=False) == pytest.approx(0)

@@ -1,4 +1,4 @@
-"""The model card's scores: measured by a fill that is known, written between the marks."""
+"""The model card's scores: measured with a known filler, written between markers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wrong(hole: Hole) -> Fill:
     return Fill("no", finish="eom")
 
 
-def test_a_table_has_a_row_for_each_kind_and_group(documents: list[Document]) -> None:
+def test_a_table_has_a_row_per_kind_and_group(documents: list[Document]) -> None:
     holes = [hole for kind in KINDS for hole in draw_holes(documents, kind, 5, 0)]
     answers = iter([hole.answer for hole in holes])
     right = heldout_table(evaluate(holes, lambda hole: Fill(next(answers))))
@@ -50,7 +50,7 @@ def test_a_table_has_a_row_for_each_kind_and_group(documents: list[Document]) ->
     assert all(row.count(" | ") == right[0].count(" | ") for row in right[2:])
 
 
-def test_other_languages_have_a_row_where_there_is_enough(documents: list[Document]) -> None:
+def test_other_languages_have_a_row_if_there_is_enough_data(documents: list[Document]) -> None:
     typescript = [Document("two", f"two/{number}.ts", documents[0].text) for number in range(3)]
     lua = [Document("three", "three/a.lua", "x = 1\n")]
     rows = language_table([*documents, *typescript, *lua], wrong, 4)
@@ -70,14 +70,14 @@ def test_other_checkpoints_are_scored_on_the_same_holes(documents: list[Document
     assert next(answers, None) is None
 
 
-def test_failures_are_shown_as_they_are(documents: list[Document]) -> None:
+def test_failures_are_shown_verbatim(documents: list[Document]) -> None:
     rows = failures(documents, wrong, seed=0)
     assert len(rows) == FAILURES + 2
     assert all(row.endswith("| `no` |") for row in rows[2:])
     assert any("\\|" in row for row in rows[2:]), "a bar would end the cell"
 
 
-def test_scores_take_the_place_between_the_marks(tmp_path: Path) -> None:
+def test_scores_replace_the_text_between_the_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# Card\n{BEGIN}\nold\n{END}\nend\n")
     for text in ("first", "second"):
@@ -86,7 +86,7 @@ def test_scores_take_the_place_between_the_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("card", [None, "# Card\n", f"{BEGIN}\n"])
-def test_a_card_without_marks_is_left_as_it_is(tmp_path: Path, card: str | None) -> None:
+def test_a_card_without_markers_is_unchanged(tmp_path: Path, card: str | None) -> None:
     readme = tmp_path / "README.md"
     if card is not None:
         readme.write_text(card)
@@ -95,7 +95,9 @@ def test_a_card_without_marks_is_left_as_it_is(tmp_path: Path, card: str | None)
     assert (readme.read_text() if readme.exists() else None) == card
 
 
-def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_input_is_a_one_line_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--model", str(tmp_path / "nowhere"), "--heldout", "none.jsonl.gz"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")

@@ -1,4 +1,4 @@
-"""Full and int8 weights beside each other: the same holes, honest pairs, a verdict that follows."""
+"""Comparison of full and int8 weights: the same holes, paired figures, and the verdict."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def compared(passed: tuple[float, float] | None, exact: tuple[float, float]) -> 
     return Comparison("lines", ENOUGH, passed, exact, (50.0, 50.0), 90.0, (2.0, 1.0))
 
 
-def test_the_verdict_is_of_the_worst_figure() -> None:
+def test_the_verdict_depends_on_the_worst_figure() -> None:
     fine, worse = compared((30, 30 - TOLERATED), (10, 12)), compared(None, (10, 8.5))
     assert verdict([compared((30, 31), (10, 10))]).startswith("int8 loses nothing, within 1")
     assert "loses 1.0 points at most (pass@1, lines)" in verdict([fine])
@@ -72,7 +72,7 @@ def test_the_verdict_is_of_the_worst_figure() -> None:
     assert verdict([fine, few]).startswith("Too few holes to decide anything (some: 99;")
 
 
-def test_the_table_has_each_figure_twice() -> None:
+def test_the_table_has_each_figure_for_both() -> None:
     rows = comparison_table([compared((30, 29), (10, 8.5)), compared(None, (1, 1))])
     assert rows[2] == "| lines (100) | 30.0 / 29.0 | 10.0 / 8.5 | 50.0 / 50.0 | 90.0 | 2.0 / 1.0 |"
     assert rows[3].startswith("| lines (100) |  | 1.0 / 1.0 |")
@@ -104,7 +104,7 @@ def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
     ("options", "said"),
     [([], "nothing to compare on"), (["--heldout", "no.jsonl.gz"], "no.jsonl.gz")],
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_is_a_one_line_error(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--model", str(default_checkpoint()), *options]) == 2

@@ -1,4 +1,4 @@
-"""Steps of a few rows at a time: the gradients of the parts are those of the parts' mean loss."""
+"""Gradient accumulation: the parts' gradients are those of their mean loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TENSORS = ("tokens", "positions", "target", "ar_weight", "diffusion_weight", "no
 
 @pytest.fixture(scope="module")
 def batch(tiny: Any, tiny_tokenizer: CodeTokenizer) -> Batch:
-    """Five rows."""
+    """A batch of five rows."""
     rng, stream = Random(0), ExampleStream(tiny.files, tiny_tokenizer)
     rows = [stream.draw(rng, 64) for _ in range(5)]
     control = ControlIds.own(tiny_tokenizer.special)
@@ -74,7 +74,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_gradients_of_parts_add_up_to_those_of_their_mean_loss(
+def test_gradients_of_parts_sum_to_those_of_their_mean_loss(
     tiny: Any, tiny_tokenizer: CodeTokenizer, batch: Batch, rows: int
 ) -> None:
     size = tiny_tokenizer.vocab_size
@@ -100,7 +100,7 @@ def test_gradients_of_parts_add_up_to_those_of_their_mean_loss(
 def test_a_step_in_parts_takes_the_gradient_of_the_mean(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the optimizers get, and the losses that are reported."""
+    """Checks the optimizers' gradients and the reported losses."""
     run = Run(replace(config, rows_at_once=3))
     seen: list[dict[str, Tensor]] = []
 
@@ -140,7 +140,7 @@ def test_parts_bound_the_rows_of_every_forward(
 
 
 def test_validation_does_not_depend_on_parts(config: TrainConfig) -> None:
-    """Up to rows' different weights: both are means of the same rows' losses, one row a part."""
+    """Up to the rows' weights: both are means of the same losses, with one row per part."""
     run = Run(replace(config, rows=2, rows_at_once=1))
     held_out = list(run._batches("heldout", 1).steps(0, 2))
     rows = [part for batch in held_out for part in batch.split(1)]
@@ -150,13 +150,13 @@ def test_validation_does_not_depend_on_parts(config: TrainConfig) -> None:
 
 
 def kept(config: TrainConfig) -> list[str]:
-    """Names of the checkpoints that were kept, the oldest first."""
+    """Names of the kept checkpoints, the oldest first."""
     folders = Path(config.out).glob("checkpoints/*")
     return [folder.name for folder in sorted(folders, key=lambda f: int(f.name[:-1]))]
 
 
-def test_checkpoints_are_kept_every_so_many_tokens(config: TrainConfig) -> None:
-    """One whenever a multiple was passed since the last save; the latest is beside them."""
+def test_checkpoints_are_kept_at_token_intervals(config: TrainConfig) -> None:
+    """One for each save after a multiple of the interval was passed, besides the latest one."""
     config = replace(config, length=400, steps=5, validate_every=1)
     Run(config).train()
     assert kept(config) == []
@@ -175,7 +175,7 @@ def test_checkpoints_are_kept_every_so_many_tokens(config: TrainConfig) -> None:
 
 
 def test_a_resumed_run_keeps_no_checkpoint_twice(config: TrainConfig) -> None:
-    """A multiple that was passed before the break is not passed again behind it."""
+    """A multiple passed before the interruption is not passed again after resuming."""
     whole = replace(config, length=400, steps=5, keep_every=3000)
     Run(whole).train()
     broken = replace(whole, out=config.out + "-broken")

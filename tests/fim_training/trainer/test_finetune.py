@@ -1,4 +1,4 @@
-"""Fine-tuning a Nemotron-Labs-Diffusion checkpoint for infilling: whole, and by LoRA."""
+"""Fine-tuning a Nemotron-Labs-Diffusion checkpoint for infilling: all weights, and LoRA."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lora(config: TrainConfig) -> TrainConfig:
     return replace(config, lora_rank=4, lora_alpha=8.0)
 
 
-def test_holes_are_asked_for_as_the_server_asks(config: TrainConfig) -> None:
+def test_training_prompts_equal_the_servers(config: TrainConfig) -> None:
     """Tekken's markers, the config's end of text and mask token, blocks of 32."""
     run = Run(config)
     batch = next(run._batches("train", 0).steps(0, 1))
@@ -79,18 +79,18 @@ def test_the_whole_model_learns_and_the_server_loads_it(config: TrainConfig, bas
     assert all(not torch.equal(before[name], after[name]) for name in before)
     for name, weight in run.model.state_dict().items():
         assert torch.equal(after[name], weight.bfloat16().float())
-    assert not (saved / "linear_spec_lora").exists()  # made for other weights
+    assert not (saved / "linear_spec_lora").exists()  # calibrated for other weights
     infiller = Infiller.load(saved)
     assert infiller.infill(CompletionRequest("def f(", "):\n", max_tokens=4)).items
 
 
-def test_the_base_is_not_written_to(config: TrainConfig, base: Path) -> None:
+def test_the_base_is_not_modified(config: TrainConfig, base: Path) -> None:
     before = {path.name: path.read_bytes() for path in base.iterdir() if path.is_file()}
     Run(config).train()
     assert before == {path.name: path.read_bytes() for path in base.iterdir() if path.is_file()}
 
 
-def test_only_the_updates_learn(config: TrainConfig, base: Path) -> None:
+def test_only_the_lora_is_trained(config: TrainConfig, base: Path) -> None:
     run = Run(lora(config))
     frozen = {n: p.clone() for n, p in run.model.named_parameters() if not p.requires_grad}
     run.train()
@@ -102,7 +102,7 @@ def test_only_the_updates_learn(config: TrainConfig, base: Path) -> None:
     assert held == {p for update in updates for p in (update.lora_A, update.lora_B)}
 
 
-def test_an_update_that_has_not_learnt_changes_nothing(config: TrainConfig, base: Path) -> None:
+def test_an_untrained_lora_changes_nothing(config: TrainConfig, base: Path) -> None:
     run = Run(lora(config))
     plain = load_model(base, dtype=torch.bfloat16).state_dict()
     merged = merged_state(run.model)
@@ -135,7 +135,7 @@ def test_an_adapter_has_pefts_layout_and_merges(
     assert Infiller.load(out).infill(CompletionRequest("x = ", "\n", max_tokens=4)).items
 
 
-def test_a_lora_run_that_was_broken_off_ends_as_if_it_had_not_been(
+def test_a_resumed_lora_run_ends_as_an_uninterrupted_one(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     from dataclasses import replace
@@ -171,8 +171,8 @@ def test_an_adapter_of_another_model_is_refused(
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-def test_the_memory_that_is_foretold_is_what_is_taken(config: TrainConfig, rank: int) -> None:
-    """Weights, gradients and the optimizers' memory; activations are not counted here."""
+def test_the_estimated_memory_equals_the_allocated_memory(config: TrainConfig, rank: int) -> None:
+    """Weights, gradients and optimizer states; activations are not included."""
     run = Run(lora(config) if rank else config)
     run._update(next(run._batches("train", 0).steps(0, 1)))
     weights = {p.data_ptr(): p.nbytes for p in run.model.parameters()}

@@ -1,4 +1,4 @@
-"""Float32 masters beside a bf16 model: small updates add up, and nothing else changes."""
+"""Float32 master weights of a bf16 model: small updates accumulate, nothing else changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @pytest.fixture
 def model() -> nn.Module:
-    """A bf16 matrix that learns, a float32 one that learns, and a bias that does not."""
+    """A trained bf16 matrix, a trained float32 one, and a frozen bias."""
     torch.manual_seed(0)
     made = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
     made[0].weight.data = made[0].weight.data.bfloat16()
@@ -24,7 +24,7 @@ def narrow(model: nn.Module) -> nn.Parameter:
     return weight
 
 
-def test_masters_are_float32_copies_of_what_learns(model: nn.Module) -> None:
+def test_masters_are_float32_copies_of_trained_parameters(model: nn.Module) -> None:
     weights = MasterWeights(model)
     masters = dict(weights)
     assert masters.keys() == {"0.weight", "1.weight"}
@@ -33,11 +33,11 @@ def test_masters_are_float32_copies_of_what_learns(model: nn.Module) -> None:
     assert weights.count() == 3 * 4 + 4 * 2
 
 
-def test_what_is_float32_already_is_its_own_master(model: nn.Module) -> None:
+def test_a_float32_parameter_is_its_own_master(model: nn.Module) -> None:
     assert dict(MasterWeights(model))["1.weight"] is model.get_parameter("1.weight")
 
 
-def test_updates_that_bf16_rounds_away_add_up(model: nn.Module) -> None:
+def test_updates_below_bf16_precision_accumulate(model: nn.Module) -> None:
     """A hundred steps of 1/1000 around 1, where bf16 numbers are 1/128 apart."""
     narrow(model).data.fill_(1.0)
     alone = narrow(model).detach().clone()
@@ -55,9 +55,9 @@ def test_updates_that_bf16_rounds_away_add_up(model: nn.Module) -> None:
     assert torch.equal(narrow(model), torch.full((4, 3), 1.1).bfloat16())
 
 
-def test_gradients_move_to_the_masters_and_add_up(model: nn.Module) -> None:
+def test_gradients_move_to_the_masters_and_accumulate(model: nn.Module) -> None:
     weights = MasterWeights(model)
-    for value in (1.0, 0.001):  # their sum is no bf16 number
+    for value in (1.0, 0.001):  # their sum is not representable in bf16
         narrow(model).grad = torch.full((4, 3), value, dtype=torch.bfloat16)
         learning = weights.add_gradients()
         assert narrow(model).grad is None

@@ -1,4 +1,4 @@
-"""The joint objective: who sees whom, what is predicted, and that decoding sees the same."""
+"""The joint objective: its attention mask, its targets, and consistency with decoding."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def first_of_block(batch: Batch, row: int, block: int) -> int:
 # Attention.
 
 
-def test_the_mask_is_its_definition(special: SpecialTokens) -> None:
-    """A noisy position sees the clean text before its block, all of its own block, no more."""
+def test_the_mask_matches_its_definition(special: SpecialTokens) -> None:
+    """A noisy position attends to the clean text before its block and to its own block only."""
     rows = [example(special), example(special, 15, 9), Row(list(range(20, 45)), [])]
     batch = batch_of(special, rows, seed=1)
     attention = batch.attention()
@@ -79,10 +79,10 @@ def test_the_mask_is_its_definition(special: SpecialTokens) -> None:
                 assert bool(attention.mask[row, 0, query, key]) == sees
 
 
-def test_outputs_depend_on_what_is_visible_and_on_nothing_else(
+def test_outputs_depend_exactly_on_the_visible_positions(
     tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """Every token is changed once; what changes in the outputs is exactly what could see it."""
+    """Each token is changed once; exactly the positions that attend to it change."""
     model = tiny.model(1, vocab_size=tiny_tokenizer.vocab_size)
     batch = batch_of(special, [example(special)], seed=2)
     total, clean = batch.tokens.shape[1], batch.clean
@@ -112,7 +112,7 @@ def test_outputs_depend_on_what_is_visible_and_on_nothing_else(
 def test_a_noisy_block_gets_the_logits_of_a_draft(
     tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """What a block learns in training is what decoding asks of it, over a cache."""
+    """A block's logits in training equal those of decoding over a cache."""
     model: TriModeTransformer = tiny.model(2, vocab_size=tiny_tokenizer.vocab_size)
     batch = batch_of(special, [example(special)], seed=3)
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_clean_tokens_predict_the_next_one(special: SpecialTokens) -> None:
 
 
 def test_masks_predict_themselves(special: SpecialTokens) -> None:
-    """Over many seeds: noisy copies of the clean tokens, masks weighted, nothing else."""
+    """Over many seeds: noisy copies of the clean tokens, where only masks have weight."""
     one = example(special)
     size, markers = len(one.tokens), {getattr(special, name) for name in MARKERS}
     for seed in range(40):
@@ -176,8 +176,8 @@ def test_masks_predict_themselves(special: SpecialTokens) -> None:
             assert hidden >= 1
 
 
-def test_blocks_are_where_decoding_opens_them(special: SpecialTokens) -> None:
-    """At the hole's start, blocks further on, anywhere in it, and some in the prompt."""
+def test_blocks_begin_where_decoding_opens_them(special: SpecialTokens) -> None:
+    """At the hole's start, whole blocks later, anywhere in the hole, and some in the prompt."""
     one = example(special, before=18, hole=9)
     firsts: list[int] = []
     for seed in range(200):
@@ -191,7 +191,7 @@ def test_blocks_are_where_decoding_opens_them(special: SpecialTokens) -> None:
     assert all(first >= 1 for first in firsts)
 
 
-def test_half_of_the_blocks_are_drafts(special: SpecialTokens) -> None:
+def test_half_of_the_blocks_are_fully_masked_drafts(special: SpecialTokens) -> None:
     """All but the seed masked, as a decoder opens a block."""
     masked = []
     for seed in range(200):
@@ -206,7 +206,7 @@ def test_half_of_the_blocks_are_drafts(special: SpecialTokens) -> None:
 
 
 def test_plain_text_has_no_hole(special: SpecialTokens) -> None:
-    """Its blocks are anywhere but past its end; too short a text has none, and does no harm."""
+    """Its blocks lie anywhere before its end; a text that is too short has none."""
     plain, short = Row(list(range(20, 45)), []), Row([20, 21], [])
     batch = batch_of(special, [plain, short, Row([20], [])])
     assert all(1 <= first_of_block(batch, 0, block) <= 21 for block in range(3))
@@ -247,7 +247,7 @@ def test_a_batch_without_targets_has_no_loss(
     assert (float(losses.ar), float(losses.diffusion)) == (0, 0)
 
 
-def test_only_rows_with_a_target_meet_the_vocabulary(
+def test_only_rows_with_a_target_are_projected_to_the_vocabulary(
     tiny: Any,
     special: SpecialTokens,
     tiny_tokenizer: CodeTokenizer,
@@ -269,7 +269,7 @@ def test_only_rows_with_a_target_meet_the_vocabulary(
 
 
 def test_a_tiny_model_learns_a_handful_of_files(tiny: Any, tiny_tokenizer: CodeTokenizer) -> None:
-    """Both losses, from what chance gives to a small part of it, in a few dozen steps."""
+    """Both losses fall from chance level to a small fraction of it in a few dozen steps."""
     stream = ExampleStream(tiny.files[:1], tiny_tokenizer, plain_share=0)
     rng = Random(0)
     noise = NoiseSettings(block_size=4, blocks=4)
@@ -296,7 +296,7 @@ def test_a_tiny_model_learns_a_handful_of_files(tiny: Any, tiny_tokenizer: CodeT
 
 
 def test_attention_without_noise_is_causal(tiny: Any) -> None:
-    """The clean part is read as the causal forward reads it."""
+    """The clean part gets the outputs of a causal forward."""
     model = tiny.model(6)
     tokens, positions = torch.arange(12)[None] % 32, torch.arange(12)[None]
     mask = torch.ones(1, 1, 4, 12, dtype=torch.bool)
@@ -306,11 +306,11 @@ def test_attention_without_noise_is_causal(tiny: Any) -> None:
     assert (clean - causal).abs().max() < 1e-5
 
 
-# FlexAttention: the same mask, as blocks.
+# FlexAttention: the same mask in block form.
 
 
-def test_the_block_mask_is_the_mask(special: SpecialTokens) -> None:
-    """Attention of both, in float32: rows of another length, other blocks, no hole at all."""
+def test_the_block_mask_equals_the_mask(special: SpecialTokens) -> None:
+    """Compares both in float32, with rows of other lengths, other blocks, and no hole."""
     rows = [example(special), example(special, 15, 9), Row(list(range(20, 45)), [])]
     batch = batch_of(special, rows, seed=1)
     total = batch.tokens.shape[1]
@@ -326,7 +326,7 @@ def test_the_block_mask_is_the_mask(special: SpecialTokens) -> None:
 def test_new_masks_need_no_new_compilation(
     tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """What a GPU run does each step: another batch, another mask, the same compiled model."""
+    """As each step of a GPU run does: a new batch, a new mask, the same compiled model."""
     counter = CompileCounter()
     model = tiny.model(3, vocab_size=tiny_tokenizer.vocab_size)
     batches = [
@@ -346,7 +346,7 @@ def test_new_masks_need_no_new_compilation(
 def test_both_attentions_agree_in_bf16(
     tiny: Any, special: SpecialTokens, tiny_tokenizer: CodeTokenizer
 ) -> None:
-    """Under autocast, as a run computes; the losses differ by rounding alone."""
+    """Under autocast, as in a run; the losses differ only by rounding."""
     model = tiny.model(4, vocab_size=tiny_tokenizer.vocab_size, scale=0.3)
     batch = batch_of(special, [example(special), example(special, 15, 9)], seed=5)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The scaling experiment: the same compute for every size, one table."""
+"""The scaling experiment: equal compute for every size, and one table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def toml(tiny: Any, tiny_tokenizer_file: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_every_size_gets_the_same_compute(toml: Path, tiny_tokenizer: CodeTokenizer) -> None:
+def test_every_size_gets_equal_compute(toml: Path, tiny_tokenizer: CodeTokenizer) -> None:
     config = TrainConfig.read(toml)
     runs = [shaped(config, size) for size in ("128x6", "64x2", "256x8")]
     models = [run.model(tiny_tokenizer) for run in runs]
@@ -39,7 +39,7 @@ def test_every_size_gets_the_same_compute(toml: Path, tiny_tokenizer: CodeTokeni
     assert spent == pytest.approx([spent[0]] * 3, rel=0.01)
 
 
-def test_the_experiment_leaves_a_table(
+def test_the_experiment_writes_a_table(
     toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--config", str(toml), "--sizes", "64x1,128x1", "--tokens", "512"]
@@ -55,6 +55,6 @@ def test_the_experiment_leaves_a_table(
 
 
 @pytest.mark.parametrize("size", ["big", "100x2", "64x0", "64"])
-def test_a_size_that_is_none(size: str, toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_size(size: str, toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(toml), "--sizes", size, "--tokens", "512"]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The trainer: batches by step, runs that go on where they stopped, checkpoints that load."""
+"""The trainer: reproducible batches, resumed runs, and loadable checkpoints."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def batches(tiny: Any, tokenizer: CodeTokenizer, config: TrainConfig) -> Batches
     return Batches(stream, control, config.noise(), config.rows, config.length, seed=0)
 
 
-def test_a_batch_depends_on_seed_and_step_alone(
+def test_a_batch_depends_only_on_seed_and_step(
     tiny: Any, tiny_tokenizer: CodeTokenizer, config: TrainConfig
 ) -> None:
     drawn = batches(tiny, tiny_tokenizer, config)
@@ -101,7 +101,7 @@ def test_a_batch_depends_on_seed_and_step_alone(
     assert whole[0].tokens.shape == (2, 64 + 2 * 4)
 
 
-def test_processes_draw_what_a_thread_draws(
+def test_worker_processes_draw_the_same_batches_as_a_thread(
     tiny: Any, tiny_tokenizer: CodeTokenizer, config: TrainConfig
 ) -> None:
     drawn = batches(tiny, tiny_tokenizer, config)
@@ -109,7 +109,7 @@ def test_processes_draw_what_a_thread_draws(
     assert all(equal(a, b) for a, b in pairs)
 
 
-def test_the_learning_rate_warms_up_holds_and_falls(config: TrainConfig) -> None:
+def test_the_learning_rate_warms_up_stays_constant_and_decays(config: TrainConfig) -> None:
     config = replace(config, steps=100, warmup=10, cooldown=0.4)
     scale = [learning_rate_scale(step, 1 - step / 100, config) for step in range(100)]
     assert scale[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
@@ -122,7 +122,7 @@ class Interrupted(Exception):
 
 
 class BreaksOff(Run):
-    """A run that is killed after its third step; it saved at the second."""
+    """A run that is killed after its third step, with a save at the second."""
 
     def _update(self, batch: Batch) -> Losses:
         if self.step == 3:
@@ -130,10 +130,8 @@ class BreaksOff(Run):
         return super()._update(batch)
 
 
-def test_a_run_that_was_broken_off_ends_as_if_it_had_not_been(
-    config: TrainConfig, tmp_path: Path
-) -> None:
-    """The same batches, weights and optimizer states, bit for bit."""
+def test_a_resumed_run_ends_as_an_uninterrupted_one(config: TrainConfig, tmp_path: Path) -> None:
+    """The batches, weights and optimizer states are bit-identical."""
     with pytest.raises(Interrupted):
         BreaksOff(config).train()
     resumed = Run(config)
@@ -153,7 +151,7 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not_been(
     assert any(not torch.equal(start[name], theirs[name]) for name in theirs)
 
 
-def test_a_run_leaves_a_log_and_a_checkpoint(config: TrainConfig) -> None:
+def test_a_run_writes_a_log_and_a_checkpoint(config: TrainConfig) -> None:
     run = Run(config)
     run.train()
     folder = Path(config.out)
@@ -167,13 +165,13 @@ def test_a_run_leaves_a_log_and_a_checkpoint(config: TrainConfig) -> None:
     ours = run.model.state_dict()
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, ours[name].bfloat16().float())
-    assert loaded.config.max_position_embeddings == config.length  # what it has been trained on
+    assert loaded.config.max_position_embeddings == config.length  # what it was trained on
     assert loaded.config.mask_token_id == run.tokenizer.special.mask
     infiller = Infiller.load(folder / "checkpoint")
     assert infiller.infill(CompletionRequest("def f(", "):\n", max_tokens=4)).items
 
 
-def test_without_noisy_blocks_a_model_learns_next_tokens_alone(config: TrainConfig) -> None:
+def test_without_noisy_blocks_only_the_ar_loss_is_trained(config: TrainConfig) -> None:
     run = Run(replace(config, noisy_blocks=0))
     run.train()
     log = Path(run.config.out, "log.jsonl").read_text().splitlines()
@@ -185,7 +183,7 @@ def test_without_noisy_blocks_a_model_learns_next_tokens_alone(config: TrainConf
     assert not {"diffusion", "self_speculation"} & set(infiller.modes)
 
 
-def test_a_finished_run_stays_as_it_is(config: TrainConfig) -> None:
+def test_a_finished_run_is_unchanged(config: TrainConfig) -> None:
     Run(config).train()
     again = Run(config)
     before = {name: tensor.clone() for name, tensor in again.model.state_dict().items()}
@@ -205,7 +203,7 @@ def test_every_parameter_has_one_optimizer(config: TrainConfig) -> None:
     assert id(run.model.model.layers[0].get_parameter("self_attn.q_proj.weight")) in matrices
 
 
-# Bad input.
+# Invalid input.
 
 
 def toml(path: Path, **values: Any) -> Path:
@@ -236,7 +234,7 @@ def test_a_config_file_is_read(config: TrainConfig, tmp_path: Path) -> None:
         ({"heads": 3, "kv_heads": 2}, "num_attention_heads 3 is not a multiple of"),
     ],
 )
-def test_bad_configs_end_with_one_line_and_code_2(
+def test_invalid_configs_exit_with_one_line_and_code_2(
     config: TrainConfig,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -252,7 +250,7 @@ def test_bad_configs_end_with_one_line_and_code_2(
     assert says in lines[0]
 
 
-def test_a_config_that_is_no_toml_or_lacks_a_key(tmp_path: Path) -> None:
+def test_a_config_that_is_not_toml_or_lacks_a_key(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     with pytest.raises(ConfigError, match=r"a\.toml: cannot be read as TOML"):
         TrainConfig.read(path)
@@ -277,7 +275,7 @@ def test_a_corpus_split_is_read(corpus: Path, tiny: Any, tmp_path: Path) -> None
         read_split(tmp_path, "train")
 
 
-def test_a_packed_corpus_is_the_corpus(
+def test_a_packed_corpus_equals_the_corpus(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--corpus", str(corpus), "--out", str(tmp_path / "packed")]
@@ -296,7 +294,7 @@ def test_a_packed_corpus_is_the_corpus(
 # State.
 
 
-def test_the_richest_state_that_fits_is_kept() -> None:
+def test_the_most_complete_state_that_fits_is_saved() -> None:
     sizes = [1000 * (dtype.itemsize + (other.itemsize if other else 0)) for dtype, other in LADDER]
     assert [choose_precision(1000, 1000, size) for size in sizes] == list(LADDER)
     assert choose_precision(1000, 1000, 0) == LADDER[0]
@@ -304,7 +302,7 @@ def test_the_richest_state_that_fits_is_kept() -> None:
         choose_precision(1000, 1000, 1999)
 
 
-def test_a_state_is_in_small_files_and_comes_back(
+def test_a_state_is_saved_in_small_files_and_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saved_state, "FILE_BYTES", 24_000)
@@ -323,7 +321,7 @@ def test_a_state_is_in_small_files_and_comes_back(
         assert given.keys() == found.keys()
         assert all(torch.equal(given[name], found[name]) for name in given)
 
-    # Half the room: bf16, but the count of steps stays exact; then no memory at all.
+    # Half the space: bf16, but the step count stays exact; then no optimizer state at all.
     save_state(tmp_path, State(Progress(), weights, memory), 29_000)
     halved = load_state(tmp_path)
     assert halved is not None
@@ -340,10 +338,10 @@ def test_a_state_is_in_small_files_and_comes_back(
         load_state(tmp_path)
 
 
-def test_a_checkpoint_is_in_small_files_and_loads(
+def test_a_checkpoint_is_saved_in_small_files_and_loads(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = 64 * 1024 + 12_000  # a header's room, and the largest tensor
+    most = 64 * 1024 + 12_000  # space for a header and the largest tensor
     folder = Path(config.out) / "checkpoint"
     run = Run(config)
     run.save()
@@ -361,7 +359,7 @@ def test_a_checkpoint_is_in_small_files_and_loads(
     assert [path.name for path in folder.glob("model*")] == ["model.safetensors"]
 
 
-def test_a_crash_between_two_saves_leaves_one(tmp_path: Path) -> None:
+def test_a_crash_during_a_save_keeps_the_previous_one(tmp_path: Path) -> None:
     save_state(tmp_path, State(Progress(1), {"a": torch.ones(2)}, None), 0)
     (tmp_path / "state").rename(tmp_path / "state.old")
     found = load_state(tmp_path)
@@ -369,8 +367,8 @@ def test_a_crash_between_two_saves_leaves_one(tmp_path: Path) -> None:
     assert found.progress.step == 1
 
 
-def test_a_run_without_its_optimizers_memory_goes_on(config: TrainConfig) -> None:
-    """Weights in bf16 alone: it goes on from there, with rates that rise anew."""
+def test_a_run_without_optimizer_states_resumes(config: TrainConfig) -> None:
+    """With only bf16 weights saved, it resumes with a new learning rate warm-up."""
     Run(replace(config, steps=2)).train()
     folder = Path(config.out)
     state = load_state(folder)
@@ -393,7 +391,7 @@ def test_a_run_without_its_optimizers_memory_goes_on(config: TrainConfig) -> Non
     assert rates[0] == pytest.approx(1 / config.warmup)
 
 
-def test_a_run_of_the_time_before_small_files_goes_on(config: TrainConfig) -> None:
+def test_a_run_saved_in_the_old_single_file_format_resumes(config: TrainConfig) -> None:
     first = Run(replace(config, steps=2))
     first.train()
     folder = Path(config.out)
@@ -417,7 +415,7 @@ def test_a_run_of_the_time_before_small_files_goes_on(config: TrainConfig) -> No
 
 
 class Clock:
-    """Ten seconds go by between two looks at it."""
+    """A clock that advances ten seconds on every call."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -427,8 +425,8 @@ class Clock:
         return self.now
 
 
-def test_a_run_ends_by_the_clock(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cooldown is fitted to the minutes, resumed ones included."""
+def test_a_run_ends_at_its_time_limit(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cooldown fits the minutes, including those before resuming."""
     monkeypatch.setattr(train_module, "time", Clock())
     timed = replace(config, steps=0, minutes=5, warmup=1, cooldown=0.5)
     first = Run(timed, pause_after=2)
@@ -443,15 +441,15 @@ def test_a_run_ends_by_the_clock(config: TrainConfig, monkeypatch: pytest.Monkey
     assert first.optimizers[0].param_groups[0]["lr"] > 0.6 * config.matrix_lr
 
 
-def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="torch sees no GPU here"):
         pick_device("cuda")
 
 
-def test_the_arithmetic_of_a_step_is_what_torch_counts(tiny: Any) -> None:
-    """Matrix products outside of attention, forward and backward."""
+def test_the_flops_of_a_step_equal_torchs_count(tiny: Any) -> None:
+    """Counts matrix products outside of attention, forward and backward."""
     model = tiny.model(vocab_size=64).requires_grad_(True)
     tokens = torch.arange(48).view(2, 24)
     with FlopCounterMode(display=False) as counter:
@@ -468,7 +466,7 @@ def visible(rows: int, noisy: int, total: int) -> Tensor:
     return torch.ones(rows, 1, noisy, total, dtype=torch.bool)
 
 
-def test_recomputing_changes_nothing(config: TrainConfig, tmp_path: Path) -> None:
+def test_recomputing_activations_changes_nothing(config: TrainConfig, tmp_path: Path) -> None:
     kept = Run(replace(config, steps=2))
     kept.train()
     again = Run(replace(config, steps=2, recompute=True, out=str(tmp_path / "again")))
@@ -477,13 +475,14 @@ def test_recomputing_changes_nothing(config: TrainConfig, tmp_path: Path) -> Non
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_run_on_a_gpu_learns_what_it_does_on_a_cpu(
+def test_a_run_on_a_gpu_equals_one_on_a_cpu(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the stand-in, which has no autocast: losses differ by bfloat16's rounding. It goes on from
-    its own state, too."""
+    """On the simulated GPU, which has no autocast, losses differ by bfloat16's rounding. The run
+    also resumes from its own state.
+    """
     monkeypatch.setattr(train_module, "measured_matrix_rate", lambda device: 1e12)
-    monkeypatch.setenv("FIM_KERNELS", "reference")  # a run on CUDA sets it, for its whole process
+    monkeypatch.setenv("FIM_KERNELS", "reference")  # a run on CUDA sets it for the whole process
     found = []
     with stand_in_gpu(monkeypatch):
         for device in ("cpu", "cuda"):

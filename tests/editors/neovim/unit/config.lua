@@ -19,11 +19,11 @@ one({ delay_ms = 'soon' }, 'delay_ms: a number is expected')
 one({ keys = { acept = '<Tab>' } }, 'keys.acept is unknown')
 one({ next_edit = true }, 'next_edit: true is not one of fim, sidekick, copilot-lsp, false')
 
--- A wrong option leaves its default, and the others as they were asked for.
+-- An invalid option keeps its default, and the other options are applied.
 problems({ display = 'popup', delay_ms = 10 })
 assert(config.get().display == 'auto' and config.get().delay_ms == 10)
 
--- Neovim without inline completion draws by extmarks, and says that it has no other way.
+-- Neovim without inline completion uses extmarks, and reports that 'native' is unavailable.
 if vim.lsp.inline_completion then
   assert(config.display() == 'native' and #problems({ display = 'native' }) == 0)
 else

@@ -10,7 +10,7 @@ end
 
 local anchor = { row = 3, before = '  x = ', after = ')' }
 
--- What was typed since: on the anchor's line, over several lines, nothing, or elsewhere.
+-- The text typed since the request: on the anchor's line, over several lines, none, or elsewhere.
 equal(suggestions.typed_since(anchor, { '  x = ' }, ')'), '', 'nothing typed')
 equal(suggestions.typed_since(anchor, { '  x = ab' }, ')'), 'ab', 'letters')
 equal(suggestions.typed_since(anchor, { '  x = a', '  b' }, ')'), 'a\n  b', 'lines')
@@ -19,7 +19,7 @@ equal(suggestions.typed_since(anchor, { '  y = ' }, ')'), nil, 'another line')
 equal(suggestions.typed_since(anchor, { '  x = a' }, '))'), nil, 'the text behind has changed')
 equal(suggestions.typed_since(anchor, {}, ')'), nil, 'the line is gone')
 
--- What is left of each item.
+-- The rest of each item.
 local function made(...)
   return suggestions.new(vim.tbl_map(function(text)
     return { text = text }
@@ -42,11 +42,11 @@ several.index = 3
 equal({ left(several, 'a') }, { { 'bc', 'bd' }, 0 }, 'the shown one is gone')
 equal(suggestions.rests(several, 'a')[2].index, 2, 'a rest knows its item')
 
--- More alternatives, each once.
+-- More alternatives, without duplicates.
 suggestions.add(several, { { text = 'abd' }, { text = 'new' }, { text = 'new' } })
 equal({ left(several, '') }, { { 'abc', 'abd', 'xyz', 'new' }, 3 }, 'added')
 
--- Pieces: cutting one after another gives the whole text again.
+-- Pieces: concatenated, they give the whole text.
 local function pieces(cut, text)
   local found = {}
   while text ~= '' do

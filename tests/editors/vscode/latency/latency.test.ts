@@ -1,4 +1,4 @@
-/** Only the measuring, for `make latency-editors`: more rounds than the tests take. */
+/** The latency measurement of `make latency-editors`, with more rounds than in the tests. */
 
 import { test } from "node:test";
 import { measure, openShop } from "../workbench/shop";

@@ -1,4 +1,5 @@
-/** A recording, for scripts/record-vscode: the real workbench, the real model, a picture after each key. */
+/** The recording of scripts/record-vscode: real workbench, real model, a screenshot after each key.
+*/
 
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";

@@ -15,7 +15,7 @@ function edit(from: [number, number], to: [number, number], text: string, uri = 
   return { textDocument: { uri, version: 1 }, range: { start, end }, text };
 }
 
-/** The plain reference: edits applied to lines of text. */
+/** Reference implementation: apply edits to lines of text. */
 function applied(text: string, { range, text: added }: NextEdit): string {
   const lines = text.split("\n");
   const offset = ({ line, character }: { line: number; character: number }): number =>
@@ -23,7 +23,7 @@ function applied(text: string, { range, text: added }: NextEdit): string {
   return text.slice(0, offset(range.start)) + added + text.slice(offset(range.end));
 }
 
-void test("a change keeps what both texts have at their ends", () => {
+void test("a change excludes the common prefix and suffix", () => {
   assert.deepEqual(changeOf("total = price", "total = cost"), {
     keptBefore: 8,
     keptAfter: 0,
@@ -35,7 +35,7 @@ void test("a change keeps what both texts have at their ends", () => {
   assert.deepEqual(changeOf("same", "same").added, "");
 });
 
-void test("a change never cuts a character in two", () => {
+void test("a change never splits a character", () => {
   for (const [before, after] of [
     ["x😀y", "x😁y"],
     ["😀", "😁"],
@@ -48,7 +48,7 @@ void test("a change never cuts a character in two", () => {
   }
 });
 
-void test("later edits stand where the text has moved to", () => {
+void test("later edits move with the text", () => {
   const text = "one two\nthree four\nfive six\n";
   const pairs: { upper: NextEdit; lower: NextEdit }[] = [
     { upper: edit([0, 0], [0, 3], "first"), lower: edit([0, 4], [0, 7], "2") },
@@ -57,7 +57,7 @@ void test("later edits stand where the text has moved to", () => {
     { upper: edit([0, 0], [0, 3], "1"), lower: edit([2, 0], [2, 4], "5\n") },
   ];
   for (const { upper, lower } of pairs) {
-    // From the bottom up nothing moves: the plain reference.
+    // Reference: applied from the bottom up, no edit moves.
     const expected = applied(applied(text, lower), upper);
     for (const [first, second] of [
       [upper, lower],
@@ -71,7 +71,7 @@ void test("later edits stand where the text has moved to", () => {
   }
 });
 
-void test("an edit whose text is gone is dropped, one of another document stays as it is", () => {
+void test("an edit whose text is gone is dropped, one of another document is unchanged", () => {
   const done = edit([0, 0], [1, 0], "");
   assert.deepEqual(afterwards(done, [edit([0, 3], [0, 5], "x")], 2), []);
   const other = edit([0, 3], [0, 5], "x", "file:///b.py");
@@ -88,7 +88,7 @@ void test("a preview is one short line", () => {
   assert.equal(preview("x".repeat(200), 10), `${"x".repeat(9)}…`);
 });
 
-void test("what is not an edit is left out", () => {
+void test("invalid edits are left out", () => {
   const good = edit([0, 0], [0, 1], "x");
   const bad = [{}, null, { ...good, text: 1 }, { ...good, range: {} }, { ...good, textDocument: { uri: 1 } }];
   assert.deepEqual(readEdits({ edits: [...bad, good] }), [good]);

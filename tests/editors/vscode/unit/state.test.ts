@@ -29,7 +29,7 @@ void test("a line of the server's log has a level; anything else is a warning", 
   });
 });
 
-void test("an answer is read from the log, with its reason or its cost", () => {
+void test("an answer is parsed from the log, with its silence reason or its cost", () => {
   assert.deepEqual(answerIn("a.b: inline completion: nothing (stale), 3.1 ms"), { silence: "stale", ms: 3.1 });
   assert.deepEqual(answerIn("a.b: inline completion: nothing (excluded: .env (a secret)), 0.1 ms"), {
     silence: "excluded",
@@ -44,7 +44,7 @@ void test("an answer is read from the log, with its reason or its cost", () => {
   assert.equal(answerIn("a.b: the model failed on a request"), undefined);
 });
 
-void test("every reason that the server has is explained in words", () => {
+void test("every silence reason of the server has an explanation", () => {
   const source = readFileSync(path.join(process.env.FIM_ROOT ?? "", "fim_server/completion/silence.py"), "utf8");
   const reasons = [...source.matchAll(/^ {4}[A-Z_]+ = "(\w+)"$/gm)].map((match) => match[1] ?? "");
   assert.ok(reasons.length >= 10, "silence.py was not read");
@@ -59,7 +59,7 @@ void test("an unknown reason is named", () => {
   assert.equal(explain(view), "Nothing was shown because of “moon”. (2 ms)");
 });
 
-void test("the server tells its state, in words that other clients know too", () => {
+void test("the server's state, in terms that other clients also know", () => {
   const told = (busy: boolean, message: string, kind = "Normal"): unknown => stateTold({ busy, message, kind });
   assert.deepEqual(told(true, "Loading the model (50 %)"), { kind: "loading", what: "Loading the model", percent: 50 });
   assert.deepEqual(told(true, "Waking"), { kind: "loading", what: "Waking", percent: 0 });
@@ -72,7 +72,7 @@ void test("the server tells its state, in words that other clients know too", ()
   }
 });
 
-void test("what stands in the status bar", () => {
+void test("the text of the status bar", () => {
   const text = (change: Partial<View>): string => statusText({ ...VIEW, ...change }).text;
   assert.equal(text({}), "$(sparkle) fim");
   assert.equal(text({ latency: 44.6 }), "$(sparkle) fim 45 ms");
@@ -86,17 +86,17 @@ void test("what stands in the status bar", () => {
   for (const server of bad) assert.equal(statusText({ ...VIEW, server }).severity, "error");
 });
 
-void test("a problem of the server explains more than an old answer", () => {
+void test("a problem of the server takes precedence over an old answer", () => {
   const server: ServerState = { kind: "failed", problem: "The disk is full" };
   assert.equal(explain({ ...VIEW, server }), "Nothing was shown: The disk is full.");
 });
 
-void test("where suggestions are off, that is the reason, whatever the last answer was", () => {
+void test("if suggestions are off, that is the reason, whatever the last answer was", () => {
   const view: View = { ...VIEW, enabled: false, last: { kind: "answered", answer: { silence: "stale", ms: 1 } } };
   assert.equal(explain(view), "Nothing was shown: suggestions are off for python (setting fim.enable).");
 });
 
-void test("suggestions are switched by language, and for all others", () => {
+void test("suggestions are toggled per language, and for all others", () => {
   assert.equal(isEnabled({}, "python"), true);
   assert.equal(isEnabled({ "*": false, python: true }, "python"), true);
   assert.equal(isEnabled({ "*": false }, "python"), false);

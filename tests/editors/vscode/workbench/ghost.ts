@@ -1,4 +1,5 @@
-/** Ghost text of the real server with a real model: what is shown and inserted is what it answered. */
+/** Ghost text of the real server with a real model: shows and inserts exactly the server's answer.
+*/
 
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
@@ -88,7 +89,7 @@ export async function ghostTests(t: TestContext, workbench: Workbench): Promise<
   await window.close();
 }
 
-/** Type openings until the server has something to say, and check that exactly this is on the screen. */
+/** Type openings until the server suggests something, and check that exactly this is shown. */
 async function suggestion(
   window: EditorWindow,
   transcript: Transcript,

@@ -1,4 +1,4 @@
-/** A server that cannot be found, and one that cannot load its model: said aloud, with the way out. */
+/** A missing server, and one that cannot load its model: errors with a remedy. */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,5 +1,5 @@
 /**
- * Edits that ghost text cannot show. They come from a scripted server, so that it is known which
+ * Next edits in the workbench. A scripted server sends them, so that they are known in advance
  * (tests/editors/vscode/scripted_edits.py); everything on the editor's side is real.
  */
 

@@ -1,10 +1,10 @@
-/** Where everything is that the tests start. A missing one fails with the command that brings it. */
+/** Paths of the programs under test. A missing one fails with the command that installs it. */
 
 import { accessSync, constants, existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** The repository; the bundled tests lie in editors/vscode/dist/tests/workbench. */
+/** The repository root; the bundled tests are in editors/vscode/dist/tests/workbench. */
 export const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../../../..");
 export const VSIX = path.join(ROOT, "editors/vscode/dist/fim-server.vsix");
 export const RECORDER = path.join(ROOT, "editors/vscode/dist/tests/workbench/recorder.mjs");

@@ -1,5 +1,5 @@
 /**
- * Stands between the extension and a server: passes every byte on, and writes each message to a file.
+ * Proxy between the extension and a server that logs every message to a file.
  *
  *     node recorder.mjs RECORD.jsonl PROGRAM ARGUMENT…
  *

@@ -1,4 +1,4 @@
-/** Ghost text, key by key: the real server, with a backend whose words a test can choose (tests/support/scripted.py). */
+/** Ghost text, key by key: the real server with a scripted backend (tests/support/scripted.py). */
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { type EditorWindow, until } from "./window";
 import type { Workbench } from "./workbench";
 
 const SETTINGS = { "fim.nextEdits": false };
-/** A workspace of several folders is opened so often at most: see `hasFolder`. */
+/** Maximum attempts to open a workspace of several folders: see `hasFolder`. */
 const WINDOWS = 4;
 
 export function scriptedServer(): string[] {
@@ -88,7 +88,7 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
   await workbench.step(t, "with editor.inlineSuggest.enabled off, nothing is asked", async () => {
     const lineNumbers = window.page.locator(".editor-instance .margin .line-numbers");
     const setting = async (enabled: boolean): Promise<void> => {
-      // The line numbers tell that the editor has read its settings.
+      // Line numbers show that the editor has read its settings.
       folder.set({ "editor.inlineSuggest.enabled": enabled, "editor.lineNumbers": enabled ? "on" : "off" });
       await until("the settings to be read", async () => (await lineNumbers.count()) > 0 === enabled);
     };
@@ -145,7 +145,7 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
   await workbench.step(t, "the menu changes the model, and goes back to the one that ships", async () => {
     await window.menu("Choose a model…");
     await window.choose("A folder with a checkpoint…");
-    // The dialog offers the workspace's folder, and takes another one only after a while that cannot be seen.
+    // The dialog first offers the workspace's folder, and accepts another one only after a delay.
     await until("the folder", async () => (await window.input.inputValue()).startsWith(folder.path));
     await window.press("Enter");
     await until("a start with it", () => lastOptions(transcript)?.model === folder.path);
@@ -184,7 +184,7 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
     const starts = one.transcript.sent("initialize", "client").map(({ message }) => message.params as unknown as Start);
     const here = starts.at(-1);
     assert.deepEqual(here?.workspaceFolders.map(({ name }) => name), ["one", "two"]);
-    // Windows that came without folders have their own extension host, and perhaps a server.
+    // Windows that opened without folders have their own extension host, and perhaps a server.
     assert.equal(starts.filter(({ processId }) => processId === here.processId).length, 1, "one server a window");
     await window.close();
   });
@@ -195,7 +195,7 @@ interface Start {
   readonly workspaceFolders: readonly { readonly name: string }[];
 }
 
-/** What the server that was started last was told. */
+/** The messages sent to the last started server. */
 export function lastOptions(transcript: Transcript): Readonly<Record<string, unknown>> | undefined {
   const params = transcript.sent("initialize", "client").at(-1)?.message.params;
   return params?.initializationOptions as Readonly<Record<string, unknown>> | undefined;
@@ -214,7 +214,7 @@ async function isTicked(window: EditorWindow, step: string): Promise<void> {
   await until(`the step “${step}” to be ticked`, async () => (await box.getAttribute("aria-checked")) === "true");
 }
 
-/** A workspace that is opened before its connection stands has no folders in a browser, until it is opened again. */
+/** In a browser, a workspace opened before it is connected has no folders until it is reopened. */
 async function hasFolder(window: EditorWindow, name: string): Promise<boolean> {
   const tree = window.page.locator(".explorer-folders-view .monaco-list-row", { hasText: name }).first();
   const none = window.page.locator(".explorer-viewlet", { hasText: "You have not yet added a folder" }).first();
@@ -227,7 +227,7 @@ async function ready(window: EditorWindow, file = "a.py"): Promise<void> {
   await window.focus(file);
 }
 
-/** Write a line that asks for an answer, and wait until it is shown; the whole text before the answer. */
+/** Type a line that requests an answer, and wait until it is shown; returns the text before it. */
 async function asks(window: EditorWindow, line: string, answer: string): Promise<string> {
   await window.focus("a.py");
   await window.press("Escape", "Enter", "Home");

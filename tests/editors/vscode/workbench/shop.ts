@@ -1,4 +1,4 @@
-/** A source file in which the real model is asked, and how long it takes from a key to its ghost text. */
+/** A source file for the real model, and the latency from a key to its ghost text. */
 
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -25,7 +25,7 @@ class Shop:
         return result
 
 `;
-/** A small model may be silent after some of these; it need not be after all. */
+/** A small model may be silent after some of these, but not after all. */
 export const OPENINGS = ["    def __init__(self, name", "    def add(self, na", "        self.na", "import o", "for name in na"];
 
 /** A window on a folder with the file, and the server with the model that ships. */
@@ -35,7 +35,7 @@ export async function openShop(workbench: Workbench, name: string): Promise<{ wi
   return { window: await workbench.open(folder, FILE), folder };
 }
 
-/** Wait for the answer to a later request in a column, and until exactly what it says is shown: "" is nothing. */
+/** Wait for the answer to a later request in a column, and until its text ("" if empty) is shown. */
 export async function settled(window: EditorWindow, transcript: Transcript, later: number, column: number): Promise<string> {
   let text = "";
   await until(`an answer in column ${String(column)}, and its text on the screen`, async () => {

@@ -1,4 +1,4 @@
-/** What the extension and the server said to each other, as the recorder has written it down. */
+/** The messages between the extension and the server, as logged by the recorder. */
 
 import { existsSync, readFileSync } from "node:fs";
 
@@ -13,7 +13,7 @@ export interface Entry {
   };
 }
 
-/** An inline completion that was asked for, and the texts of its answer once it is there. */
+/** A requested inline completion, and the texts of its answer once it has arrived. */
 export interface Asked {
   readonly id: number | string;
   readonly at: number;

@@ -1,4 +1,4 @@
-/** Restricted mode: a folder that nobody has trusted brings no program, no address and no model of its own. */
+/** Restricted mode: an untrusted folder cannot set the server's program, an address or a model. */
 
 import assert from "node:assert/strict";
 import { mkdirSync, renameSync } from "node:fs";
@@ -8,7 +8,7 @@ import { lastOptions, scriptedServer } from "./scripted";
 import { until } from "./window";
 import type { Workbench } from "./workbench";
 
-/** What `restrictedConfigurations` of package.json names, beside the path of the server. */
+/** The `restrictedConfigurations` of package.json, besides the path of the server. */
 const RESTRICTED = {
   model: "/brought/by/the/folder",
   backend: "openai",

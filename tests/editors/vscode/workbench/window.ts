@@ -1,26 +1,26 @@
-/** One window of the workbench, as a person uses it: keys in, what is on the screen out. */
+/** A window of the workbench, driven as by a user: sends keys, reads the screen. */
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { Locator, Page } from "playwright-core";
 
-/** Long, because a busy machine is no failure; nothing waits longer than it must. */
+/** Timeout. Long, so that a busy machine does not fail; nothing waits longer than necessary. */
 export const PATIENCE_MS = 180_000;
 const STEP_MS = 100;
 const SAVES_WITHIN_MS = 3000;
-/** After which a key is pressed, or a list searched, once more. */
+/** Interval after which a key press or a search is repeated. */
 const TAKES_KEY_WITHIN_MS = 10_000;
 const LISTS_WITHIN_MS = 5_000;
 
 export interface GhostWatch {
-  /** Milliseconds from the last key to ghost text; undefined if it found some already, or got none. */
+  /** Milliseconds from the last key to ghost text; undefined if it was already shown, or never. */
   lastKey(): Promise<number | undefined>;
 }
 
 export class EditorWindow {
   readonly status: Locator;
   readonly notifications: Locator;
-  /** Where the list that is open is searched, or a path is asked for. */
+  /** The input field of the open list or path prompt. */
   readonly input: Locator;
 
   constructor(
@@ -36,7 +36,7 @@ export class EditorWindow {
     await this.page.close();
   }
 
-  /** Open another file of the folder, by its whole path: this workbench has no search for names. */
+  /** Open another file by its full path, because this workbench cannot search for names. */
   async openFile(name: string): Promise<void> {
     await this.openList("Control+P");
     await this.input.fill(path.join(this.folder, name));
@@ -44,7 +44,8 @@ export class EditorWindow {
     await this.focus(name);
   }
 
-  /** Into the editor of a file that is open, at its very end. The workbench moves the focus while it starts. */
+  /** Focus the editor of an open file, at its end. The workbench moves the focus while it starts.
+  */
   async focus(name: string): Promise<void> {
     await this.page.locator(`.tab.active[data-resource-name='${name}']`).waitFor();
     const editor = this.page.locator(".editor-instance .monaco-editor.focused");
@@ -61,7 +62,7 @@ export class EditorWindow {
     await this.pick(title);
   }
 
-  /** Press a key that opens a list; once more if the workbench has lost it, as it does while it starts. */
+  /** Press a key that opens a list; again if the workbench dropped it, as it may while starting. */
   private async openList(key: string): Promise<void> {
     await until("the list to open", async () => {
       await this.press(key);
@@ -69,7 +70,7 @@ export class EditorWindow {
     });
   }
 
-  /** Open the extension's menu, and take an entry. */
+  /** Open the extension's menu, and select an entry. */
   async menu(label: string): Promise<void> {
     await this.openMenu();
     await this.choose(label);
@@ -80,7 +81,7 @@ export class EditorWindow {
     await this.page.locator(".quick-input-list .monaco-list-row").first().waitFor();
   }
 
-  /** Search a list for an entry, and take it. The list may be one that is just about to replace another. */
+  /** Search a list for an entry, and select it. The list may be about to replace another one. */
   async choose(label: string): Promise<void> {
     await until(`“${label}” in the list`, async () => {
       await this.input.fill(label);
@@ -89,7 +90,7 @@ export class EditorWindow {
     await this.page.keyboard.press("Enter");
   }
 
-  /** Take an entry of the list that is open, once it is the one that Enter takes. */
+  /** Select an entry of the open list, once Enter would select it. */
   async pick(label: string): Promise<void> {
     await this.focused(label).waitFor();
     await this.page.keyboard.press("Enter");
@@ -99,7 +100,7 @@ export class EditorWindow {
     return this.page.locator(".quick-input-list .monaco-list-row.focused", { hasText: label });
   }
 
-  /** The labels of the list that is open. */
+  /** The labels of the open list. */
   async listed(): Promise<string[]> {
     const labels = await this.page.locator(".quick-input-list .monaco-list-row .label-name").allTextContents();
     return labels.map((label) => plain(label).trim());
@@ -109,7 +110,7 @@ export class EditorWindow {
     await this.page.keyboard.type(text);
   }
 
-  /** All at once, where it is not about the keys. */
+  /** Insert a text at once, where single keys do not matter. */
   async insert(text: string): Promise<void> {
     await this.page.keyboard.insertText(text);
   }
@@ -118,7 +119,7 @@ export class EditorWindow {
     for (const key of keys) await this.page.keyboard.press(key);
   }
 
-  /** The lines that the editor shows, ghost text within them included. */
+  /** The lines that the editor shows, including ghost text. */
   async text(): Promise<string> {
     const lines = await this.page.evaluate(() => {
       const shown = [...document.querySelectorAll<HTMLElement>(".editor-instance .view-lines > .view-line")];
@@ -127,14 +128,14 @@ export class EditorWindow {
     return plain(lines.join("\n"));
   }
 
-  /** Wait until the editor shows what `isRight` wants. */
+  /** Wait until `isRight` accepts what the editor shows. */
   async shows(what: string, isRight: (text: string) => boolean): Promise<void> {
     await until(what, async () => isRight(await this.text())).catch(async (problem: unknown) => {
       throw new Error(`${String(problem)}; the editor shows ${JSON.stringify(await this.text())}`);
     });
   }
 
-  /** The ghost text as it is drawn, "" if there is none. */
+  /** The ghost text as drawn; "" if there is none. */
   async ghost(): Promise<string> {
     const [inline, below] = await this.page.evaluate(() => {
       const texts = (selector: string): string[] =>
@@ -144,7 +145,7 @@ export class EditorWindow {
     return plain([inline.join(""), ...below].join("\n"));
   }
 
-  /** Texts that decorations draw behind the real text, all in one. */
+  /** Texts that decorations draw after the real text, joined. */
   async decorations(): Promise<string> {
     return this.page.evaluate(() => {
       const spans = [...document.querySelectorAll(".view-lines .view-line span")];
@@ -184,7 +185,7 @@ export class EditorWindow {
     };
   }
 
-  /** Everything that notifications say from now on, for those that are gone again soon. */
+  /** Collect the texts of all notifications from now on, including short-lived ones. */
   async watchNotifications(): Promise<() => Promise<string>> {
     const told = await this.page.evaluateHandle(() => {
       const texts: string[] = [];
@@ -229,14 +230,14 @@ export class EditorWindow {
     return /codicon-([\w-]+)/.exec(name ?? "")?.[1] ?? "";
   }
 
-  /** Click away all notifications. */
+  /** Dismiss all notifications. */
   async dismissNotifications(): Promise<void> {
     await this.command("Notifications: Clear All Notifications");
     await this.notifications.first().waitFor({ state: "detached" });
   }
 }
 
-/** Wait until `check` gives something that is neither undefined nor false, and return it. */
+/** Wait until `check` returns something other than undefined or false, and return it. */
 export async function until<T>(
   what: string,
   check: () => Promise<T | undefined | false> | T | undefined | false,

@@ -1,4 +1,4 @@
-/** A real VS Code: code-server with the packaged extension, and headless Chromium to look at it. */
+/** A real VS Code: code-server with the packaged extension, viewed in headless Chromium. */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { chromium, codeServer, OUTPUT, python, RECORDER, ROOT, VSIX } from "./pl
 import { Transcript } from "./transcript";
 import { EditorWindow, PATIENCE_MS } from "./window";
 
-/** Everything that could move in front of what a test looks at is off. */
+/** Settings that turn off everything that could cover what a test looks at. */
 const QUIET = {
   "security.workspace.trust.enabled": false, // another group's test turns it on
   "workbench.startupEditor": "none",
@@ -41,7 +41,7 @@ type Settings = Readonly<Record<string, unknown>>;
 export interface Folder {
   readonly path: string;
   readonly transcript: Transcript;
-  /** Settings of the folder beside those that it was made with. */
+  /** Additional settings of the folder. */
   set(more: Settings): void;
 }
 
@@ -51,30 +51,31 @@ export interface Program {
   readonly transcript: Transcript;
 }
 
-/** code-server gives its own start a few seconds, which a busy machine may not have. */
+/** Attempts to start code-server, whose own timeout is too short on a busy machine. */
 const STARTS = 4;
-/** The workbench, its connection, its extension host, our extension: the slowest of all. */
+/** Timeout for starting the workbench, its connection, its extension host and our extension. */
 const OPENS_WITHIN_MS = PATIENCE_MS;
 const WINDOWS = 3;
 
 export class Workbench {
   private readonly records: string[] = [];
-  /** What the windows have complained about in the browser's console. */
+  /** Errors of the windows in the browser's console. */
   private readonly consoleLines: string[] = [];
-  /** Groups of which a step has failed: the steps after it would begin in the wrong place. */
+  /** Groups with a failed step, whose later steps would start from a wrong state. */
   private readonly failed = new WeakSet<TestContext>();
 
   private constructor(
     readonly home: string,
     private readonly server: ChildProcess,
     private readonly browser: Browser,
-    /** One for all windows: the second one finds the workbench's code in the browser's cache. */
+    /** Shared by all windows, so that later ones find the workbench's code in the browser's cache.
+    */
     private readonly context: BrowserContext,
     private readonly url: string,
     private readonly machine: Settings,
   ) {}
 
-  /** `machine` are settings of the machine: those that no workspace may set. */
+  /** `machine` are machine-level settings, which a workspace cannot set. */
   static async start(machine: Settings = {}): Promise<Workbench> {
     const home = mkdtempSync(path.join(tmpdir(), "fim-vscode-"));
     writeSettings(home, QUIET, machine);
@@ -92,12 +93,12 @@ export class Workbench {
     return new Workbench(home, server, browser, context, `http://127.0.0.1:${String(port)}/`, machine);
   }
 
-  /** Settings beside the usual ones, for the windows that are opened from now on. */
+  /** Additional settings for windows opened from now on. */
   configure(user: Settings, machine: Settings): void {
     writeSettings(this.home, { ...QUIET, ...user }, { ...this.machine, ...machine });
   }
 
-  /** A test of a group; those that follow one that failed are left out, and say so. */
+  /** A test of a group; skipped if an earlier test of the group failed. */
   step(t: TestContext, name: string, run: () => Promise<void>): Promise<void> {
     if (this.failed.has(t)) return t.test(name, { skip: "a step before it has failed" });
     return t.test(name, async () => {
@@ -110,7 +111,7 @@ export class Workbench {
     });
   }
 
-  /** If it fails, pictures of all windows and what was said are kept. */
+  /** On failure, screenshots of all windows and the messages are kept. */
   async watched(name: string, run: () => Promise<void>): Promise<void> {
     try {
       await run();
@@ -138,7 +139,7 @@ export class Workbench {
     return { path: folder, transcript, set };
   }
 
-  /** Without a command there is a name, but no program. */
+  /** Without a command, the program's path does not exist. */
   program(name: string, command: readonly string[]): Program {
     const record = path.join(this.home, `${name}.jsonl`);
     const file = path.join(this.home, `${name}-server`);
@@ -183,7 +184,7 @@ export class Workbench {
     }
   }
 
-  /** How often an extension host was told to start our extension. */
+  /** How often an extension host was asked to start our extension. */
   private startsOfOurs(): number {
     return this.logs("remoteexthost.log").join("\n").split("_doActivateExtension fim-server.").length;
   }
@@ -195,7 +196,7 @@ export class Workbench {
     });
   }
 
-  /** What the log files with this in their name say, of all windows so far. */
+  /** The contents of log files whose names contain this, of all windows so far. */
   logs(name: string): string[] {
     const folder = path.join(this.home, "data/logs");
     if (!existsSync(folder)) return [];
@@ -219,7 +220,7 @@ export class Workbench {
     const gone = new Promise((resolve) => this.server.once("exit", resolve));
     this.server.kill("SIGTERM");
     await gone;
-    // Its extension hosts may write their last lines still.
+    // Its extension hosts may still write their last lines.
     rmSync(this.home, { recursive: true, force: true, maxRetries: 50, retryDelay: 200 });
   }
 }
@@ -244,7 +245,7 @@ export function realServer(): string[] {
   return [python(), "-m", "fim_server"];
 }
 
-/** The system's programs and our Python: a person's own fim-server must not be found. */
+/** PATH with the system's programs and our Python, without the user's own fim-server. */
 function cleanPath(home: string): string {
   const bin = path.join(home, "bin");
   mkdirSync(bin);
@@ -253,7 +254,7 @@ function cleanPath(home: string): string {
   return [bin, "/usr/bin", "/bin"].join(":");
 }
 
-/** Start code-server; it is tried again if it gives up by itself. */
+/** Start code-server; retried if it exits by itself. */
 async function started(args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ server: ChildProcess; port: number }> {
   for (let tries = 1; ; tries++) {
     const port = await freePort();

@@ -1,4 +1,4 @@
-"""An argument that one call gained or lost, at the other calls."""
+"""Rule: an argument added to or removed from one call, at the other calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edit_pages import expected
         ("f(g(1, 2), x)\n\nf([1, 2])\n", "f(g(1, 2))", "f([1, 2], x)"),
     ],
 )
-def test_an_argument_that_came_or_went(text: str, old: str, wanted: str) -> None:
+def test_an_added_or_removed_argument(text: str, old: str, wanted: str) -> None:
     assert wanted in expected(text, (0, old))[2]
 
 
@@ -32,5 +32,5 @@ def test_an_argument_that_came_or_went(text: str, old: str, wanted: str) -> None
         ("f(1, x)\n\ng(2)\n", "f(1)"),
     ],
 )
-def test_and_where_none_is_missing(text: str, old: str) -> None:
+def test_calls_that_need_no_change(text: str, old: str) -> None:
     assert expected(text, (0, old)) == {}

@@ -1,4 +1,4 @@
-"""A signature was edited: what the calls and the documentation become, and what stays."""
+"""Rule: calls and documentation after a signature was edited."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edit_pages import after, expected
 PAY = "def pay(who, amount):\n    pass\n\n\ndef main(who, when):\n    pay(who)\n\n    x = pay\n"
 
 
-def test_the_name_of_a_new_parameter_where_it_has_a_value() -> None:
+def test_a_new_parameters_name_is_passed_where_it_is_bound() -> None:
     text = PAY.replace("when", "amount")
     assert after(text, 0, ["def pay(who):"], ["def pay(who, amount):"]) == {
         5: ["    pay(who, amount)"]
@@ -16,7 +16,7 @@ def test_the_name_of_a_new_parameter_where_it_has_a_value() -> None:
     assert after(PAY, 0, ["def pay(who):"], ["def pay(who, amount):"]) == {}, "it has none there"
 
 
-def test_a_default_value_asks_nothing_of_the_calls() -> None:
+def test_a_parameter_with_a_default_changes_no_calls() -> None:
     text = PAY.replace("when", "amount").replace(
         "who, amount):\n    pass", "who, amount=1):\n    pass"
     )
@@ -59,12 +59,12 @@ def test_calls(call: str, old: str, new: str, wanted: str) -> None:
         ("# f(1)", "a", "a, limit"),
     ],
 )
-def test_and_calls_that_stay(call: str, old: str, new: str) -> None:
+def test_calls_that_are_unchanged(call: str, old: str, new: str) -> None:
     text = f"limit = 5\n\ndef f({new}):\n    pass\n\n\n{call}\n"
     assert after(text, 2, [f"def f({old}):"], [f"def f({new}):"]) == {}
 
 
-def test_signatures_and_calls_of_several_lines() -> None:
+def test_multi_line_signatures_and_calls() -> None:
     text = "b = 1\n\ndef f(\n    a,\n    b,\n):\n    pass\n\n\nf(\n    1,\n)\n\nf(2,\n  )\n"
     assert after(text, 4, [], ["    b,"]) == {10: ["    1,\n    b,"], 13: ["f(2, b,"]}
     gone = "def f(\n    a,\n):\n    pass\n\n\nf(\n    1,\n    2,\n)\n"
@@ -150,7 +150,7 @@ def pay(who, {new}):
 '''
 
 
-def test_what_documentation_tells_of_a_renamed_and_a_removed_parameter() -> None:
+def test_documentation_of_a_renamed_and_a_removed_parameter() -> None:
     text = DOCUMENTED.format(new="price")
     found = after(text, 0, ["def pay(who, amount):"], ["def pay(who, price):"])
     assert found == {

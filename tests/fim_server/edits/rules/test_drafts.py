@@ -17,7 +17,7 @@ def test_drafts_are_bounded_and_the_joint_one_comes_first() -> None:
     both = [Draft((LineEdit(5, 0, 1, "A"), LineEdit(6, 0, 1, "A")), "a", 3.0), *many]
     found = region_drafts(lines, 5, both)
     assert len(found) == MAX_REGION_DRAFTS
-    assert [one.text for one in found[:2]] == ["A b C0\nA", "A b c\nA"]
+    assert [draft.text for draft in found[:2]] == ["A b C0\nA", "A b c\nA"]
     assert region_drafts(lines, 50, both) == []
 
 

@@ -1,4 +1,4 @@
-"""Imports that an edit made necessary or needless."""
+"""Rule: imports that an edit made necessary or unused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fim_server.edits.rules.import_lines import read_import
 TOP = "import os\nfrom a import b\n\nx = 1\n"
 
 
-def test_an_import_goes_where_it_sorts() -> None:
+def test_an_import_is_inserted_in_sorted_order() -> None:
     assert (
         expected(f"{TOP}y = sys.argv\n", (4, ""))[0][0] == "import os\nimport sys\nfrom a import b"
     )
@@ -20,7 +20,7 @@ def test_an_import_goes_where_it_sorts() -> None:
     assert expected(f"{TOP}y = len(x.sys)\n", (4, "")) == {}
 
 
-def test_what_neighbours_import_is_known() -> None:
+def test_imports_of_neighbouring_files_are_known() -> None:
     text = f"{TOP}y = Way(c)\n"
     assert expected(text, (4, "")) == {}
     found = expected(text, (4, ""), neighbours=("from ways import Way, Street",))
@@ -35,7 +35,7 @@ def test_what_neighbours_import_is_known() -> None:
     assert found[0][0] == "import { b } from './b';\nimport a from 'a';"
 
 
-def test_an_import_that_is_no_longer_used_goes() -> None:
+def test_an_unused_import_is_removed() -> None:
     text = "import re\nfrom a import b, c\n\nx = c\n"
     assert expected(text, (3, "x = re.sub(c)"))[0] == [""]
     assert expected(text, (3, "x = b(c)"))[1] == ["from a import c"]

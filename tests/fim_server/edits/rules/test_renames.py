@@ -1,4 +1,4 @@
-"""Renames: which other places of a name follow, and which do not."""
+"""Rule: which other occurrences of a renamed name follow, and which do not."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def other(total):
 """
 
 
-def test_a_local_name_is_replaced_in_its_function_and_nowhere_else() -> None:
+def test_a_local_name_is_replaced_only_in_its_function() -> None:
     found = expected(LOCAL, (2, "def cost(total, price):"), (4, "    total += order.total"))
     assert found[6] == ["    return amount * price"]
     assert found[3] == ["    '''The total of `amount` things; :param amount: no more.'''"]
     assert set(found) == {3, 6}, "no attribute, keyword, comment, global or other function's"
 
 
-def test_a_global_name_is_replaced_where_no_function_has_its_own() -> None:
+def test_a_global_name_is_replaced_where_it_is_not_shadowed() -> None:
     text = "limit = 0\n\ndef f():\n    return size + x.size\n\ndef g(size):\n    return size\n"
     assert expected(text, (0, "size = 0")) == {3: ["    return limit + x.size"]}
 
@@ -40,7 +40,7 @@ def test_an_attribute_of_the_same_object() -> None:
     assert expected(text, (0, "self.cost = 1")) == {2: ["x = self.price"]}
 
 
-def test_a_definition_wherever_it_is_used() -> None:
+def test_a_definition_is_renamed_at_all_its_uses() -> None:
     text = "class A:\n    def area(self): pass\n\nA().size()\n\nsize = 1\n\nb.size(size=2)\n"
     found = expected(text, (1, "    def size(self): pass"))
     assert found[3] == ["A().area()"]
@@ -61,8 +61,8 @@ def test_other_languages_by_their_own_syntax() -> None:
     assert unknown == {2: ["b now now-x"]}
 
 
-def test_a_name_that_was_there_before_is_no_new_one_for_another() -> None:
-    """Unless that is done again."""
+def test_replacing_a_name_by_an_existing_one_is_not_a_rename() -> None:
+    """Unless the replacement is repeated."""
     text = "def f(a, b):\n    x = b\n\n    y = a\n\n    z = b\n"
     assert expected(text, (1, "    x = a")) == {}
     assert expected(text, (1, "    x = a"), (5, "    z = a"))[3] == ["    y = b"]

@@ -1,4 +1,4 @@
-"""Literals and passages that were replaced, wherever else they stand."""
+"""Rule: other occurrences of replaced literals and passages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was done to a line, done to lines like it."""
+"""Rule: an edit of a line, applied to similar lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fim_server.edits.rules.token_diff import merged
         ("a = b + 1", "a = b", "x = y", None),
     ],
 )  # fmt: skip
-def test_what_was_done_to_a_line_done_to_one_like_it(
+def test_an_edit_is_applied_to_a_similar_line(
     base: str, theirs: str, ours: str, wanted: str | None
 ) -> None:
     assert merged(base, theirs, ours) == wanted
@@ -36,6 +36,6 @@ def test_the_third_of_three_similar_lines_and_the_other_branch() -> None:
     assert expected(branch, (1, "    move(x, step)"))[3] == ["    move(y, step * 2)"]
 
 
-def test_a_line_that_has_it_already_is_left_alone() -> None:
+def test_a_line_with_the_edit_already_applied_is_unchanged() -> None:
     text = "log(console, 'a')\n\nlog(console, 'b')\n"
     assert expected(text, (0, "log('a')")) == {}

@@ -1,4 +1,4 @@
-"""The table of rules: pure functions, one file each."""
+"""The table of rules: pure functions, one per file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_rule_has_a_file_of_its_name() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.drafts.__name__)
 def test_a_rule_is_a_pure_function(rule: Rule) -> None:
-    """The same drafts when asked again, in any order of hunks and beside other rules."""
+    """Gives the same drafts on every call, for any order of hunks, and beside other rules."""
     shared = page()
     first = [list(rule.drafts(shared, hunk)) for hunk in shared.hunks]
     for other in RULES:
@@ -66,8 +66,8 @@ def test_a_rule_is_a_pure_function(rule: Rule) -> None:
     assert [list(rule.drafts(fresh, hunk)) for hunk in fresh.hunks] == first
 
 
-def test_a_rule_needs_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older hunks weigh less, edited lines are left to repairs, and equal drafts are one."""
+def test_a_row_is_enough_to_add_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older hunks weigh less, edited lines only get repairs, and equal drafts are merged."""
     from fim_server.edits.rules.drafts import Draft, LineEdit
 
     def rule(page: Page, hunk: Hunk) -> list[Draft]:

@@ -1,4 +1,4 @@
-"""Misspelt names and their corrections."""
+"""Rule: corrections of misspelt names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edit_pages import expected
 from fim_server.edits.rules.typos import is_typo
 
 
-def test_a_name_is_repaired_once_the_cursor_has_left_its_line() -> None:
+def test_a_name_is_corrected_once_the_cursor_has_left_its_line() -> None:
     text = "counter = 1\n\n\nx = conuter\n"
     assert expected(text, (3, ""), cursor=3) == {}
     assert expected(text, (3, ""), cursor=1) == {3: ["x = counter"]}
