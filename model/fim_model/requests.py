@@ -163,7 +163,7 @@ class Completion:
 
 RewriteWay = Literal["rewrite", "refill"]
 """How a region is rewritten: by a model with edit training, or by a revision that re-masks and
-refills (`decoding/revision.py`)."""
+refills (`decoding/revise_region.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
