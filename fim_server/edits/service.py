@@ -50,12 +50,16 @@ class EditService:
         backend: Callable[[], Backend | None],
         settings: Settings,
         workspace: Workspace,
+        push: Callable[[str, Sequence[Proposal]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`backend` returns None until there is one that can be asked. `clock` gives seconds."""
+        """`backend` returns None until there is one that can be asked. `clock` gives seconds.
+
+        `push` sends a document's proposals to a client that has not requested them; None for
+        clients that cannot receive them.
+        """
         self.history = History()
-        self.push: Callable[[str, Sequence[Proposal]], None] | None = None
-        """Sends a document's proposals to the client unasked; None if that is unwanted."""
+        self._push = push
         self._documents, self._backend = documents, backend
         self._settings, self._workspace = settings, workspace
         self._clock = clock
@@ -95,7 +99,7 @@ class EditService:
         if rest:
             # The client steps through a list whose other proposals are still on the screen.
             self._on_screen[after.uri] = rest
-        elif self.push is not None and self._settings.next_edits:
+        elif self._push is not None and self._settings.next_edits:
             loop = asyncio.get_running_loop()
             self._timers[after.uri] = loop.call_later(PAUSE_SECONDS, self._pause, after.uri)
 
@@ -279,14 +283,14 @@ class EditService:
     def _pause(self, uri: str) -> None:
         """Search and push, PAUSE_SECONDS after the last keystroke."""
         self._timers.pop(uri, None)
-        if self.push is not None and (snapshot := self._documents.snapshot(uri)):
+        if self._push is not None and (snapshot := self._documents.snapshot(uri)):
             line = snapshot.edited_line or 0
             task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MAX_TRIES))
             task.add_done_callback(lambda task: self._push_found(uri, task))
 
     def _push_found(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:
-        if not task.cancelled() and self.push is not None and (found := task.result()):
-            self.push(uri, found)
+        if not task.cancelled() and self._push is not None and (found := task.result()):
+            self._push(uri, found)
 
     def _stop(self, uri: str) -> None:
         if timer := self._timers.pop(uri, None):

@@ -48,7 +48,7 @@ class Desk:
             lambda: self.backend,
             settings or Settings(),
             Workspace(roots, settings),
-            lambda: self.now,
+            clock=lambda: self.now,
         )
         self.open(URI, text)
 
