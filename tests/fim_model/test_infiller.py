@@ -199,14 +199,6 @@ def test_several_copies_are_judged_as_if_each_were_alone(
     assert forwards == infiller.infill(asked).stats.forwards
 
 
-def test_a_calibration_that_comes_later_is_the_one_that_judges(infiller: Infiller) -> None:
-    """As when one is fitted: what the model had before must not speak for it."""
-    asked = request(mode="ar", copies=[COPY])
-    assert infiller.judge_copies(asked) == []
-    infiller.calibration = trusting(-3.0)
-    assert [item.text for item in infiller.judge_copies(asked)] == [COPY.text]
-
-
 def test_copies_beyond_the_room_of_a_hole_are_left_out(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
