@@ -16,18 +16,22 @@ LOYALTY = 1.5
 
 
 def choose(
-    found: Sequence[ScoredSnippet], shown: Sequence[ScoredSnippet], most: int, most_chars: int
+    found: Sequence[ScoredSnippet],
+    shown: Sequence[ScoredSnippet],
+    max_snippets: int,
+    max_chars: int,
 ) -> list[ScoredSnippet]:
-    """At most `most` snippets with at most `most_chars` characters, none overlapping another."""
+    """At most `max_snippets` snippets, together at most `max_chars` characters, none overlapping
+    another."""
     already = {_identity(snippet) for snippet in shown}
 
     def rank(snippet: ScoredSnippet) -> float:
         return -snippet.score * (LOYALTY if _identity(snippet) in already else 1.0)
 
     chosen: list[ScoredSnippet] = []
-    room = most_chars
+    room = max_chars
     for snippet in sorted(found, key=rank):
-        if len(chosen) == most:
+        if len(chosen) == max_snippets:
             break
         if len(snippet.text) <= room and not any(map(snippet.overlaps, chosen)):
             chosen.append(snippet)

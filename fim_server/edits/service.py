@@ -122,15 +122,15 @@ class EditService:
     # What the client asks.
 
     async def next_edits(
-        self, uri: str, line: int, version: int | None = None, most: int = 1
+        self, uri: str, line: int, version: int | None = None, limit: int = 1
     ) -> list[Proposal]:
-        """At most `most` proposals after the recent edits, best first; never an exception.
+        """At most `limit` proposals after the recent edits, best first; never an exception.
 
         A single one is searched in the document alone, several in the other open documents as
         well. There is none if `version`, the document version of the request, is not the current.
         """
         try:
-            return await self._found(uri, line, version, most)
+            return await self._found(uri, line, version, limit)
         except (asyncio.CancelledError, Stopped):
             return []
         except Unsupported as unable:
@@ -210,33 +210,33 @@ class EditService:
 
     # Searches.
 
-    async def _found(self, uri: str, line: int, version: int | None, most: int) -> list[Proposal]:
+    async def _found(self, uri: str, line: int, version: int | None, limit: int) -> list[Proposal]:
         """The proposals, known already or searched for. Raises Stopped and BackendError."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
         if snapshot is None or backend is None or backend is self._unable:
             return []
         if version is not None and version != snapshot.version:
             return []
-        revision, known = self._known.get((uri, most), (-1, []))
+        revision, known = self._known.get((uri, limit), (-1, []))
         if revision == snapshot.revision:
             return known
-        key = (uri, most)
+        key = (uri, limit)
         search = self._searches.join(key, snapshot.revision)
         if search is None:
-            work = asyncio.create_task(self._search(snapshot, line, most))
+            work = asyncio.create_task(self._search(snapshot, line, limit))
             search = self._searches.start(SharedRun(key, snapshot.revision, work))
         found = await self._searches.result(search)
         self._known[key] = snapshot.revision, found
         return found
 
-    async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
+    async def _search(self, snapshot: Snapshot, line: int, limit: int) -> list[Proposal]:
         found: list[Proposal] = []
-        tries = MAX_TRIES * (1 if most == 1 else 2)
-        for context in self._contexts(snapshot, line, elsewhere=most > 1):
+        tries = MAX_TRIES * (1 if limit == 1 else 2)
+        for context in self._contexts(snapshot, line, elsewhere=limit > 1):
             where_to_look = await self._regions(context, snapshot.uri)
             async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
                 found.append(proposal)
-                if len(found) == most:
+                if len(found) == limit:
                     return ranked(found, snapshot.uri)
             tries -= len(where_to_look)
             if tries <= 0:

@@ -132,9 +132,9 @@ class DecodingCore:
         """How many tokens may still be committed."""
         return self.stop.max_tokens - len(self.tokens)
 
-    def open_block(self, most: int) -> Canvas:
-        """`[seed, MASK …]`: the next block, with no more masks than `most`, at least 1."""
-        size = min(self.block_size, 1 + most)
+    def open_block(self, limit: int) -> Canvas:
+        """`[seed, MASK …]`: the next block, with no more masks than `limit`, at least 1."""
+        size = min(self.block_size, 1 + limit)
         return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
     def draft(

@@ -21,12 +21,12 @@ from fim_model.decoding.sampling import Draft
 
 def quadratic_speculation(core: DecodingCore, width_budget: int) -> Steps:
     """Yields one step a forward. Greedy output is the autoregressive output."""
-    most = masks_within(width_budget, core.block_size)
+    max_masks = masks_within(width_budget, core.block_size)
     draft = Draft.nothing()
     while core.finish is None:
         before = len(core.tokens)
         # A round adds a token to its draft, and the first mask stands for that token.
-        masks = min(most, core.left - 1)
+        masks = min(max_masks, core.left - 1)
         draft = draft.first(core.left - 1)
         heads = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         count = len(heads)

@@ -32,7 +32,7 @@ def neighbouring_lines(hole: HeldoutHole) -> Sequence[str]:
 
 def ngram_copy(hole: HeldoutHole) -> Sequence[str]:
     """What followed the longest other occurrence of the text before the cursor (`copying`)."""
-    found = copies(hole.prefix, hole.suffix, lines=_lines(hole), most=1)
+    found = copies(hole.prefix, hole.suffix, lines=_lines(hole), limit=1)
     return [found[0].text if found else ""]
 
 
