@@ -1,6 +1,6 @@
 """Which snippets are shown: the best that fit, and the same ones while the user types.
 
-Snippets stand at the start of the prompt, so one that changes invalidates every cached token behind
+Snippets stand at the start of the prompt, so one that changes invalidates every cached token after
 it. Therefore they are chosen anew only when the cursor's line or another file changes, a snippet
 that is shown already is preferred to a slightly better one, and they are ordered by path and line.
 """

@@ -4,7 +4,7 @@
 
     request -> mode -> prompt -> prefill, with judged copies -> attempts -> items
 
-`_prepare` makes everything up to the prompt once, as a `PreparedHole`; the stages behind it are
+`_prepare` makes everything up to the prompt once, as a `PreparedHole`; the stages after it are
 `decoding/judge_copies.py`, `decoding/attempts.py` and the modes.
 """
 

@@ -62,7 +62,7 @@ class CompletionRequest:
     their seed; `max_tokens`; `max_lines`, None to leave the end to the model's end-of-middle token.
 
     What the service needs: `session` names the document whose cached tokens may be reused ("" keeps
-    nothing; behind a `#` it names a part of one, such as its second prompt). A `speculative`
+    nothing; after a `#` it names a part of one, such as its second prompt). A `speculative`
     request gives way to everything that a person waits for. `trace` asks for what each forward did
     (remote servers cannot say). `language` is the editor's name for the document's language.
 

@@ -45,7 +45,7 @@ class RegionRewriter:
         window: int,
         priors: EditPriors | None = None,
     ) -> None:
-        """`window` is the most tokens of a prompt and what is written behind it."""
+        """`window` is the most tokens of a prompt and what is written after it."""
         self.model, self.tokenizer = model, tokenizer
         self.sessions, self.window = sessions, window
         self.priors = priors or EditPriors()

@@ -171,13 +171,13 @@ Span = tuple[int, int]
 
 
 def _line(text: str, at: int, rng: Random) -> Span | None:
-    """A line's content: the editor has put the cursor behind the indentation."""
+    """A line's content: the editor has put the cursor after the indentation."""
     start, end = _line_bounds(text, at)
     return _first_ink(text, start, end), end
 
 
 def _rest_of_line(text: str, at: int, rng: Random) -> Span | None:
-    """From behind at least one character of content to the line's end."""
+    """From a place after at least one character of content to the line's end."""
     start, end = _line_bounds(text, at)
     return (at, end) if at > _first_ink(text, start, end) else None
 
