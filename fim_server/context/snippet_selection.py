@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fim_server.context.snippets import ScoredSnippet
 
-LOYALTY = 1.5
+MIN_DISPLACING_RATIO = 1.5
 """Ratio of scores from which a new snippet displaces one that is shown."""
 
 
@@ -26,7 +26,7 @@ def choose(
     already = {_identity(snippet) for snippet in shown}
 
     def rank(snippet: ScoredSnippet) -> float:
-        return -snippet.score * (LOYALTY if _identity(snippet) in already else 1.0)
+        return -snippet.score * (MIN_DISPLACING_RATIO if _identity(snippet) in already else 1.0)
 
     chosen: list[ScoredSnippet] = []
     room = max_chars

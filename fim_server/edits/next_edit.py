@@ -26,7 +26,7 @@ MAX_EDITS = 3
 """Past edits in the model's prompt, as many as in its training."""
 
 MAX_ASKS = 4
-"""Requests for one region, if completions take the model away from it."""
+"""Attempts for one region, each preempted by a completion."""
 
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
 """Text sent from around the region; the backend cuts it to the model's window."""
@@ -72,7 +72,7 @@ class Proposal:
     @property
     def is_refilled(self) -> bool:
         """Whether the model made the new lines by re-masking and refilling the old ones, without
-        sight of the user's edits."""
+        seeing the user's edits."""
         return self.doubt is None and self.rewrite.way == "refill"
 
     @property

@@ -38,7 +38,7 @@ MAX_OTHERS = 8
 """Other open documents that are searched."""
 
 MIN_SCORE_ELSEWHERE = 1.8
-"""Lowest score of a region in another document: only names that went and calls that changed."""
+"""Lowest score of a region in another document: removed names and changed calls alone."""
 
 
 class EditService:

@@ -53,8 +53,8 @@ from fim_model.requests import (
     TraceStep,
 )
 
-SURE = 0.6
-"""Confidence from which a copy is answered without decoding anything beside it."""
+COPY_ALONE_CONFIDENCE = 0.6
+"""Confidence of a copy from which nothing else is decoded."""
 
 
 class Infiller:
@@ -174,7 +174,11 @@ class Infiller:
         with self._using(request.session):
             cache = self.sessions.take(request.session)
             prefill, copies = self._copy_judge.prefill(cache, hole)
-            if copies and copies[0].confidence >= SURE and request.alternatives == 1:
+            if (
+                copies
+                and copies[0].confidence >= COPY_ALONE_CONFIDENCE
+                and request.alternatives == 1
+            ):
                 tokens = len(copies[0].nats)
             else:
                 for core, steps in self._attempts(hole, cache, prefill):
