@@ -114,9 +114,9 @@ def _message(response: httpx2.Response) -> str:
     return ""
 
 
-def cut_lines(text: str, most: int | None) -> str:
-    """The first `most` lines, counted from the first that is not blank; None keeps all."""
-    if most is None:
+def cut_lines(text: str, max_lines: int | None) -> str:
+    """The first `max_lines` lines, counted from the first that is not blank; None keeps all."""
+    if max_lines is None:
         return text
     blank = len(text) - len(text.lstrip())
-    return text[:blank] + "\n".join(text[blank:].split("\n")[:most])
+    return text[:blank] + "\n".join(text[blank:].split("\n")[:max_lines])

@@ -3,8 +3,8 @@
 * Per session the latest wins: a newer request stops the older one, which is answered empty.
 * The same request asked twice is computed once (both by `LatestOnly`).
 * No two requests of a session run at once: they share the session's cache.
-* What a person waits for goes before speculation, stops a speculation that is running, and never
-  runs beside one.
+* Interactive requests run before speculative ones, preempt those that run, and never run beside
+  them.
 * A request that finds the queue full is refused at once.
 
 Work is stopped by a flag that it reads between two forwards. Belongs to one event loop.

@@ -74,7 +74,7 @@ class CompletionBenchReport:
 
     def as_table(self) -> Table:
         table = Table(
-            title=f"{self.shape}, {self.dtype}, on {self.device}: a hole behind {self.context} "
+            title=f"{self.shape}, {self.dtype}, on {self.device}: a hole after {self.context} "
             f"tokens, random weights, {self.network}"
         )
         for column in ("mode", "cold ms", "warm ms", "forwards", "tokens", "warm ms a forward"):

@@ -33,20 +33,20 @@ class Roof:
 class Stopwatch:
     """Measures the median run time of functions on one device."""
 
-    def __init__(self, device: torch.device, *, budget_s: float = 0.5, most: int = 100) -> None:
-        self.device, self.budget_s, self.most = device, budget_s, most
+    def __init__(self, device: torch.device, *, budget_s: float = 0.5, limit: int = 100) -> None:
+        self.device, self.budget_s, self.limit = device, budget_s, limit
         self._flush: torch.Tensor | None = None
 
     @torch.inference_mode()
     def median_ms(self, run: Callable[[], object]) -> float:
-        """Median ms of 3 to `most` runs within about `budget_s` seconds, after two warm-up runs."""
+        """Median ms of 3 to `limit` runs within about `budget_s` seconds, after 2 warm-ups."""
         time_run = self._gpu_ms if self.device.type == "cuda" else _cpu_ms
         for _ in range(2):
             run()
         samples: list[float] = []
         start = time.perf_counter()
         while len(samples) < 3 or (
-            len(samples) < self.most and time.perf_counter() - start < self.budget_s
+            len(samples) < self.limit and time.perf_counter() - start < self.budget_s
         ):
             samples.append(time_run(run))
         return median(samples)

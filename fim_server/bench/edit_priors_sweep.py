@@ -61,17 +61,17 @@ class JudgedSessions:
     lone: Sequence[Regions]
     at_rest: Sequence[Regions]
 
-    def figures(self, priors: EditPriors, least_gain: float) -> dict[str, Any]:
+    def figures(self, priors: EditPriors, min_gain: float) -> dict[str, Any]:
         """Precision, recall and unwanted proposals under these priors, in percent."""
         proposals = right = found = wanted = 0
         for regions, count in self.sessions:
-            shown = _shown(regions, priors, least_gain)
+            shown = _shown(regions, priors, min_gain)
             proposals += len(shown)
             right += sum(text.right for text in shown)
             found += len(frozenset[LineChange]().union(*(text.found for text in shown)))
             wanted += count
         spoke = {
-            name: sum(bool(_shown(regions, priors, least_gain)) for regions in drawn)
+            name: sum(bool(_shown(regions, priors, min_gain)) for regions in drawn)
             for name, drawn in self._silent
         }
         return {
@@ -86,10 +86,10 @@ class JudgedSessions:
     def _silent(self) -> Sequence[tuple[str, Sequence[Regions]]]:
         return ("finished", self.finished), ("lone", self.lone), ("at_rest", self.at_rest)
 
-    def curve(self, least_gain: float) -> list[dict[str, Any]]:
+    def curve(self, min_gain: float) -> list[dict[str, Any]]:
         """The figures of each pair of DRAFT_PRIORS and OWN_PRIORS."""
         grid = [EditPriors(draft, own) for draft in DRAFT_PRIORS for own in OWN_PRIORS]
-        return [self.figures(priors, least_gain) for priors in grid]
+        return [self.figures(priors, min_gain) for priors in grid]
 
     def separation(self, *, drafted: bool) -> float | None:
         """The area under the ROC curve of the gain: how often a right text gains more than a wrong
@@ -110,15 +110,15 @@ class JudgedSessions:
 
 
 def best(
-    curve: Sequence[dict[str, Any]], least_precision: float, most_unasked: float
+    curve: Sequence[dict[str, Any]], min_precision: float, max_unasked: float
 ) -> dict[str, Any] | None:
     """The figures with the most recall of those with enough precision and few unwanted proposals;
     of equals the most precise, then those with the lowest priors."""
     good = [
         figures
         for figures in curve
-        if figures["precision"] >= least_precision
-        and max(figures[name] for name in ("finished", "lone", "at_rest")) < most_unasked
+        if figures["precision"] >= min_precision
+        and max(figures[name] for name in ("finished", "lone", "at_rest")) < max_unasked
     ]
     return max(
         good,
@@ -129,10 +129,10 @@ def best(
     )  # fmt: skip
 
 
-def _shown(regions: Regions, priors: EditPriors, least_gain: float) -> list[JudgedText]:
+def _shown(regions: Regions, priors: EditPriors, min_gain: float) -> list[JudgedText]:
     found = []
     for region in regions:
         top = max(region, key=lambda text: text.evidence(priors), default=None)
-        if top is not None and top.shown and top.evidence(priors) >= least_gain:
+        if top is not None and top.shown and top.evidence(priors) >= min_gain:
             found.append(top)
     return found

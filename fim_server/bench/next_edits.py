@@ -95,7 +95,7 @@ def evaluate_edits(
     documents: Sequence[Document],
     ask: Ask,
     *,
-    least_gain: float,
+    min_gain: float,
     per_kind: int = 50,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -105,7 +105,7 @@ def evaluate_edits(
     The latter in percent: `at_rest` of regions in which nothing was edited, `finished` of sessions
     whose edits are all made, `lone` of edits from which nothing follows.
     """
-    return asyncio.run(_evaluate(documents, ask, Gate(least_gain), per_kind, seed, progress))
+    return asyncio.run(_evaluate(documents, ask, Gate(min_gain), per_kind, seed, progress))
 
 
 async def _evaluate(

@@ -14,8 +14,9 @@ from fim_model.requests import Completion, CompletionItem, CompletionRequest
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
 from fim_server.commands.usage_error import UsageError
-from fim_server.completion.gate import judge
+from fim_server.completion.gate import confidence_threshold, judge
 from fim_server.engine.wire import item_to_json
+from fim_server.settings.settings import Settings
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         _watch(infiller, request, question)
         return 0
     completion = _infill(infiller, request)
-    judgement = judge(completion.items, hole, settings.min_confidence or 0.0)
+    judgement = judge(completion.items, hole, _threshold(settings, completion))
     items = judgement.items
     assert completion.stats is not None
     if arguments.json:
@@ -86,6 +87,11 @@ def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) ->
         raise UsageError(str(unfit)) from unfit
 
 
+def _threshold(settings: Settings, completion: Completion) -> float:
+    """The gate's threshold: a command is an explicit request."""
+    return confidence_threshold(settings.min_confidence, completion.show_above, invoked=True)
+
+
 def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -> None:
     """Complete, redrawing the hole after every forward."""
     from rich.console import Console, Group
@@ -105,7 +111,7 @@ def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -
             time.sleep(WATCH_PAUSE)
 
         completion = _infill(infiller, request, on_step=show)
-        judgement = judge(completion.items, hole, question.settings.min_confidence or 0.0)
+        judgement = judge(completion.items, hole, _threshold(question.settings, completion))
         text = judgement.items[0].text if judgement.items else ""
         ghost = ghost_view(snapshot, hole.position, text)
         live.update(Group(ghost, figures(completion, silence=judgement.silence)), refresh=True)

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             figures = _sweep(calibration, ask, progress, arguments.min_gain, **drawn)
         else:
             least = arguments.min_gain
-            figures = evaluate_edits(report, ask, least_gain=least, progress=progress, **drawn)
+            figures = evaluate_edits(report, ask, min_gain=least, progress=progress, **drawn)
     documents_used = calibration if arguments.sweep else report
     setting = {
         "data": arguments.data.name,
@@ -115,7 +115,7 @@ def _sweep(
     documents: Sequence[Document],
     ask: Ask,
     progress: Callable[[int, int], None],
-    least_gain: float,
+    min_gain: float,
     **drawn: int,
 ) -> dict[str, Any]:
     """The figures of a grid of priors, and the best one: at least as precise as search and replace,
@@ -125,7 +125,7 @@ def _sweep(
 
     found = judged(documents, ask, progress=progress, **drawn)
     least = baseline_precision(documents, per_kind=BASELINE_SESSIONS, seed=drawn["seed"])
-    curve = found.curve(least_gain)
+    curve = found.curve(min_gain)
     return {
         "auc_drafts": found.separation(drafted=True),
         "auc_own": found.separation(drafted=False),

@@ -72,8 +72,8 @@ def question_at(arguments: argparse.Namespace, settings: Settings) -> Question:
         place=snapshot.place(position),
         others=_open_beside(arguments.open, workspace),
         workspace=workspace,
-        most=settings.snippets,
-        most_chars=settings.snippet_chars,
+        max_snippets=settings.snippets,
+        max_chars=settings.snippet_chars,
         copies=settings.copies_from == "project",
     )
     gatherer = Gatherer()

@@ -22,7 +22,7 @@ from fim_server.completion.active_backend import ActiveBackend
 from fim_server.completion.answer import Answer, items_for, log_answer, silent
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, judge, least_confidence
+from fim_server.completion.gate import Judgement, confidence_threshold, judge
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.in_context import ContextReader
 from fim_server.completion.selected import Target, continuing
@@ -216,11 +216,11 @@ class Completer:
         request = await self._context.add(request, hole, snapshot, settings, workspace)
         return await self._active.backend.complete(request)
 
-    def _gate(self, completion: Completion, hole: Hole, most: int, *, invoked: bool) -> Judgement:
-        threshold = least_confidence(
+    def _gate(self, completion: Completion, hole: Hole, limit: int, *, invoked: bool) -> Judgement:
+        threshold = confidence_threshold(
             self._settings.min_confidence, completion.show_above, invoked=invoked
         )
-        return judge(completion.items, hole, threshold, most)
+        return judge(completion.items, hole, threshold, limit)
 
     def _show(
         self,

@@ -30,7 +30,7 @@ class Judgement:
     items: list[CompletionItem] = field(default_factory=list)
 
 
-def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> float:
+def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) -> float:
     """The threshold: the setting `asked` if it is set, otherwise what the model advises.
 
     Explicit requests show answers of any confidence.
@@ -41,9 +41,9 @@ def least_confidence(asked: float | None, advised: float, *, invoked: bool) -> f
 
 
 def judge(
-    items: Iterable[CompletionItem], hole: Hole, min_confidence: float, most: int | None = None
+    items: Iterable[CompletionItem], hole: Hole, min_confidence: float, limit: int | None = None
 ) -> Judgement:
-    """The distinct answers to show, `most` at most (None: all), or the best answer's silence."""
+    """The distinct answers to show, `limit` at most (None: all), or the best answer's silence."""
     shown: dict[str, CompletionItem] = {}
     silences: list[Silence] = []
     for item in items:
@@ -53,7 +53,7 @@ def judge(
         else:
             shown.setdefault(verdict, replace(item, text=verdict))
     if shown:
-        return Judgement(list(shown)[:most], None, list(shown.values())[:most])
+        return Judgement(list(shown)[:limit], None, list(shown.values())[:limit])
     return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
 
 

@@ -80,7 +80,7 @@ def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Ho
 def hole_after_accepting(
     snapshot: Snapshot, hole: Hole, text: str, settings: Settings
 ) -> tuple[Snapshot, Hole]:
-    """The document and the hole behind `text` as they will be once `text` is accepted."""
+    """The document and the hole after `text` as they will be once `text` is accepted."""
     inserted = text.replace("\n", hole.line_end)
     here = lsp.Range(hole.position, hole.position)
     later, cursor = snapshot.replacing(here, inserted)
@@ -125,7 +125,7 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
 
     The start is rounded up to a multiple of WINDOW_STRIDE lines (in a very long line, of a quarter
     of `limit` characters), so that it stays put while the user types: a start that moved with every
-    character would invalidate every cached token behind it.
+    character would invalidate every cached token after it.
     """
     lines = snapshot.lines
     if place.index > limit:

@@ -50,8 +50,8 @@ class ContextReader:
             place=hole.place,
             others=[other for other in others if other.uri not in cells],
             workspace=workspace,
-            most=settings.snippets,
-            most_chars=settings.snippet_chars,
+            max_snippets=settings.snippets,
+            max_chars=settings.snippet_chars,
             copies=settings.copies_from == "project",
         )
 

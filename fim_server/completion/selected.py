@@ -25,7 +25,7 @@ class Target:
 def continuing(
     view: NotebookView, cell: Snapshot, cursor: lsp.Position, item: lsp.SelectedCompletionInfo
 ) -> tuple[NotebookView, lsp.Position, Target] | None:
-    """The document with the item inserted, the cursor behind the item, and the answers' target.
+    """The document with the item inserted, the cursor after the item, and the answers' target.
 
     `cursor` and the item's range are positions in `cell`. None if the cursor is outside the range.
     """
@@ -33,8 +33,8 @@ def continuing(
     if not _order(start) <= _order(cursor) <= _order(end):
         return None
     span = lsp.Range(view.position(cell, start), view.position(cell, end))
-    later, behind = view.snapshot.replacing(span, item.text)
-    return replace(view, snapshot=later), behind, Target(item.range, item.text)
+    later, after_item = view.snapshot.replacing(span, item.text)
+    return replace(view, snapshot=later), after_item, Target(item.range, item.text)
 
 
 def _order(position: lsp.Position) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Cuts from an answer what stands around the cursor already.
+"""Trims from an answer the text that is already around the cursor.
 
 Pure functions of text with `\\n` line ends. `before` and `after` are the two sides of the cursor.
 """

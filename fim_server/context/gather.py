@@ -36,16 +36,16 @@ _HEAD_LINES = 200
 class ContextQuery:
     """What to gather: a cursor in `document`, the other open documents, and the limits.
 
-    `most` bounds the snippets, `most_chars` their characters together. `copies` asks for texts of
-    other files as well, to copy from.
+    `max_chars` bounds the characters of all snippets together. `copies` asks for texts of other
+    files as well, to copy from.
     """
 
     document: Snapshot
     place: Place
     others: Sequence[Snapshot]
     workspace: Workspace
-    most: int
-    most_chars: int
+    max_snippets: int
+    max_chars: int
     copies: bool = False
 
 
@@ -87,14 +87,14 @@ class Gatherer:
 
     def snippets(self, query: ContextQuery) -> list[ScoredSnippet]:
         """The chosen snippets in prompt order, with their lines and reasons."""
-        if not query.most or not query.workspace.trusted:
+        if not query.max_snippets or not query.workspace.trusted:
             return []
         uri = query.document.uri
         key = _cache_key(query)
         known_key, chosen = self._choices.pop(uri, (None, []))
         if known_key != key:
             found = self._finder.find(allowed_files(query), focus_at(*_around(query)))
-            chosen = choose(found, chosen, query.most, query.most_chars)
+            chosen = choose(found, chosen, query.max_snippets, query.max_chars)
         self._choices[uri] = (key, chosen)
         if len(self._choices) > MAX_CHOICES:
             self._choices.popitem(last=False)
@@ -112,7 +112,7 @@ def allowed_files(query: ContextQuery) -> list[OtherFile]:
 def _cache_key(query: ContextQuery) -> Hashable:
     """Queries of one document with the same key have the same answer."""
     others = frozenset((other.uri, other.revision) for other in query.others)
-    return (query.place.line, others, query.workspace, query.most, query.most_chars)
+    return (query.place.line, others, query.workspace, query.max_snippets, query.max_chars)
 
 
 def _around(query: ContextQuery) -> tuple[str, str]:

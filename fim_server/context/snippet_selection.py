@@ -1,6 +1,6 @@
 """Which snippets are shown: the best that fit, and the same ones while the user types.
 
-Snippets stand at the start of the prompt, so one that changes invalidates every cached token behind
+Snippets stand at the start of the prompt, so one that changes invalidates every cached token after
 it. Therefore they are chosen anew only when the cursor's line or another file changes, a snippet
 that is shown already is preferred to a slightly better one, and they are ordered by path and line.
 """
@@ -11,23 +11,27 @@ from collections.abc import Sequence
 
 from fim_server.context.snippets import ScoredSnippet
 
-LOYALTY = 1.5
+MIN_DISPLACING_RATIO = 1.5
 """Ratio of scores from which a new snippet displaces one that is shown."""
 
 
 def choose(
-    found: Sequence[ScoredSnippet], shown: Sequence[ScoredSnippet], most: int, most_chars: int
+    found: Sequence[ScoredSnippet],
+    shown: Sequence[ScoredSnippet],
+    max_snippets: int,
+    max_chars: int,
 ) -> list[ScoredSnippet]:
-    """At most `most` snippets with at most `most_chars` characters, none overlapping another."""
+    """At most `max_snippets` snippets, together at most `max_chars` characters, none overlapping
+    another."""
     already = {_identity(snippet) for snippet in shown}
 
     def rank(snippet: ScoredSnippet) -> float:
-        return -snippet.score * (LOYALTY if _identity(snippet) in already else 1.0)
+        return -snippet.score * (MIN_DISPLACING_RATIO if _identity(snippet) in already else 1.0)
 
     chosen: list[ScoredSnippet] = []
-    room = most_chars
+    room = max_chars
     for snippet in sorted(found, key=rank):
-        if len(chosen) == most:
+        if len(chosen) == max_snippets:
             break
         if len(snippet.text) <= room and not any(map(snippet.overlaps, chosen)):
             chosen.append(snippet)

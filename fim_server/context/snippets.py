@@ -60,7 +60,7 @@ class Focus:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What is read off a file once, whatever the cursor."""
+    """What is computed once per version of a file, independent of the cursor."""
 
     stamp: Hashable
     lines: list[str]

@@ -126,11 +126,11 @@ class Snapshot:
         The position is counted from the document's unchanged end, because `text` may merge with
         the line before it.
         """
-        lines, behind = list(self.lines), max(self.place(span.start), self.place(span.end))
+        lines, end = list(self.lines), max(self.place(span.start), self.place(span.end))
         _splice(lines, span, text, self.encoding)
         later = replace(self, lines=lines)
-        line = len(lines) - (len(self.lines) - behind.line)
-        index = len(lines[line]) - (len(self.lines[behind.line]) - behind.index)
+        line = len(lines) - (len(self.lines) - end.line)
+        index = len(lines[line]) - (len(self.lines[end.line]) - end.index)
         return later, later.position(Place(line, max(index, 0)))
 
     def line_end(self, line: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from lsprotocol import types as lsp
 
 from fim_server.backends.base import Backend
-from fim_server.completion.gate import judge
+from fim_server.completion.gate import confidence_threshold, judge
 from fim_server.completion.hole import budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.documents.documents import DocumentStore, Snapshot
@@ -79,7 +79,7 @@ class ActionData:
             values = _field(data, "fim")
             line, character, end_line, end = map(int, _field(values, "span"))
             return cls(
-                ActionName(_field(values, "deed")),
+                ActionName(_field(values, "name")),
                 str(_field(values, "uri")),
                 int(_field(values, "version")),
                 int(_field(values, "revision")),
@@ -91,7 +91,7 @@ class ActionData:
     def write(self) -> dict[str, Any]:
         return {
             "fim": {
-                "deed": str(self.name),
+                "name": str(self.name),
                 "uri": self.uri,
                 "version": self.version,
                 "revision": self.revision,
@@ -223,7 +223,10 @@ class Resolver:
         hole = budgeted_hole(snapshot, data.range.start, self.settings)
         request = request_for(hole, snapshot, self.settings, 1)
         completion = await self.backend.complete(in_context(request, hole, snapshot))
-        texts = judge(completion.items, hole, self.settings.min_confidence or 0.0).texts
+        threshold = confidence_threshold(
+            self.settings.min_confidence, completion.show_above, invoked=True
+        )
+        texts = judge(completion.items, hole, threshold).texts
         span = lsp.Range(hole.position, hole.position)
         return [lsp.TextEdit(span, text.replace("\n", hole.line_end)) for text in texts[:1]]
 

@@ -182,9 +182,9 @@ class History:
             ]
 
 
-def past_edits(hunks: Sequence[Hunk], most: int) -> tuple[PastEdit, ...]:
-    """The last `most` edits of hunks, oldest first."""
-    return tuple([edit for hunk in hunks for edit in hunk.past_edits()][-most:])
+def past_edits(hunks: Sequence[Hunk], limit: int) -> tuple[PastEdit, ...]:
+    """The last `limit` edits of hunks, oldest first."""
+    return tuple([edit for hunk in hunks for edit in hunk.past_edits()][-limit:])
 
 
 def changed_lines(
@@ -216,9 +216,9 @@ def common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
     return head, tail
 
 
-def _agreeing(most: int, agree: Callable[[int], bool]) -> int:
-    """The largest size up to `most` for which `agree` holds, by bisection."""
-    low, high = 0, most
+def _agreeing(limit: int, agree: Callable[[int], bool]) -> int:
+    """The largest size up to `limit` for which `agree` holds, by bisection."""
+    low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if agree(middle) else (low, middle - 1)

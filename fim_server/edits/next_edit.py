@@ -26,7 +26,7 @@ MAX_EDITS = 3
 """Past edits in the model's prompt, as many as in its training."""
 
 MAX_ASKS = 4
-"""Requests for one region, if completions take the model away from it."""
+"""Attempts for one region, each preempted by a completion."""
 
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
 """Text sent from around the region; the backend cuts it to the model's window."""
@@ -72,7 +72,7 @@ class Proposal:
     @property
     def is_refilled(self) -> bool:
         """Whether the model made the new lines by re-masking and refilling the old ones, without
-        sight of the user's edits."""
+        seeing the user's edits."""
         return self.doubt is None and self.rewrite.way == "refill"
 
     @property
@@ -127,15 +127,15 @@ class EditContext:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The decision to show a proposal. least_gain: minimum evidence, in nats. refused: whether the
+    """The decision to show a proposal. min_gain: minimum evidence, in nats. refused: whether the
     user has undone or rejected a proposal."""
 
-    least_gain: float
+    min_gain: float
     refused: Callable[[Proposal], bool] = lambda proposal: False
 
     def passes(self, proposal: Proposal) -> bool:
         """Whether to show a proposal."""
-        if proposal.evidence < self.least_gain:
+        if proposal.evidence < self.min_gain:
             return False
         if _without_spaces(proposal.old) == _without_spaces(proposal.new):
             return False
@@ -149,15 +149,15 @@ async def proposals(
     where: Sequence[Region],
     ask: Ask,
     gate: Gate,
-    most_tries: int = MAX_TRIES,
+    max_tries: int = MAX_TRIES,
 ) -> AsyncIterator[Proposal]:
-    """The best proposal of each of the first `most_tries` regions, where it passes the gate, as
+    """The best proposal of each of the first `max_tries` regions, where it passes the gate, as
     soon as the model has answered.
 
     Raises what `ask` raises. Closing the iterator stops the work.
     """
     edits = past_edits(context.hunks, MAX_EDITS)
-    for region in where[:most_tries]:
+    for region in where[:max_tries]:
         proposal = best_of(await considered(context, region, edits, ask))
         if proposal is not None and gate.passes(proposal):
             yield proposal

@@ -38,7 +38,7 @@ MAX_OTHERS = 8
 """Other open documents that are searched."""
 
 MIN_SCORE_ELSEWHERE = 1.8
-"""Lowest score of a region in another document: only names that went and calls that changed."""
+"""Lowest score of a region in another document: removed names and changed calls alone."""
 
 
 class EditService:
@@ -50,12 +50,16 @@ class EditService:
         backend: Callable[[], Backend | None],
         settings: Settings,
         workspace: Workspace,
+        push: Callable[[str, Sequence[Proposal]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`backend` returns None until there is one that can be asked. `clock` gives seconds."""
+        """`backend` returns None until there is one that can be asked. `clock` gives seconds.
+
+        `push` sends a document's proposals to a client that has not requested them; None for
+        clients that cannot receive them.
+        """
         self.history = History()
-        self.push: Callable[[str, Sequence[Proposal]], None] | None = None
-        """Sends a document's proposals to the client unasked; None if that is unwanted."""
+        self._push = push
         self._documents, self._backend = documents, backend
         self._settings, self._workspace = settings, workspace
         self._clock = clock
@@ -95,7 +99,7 @@ class EditService:
         if rest:
             # The client steps through a list whose other proposals are still on the screen.
             self._on_screen[after.uri] = rest
-        elif self.push is not None and self._settings.next_edits:
+        elif self._push is not None and self._settings.next_edits:
             loop = asyncio.get_running_loop()
             self._timers[after.uri] = loop.call_later(PAUSE_SECONDS, self._pause, after.uri)
 
@@ -118,15 +122,15 @@ class EditService:
     # What the client asks.
 
     async def next_edits(
-        self, uri: str, line: int, version: int | None = None, most: int = 1
+        self, uri: str, line: int, version: int | None = None, limit: int = 1
     ) -> list[Proposal]:
-        """At most `most` proposals after the recent edits, best first; never an exception.
+        """At most `limit` proposals after the recent edits, best first; never an exception.
 
         A single one is searched in the document alone, several in the other open documents as
         well. There is none if `version`, the document version of the request, is not the current.
         """
         try:
-            return await self._found(uri, line, version, most)
+            return await self._found(uri, line, version, limit)
         except (asyncio.CancelledError, Stopped):
             return []
         except Unsupported as unable:
@@ -206,33 +210,33 @@ class EditService:
 
     # Searches.
 
-    async def _found(self, uri: str, line: int, version: int | None, most: int) -> list[Proposal]:
+    async def _found(self, uri: str, line: int, version: int | None, limit: int) -> list[Proposal]:
         """The proposals, known already or searched for. Raises Stopped and BackendError."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
         if snapshot is None or backend is None or backend is self._unable:
             return []
         if version is not None and version != snapshot.version:
             return []
-        revision, known = self._known.get((uri, most), (-1, []))
+        revision, known = self._known.get((uri, limit), (-1, []))
         if revision == snapshot.revision:
             return known
-        key = (uri, most)
+        key = (uri, limit)
         search = self._searches.join(key, snapshot.revision)
         if search is None:
-            work = asyncio.create_task(self._search(snapshot, line, most))
+            work = asyncio.create_task(self._search(snapshot, line, limit))
             search = self._searches.start(SharedRun(key, snapshot.revision, work))
         found = await self._searches.result(search)
         self._known[key] = snapshot.revision, found
         return found
 
-    async def _search(self, snapshot: Snapshot, line: int, most: int) -> list[Proposal]:
+    async def _search(self, snapshot: Snapshot, line: int, limit: int) -> list[Proposal]:
         found: list[Proposal] = []
-        tries = MAX_TRIES * (1 if most == 1 else 2)
-        for context in self._contexts(snapshot, line, elsewhere=most > 1):
+        tries = MAX_TRIES * (1 if limit == 1 else 2)
+        for context in self._contexts(snapshot, line, elsewhere=limit > 1):
             where_to_look = await self._regions(context, snapshot.uri)
             async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
                 found.append(proposal)
-                if len(found) == most:
+                if len(found) == limit:
                     return ranked(found, snapshot.uri)
             tries -= len(where_to_look)
             if tries <= 0:
@@ -279,14 +283,14 @@ class EditService:
     def _pause(self, uri: str) -> None:
         """Search and push, PAUSE_SECONDS after the last keystroke."""
         self._timers.pop(uri, None)
-        if self.push is not None and (snapshot := self._documents.snapshot(uri)):
+        if self._push is not None and (snapshot := self._documents.snapshot(uri)):
             line = snapshot.edited_line or 0
             task = asyncio.ensure_future(self.next_edits(uri, line, snapshot.version, MAX_TRIES))
             task.add_done_callback(lambda task: self._push_found(uri, task))
 
     def _push_found(self, uri: str, task: asyncio.Future[list[Proposal]]) -> None:
-        if not task.cancelled() and self.push is not None and (found := task.result()):
-            self.push(uri, found)
+        if not task.cancelled() and self._push is not None and (found := task.result()):
+            self._push(uri, found)
 
     def _stop(self, uri: str) -> None:
         if timer := self._timers.pop(uri, None):

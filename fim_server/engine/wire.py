@@ -166,10 +166,10 @@ def check_type(name: str, value: object, *allowed: type) -> None:
         raise WireError(f"{name!r} must be {wanted}")
 
 
-def check_range(name: str, value: float, least: float, most: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raises WireError unless `least <= value <= most`."""
-    if not least <= value <= most:
-        raise WireError(f"{name!r} must be {least} to {most}, not {value}")
+    if not low <= value <= high:
+        raise WireError(f"{name!r} must be {low} to {high}, not {value}")
 
 
 def completion_to_json(completion: Completion) -> dict[str, Any]:

@@ -30,15 +30,18 @@ NEXT_EDIT = "fim/nextEdit"
 
 def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
     """Create the edit service for the client that sent `initialize`."""
-    ls.edits = EditService(ls.documents, lambda: ls.completer.ready_backend, ls.settings, workspace)
-    if _wants_to_be_told(capabilities):
 
-        def push(uri: str, proposals: Sequence[Proposal]) -> None:
-            ls.protocol.notify(
-                NEXT_EDIT, {"edits": [offered(ls, proposal) for proposal in proposals]}
-            )
+    def push(uri: str, proposals: Sequence[Proposal]) -> None:
+        edits = [offered(ls, proposal) for proposal in proposals]
+        ls.protocol.notify(NEXT_EDIT, {"edits": edits})
 
-        ls.edits.push = push
+    ls.edits = EditService(
+        ls.documents,
+        lambda: ls.completer.ready_backend,
+        ls.settings,
+        workspace,
+        push if _accepts_pushed_edits(capabilities) else None,
+    )
 
 
 def register(server: FimServer) -> None:
@@ -138,7 +141,7 @@ def _applies_versions(ls: FimServer) -> bool:
     return getattr(support, "document_changes", None) is True
 
 
-def _wants_to_be_told(capabilities: lsp.ClientCapabilities) -> bool:
+def _accepts_pushed_edits(capabilities: lsp.ClientCapabilities) -> bool:
     """Whether the client declares `experimental.fim.nextEdit`; others would log an error."""
     return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
 

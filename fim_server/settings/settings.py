@@ -112,12 +112,12 @@ def _text(field: str, allowed: str, description: str) -> Setting:
     )
 
 
-def _integer(field: str, least: int, most: int, description: str, **more: Any) -> Setting:
+def _integer(field: str, low: int, high: int, description: str, **more: Any) -> Setting:
     def accepts(value: Any) -> bool:
-        return type(value) is int and least <= value <= most
+        return type(value) is int and low <= value <= high
 
-    schema = {"type": "integer", "minimum": least, "maximum": most}
-    allowed = f"a whole number from {least} to {most}"
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    allowed = f"a whole number from {low} to {high}"
     return Setting(field, allowed, accepts, description, schema, **more)
 
 

@@ -33,7 +33,7 @@ def attend(
     replaces both, and so does `row_length`, the pattern of quadratic self-speculation (see
     `speculation_visible`). `span`, int32 `[B]`, says how many of the S keys exist, for caches
     whose length only the device knows: the queries are then the last T of `span[b]` keys, and what
-    lies behind is never read. Every query must see a key. Returns `[B, H, T, D]`.
+    lies after is never read. Every query must see a key. Returns `[B, H, T, D]`.
     """
     if mask is not None and (row_length is not None or span is not None):
         raise ValueError("a mask already says who sees whom: give no row_length and no span")

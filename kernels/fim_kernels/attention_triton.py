@@ -62,7 +62,7 @@ def _attend_split(
     b_sum = tl.zeros((BLOCK_M,), tl.float32)
     b_out = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     last = tl.minimum(first + keys_per_split, span)
-    if PATTERN == 1:  # nothing behind the tile's last token is visible
+    if PATTERN == 1:  # nothing after the tile's last token is visible
         last_token = tl.minimum((i_tile * BLOCK_M + BLOCK_M - 1) // ratio, width - 1)
         last = tl.minimum(last, past + last_token + 1)
     for i_n in range(first, last, BLOCK_N):

@@ -53,7 +53,7 @@ def copies(
     others: Sequence[str] = (),
     *,
     lines: int = 1,
-    most: int = MAX_COPIES,
+    limit: int = MAX_COPIES,
 ) -> list[Copied]:
     """The rest of the line (or of `lines` lines) as it stands elsewhere, most similar place first.
 
@@ -65,7 +65,7 @@ def copies(
     size = _longest_repeated_tail(texts)
     found: dict[str, Copied] = {}
     seen: set[tuple[int, int]] = set()
-    while size and len(found) < most:
+    while size and len(found) < limit:
         for source, end in _places(texts, size):
             if (source, end) in seen:
                 continue
@@ -73,7 +73,7 @@ def copies(
             if (copy := _copy(texts, source, end, size, lines)) is not None:
                 found[copy.text] = _merged(found.get(copy.text), copy)
         size //= 2
-    return sorted(found.values(), key=_similarity, reverse=True)[:most]
+    return sorted(found.values(), key=_similarity, reverse=True)[:limit]
 
 
 def nearest_names(name: str, others: Iterable[str]) -> list[str]:
@@ -178,13 +178,13 @@ def _end_of_lines(text: str, start: int, lines: int) -> int:
 
 def _common_tail(prefix: str, text: str, end: int, known: int) -> int:
     """The length of the common tail of `prefix` and `text[:end]`; `known` characters agree."""
-    most = min(len(prefix), end, LONGEST_MATCH)
-    while known < most and prefix[-known - 1] == text[end - known - 1]:
+    limit = min(len(prefix), end, LONGEST_MATCH)
+    while known < limit and prefix[-known - 1] == text[end - known - 1]:
         known += 1
     return known
 
 
 def _common_length(a: str, b: str) -> int:
     """The length of the common prefix of two texts."""
-    most = min(len(a), len(b))
-    return next((place for place in range(most) if a[place] != b[place]), most)
+    limit = min(len(a), len(b))
+    return next((place for place in range(limit) if a[place] != b[place]), limit)

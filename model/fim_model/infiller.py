@@ -4,7 +4,7 @@
 
     request -> mode -> prompt -> prefill, with judged copies -> attempts -> items
 
-`_prepare` makes everything up to the prompt once, as a `PreparedHole`; the stages behind it are
+`_prepare` makes everything up to the prompt once, as a `PreparedHole`; the stages after it are
 `decoding/judge_copies.py`, `decoding/attempts.py` and the modes.
 """
 
@@ -53,8 +53,8 @@ from fim_model.requests import (
     TraceStep,
 )
 
-SURE = 0.6
-"""Confidence from which a copy is answered without decoding anything beside it."""
+COPY_ALONE_CONFIDENCE = 0.6
+"""Confidence of a copy from which nothing else is decoded."""
 
 
 class Infiller:
@@ -87,7 +87,8 @@ class Infiller:
         self.continuations = Continuations(tokenizer)
         self.options = options or ModeOptions()
         self.auto = auto or ModeChoice()
-        self.calibration = calibration
+        self._calibration = calibration
+        self._copy_judge = CopyJudge(tokenizer, self.fim.eom, calibration, self.continuations)
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         budget = SESSION_BYTES if cache_bytes is None else cache_bytes
@@ -106,6 +107,7 @@ class Infiller:
         weights: Weights | None = None,
         window: int = WINDOW,
         cache_bytes: int | None = None,
+        calibration: Calibration | None = None,
         batched: bool = False,
         progress: Progress = unseen,
     ) -> Infiller:
@@ -113,9 +115,10 @@ class Infiller:
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where available, `dtype` None bfloat16 there and float32 on a
-        CPU, `weights` None what `FIM_WEIGHTS` says. `batched` lets several threads share their
-        forwards. `progress` reports the download and the reading, in a few steps. The checkpoint
-        is validated before any weight is downloaded or read; raises CheckpointError.
+        CPU, `weights` None what `FIM_WEIGHTS` says. `calibration` replaces the checkpoint's
+        own. `batched` lets several threads share their forwards. `progress` reports the download
+        and the reading, in a few steps. The checkpoint is validated before any weight is
+        downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
@@ -127,7 +130,7 @@ class Infiller:
         fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
         folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
-        calibration, priors = Calibration.read(folder), EditPriors.read(folder)
+        calibration, priors = calibration or Calibration.read(folder), EditPriors.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         dtype = dtype or default_dtype(device)
@@ -170,8 +173,12 @@ class Infiller:
         forwards, tokens = 1, 0
         with self._using(request.session):
             cache = self.sessions.take(request.session)
-            prefill, copies = self._copy_judge().prefill(cache, hole)
-            if copies and copies[0].confidence >= SURE and request.alternatives == 1:
+            prefill, copies = self._copy_judge.prefill(cache, hole)
+            if (
+                copies
+                and copies[0].confidence >= COPY_ALONE_CONFIDENCE
+                and request.alternatives == 1
+            ):
                 tokens = len(copies[0].nats)
             else:
                 for core, steps in self._attempts(hole, cache, prefill):
@@ -193,13 +200,13 @@ class Infiller:
             reused_tokens=prefill.reused,
             ms=(time.perf_counter() - began) * 1000,
         )
-        show_above = self.calibration.show_above if self.calibration else 0.0
+        show_above = self._calibration.show_above if self._calibration else 0.0
         return Completion(_ranked(items, copies), stats, show_above, trace)
 
     def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """The request's copies with their confidences, surest first; nothing is decoded."""
         hole = self._prepare(request)
-        return self._copy_judge().prefill(self.sessions.take(request.session), hole)[1]
+        return self._copy_judge.prefill(self.sessions.take(request.session), hole)[1]
 
     def rewrite(
         self,
@@ -268,10 +275,6 @@ class Infiller:
             return native_attempts(hole, self.model, cache, self.tokenizer)
         return prompted_attempts(hole, self.model, cache, prefill, self.continuations)
 
-    def _copy_judge(self) -> CopyJudge:
-        """Made anew for each request, because calibrating replaces `calibration`."""
-        return CopyJudge(self.tokenizer, self.fim.eom, self.calibration, self.continuations)
-
     def _item(self, core: DecodingCore, hole: PreparedHole) -> CompletionItem:
         """A filled hole's text, from the cursor on."""
         text, max_lines = self.tokenizer.decode(core.tokens)[core.typed :], hole.request.max_lines
@@ -279,8 +282,8 @@ class Infiller:
             text = first_lines(text, max_lines)
         assert core.finish is not None
         confidence = core.confidence
-        if self.calibration is not None:
-            confidence = self.calibration(core.nats, core.finish == "length")
+        if self._calibration is not None:
+            confidence = self._calibration(core.nats, core.finish == "length")
         return CompletionItem(text, confidence, core.finish, core.nats)
 
     def _traced(self, step: Step) -> TraceStep:

@@ -62,9 +62,9 @@ class CompletionRequest:
     their seed; `max_tokens`; `max_lines`, None to leave the end to the model's end-of-middle token.
 
     What the service needs: `session` names the document whose cached tokens may be reused ("" keeps
-    nothing; behind a `#` it names a part of one, such as its second prompt). A `speculative`
-    request gives way to everything that a person waits for. `trace` asks for what each forward did
-    (remote servers cannot say). `language` is the editor's name for the document's language.
+    nothing; after a `#` it names a part of one, such as its second prompt). A `speculative`
+    request yields to all that are not. `trace` asks for what each forward did (remote servers
+    cannot say). `language` is the editor's name for the document's language; no backend reads it.
 
     Raises ValueError, naming the field, for a value out of range.
     """
@@ -163,7 +163,7 @@ class Completion:
 
 RewriteWay = Literal["rewrite", "refill"]
 """How a region is rewritten: by a model with edit training, or by a revision that re-masks and
-refills (`decoding/revision.py`)."""
+refills (`decoding/revise_region.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,7 @@ class RewriteRequest:
     tokens longer than the old region the new one may get.
 
     `session` names the document whose cached tokens may be reused ("" keeps nothing); they are kept
-    apart from those of its completions. A `speculative` request gives way to everything that a
-    person waits for.
+    apart from those of its completions. A `speculative` request yields to all that are not.
 
     Raises ValueError, naming the field, for a value out of range.
     """

@@ -97,13 +97,13 @@ def test_several_lines_can_be_copied() -> None:
 
 @given(
     prefix=st.text("ab\n ", max_size=60), suffix=st.text("ab\n )", max_size=60),
-    other=st.text("ab\n", max_size=40), lines=st.integers(1, 3), most=st.integers(1, 6),
+    other=st.text("ab\n", max_size=40), lines=st.integers(1, 3), limit=st.integers(1, 6),
 )  # fmt: skip
 def test_every_copy_follows_the_matched_text_somewhere(
-    prefix: str, suffix: str, other: str, lines: int, most: int
+    prefix: str, suffix: str, other: str, lines: int, limit: int
 ) -> None:
-    found = copies(prefix, suffix, [other], lines=lines, most=most)
-    assert len(found) <= most
+    found = copies(prefix, suffix, [other], lines=lines, limit=limit)
+    assert len(found) <= limit
     assert len({copy.text for copy in found}) == len(found)
     for copy in found:
         tail = prefix[len(prefix) - copy.matched :]

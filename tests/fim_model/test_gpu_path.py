@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,6 @@ def answers(infiller: Infiller) -> list[Any]:
     """Results of every mode twice (the second time with cached KV), copies, samples and a
     rewrite.
     """
-    infiller.calibration = UNDECIDED  # copies are scored only with a calibration
     requests = [replace(REQUEST, mode=mode) for mode in infiller.modes for _ in range(2)]
     copies = [Copied(text, 3, 2, 4, 1, False) for text in ("th * height", "th + height", "th * 2")]
     requests += [
@@ -184,10 +184,11 @@ def test_every_mode_answers_as_on_a_cpu(
 ) -> None:
     """From checkpoint files to texts, with the reference operations."""
     monkeypatch.setenv("FIM_KERNELS", "reference")
-    on_gpu = Infiller.load(checkpoint, device="cuda", dtype=torch.float32)
+    load = partial(Infiller.load, checkpoint, calibration=UNDECIDED)  # without, none judges copies
+    on_gpu = load(device="cuda", dtype=torch.float32)
     assert isinstance(on_gpu.model, DeviceTransformer)
     assert isinstance(on_gpu.model._weights.head, OnDevice)
-    assert answers(on_gpu) == answers(Infiller.load(checkpoint, device="cpu"))
+    assert answers(on_gpu) == answers(load(device="cpu"))
     assert gpu.graphs
     assert sum(graph.replays for graph in gpu.graphs) > 50
     assert gpu.launches == 0

@@ -201,14 +201,6 @@ def test_several_copies_are_scored_as_if_alone(
     assert forwards == infiller.infill(asked).stats.forwards
 
 
-def test_a_calibration_set_later_is_used(infiller: Infiller) -> None:
-    """As when fitting one: the earlier calibration must have no effect."""
-    asked = request(mode="ar", copies=[COPY])
-    assert infiller.judge_copies(asked) == []
-    infiller.calibration = trusting(-3.0)
-    assert [item.text for item in infiller.judge_copies(asked)] == [COPY.text]
-
-
 def test_copies_beyond_max_tokens_are_left_out(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:

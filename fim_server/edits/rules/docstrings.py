@@ -22,8 +22,8 @@ _MAX_ENTRY_LINES = 4
 
 _MAX_COMMENT_LINES = 40
 _COMMENT = ("*", "/*", "//", "#", "--")
-_BEHIND_FIELD = re.compile(r":(?:param|parameter|arg|argument|key|keyword|type)\s+(?:[^:]*\s)?\Z")
-_BEHIND_TAG = re.compile(r"[@\\]param(?:\[\w+\])?\s+(?:\{[^}]*\}\s+)?\[?\Z")
+_AFTER_FIELD = re.compile(r":(?:param|parameter|arg|argument|key|keyword|type)\s+(?:[^:]*\s)?\Z")
+_AFTER_TAG = re.compile(r"[@\\]param(?:\[\w+\])?\s+(?:\{[^}]*\}\s+)?\[?\Z")
 _LISTED = re.compile(r"\*{0,2}\s*(?:\([^)]*\))?\s*:(?!:)")
 _INDENT = re.compile(r"\s+\*{0,2}\Z")
 _NEXT_ENTRY = re.compile(r"\s*(?:\*\s*)?(?:[@\\:]\w+|\*/|\"\"\"|'''|$)")
@@ -73,12 +73,12 @@ def _without_entry(page: Page, name: Occurrence) -> Iterator[LineEdit]:
 
 
 def _is_entry(line: str, name: Occurrence, *, documented_above: bool) -> bool:
-    before, behind = line[: name.start], line[name.end :]
+    before, after = line[: name.start], line[name.end :]
     if documented_above:
-        return _BEHIND_TAG.search(before) is not None
-    is_field = _BEHIND_FIELD.search(before) is not None and behind.startswith(":")
-    is_listed = _INDENT.match(before) is not None and _LISTED.match(behind) is not None
-    return is_field or is_listed or _BEHIND_TAG.search(before) is not None
+        return _AFTER_TAG.search(before) is not None
+    is_field = _AFTER_FIELD.search(before) is not None and after.startswith(":")
+    is_listed = _INDENT.match(before) is not None and _LISTED.match(after) is not None
+    return is_field or is_listed or _AFTER_TAG.search(before) is not None
 
 
 def _continuation(page: Page, number: int) -> Iterator[int]:

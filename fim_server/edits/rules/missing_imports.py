@@ -102,8 +102,8 @@ def _import_lines_by_name(
 
 
 def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> Iterator[LineEdit]:
-    """Where a new import may go, the likeliest first: into the list of the same module, then behind
-    the line that it sorts behind, then around its neighbours."""
+    """Where a new import may go, likeliest first: into the list of the same module, then after
+    the line that it sorts after, then around its neighbours."""
     new = read_import(line)
     if not present or new is None:
         return
@@ -117,9 +117,9 @@ def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> It
     ] or list(present)
     before = [(number, text) for number, text in same_form if _sort_key(text) < _sort_key(line)]
     number, text = before[-1] if before else same_form[0]
-    ahead = LineEdit(number, 0, 0, f"{line}\n")
-    behind = LineEdit(number, len(text), len(text), f"\n{line}")
-    yield from (behind, ahead) if before else (ahead, behind)
+    above = LineEdit(number, 0, 0, f"{line}\n")
+    after = LineEdit(number, len(text), len(text), f"\n{line}")
+    yield from (after, above) if before else (above, after)
     if (below := page.lines.get(number + 1)) is not None and read_import(below) is not None:
         yield LineEdit(number + 1, len(below), len(below), f"\n{line}")
 

@@ -1,4 +1,4 @@
-"""Rule: the import of a name whose last use went."""
+"""Rule: the import of a name whose last use was removed."""
 
 from __future__ import annotations
 

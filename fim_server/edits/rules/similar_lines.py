@@ -26,7 +26,7 @@ _NEARLY_EQUAL = 0.8
 
 def similar_lines(page: Page, hunk: Hunk) -> Iterator[Draft]:
     """The lines similar to the ones that a hunk of the page changed. Renames and signatures have
-    rules of their own."""
+    their own rules."""
     if not page.has(hunk):
         return
     for line in changed_pairs(hunk):

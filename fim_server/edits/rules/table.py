@@ -48,7 +48,7 @@ RULES = (
     Rule(docstrings),
     Rule(similar_lines),
     Rule(missing_imports),
-    Rule(needless_imports, fades=False),  # an import stays unused, however long ago its use went
+    Rule(needless_imports, fades=False),  # an unused import stays unused
     Rule(typos, fades=False, repairs=True),
 )
 

@@ -70,7 +70,7 @@ class StopRule:
 
 
 class DecodingCore:
-    """Fills the hole behind a prompt whose keys are already in `cache`.
+    """Fills the hole after a prompt whose keys are already in `cache`.
 
     prompt: its ids, for the modes that look drafts up in it. typed: how many characters of the
     hole's text stand before the cursor (token healing).
@@ -132,9 +132,9 @@ class DecodingCore:
         """How many tokens may still be committed."""
         return self.stop.max_tokens - len(self.tokens)
 
-    def open_block(self, most: int) -> Canvas:
-        """`[seed, MASK …]`: the next block, with no more masks than `most`, at least 1."""
-        size = min(self.block_size, 1 + most)
+    def open_block(self, limit: int) -> Canvas:
+        """`[seed, MASK …]`: the next block, with no more masks than `limit`, at least 1."""
+        size = min(self.block_size, 1 + limit)
         return Canvas.open(self.tokens[-1], self.confidences[-1], size, self.model.config.mask_id)
 
     def draft(
@@ -198,7 +198,7 @@ class DecodingCore:
         positions: Tensor | None = None,
         lora: DraftLora | None = None,
     ) -> Tensor:
-        """Hidden states `[T, D]` of tokens `[T]` behind what the cache keeps.
+        """Hidden states `[T, D]` of tokens `[T]` after what the cache keeps.
 
         positions: int64 `[T]`, None for consecutive ones. Inputs are on the CPU, where the canvas
         is; hidden states stay on the model's device.

@@ -34,7 +34,7 @@ def denoise(
 ) -> Iterator[Tensor]:
     """Fill a block; after each forward, yield the positions that it revealed, bool `[B]`.
 
-    positions: int64 `[B]`, None for consecutive ones behind the cache. `end` is a token that ends
+    positions: int64 `[B]`, None for consecutive ones after the cache. `end` is a token that ends
     the hole: the block is done when no mask is left before it.
     """
     drafts = _device_drafts(core, canvas, rule, positions)

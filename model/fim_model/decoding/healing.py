@@ -42,8 +42,8 @@ class Continuations:
         seen no others there.
         """
         first = bisect_left(self._sorted, (typed, -1))
-        behind = bisect_right(self._sorted, (typed + b"\xff" * 8, -1))
-        covering = [i for piece, i in self._sorted[first:behind] if piece.startswith(typed)]
+        end = bisect_right(self._sorted, (typed + b"\xff" * 8, -1))
+        covering = [i for piece, i in self._sorted[first:end] if piece.startswith(typed)]
         return covering + sorted(self._beginnings(typed).difference(covering))
 
     def _beginnings(self, typed: bytes) -> set[int]:
@@ -63,7 +63,7 @@ def restricted(logits: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 def left_to_spell(typed: bytes, token: bytes) -> bytes:
-    """What is left of `typed` behind this token."""
+    """What is left of `typed` after this token."""
     return typed[len(token) :]
 
 

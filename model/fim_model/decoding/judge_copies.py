@@ -18,7 +18,7 @@ from fim_model.requests import NATIVE, CompletionItem
 
 
 class CopyJudge:
-    """Prefills prompts with copies behind them.
+    """Prefills prompts with copies after them.
 
     Without a calibration for copies there is no measure of how far to trust one: none is judged.
     """
@@ -40,7 +40,7 @@ class CopyJudge:
     ) -> tuple[Prefill, list[CompletionItem]]:
         """One forward over the prompt and as many copies as the hole's token limit allows.
 
-        Each copy stands behind what was typed, whose tokens are certain. The items come surest
+        Each copy follows what was typed, whose tokens are certain. The items come surest
         first. Mode `native`, which sees no suffix, judges none.
         """
         if self._calibration is None or hole.mode == NATIVE:

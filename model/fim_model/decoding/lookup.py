@@ -32,8 +32,8 @@ def lookup(core: DecodingCore) -> Steps:
 class DraftSource(Protocol):
     """Proposes drafts while a hole is filled."""
 
-    def continuation(self, most: int) -> list[int]:
-        """A draft of at most `most` tokens."""
+    def continuation(self, limit: int) -> list[int]:
+        """A draft of at most `limit` tokens."""
         ...
 
     def extend(self, ids: Sequence[int]) -> None:
@@ -82,12 +82,12 @@ class NgramIndex:
             for n in range(SHORTEST, LONGEST + 1)
         }
 
-    def continuation(self, most: int) -> list[int]:
+    def continuation(self, limit: int) -> list[int]:
         """What followed the longest known n-gram at the end of the text, at most DRAFT_TOKENS."""
         for n in range(LONGEST, SHORTEST - 1, -1):
             start = self._after[n].get(tuple(self._ids[-n:]))
-            if start is not None and most > 0:
-                return self._ids[start : start + min(most, DRAFT_TOKENS)]
+            if start is not None and limit > 0:
+                return self._ids[start : start + min(limit, DRAFT_TOKENS)]
         return []
 
     def extend(self, ids: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """Native infilling: a hole inside one bidirectional block, for block diffusion models without FIM.
 
-The prompt is the plain prefix. A hole of L tokens is the block `[MASK x L, suffix head]` behind it:
+The prompt is the plain prefix. A hole of L tokens is the block `[MASK x L, suffix head]` after it:
 the masks see the prefix through the cache and the beginning of the suffix in their own block, both
 within the block size the model was trained for. A longer hole is filled block by block while the
 suffix head stays in view, at its true distance.
@@ -166,13 +166,13 @@ def without_echo(hole: Sequence[int], suffix: Sequence[int], shortest: int = 2) 
 
 
 def _block(core: DecodingCore, right: RightContext, size: int, left: int) -> tuple[Tensor, Tensor]:
-    """Tokens `[size masks, suffix head]` and their positions behind the cache, int64.
+    """Tokens `[size masks, suffix head]` and their positions after the cache, int64.
 
-    The suffix head stands at its final distance, behind the `left` tokens still to be filled.
+    The suffix head stands at its final distance, after the `left` tokens still to be filled.
     """
     masks = torch.full((size,), core.model.config.mask_id)
-    behind = torch.arange(left, left + len(right.head))
-    return torch.cat((masks, right.head)), torch.cat((torch.arange(size), behind))
+    after = torch.arange(left, left + len(right.head))
+    return torch.cat((masks, right.head)), torch.cat((torch.arange(size), after))
 
 
 def _step(core: DecodingCore, canvas: Canvas, size: int, revealed: Tensor) -> Step:

@@ -29,7 +29,7 @@ class PreparedHole:
     stop: StopRule
 
     def open(self, model: Network, cache: PromptCache, sampler: Sampler) -> DecodingCore:
-        """An empty hole behind the prompt that the cache holds."""
+        """An empty hole after the prompt that the cache holds."""
         return DecodingCore(
             model,
             cache.kv,

@@ -2,7 +2,7 @@
 
 Row i of a round is `[head_i, MASK x R]`: the heads are the seed and at most R - 1 drafted tokens,
 causal among themselves; the masks of row i see the heads up to i and their own row, and stand at
-the positions behind head i. The heads' logits verify the draft; whatever its accepted length n, the
+the positions after head i. The heads' logits verify the draft; whatever its accepted length n, the
 masks of row n are the next draft already, made in the same forward. It costs up to `R * (R + 1)`
 positions, so it pays where a forward's width is free (Nemotron-Labs-Diffusion; TiDAR,
 arXiv 2511.08923).
@@ -21,12 +21,12 @@ from fim_model.decoding.sampling import Draft
 
 def quadratic_speculation(core: DecodingCore, width_budget: int) -> Steps:
     """Yields one step a forward. Greedy output is the autoregressive output."""
-    most = masks_within(width_budget, core.block_size)
+    max_masks = masks_within(width_budget, core.block_size)
     draft = Draft.nothing()
     while core.finish is None:
         before = len(core.tokens)
         # A round adds a token to its draft, and the first mask stands for that token.
-        masks = min(most, core.left - 1)
+        masks = min(max_masks, core.left - 1)
         draft = draft.first(core.left - 1)
         heads = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
         count = len(heads)
@@ -65,7 +65,7 @@ def row_pattern(heads: int, masks: int) -> Tensor:
 
 
 def row_positions(start: int, heads: int, masks: int) -> Tensor:
-    """int64 `[T]`: head i at `start + i`, its masks right behind it."""
+    """int64 `[T]`: head i at `start + i`, its masks right after it."""
     head = torch.arange(start, start + heads)
-    behind = head[:, None] + torch.arange(1, masks + 1)
-    return torch.cat((head, behind.flatten()))
+    after = head[:, None] + torch.arange(1, masks + 1)
+    return torch.cat((head, after.flatten()))

@@ -73,13 +73,13 @@ def block_logits(
 ) -> Tensor:
     """Logits `[block, V]` of a block that sees the causal past and itself both ways.
 
-    places: how far behind the past each token of the block stands; None for consecutive ones.
+    places: how far after the past each token of the block stands; None for consecutive ones.
     """
     count = len(past) + len(block)
     visible = torch.ones(count, count).tril().bool()
     visible[len(past) :, len(past) :] = True
-    behind = torch.tensor(range(len(block)) if places is None else places)
-    positions = torch.cat((torch.arange(len(past)), behind + len(past)))
+    after = torch.tensor(range(len(block)) if places is None else places)
+    positions = torch.cat((torch.arange(len(past)), after + len(past)))
     return dense_logits(model, [*past, *block], visible, positions)[len(past) :]
 
 

@@ -1,7 +1,7 @@
 """Revise a region of a text: the same text or a likelier one.
 
 A region of any length is revised window by window (`decoding/revise_window.py`), left to right.
-Each window sees the revised text before it through the cache, and the tokens behind it as fixed
+Each window sees the revised text before it through the cache, and the tokens after it as fixed
 context.
 """
 
@@ -87,8 +87,8 @@ class RegionReviser:
                 cache.prefill(before_window)
             core = DecodingCore(self.model, cache.kv, stop, Sampler())
             part = inner[start : start + self._stride]
-            behind = [*inner[start + self._stride :], *right][: self._context]
-            for event in self._revise_window(core, last, part, behind):
+            following = [*inner[start + self._stride :], *right][: self._context]
+            for event in self._revise_window(core, last, part, following):
                 if isinstance(event, Step):
                     on_step(event)
                     if should_stop():
@@ -118,10 +118,10 @@ class RegionReviser:
         return [nats - old for nats in new]
 
     def _revise_window(
-        self, core: DecodingCore, last: int, part: list[int], behind: list[int]
+        self, core: DecodingCore, last: int, part: list[int], following: list[int]
     ) -> Iterator[Step | Revision]:
-        """The window is the token before it, the part to revise, and what stands behind it."""
-        window = torch.tensor([last, *part, *behind])
+        """The window is the token before it, the part to revise, and what follows it."""
+        window = torch.tensor([last, *part, *following])
         editable = torch.zeros(len(window), dtype=torch.bool)
         editable[1 : len(part) + 1] = True
         return revise_window(core, window, editable, self.rule, self.commit)

@@ -27,12 +27,12 @@ from fim_model.decoding.denoise import denoise
 class RevisionRule:
     """When to re-mask, and when to keep what was refilled.
 
-    doubt: a token below this probability, both sides in view, is re-masked, with `neighbours`
-    tokens on each side; at most the unlikeliest `share` of the window. margin: nats by
-    which the window must become likelier, both sides in view and causally. rounds: at most.
+    remask_below: the probability, given both sides, below which a token is re-masked, with
+    `neighbours` tokens on each side; at most the unlikeliest `share` of the window. margin: nats
+    by which the window must become likelier, given both sides and causally. rounds: at most.
     """
 
-    doubt: float = 0.05
+    remask_below: float = 0.05
     neighbours: int = 0
     share: float = 0.5
     margin: float = 1.0
@@ -136,7 +136,7 @@ def _doubtful(log_probabilities: Tensor, settled: Tensor, rule: RevisionRule) ->
     most = max(1, int(rule.share * len(probability)))
     unlikeliest = torch.zeros_like(settled)
     unlikeliest[probability.argsort()[:most]] = True
-    doubted = unlikeliest & (probability < rule.doubt)
+    doubted = unlikeliest & (probability < rule.remask_below)
     if rule.neighbours:
         width = 2 * rule.neighbours + 1
         near = F.max_pool1d(doubted.float()[None], width, stride=1, padding=rule.neighbours)

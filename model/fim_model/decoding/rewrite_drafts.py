@@ -89,13 +89,13 @@ class OldText:
             for end in range(size, len(self._old) + 1):
                 self._ends[tuple(self._old[end - size : end])].append(end)
 
-    def continuation(self, most: int) -> list[int]:
+    def continuation(self, limit: int) -> list[int]:
         if not self._astray:
-            return self._rest(self._at, most)
+            return self._rest(self._at, limit)
         place, agreed = self._meeting()
-        if agreed < SHORTEST and (known := self._elsewhere.continuation(most)):
+        if agreed < SHORTEST and (known := self._elsewhere.continuation(limit)):
             return known
-        return self._rest(place, most if agreed >= SHORTEST else min(most, DRAFT_TOKENS))
+        return self._rest(place, limit if agreed >= SHORTEST else min(limit, DRAFT_TOKENS))
 
     def extend(self, ids: Sequence[int]) -> None:
         place = self._meeting()[0] if self._astray else self._at
@@ -117,5 +117,5 @@ class OldText:
         """Places ahead before places behind: text is rarely written twice."""
         return place <= self._at, abs(place - self._at)
 
-    def _rest(self, start: int, most: int) -> list[int]:
-        return self._old[start : start + most]
+    def _rest(self, start: int, limit: int) -> list[int]:
+        return self._old[start : start + limit]

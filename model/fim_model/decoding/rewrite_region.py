@@ -45,7 +45,7 @@ class RegionRewriter:
         window: int,
         priors: EditPriors | None = None,
     ) -> None:
-        """`window` is the most tokens of a prompt and what is written behind it."""
+        """`window` is the most tokens of a prompt and what is written after it."""
         self.model, self.tokenizer = model, tokenizer
         self.sessions, self.window = sessions, window
         self.priors = priors or EditPriors()
@@ -96,8 +96,8 @@ class RegionRewriter:
 
     def prompt(self, request: RewriteRequest) -> list[int]:
         """The token ids that a model with edit training reads for this request."""
-        most = self._most_tokens(len(self.tokenizer.encode(request.old)), request)
-        room = max(self.window - PROMPT_OVERHEAD - most, self.window // 2)
+        max_tokens = self._max_tokens(len(self.tokenizer.encode(request.old)), request)
+        room = max(self.window - PROMPT_OVERHEAD - max_tokens, self.window // 2)
         total = min(room, PROMPT_TOKENS - PROMPT_OVERHEAD)
         edits = [(edit.old, edit.new) for edit in request.edits]
         budget = PromptBudget(total, suffix=total // 4)
@@ -105,7 +105,7 @@ class RegionRewriter:
             request.prefix, request.old, request.suffix, request.path, edits, budget
         )
 
-    def _most_tokens(self, size: int, request: RewriteRequest) -> int:
+    def _max_tokens(self, size: int, request: RewriteRequest) -> int:
         return min(size + request.max_tokens, MAX_TOKENS)
 
     def _rewritten(
@@ -116,7 +116,7 @@ class RegionRewriter:
         began: float,
     ) -> Rewrite:
         prompt, old = self.prompt(request), self.tokenizer.encode(request.old)
-        stop = StopRule(self.fim.eom, self._most_tokens(len(old), request), stops=self.fim.stops)
+        stop = StopRule(self.fim.eom, self._max_tokens(len(old), request), stops=self.fim.stops)
         cache = self.sessions.take(rewrite_session(request.session))
         room = min(cache.kv.capacity - len(prompt), PROMPT_TOKENS)
         texts = self._fitting(request, stop.max_tokens, room)
@@ -160,13 +160,13 @@ class RegionRewriter:
             own_prior=self.priors.own,
         )
 
-    def _fitting(self, request: RewriteRequest, most: int, room: int) -> dict[str, list[int]]:
-        """The ids of the drafts below `most` tokens each that fit `room` with the old text."""
+    def _fitting(self, request: RewriteRequest, max_tokens: int, room: int) -> dict[str, list[int]]:
+        """The ids of the drafts shorter than `max_tokens` that fit `room` with the old text."""
         found: dict[str, list[int]] = {}
         room -= len(self.tokenizer.encode(request.old))
         for draft in request.drafts:
             ids = self.tokenizer.encode(draft)
-            if draft not in found and draft != request.old and len(ids) < most:
+            if draft not in found and draft != request.old and len(ids) < max_tokens:
                 room -= len(ids)
                 if room >= 0:
                     found[draft] = ids

@@ -125,7 +125,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The accepted draft tokens and the causal one behind them, with causal probabilities."""
+    """The accepted draft tokens and the causal one after them, with causal probabilities."""
 
     tokens: list[int]
     confidences: list[float]

@@ -52,7 +52,7 @@ class TokenTree:
         return self.parents == tuple(range(-1, len(self) - 1))
 
     def positions(self, start: int) -> list[int]:
-        """The positions of the tokens behind a prompt of `start` tokens."""
+        """The positions of the tokens after a prompt of `start` tokens."""
         found: list[int] = []
         for parent in self.parents:
             found.append(start if parent < 0 else found[parent] + 1)

@@ -157,11 +157,11 @@ _HEADER_ROOM = 64 * 1024
 """Bytes of a file that are left to its header."""
 
 
-def _shards(state: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
+def _shards(state: dict[str, Tensor], max_bytes: int | None) -> list[dict[str, Tensor]]:
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in state.items():
-        if most is not None and parts[-1] and size + tensor.nbytes > most - _HEADER_ROOM:
+        if max_bytes is not None and parts[-1] and size + tensor.nbytes > max_bytes - _HEADER_ROOM:
             parts.append({})
             size = 0
         parts[-1][name] = tensor

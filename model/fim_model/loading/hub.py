@@ -186,7 +186,7 @@ def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
     """
     from huggingface_hub.utils.tqdm import tqdm
 
-    lock, most = threading.Lock(), 0.0
+    lock, highest = threading.Lock(), 0.0
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -195,14 +195,14 @@ def _bar_class(what: str, needed: int, progress: Progress | None) -> type:
             self.total, self.done = kwargs.get("total") or 0, kwargs.get("initial") or 0
 
         def update(self, n: float | None = 1) -> None:
-            nonlocal most
+            nonlocal highest
             if progress is None or not self.bytes or not needed:
                 return
             with lock:
                 self.done += n or 0
                 share = min(self.done / needed, 1.0)
-                if share > most:
-                    most = share
+                if share > highest:
+                    highest = share
                     progress(what, share)
 
     return Bar

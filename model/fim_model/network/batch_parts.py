@@ -1,4 +1,4 @@
-"""The parts of a forward: tokens behind one cache each, concatenated, each seeing its own cache."""
+"""The parts of a forward: tokens after one cache each, concatenated, each seeing its own cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fim_model.network.kv_cache import KVCache
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """T tokens behind what a cache keeps.
+    """T tokens after what a cache keeps.
 
     tokens, positions: int64 `[1, T]`. attention: who sees whom among these T (a tensor: bool
     `[T, T]`); all see the cache. Raises ValueError for several rows, and for the attention of a

@@ -54,7 +54,7 @@ class FusedLayer:
 class DeviceCache:
     """The buffers of a `KVCache` with a length, int32 `[B]`, that lives on the device.
 
-    As there, what a forward writes behind `length` is scratch until `length` is raised, here in
+    As there, what a forward writes after `length` is scratch until `length` is raised, here in
     place and on the device. The capacity is not checked: the caller, which knows an upper bound of
     the length, does that. The `KVCache` keeps its own length, which is not updated.
     """
@@ -115,7 +115,7 @@ class FusedTransformer:
         visible: int | None = None,
         lora: DraftLora | None = None,
     ) -> Tensor:
-        """One pass over T tokens placed behind what the cache keeps; the cache is not advanced.
+        """One pass over T tokens placed after what the cache keeps; the cache is not advanced.
 
         tokens: int64 `[B, T]`. attention: a bool tensor `[T, T]` says who sees whom among them.
         positions: int64 `[B, T]`, None for consecutive ones. `visible`: an upper bound of
@@ -166,7 +166,7 @@ class FusedTransformer:
 def over_span(pattern: Tensor, length: Tensor, keys: int) -> Tensor:
     """A pattern among T new tokens, bool `[T, T]`, as the mask `[B, 1, T, keys]` over buffers.
 
-    length: int32 `[B]`, tokens kept before the new ones; all see those, none what is behind.
+    length: int32 `[B]`, tokens kept before the new ones; all see those, none what is after.
     """
     new = torch.arange(keys, device=pattern.device) - length[:, None]
     width = len(pattern)

@@ -16,7 +16,7 @@ class Slots:
     """One forward's share of a cache, by layer: where its keys go, and all that it sees.
 
     new_keys, new_values: views `[B, kv_heads, T, head_dim]`. keys, values: the kept ones and the
-    new ones behind them, `[B, kv_heads, length + T, head_dim]`.
+    new ones after them, `[B, kv_heads, length + T, head_dim]`.
     """
 
     new_keys: tuple[Tensor, ...]
@@ -57,7 +57,7 @@ class KVCache:
         return self._buffer.nbytes
 
     def slots(self, width: int) -> Slots:
-        """Slots for `width` tokens behind the kept ones. Raises ValueError past the capacity."""
+        """Slots for `width` tokens after the kept ones. Raises ValueError past the capacity."""
         end = self.end(width)
         layers = len(self.keys)
         new = self._buffer[:, :, :, :, self.length : end].flatten(0, 1).unbind(0)

@@ -1,6 +1,6 @@
 """Attention of a training row: clean causal tokens, then noisy copies of some of their blocks.
 
-On a CPU: plain matrix products over chunks of queries, which see no key behind their chunk. With
+On a CPU: plain matrix products over chunks of queries, which see no key after their chunk. With
 bf16 matrix units that is three times as fast, forward and backward, as the fused kernels, which
 have bf16 arithmetic for neither masks nor gradients. On a GPU: FlexAttention (arXiv 2412.05496),
 which skips the blocks of the mask that are empty and, compiled, never writes the scores down.

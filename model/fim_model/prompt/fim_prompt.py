@@ -188,13 +188,6 @@ class FimPrompt:
         return [self.ids[self.layout.file], *self.tokenizer.encode(name)[-HEADER_TOKENS:]]
 
 
-def spm_prompt(
-    tokenizer: CodeTokenizer, prefix: str, suffix: str, path: str, budget: PromptBudget
-) -> list[int]:
-    """`<file> path <suffix> … <prefix> … <middle>`: what this project's models are trained on."""
-    return FimPrompt.own(tokenizer)(prefix, suffix, path, budget)
-
-
 def stepped_tail(ids: list[int], limit: int, step: int) -> list[int]:
     """The last ids, at most `limit`, after dropping a multiple of `step` from the start."""
     excess = max(0, len(ids) - limit)

@@ -25,13 +25,13 @@ HELD_OUT_SHARE = 0.1
 SEED = 20_250_101
 
 
-def pack(corpus: Path, out: Path, most_bytes: int) -> dict[str, tuple[int, int]]:
+def pack(corpus: Path, out: Path, max_bytes: int) -> dict[str, tuple[int, int]]:
     """Write both splits; returns, for each, its bytes and the number of lines left out.
 
     The draw of lines is seeded. Raises OSError where the corpus cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    room = {"heldout": int(most_bytes * HELD_OUT_SHARE), "train": most_bytes}
+    room = {"heldout": int(max_bytes * HELD_OUT_SHARE), "train": max_bytes}
     sizes: dict[str, tuple[int, int]] = {}
     for split in ("heldout", "train"):
         with gzip.open(corpus / f"{split}.jsonl.gz", "rb") as packed:
@@ -52,7 +52,7 @@ def pack(corpus: Path, out: Path, most_bytes: int) -> dict[str, tuple[int, int]]
             (out / f"{split}-{number:03}.jsonl.xz").write_bytes(data)
             used, taken = used + len(data), taken + len(chunk)
         sizes[split] = used, len(lines) - taken
-        room["train"] = most_bytes - used
+        room["train"] = max_bytes - used
     return sizes
 
 

@@ -32,7 +32,7 @@ def neighbouring_lines(hole: HeldoutHole) -> Sequence[str]:
 
 def ngram_copy(hole: HeldoutHole) -> Sequence[str]:
     """What followed the longest other occurrence of the text before the cursor (`copying`)."""
-    found = copies(hole.prefix, hole.suffix, lines=_lines(hole), most=1)
+    found = copies(hole.prefix, hole.suffix, lines=_lines(hole), limit=1)
     return [found[0].text if found else ""]
 
 
@@ -55,10 +55,10 @@ def _cut(lines: Sequence[str], hole: HeldoutHole) -> str:
     first, last = lines[0], lines[-1]
     start = _same_column(first, own[0], hole.start - hole.prefix.rfind("\n") - 1)
     block = "\n".join(lines)
-    behind = len(hole.suffix.split("\n", 1)[0])
-    if behind:  # the hole ends inside its last line
+    after = len(hole.suffix.split("\n", 1)[0])
+    if after:  # the hole ends inside its last line
         own_last = own[_lines(hole) - 1]
-        end = _same_column(last, own_last, len(own_last) - behind)
+        end = _same_column(last, own_last, len(own_last) - after)
         block = block[: len(block) - len(last) + end]
     return block[start:]
 

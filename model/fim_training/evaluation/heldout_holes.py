@@ -92,7 +92,7 @@ class HeldoutHole:
             prefix=window.before(self.prefix),
             suffix=window.after(self.suffix),
             path=self.document.path,
-            max_tokens=KINDS[self.kind].most_tokens,
+            max_tokens=KINDS[self.kind].max_tokens,
             max_lines=1 if self.kind in ONE_LINE_KINDS else None,
             copies=self._copies() if self.kind in ONE_LINE_KINDS else (),
         )
@@ -164,20 +164,20 @@ def _is_worth_asking(answer: str, kind: HoleKind) -> bool:
     """Whether an answer has ink and is not too long; a whole line needs more than a bracket."""
     if kind in ("line", "multi_line") and not _LETTERS.search(answer):
         return False
-    return bool(answer.strip()) and len(answer) <= KINDS[kind].most_characters
+    return bool(answer.strip()) and len(answer) <= KINDS[kind].max_characters
 
 
 Span = tuple[int, int]
 
 
 def _line(text: str, at: int, rng: Random) -> Span | None:
-    """A line's content: the editor has put the cursor behind the indentation."""
+    """A line's content: the editor has put the cursor after the indentation."""
     start, end = _line_bounds(text, at)
     return _first_ink(text, start, end), end
 
 
 def _rest_of_line(text: str, at: int, rng: Random) -> Span | None:
-    """From behind at least one character of content to the line's end."""
+    """From a place after at least one character of content to the line's end."""
     start, end = _line_bounds(text, at)
     return (at, end) if at > _first_ink(text, start, end) else None
 
@@ -211,16 +211,16 @@ class _Kind:
     """How to take a hole at a character, the longest answer to ask for, and the room to give."""
 
     span_at: Callable[[str, int, Random], Span | None]
-    most_characters: int = 120
-    most_tokens: int = 64
+    max_characters: int = 120
+    max_tokens: int = 64
 
 
 KINDS: dict[HoleKind, _Kind] = {
     "line": _Kind(_line),
     "rest_of_line": _Kind(_rest_of_line),
     "mid_word": _Kind(_mid_word),
-    "span": _Kind(_span, most_characters=240, most_tokens=128),
-    "multi_line": _Kind(_multi_line, most_characters=320, most_tokens=160),
+    "span": _Kind(_span, max_characters=240, max_tokens=128),
+    "multi_line": _Kind(_multi_line, max_characters=320, max_tokens=160),
 }
 
 

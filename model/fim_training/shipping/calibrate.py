@@ -279,8 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         documents = load_documents(given.data)
         holes = draw_each(documents, ONE_LINE_KINDS, given.per_kind, given.seed)
-        infiller = Infiller.load(given.model, threads=given.threads)
-        infiller.calibration = UNDECIDED
+        # What the checkpoint was calibrated with before must not influence the outcomes.
+        infiller = Infiller.load(given.model, threads=given.threads, calibration=UNDECIDED)
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("holes", total=len(holes))
             found = outcomes_by_project(

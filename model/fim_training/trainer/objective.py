@@ -206,7 +206,7 @@ def _is_marker(tokens: Tensor, control: ControlIds) -> Tensor:
 def _choose_blocks(row: Row, noise: NoiseSettings, rng: Random) -> list[range]:
     """The clean tokens of each block to noise: the holes over and over, and some elsewhere.
 
-    Decoding opens a block at a hole's start, a whole number of blocks behind it, or, after a draft
+    Decoding opens a block at a hole's start, a whole number of blocks after it, or, after a draft
     was accepted, anywhere in the hole: all of them are trained, each with fresh noise. A block ends
     where its hole does.
     """

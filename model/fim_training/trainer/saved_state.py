@@ -53,27 +53,27 @@ class State:
 
 
 def choose_precision(
-    weights: int, memory: int, most_bytes: int
+    weights: int, memory: int, max_bytes: int
 ) -> tuple[torch.dtype, torch.dtype | None]:
-    """The highest precision of LADDER that fits into `most_bytes` (0: no limit).
+    """The highest precision of LADDER that fits into `max_bytes` (0: no limit).
 
     weights, memory: counts of numbers. Raises ConfigError where not even the weights fit.
     """
     for dtype, memory_dtype in LADDER:
         size = weights * dtype.itemsize
         size += memory * memory_dtype.itemsize if memory_dtype else 0
-        if not most_bytes or size <= most_bytes:
+        if not max_bytes or size <= max_bytes:
             return dtype, memory_dtype
     raise ConfigError(
-        f"state_mb is {most_bytes // 1_000_000}, but {weights} weights take "
+        f"state_mb is {max_bytes // 1_000_000}, but {weights} weights take "
         f"{weights * 2 / 1e6:.0f} MB; raise it (0: no limit), or train a smaller model"
     )
 
 
-def save_state(folder: Path, state: State, most_bytes: int) -> None:
+def save_state(folder: Path, state: State, max_bytes: int) -> None:
     """Write the state beside the previous one, then replace it, so that a crash loses neither."""
     memory = state.memory or {}
-    precision = choose_precision(_count(state.weights), _count(memory), most_bytes)
+    precision = choose_precision(_count(state.weights), _count(memory), max_bytes)
     tensors = {f"weight {name}": t.to(precision[0]) for name, t in state.weights.items()}
     if precision[1] is not None:
         # Counts of steps stay exact.

@@ -64,9 +64,9 @@ class Run:
         self.tokenizer, self.model = self.trainee.tokenizer, self.trainee.model.to(self.device)
         self.pause_after = pause_after * 60 if pause_after else float("inf")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.most_bytes = config.state_mb * 1_000_000
+        self.max_bytes = config.state_mb * 1_000_000
         self.weights = MasterWeights(self.model)
-        choose_precision(self.weights.count(), 0, self.most_bytes)
+        choose_precision(self.weights.count(), 0, self.max_bytes)
         self.optimizers = build_optimizers(self.weights, config)
         self.step, self.tokens, self.seconds, self.remembered_from = 0, 0, 0.0, 0
         self._resume()
@@ -158,7 +158,7 @@ class Run:
         """Save the state to resume from, and a checkpoint that the server can load."""
         progress = Progress(self.step, self.tokens, self.seconds)
         memory = optimizer_memory(self.optimizers)
-        save_state(self.folder, State(progress, self.weights.tensors(), memory), self.most_bytes)
+        save_state(self.folder, State(progress, self.weights.tensors(), memory), self.max_bytes)
         about = {"steps": str(self.step), "tokens": str(self.tokens)}
         self.trainee.save(self.folder / "checkpoint", about)
         every = self.config.keep_every

@@ -138,7 +138,7 @@ def test_native_infilling_and_revision_take_the_same_steps(
                 found.append(filled(core, steps))
             core = core_after(network, [3, 7, 5])
             window, editable = torch.tensor([6, 3, 8, 8, 5]), torch.tensor([False, *[True] * 4])
-            rule = RevisionRule(doubt=0.5, margin=0.0, rounds=2)
+            rule = RevisionRule(remask_below=0.5, margin=0.0, rounds=2)
             done = list(revise_window(core, window, editable, rule, ConfidenceThreshold(0.5)))
             found.append(filled(core, [result for result in done if isinstance(result, Step)]))
             [last] = [result for result in done if isinstance(result, Revision)]

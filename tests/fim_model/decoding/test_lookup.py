@@ -155,9 +155,9 @@ def test_the_index_finds_the_last_longest_match(ids: list[int], more: list[list[
         assert index.continuation(6) == naive_continuation(text, 6)
 
 
-def naive_continuation(text: list[int], most: int) -> list[int]:
+def naive_continuation(text: list[int], limit: int) -> list[int]:
     for n in range(LONGEST, SHORTEST - 1, -1):
         for start in range(len(text) - n - 1, -1, -1):
             if len(text) > n and text[start : start + n] == text[-n:]:
-                return text[start + n : start + n + most]
+                return text[start + n : start + n + limit]
     return []

@@ -60,7 +60,7 @@ def test_each_token_is_scored_as_if_it_alone_were_masked(tiny: Any) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_change_is_kept_only_if_both_likelihoods_rise_by_the_margin(tiny: Any, seed: int) -> None:
     model = tiny.model(seed, scale=2.0)
-    rule = RevisionRule(doubt=0.5, margin=0.5, rounds=3)
+    rule = RevisionRule(remask_below=0.5, margin=0.5, rounds=3)
     steps, revision = run(core_after(model, PAST), WINDOW, rule)
     assert len(revision.tokens) == len(WINDOW)
     assert torch.equal(revision.tokens[~EDITABLE], WINDOW[~EDITABLE])
@@ -77,7 +77,7 @@ def test_a_change_is_kept_only_if_both_likelihoods_rise_by_the_margin(tiny: Any,
 
 def test_some_of_these_windows_change_and_some_do_not(tiny: Any) -> None:
     """Otherwise the test above could not fail."""
-    rule = RevisionRule(doubt=0.5, margin=0.5, rounds=3)
+    rule = RevisionRule(remask_below=0.5, margin=0.5, rounds=3)
     changed = [
         not torch.equal(run(core_after(tiny.model(seed, scale=2.0), PAST), WINDOW, rule)[1].tokens,
                         WINDOW)
@@ -88,7 +88,9 @@ def test_some_of_these_windows_change_and_some_do_not(tiny: Any) -> None:
 
 
 def test_a_position_is_remasked_at_most_once(tiny: Any) -> None:
-    steps, _ = run(core_after(tiny.model(5), PAST), WINDOW, RevisionRule(doubt=1.1, rounds=20))
+    steps, _ = run(
+        core_after(tiny.model(5), PAST), WINDOW, RevisionRule(remask_below=1.1, rounds=20)
+    )
     doubted = [at for step in steps for at in step.remasked]
     assert len(doubted) == len(set(doubted))
     assert set(doubted) == set(EDITABLE.nonzero().squeeze(1).tolist())
@@ -113,7 +115,7 @@ def test_a_window_wider_than_a_block_is_refused(tiny: Any) -> None:
 def reviser(tiny: Any, tiny_tokenizer: CodeTokenizer) -> RegionReviser:
     mask = tiny_tokenizer.special.mask
     model = tiny.model(2, vocab_size=tiny_tokenizer.vocab_size, mask_token_id=mask, block_size=8)
-    return RegionReviser(model, tiny_tokenizer, RevisionRule(doubt=0.0))
+    return RegionReviser(model, tiny_tokenizer, RevisionRule(remask_below=0.0))
 
 
 def test_a_region_without_doubt_is_unchanged(reviser: RegionReviser) -> None:

@@ -181,14 +181,14 @@ def test_the_draft_accepted_longest_is_followed(tiny: Any) -> None:
 @given(
     old=st.lists(st.integers(0, 3), max_size=20),
     new=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), max_size=6),
-    most=st.integers(0, 12),
+    limit=st.integers(0, 12),
 )
-def test_a_draft_is_a_bounded_piece_of_known_text(old: Ids, new: list[Ids], most: int) -> None:
+def test_a_draft_is_a_bounded_piece_of_known_text(old: Ids, new: list[Ids], limit: int) -> None:
     source = OldText(old, NgramIndex([]))
     for tokens in new:
         source.extend(tokens)
-        draft = source.continuation(most)
-        assert len(draft) <= most
+        draft = source.continuation(limit)
+        assert len(draft) <= limit
         written = [token for part in new for token in part]
         assert any(
             text[start : start + len(draft)] == draft

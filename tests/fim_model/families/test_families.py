@@ -20,7 +20,7 @@ from fim_model.network.attention_mask import Attention
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
-from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget, spm_prompt
+from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError
 from fim_model.requests import NATIVE, CompletionRequest
 from hypothesis import HealthCheck, given, settings
@@ -222,10 +222,10 @@ def test_end_tokens_beside_the_end_of_middle_end_a_hole_too(tmp_path: Path) -> N
 def test_the_default_models_prompt_equals_that_of_training(tiny_tokenizer: Any) -> None:
     s, encode = tiny_tokenizer.special, tiny_tokenizer.encode
     budget = PromptBudget(total=100, suffix=10)
-    assert spm_prompt(tiny_tokenizer, "a = ", "\nb", "x/y/z.py", budget) == [
+    assert FimPrompt.own(tiny_tokenizer)("a = ", "\nb", "x/y/z.py", budget) == [
         s.file, *encode("y/z.py"), s.suffix, *encode("\nb"), s.prefix, *encode("a = "), s.middle,
     ]  # fmt: skip
-    assert spm_prompt(tiny_tokenizer, "", "", "", budget) == [s.suffix, s.prefix, s.middle]
+    assert FimPrompt.own(tiny_tokenizer)("", "", "", budget) == [s.suffix, s.prefix, s.middle]
 
 
 @pytest.mark.parametrize("name", ["Qwen2", "Llama", "Mistral"])

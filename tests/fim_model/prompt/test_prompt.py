@@ -13,7 +13,6 @@ from fim_model.prompt.fim_prompt import (
     PROMPT_OVERHEAD,
     FimPrompt,
     PromptBudget,
-    spm_prompt,
     stepped_tail,
 )
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -25,7 +24,7 @@ WIDE = PromptBudget(total=1000, suffix=500)
 
 def test_the_order_is_file_suffix_prefix_middle(tiny_tokenizer: CodeTokenizer) -> None:
     encode, special = tiny_tokenizer.encode, tiny_tokenizer.special
-    prompt = spm_prompt(tiny_tokenizer, "def f(", "):\n", "src/shapes/point.py", WIDE)
+    prompt = FimPrompt.own(tiny_tokenizer)("def f(", "):\n", "src/shapes/point.py", WIDE)
     assert prompt == [
         special.file,
         *encode("shapes/point.py"),
@@ -39,7 +38,7 @@ def test_the_order_is_file_suffix_prefix_middle(tiny_tokenizer: CodeTokenizer) -
 
 def test_an_empty_document_gives_a_prompt(tiny_tokenizer: CodeTokenizer) -> None:
     special = tiny_tokenizer.special
-    assert spm_prompt(tiny_tokenizer, "", "", "", WIDE) == [
+    assert FimPrompt.own(tiny_tokenizer)("", "", "", WIDE) == [
         special.suffix,
         special.prefix,
         special.middle,
@@ -65,7 +64,7 @@ def test_a_path_is_cut_to_its_last_two_parts(
 
 
 def test_a_text_cannot_spell_a_marker(tiny_tokenizer: CodeTokenizer) -> None:
-    prompt = spm_prompt(tiny_tokenizer, "<|fim_middle|>", "<|eom|>", "<|file|>", WIDE)
+    prompt = FimPrompt.own(tiny_tokenizer)("<|fim_middle|>", "<|eom|>", "<|file|>", WIDE)
     special = tiny_tokenizer.special
     markers = [token for token in prompt if not tiny_tokenizer.token_bytes(token)]
     assert markers == [special.file, special.suffix, special.prefix, special.middle]
@@ -93,7 +92,7 @@ def test_a_prompt_keeps_the_text_near_the_cursor_within_its_budget(
 ) -> None:
     budget = PromptBudget(total, min(share, total), step)
     special = tiny_tokenizer.special
-    prompt = spm_prompt(tiny_tokenizer, prefix, suffix, path, budget)
+    prompt = FimPrompt.own(tiny_tokenizer)(prefix, suffix, path, budget)
     assert len(prompt) <= total + PROMPT_OVERHEAD
     after, before = prompt.index(special.suffix), prompt.index(special.prefix)
     assert after <= HEADER_TOKENS + 1
@@ -131,7 +130,7 @@ def test_typing_only_appends(tiny_tokenizer: CodeTokenizer) -> None:
     text = "".join(f"value_{number} = {number}\n" for number in range(60))
     budget = PromptBudget(total=100, suffix=20, step=25)
     prompts = [
-        spm_prompt(tiny_tokenizer, text + "return va"[:typed], "\n\n", "a.py", budget)
+        FimPrompt.own(tiny_tokenizer)(text + "return va"[:typed], "\n\n", "a.py", budget)
         for typed in range(10)
     ]
     moved = 0

@@ -84,7 +84,7 @@ class Oracle:
 
 
 def test_an_oracle_is_always_right() -> None:
-    figures = evaluate_edits(DOCUMENTS, Oracle().ask, least_gain=2.0, per_kind=3)
+    figures = evaluate_edits(DOCUMENTS, Oracle().ask, min_gain=2.0, per_kind=3)
     assert set(figures) == {*KINDS, "overall", "finished", "lone", "at_rest"}
     overall = figures["overall"]
     assert overall["precision"] == overall["precision_first"] == 100.0
@@ -98,10 +98,10 @@ def test_an_oracle_is_always_right() -> None:
 
 
 def test_changing_correct_code_is_counted() -> None:
-    figures = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, least_gain=2.0, per_kind=3)
+    figures = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, min_gain=2.0, per_kind=3)
     assert figures["finished"] == 0.0, "no rule drafts anything, so the model is not asked"
     assert figures["at_rest"] == 100.0
-    silent = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, least_gain=99.0, per_kind=3)
+    silent = evaluate_edits(DOCUMENTS, Oracle(eager=True).ask, min_gain=99.0, per_kind=3)
     assert silent["at_rest"] == silent["finished"] == silent["overall"]["recall"] == 0.0
 
 
@@ -116,7 +116,7 @@ def test_the_sweep_finds_the_threshold_that_separates_right_from_wrong() -> None
     top = best(curve, 50.0, 2.0)
     assert top is not None
     assert (top["precision"], top["lone"], top["at_rest"]) == (100.0, 0.0, 0.0)
-    gate = evaluate_edits(DOCUMENTS, Oracle().ask, least_gain=2.0, per_kind=3)["overall"]
+    gate = evaluate_edits(DOCUMENTS, Oracle().ask, min_gain=2.0, per_kind=3)["overall"]
     same = found.figures(EditPriors(), 2.0)
     assert (same["precision"], same["recall"]) == (gate["precision"], gate["recall"])
     eager = judged(DOCUMENTS, Oracle(eager=True).ask, per_kind=3)

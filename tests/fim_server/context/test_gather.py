@@ -68,23 +68,27 @@ class Desk:
         assert snapshot is not None
         return snapshot
 
-    def query(self, document: Snapshot, most: int = 4, chars: int = 2000) -> ContextQuery:
+    def query(self, document: Snapshot, max_snippets: int = 4, chars: int = 2000) -> ContextQuery:
         last = len(document.lines) - 1
         others = self.store.others(document.uri)
         place = Place(last, len(document.lines[last]))
-        return ContextQuery(document, place, others, self.workspace, most, chars, copies=True)
+        return ContextQuery(
+            document, place, others, self.workspace, max_snippets, chars, copies=True
+        )
 
     def texts(self, document: Snapshot) -> tuple[str, ...]:
         return self.gatherer.texts(self.query(document))
 
-    def choice(self, document: Snapshot, most: int = 4, chars: int = 2000) -> list[ScoredSnippet]:
-        return self.gatherer.snippets(self.query(document, most, chars))
+    def choice(
+        self, document: Snapshot, max_snippets: int = 4, chars: int = 2000
+    ) -> list[ScoredSnippet]:
+        return self.gatherer.snippets(self.query(document, max_snippets, chars))
 
 
 def test_the_definition_of_an_imported_name_comes_from_the_file_on_disk(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write("shapes.py", SHAPES)
-    [snippet] = desk.choice(desk.open("main.py", MAIN), most=1)
+    [snippet] = desk.choice(desk.open("main.py", MAIN), max_snippets=1)
     assert (snippet.path, snippet.first) == ("shapes.py", 12)
     assert snippet.text == (
         'def make_circle(radius: float, name: str = "") -> Circle:\n    """Make one."""'

@@ -49,7 +49,7 @@ class Desk:
             lambda: self.backend,
             settings or Settings(),
             Workspace(roots, settings),
-            lambda: self.now,
+            clock=lambda: self.now,
         )
         self.open(URI, text)
 
@@ -78,11 +78,11 @@ class Desk:
         assert after is not None
         self.service.changed(before, after)
 
-    async def found(self, most: int = 1, line: int = 0, uri: str = URI) -> list[Proposal]:
-        return await self.service.next_edits(uri, line, None, most)
+    async def found(self, limit: int = 1, line: int = 0, uri: str = URI) -> list[Proposal]:
+        return await self.service.next_edits(uri, line, None, limit)
 
-    async def offered(self, most: int = 1) -> list[str]:
-        return [self.service.offer(proposal) for proposal in await self.found(most)]
+    async def offered(self, limit: int = 1) -> list[str]:
+        return [self.service.offer(proposal) for proposal in await self.found(limit)]
 
     def apply(self, proposal: Proposal) -> None:
         [edit] = proposal.text_edits
@@ -95,14 +95,14 @@ def shown(found: list[Proposal]) -> list[tuple[int, tuple[str, ...]]]:
 
 async def test_a_file_without_edits_gets_no_proposal() -> None:
     desk = Desk()
-    assert await desk.found(most=6) == []
+    assert await desk.found(limit=6) == []
     assert desk.backend.rewrites == [], "the model is not even asked"
 
 
 async def test_the_other_occurrences_of_a_renamed_name() -> None:
     desk = Desk()
     desk.edit(5, "total", "amount")
-    found = await desk.found(most=6)
+    found = await desk.found(limit=6)
     assert shown(found) == [
         (6, ('    print("total", amount)', "    return amount")),
     ]
@@ -154,10 +154,10 @@ async def test_an_undone_edit_is_never_proposed_again() -> None:
     desk.apply(proposal)
     desk.edit(proposal.first, "new", "old")
     for _ in range(3):
-        assert proposal.first not in [other.first for other in await desk.found(most=6)]
+        assert proposal.first not in [other.first for other in await desk.found(limit=6)]
         desk.edit(0, "=", "= ")
     desk.edit(0, "new", "old")
-    assert await desk.found(most=6) == [], "the edit that led to it is undone itself"
+    assert await desk.found(limit=6) == [], "the edit that led to it is undone itself"
 
 
 async def test_a_rejected_edit_is_not_proposed_in_the_same_place() -> None:
@@ -165,9 +165,9 @@ async def test_a_rejected_edit_is_not_proposed_in_the_same_place() -> None:
     desk.edit(0, "old", "new")
     [name] = await desk.offered()
     desk.service.rejected(name)
-    assert shown(await desk.found(most=6)) == [(4, ("print(new)",))], "elsewhere it may be"
+    assert shown(await desk.found(limit=6)) == [(4, ("print(new)",))], "elsewhere it may be"
     desk.change(lsp.TextEdit(lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0)), "import x\n"))
-    assert shown(await desk.found(most=6)) == [(5, ("print(new)",))], "its place has moved"
+    assert shown(await desk.found(limit=6)) == [(5, ("print(new)",))], "its place has moved"
 
 
 async def test_an_edit_ignored_twice_counts_as_rejected() -> None:
@@ -193,7 +193,7 @@ async def test_accepting_does_not_count_as_ignoring() -> None:
 async def test_the_other_edits_of_a_list_stay_current_after_one_is_applied() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n")
     desk.edit(0, "old", "new")
-    await desk.offered(most=6)
+    await desk.offered(limit=6)
     first, second = desk.service.current(URI)
     desk.apply(first)
     [rest] = desk.service.current(URI)
@@ -234,7 +234,7 @@ async def test_other_open_documents_are_included_if_several_edits_are_requested(
     desk.open(OTHER, "from a import area\n\nx = 1\nprint(area(2))\n")
     desk.edit(0, "area", "surface")
     assert await desk.found() == []
-    found = await desk.found(most=6)
+    found = await desk.found(limit=6)
     assert [(proposal.uri, proposal.first) for proposal in found] == [(OTHER, 0), (OTHER, 3)]
     assert shown(await desk.found(uri=OTHER)) == [(0, ("from a import surface",))]
 
@@ -246,11 +246,11 @@ async def test_excluded_documents_are_neither_sent_nor_edited(tmp_path: Path) ->
     for uri in (public, secret):
         desk.open(uri, "old = 1\n\nprint(old)\n")
     desk.edit(0, "old", "new", secret)
-    assert await desk.found(most=6, uri=secret) == []
-    assert await desk.found(most=6, uri=public) == []
+    assert await desk.found(limit=6, uri=secret) == []
+    assert await desk.found(limit=6, uri=public) == []
     assert desk.backend.rewrites == [], "nor do its edits lead anywhere"
     desk.edit(0, "old", "new", public)
-    assert {proposal.uri for proposal in await desk.found(most=6, uri=public)} == {public}
+    assert {proposal.uri for proposal in await desk.found(limit=6, uri=public)} == {public}
 
 
 async def test_read_only_files_get_no_proposals(tmp_path: Path) -> None:
@@ -259,21 +259,21 @@ async def test_read_only_files_get_no_proposals(tmp_path: Path) -> None:
     desk = Desk("area = 1\n")
     desk.open(file.as_uri(), file.read_text())
     desk.edit(0, "area", "surface")
-    assert len(await desk.found(most=6)) == 1
+    assert len(await desk.found(limit=6)) == 1
     desk.edit(0, "1", "2")
     file.chmod(0o444)
-    assert await desk.found(most=6) == []
+    assert await desk.found(limit=6) == []
 
 
 async def test_untrusted_and_disabled() -> None:
     untrusted = Desk("area = 1\n", Settings(workspace_trusted=False))
     untrusted.open(OTHER, "print(area)\n")
     untrusted.edit(0, "area", "surface")
-    assert await untrusted.found(most=6) == []
+    assert await untrusted.found(limit=6) == []
     assert await untrusted.found(uri=OTHER) == []
     disabled = Desk(CODE, Settings(disabled_languages=("python",)))
     disabled.edit(5, "total", "amount")
-    assert await disabled.found(most=6) == []
+    assert await disabled.found(limit=6) == []
 
 
 async def test_a_backend_without_rewriting_is_queried_once() -> None:
@@ -335,7 +335,7 @@ async def test_refilled_text_is_not_a_next_edit() -> None:
     desk = Desk("old = 1\n\nprint(old)\n")
     desk.backend = Refilling()
     desk.edit(0, "old", "new")
-    assert shown(await desk.found(most=6)) == [(2, ("print(new)",))]
+    assert shown(await desk.found(limit=6)) == [(2, ("print(new)",))]
     snapshot = desk.documents.snapshot(URI)
     assert snapshot is not None
     context = desk.service.context(snapshot, 0)
