@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -36,17 +35,6 @@ def batch(tiny: Any, tiny_tokenizer: CodeTokenizer) -> Batch:
     rows = [stream.draw(rng, 64) for _ in range(5)]
     control = ControlIds.own(tiny_tokenizer.special)
     return build_batch(rows, 64, control, NoiseSettings(block_size=4, blocks=2), rng)
-
-
-@pytest.fixture(scope="module")
-def corpus(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for split in ("train", "heldout"):
-        with gzip.open(folder / f"{split}.jsonl.gz", "wt", encoding="utf-8") as lines:
-            for file in tiny.files:
-                row = {"project": "shapes", "path": file.path, "text": file.text}
-                lines.write(json.dumps(row) + "\n")
-    return folder
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -38,17 +37,6 @@ from fim_training.trainer.train_config import TrainConfig
 from stand_in_gpu import stand_in_gpu
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-
-
-@pytest.fixture(scope="module")
-def corpus(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for split in ("train", "heldout"):
-        with gzip.open(folder / f"{split}.jsonl.gz", "wt", encoding="utf-8") as lines:
-            for file in tiny.files:
-                row = {"project": "shapes", "path": file.path, "text": file.text}
-                lines.write(json.dumps(row) + "\n")
-    return folder
 
 
 @pytest.fixture
