@@ -11,6 +11,7 @@ from __future__ import annotations
 import string
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,8 +29,12 @@ class Continuations:
 
     def __init__(self, tokenizer: CodeTokenizer) -> None:
         self._tokenizer = tokenizer
-        known = ((tokenizer.token_bytes(i), i) for i in range(tokenizer.vocab_size))
-        self._sorted = sorted((piece, i) for piece, i in known if piece)
+
+    @cached_property
+    def _sorted(self) -> list[tuple[bytes, int]]:
+        """Bytes and id of every token, by bytes; made when first needed, not while loading."""
+        known = ((self._tokenizer.token_bytes(i), i) for i in range(self._tokenizer.vocab_size))
+        return sorted((piece, i) for piece, i in known if piece)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token."""
