@@ -1,194 +1,54 @@
-"""The command line `fim-server`: parses arguments and calls a module of `fim_server.commands`."""
+"""The console script `fim-server`: keeps the user's files off the import path, then runs the command.
 
-from __future__ import annotations
+Only modules that Python has loaded by itself are imported before `main` has cleaned the path.
+"""
 
-import argparse
+import os
 import sys
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 
-from fim_server.commands.arguments import (
-    Commands,
-    add_loading_options,
-    add_model_options,
-    add_place,
-    lazily,
-    minutes,
-    port,
-    positive,
-)
-from fim_server.commands.bench_arguments import add_bench, add_eval
-from fim_server.commands.usage_error import UsageError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 2 for bad input, 130 if interrupted."""
-    arguments = build_parser().parse_args(argv)
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run one command and return its exit code."""
+    leave_working_directory()
+    from fim_server.commands.command_line import run
+
+    return run(argv)
+
+
+def leave_working_directory() -> None:
+    """Import nothing from the working directory, and Python's own modules before PYTHONPATH's.
+
+    Editors start the server in the user's project, which may have a `json.py`. It would be imported
+    with `python -m`, which puts the working directory first, and with an empty or relative entry
+    of PYTHONPATH. Absolute entries stay, after the standard library. Processes that are started
+    from here inherit a PYTHONPATH without the entries that were removed.
+    """
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib is not loaded yet
     try:
-        result: int = arguments.run(arguments)
-    except UsageError as error:
-        sys.stderr.write(f"fim-server: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    return result
+        here = os.path.realpath(os.getcwd())  # noqa: PTH109
+    except OSError:  # the directory was deleted
+        here = ""
 
+    def is_python(entry: str) -> bool:
+        folder, name = os.path.split(entry)
+        if name.startswith("python") and name.endswith(".zip"):
+            return folder == os.path.dirname(library)  # noqa: PTH120
+        return entry == library or (folder == library and not name.endswith("-packages"))
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fim-server", description="Local code completion.")
-    parser.add_argument(
-        "--version", action="version", version=f"fim-server {metadata.version('fim-server')}"
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_lsp(commands)
-    _add_engine(commands)
-    _add_complete(commands)
-    _add_edit(commands)
-    _add_revise(commands)
-    _add_context(commands)
-    add_eval(commands)
-    add_bench(commands)
-    _add_doctor(commands)
-    _add_stats(commands)
-    _add_models(commands)
-    return parser
+    def is_kept(entry: str) -> bool:
+        if not os.path.isabs(entry):  # noqa: PTH117
+            return False
+        installed = is_python(entry) or entry.endswith("-packages")
+        return installed or os.path.realpath(entry) != here
 
-
-def _add_lsp(commands: Commands) -> None:
-    lsp = commands.add_parser("lsp", help="run the language server on stdin and stdout")
-    lsp.add_argument("--stdio", action="store_true", help="ignored; some editors pass it")
-    lsp.add_argument(
-        "--in-process",
-        action="store_true",
-        help="load the model into this process instead of using the shared engine",
-    )
-    lsp.set_defaults(run=lazily("lsp", "run"))
-
-
-def _add_engine(commands: Commands) -> None:
-    engine = commands.add_parser(
-        "engine", help="run the engine, which serves the model to all editors of this user"
-    )
-    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the bundled model")
-    engine.add_argument("--threads", type=positive, metavar="N", help="number of CPU threads")
-    engine.add_argument(
-        "--tcp",
-        type=port,
-        metavar="PORT",
-        help="serve on 127.0.0.1 instead of a Unix socket; clients must send the bearer token from "
-        "the file that is named at the start",
-    )
-    engine.add_argument(
-        "--idle-minutes", type=minutes, metavar="N", help="exit after N minutes without a request"
-    )
-    engine.add_argument(
-        "--cache-mb",
-        type=positive,
-        metavar="N",
-        help="memory for the KV caches of documents, in MB (default: 512)",
-    )
-    engine.add_argument(
-        "--at-once",
-        type=positive,
-        metavar="N",
-        help="requests of different documents that are processed together (default: 4)",
-    )
-    engine.add_argument("--verbose", action="store_true", help="log more than warnings")
-    engine.set_defaults(run=lazily("engine", "run"))
-
-
-def _add_complete(commands: Commands) -> None:
-    complete = commands.add_parser("complete", help="complete at a position in a file")
-    add_place(complete)
-    add_model_options(complete, mode=None)
-    complete.add_argument("--alternatives", type=positive, default=1, metavar="N")
-    complete.add_argument("--max-tokens", type=positive)
-    complete.add_argument(
-        "--temperature",
-        type=float,
-        default=0.0,
-        help="sampling temperature; 0 (the default) is greedy",
-    )
-    complete.add_argument("--seed", type=int, default=0)
-    output = complete.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print one JSON object")
-    output.add_argument("--watch", action="store_true", help="show the text while it is decoded")
-    complete.set_defaults(run=lazily("complete", "run"))
-
-
-def _add_edit(commands: Commands) -> None:
-    edit = commands.add_parser("edit", help="suggest the edits that follow from those in a patch")
-    edit.add_argument("file", type=Path)
-    edit.add_argument(
-        "--history",
-        type=Path,
-        required=True,
-        metavar="PATCH",
-        help="unified diff of the edits already made; - reads stdin",
-    )
-    add_loading_options(edit)
-    edit.add_argument("--json", action="store_true", help="print one JSON object")
-    edit.set_defaults(run=lazily("edit", "edit"))
-
-
-def _add_revise(commands: Commands) -> None:
-    revise = commands.add_parser("revise", help="rewrite some lines with the model")
-    revise.add_argument("file", type=Path)
-    revise.add_argument(
-        "--lines", required=True, metavar="A-B", help="first and last line, from 1, inclusive"
-    )
-    add_loading_options(revise)
-    output = revise.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print one JSON object")
-    output.add_argument(
-        "--watch", action="store_true", help="show tokens being re-masked and refilled"
-    )
-    revise.set_defaults(run=lazily("edit", "revise"))
-
-
-def _add_context(commands: Commands) -> None:
-    context = commands.add_parser(
-        "context", help="show what the model would see at a position, and why"
-    )
-    add_place(context)
-    context.add_argument(
-        "--snippets", type=positive, metavar="N", help="maximum number of snippets"
-    )
-    context.add_argument(
-        "--tokens", action="store_true", help="also print the prompt as the model's tokens"
-    )
-    context.add_argument("--model", metavar="ID_OR_PATH", help="model whose tokens --tokens prints")
-    context.add_argument("--json", action="store_true", help="print one JSON object")
-    context.set_defaults(run=lazily("context", "run"))
-
-
-def _add_models(commands: Commands) -> None:
-    kinds = commands.add_parser("models", help="inspect checkpoints").add_subparsers(
-        metavar="ACTION", required=True
-    )
-    inspect = kinds.add_parser(
-        "inspect", help="print family, sizes and modes, without loading weights"
-    )
-    inspect.add_argument("model", metavar="ID_OR_PATH")
-    inspect.add_argument("--json", action="store_true", help="print one JSON object")
-    inspect.set_defaults(run=lazily("models", "inspect"))
-
-
-def _add_doctor(commands: Commands) -> None:
-    doctor = commands.add_parser(
-        "doctor", help="check the installation and say how to fix problems"
-    )
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor.set_defaults(run=lazily("doctor", "run"))
-
-
-def _add_stats(commands: Commands) -> None:
-    stats = commands.add_parser(
-        "stats", help="print how many suggestions were shown and accepted on this machine"
-    )
-    stats.add_argument("--json", action="store_true", help="print one JSON object")
-    stats.set_defaults(run=lazily("stats", "run"))
+    kept = [entry for entry in sys.path if is_kept(entry)]
+    sys.path[:] = sorted(kept, key=lambda entry: not is_python(entry))
+    if entries := os.environ.get("PYTHONPATH"):
+        absolute = [entry for entry in entries.split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117
+        os.environ["PYTHONPATH"] = os.pathsep.join(absolute)
+        if not absolute:
+            del os.environ["PYTHONPATH"]

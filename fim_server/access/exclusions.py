@@ -26,7 +26,7 @@ class Exclusions:
         self, roots: Sequence[Path] = (), exclude: Sequence[str] = (), *, gitignore: bool = True
     ) -> None:
         """`exclude` are patterns as in `.gitignore`, relative to each workspace folder."""
-        self.roots = tuple(dict.fromkeys(_resolved(root) for root in roots))
+        self.roots = tuple(dict.fromkeys(resolved(root) for root in roots))
         self._lexical_roots = tuple(_absolute(root) for root in roots)
         self._exclude = list(exclude)
         self._exclude_spec = pathspec.GitIgnoreSpec.from_lines(self._exclude)
@@ -46,14 +46,14 @@ class Exclusions:
         return self._verdict(path, outside_allowed=True)
 
     def _verdict(self, path: Path, *, outside_allowed: bool) -> str | None:
-        named, real = _absolute(path), _resolved(path)
+        named, real = _absolute(path), resolved(path)
         if self._root_of(real) is None:
             if any(named.is_relative_to(root) for root in self._lexical_roots):
                 return LINK
             if not outside_allowed:
                 return OUTSIDE
         # Both names are checked: a link called notes.txt may lead to .env, and vice versa.
-        for candidate in dict.fromkeys((real, _resolved(named.parent) / named.name)):
+        for candidate in dict.fromkeys((real, resolved(named.parent) / named.name)):
             if reason := self._by_name(candidate):
                 return reason
         return None
@@ -92,18 +92,26 @@ def repository_of(folder: Path) -> Path | None:
         try:
             if (candidate / ".git").exists():
                 return candidate
-        except OSError:
+        except (OSError, ValueError):
             return None
     return None
 
 
-def _absolute(path: Path) -> Path:
-    """The absolute path without `..`, following no links."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
+def resolved(path: Path) -> Path:
+    """The real path, or the absolute one if the path cannot be resolved. Never raises.
 
-
-def _resolved(path: Path) -> Path:
+    A path cannot be resolved in a loop of links, or if it is not a valid file name, such as one
+    with half of a surrogate pair.
+    """
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError, ValueError):
         return _absolute(path)
+
+
+def _absolute(path: Path) -> Path:
+    """The absolute path without `..`, following no links."""
+    try:
+        return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
+    except OSError:  # the working directory was deleted
+        return Path("/") / path

@@ -27,11 +27,18 @@ def files_beside(file: Path) -> list[Path]:
     """
     try:
         with os.scandir(file.parent) as entries:
-            names = [entry.name for entry in islice(entries, _MAX_NAMES) if entry.is_file()]
-    except OSError:
+            names = [entry.name for entry in islice(entries, _MAX_NAMES) if _is_file(entry)]
+    except (OSError, ValueError):
         return []
     others = (name for name in names if name != file.name)
     return [file.parent / name for name in nearest_names(file.name, others)]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
+        return False
 
 
 def read_allowed(path: Path, exclusions: Exclusions) -> str | None:
@@ -46,13 +53,16 @@ def read_allowed(path: Path, exclusions: Exclusions) -> str | None:
         # O_NOFOLLOW: open exactly the file that was checked. O_NONBLOCK: never wait for a pipe.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(path.resolve(), flags)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            return None
-        data = file.read(MAX_BYTES + 1)
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                return None
+            data = file.read(MAX_BYTES + 1)
+    except OSError:  # a folder, which fdopen refuses, or a failing disk
+        return None
     if len(data) > MAX_BYTES or b"\0" in data[:_BINARY_PROBE]:
         return None
     try:

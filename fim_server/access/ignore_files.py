@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,11 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 def _lines(file: Path) -> list[str]:
     """The lines of a file that are valid patterns."""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES)
-    except OSError:
+        # O_NONBLOCK: never wait for a pipe that has taken the file's place.
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as opened:
+            data = opened.read(MAX_BYTES) or b""
+    except (OSError, ValueError):
         return []
     return [line for line in os.fsdecode(data).splitlines() if _is_pattern(line)]
 
@@ -89,6 +92,6 @@ def _lines(file: Path) -> list[str]:
 def _is_pattern(line: str) -> bool:
     try:
         pathspec.GitIgnoreSpec.from_lines([line])
-    except ValueError:
+    except (ValueError, re.error):  # such as `[z-a]`, which matches nothing in git either
         return False
     return bool(line.strip())

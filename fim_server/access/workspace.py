@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pygls.uris import to_fs_path
 
-from fim_server.access.exclusions import Exclusions
+from fim_server.access.exclusions import Exclusions, resolved
 from fim_server.settings.settings import Settings
 
 
@@ -40,21 +41,33 @@ class Workspace:
         path = file_of(uri) or _name_of(uri)
         if path is None:
             return ""
-        resolved = path.resolve()
+        real = resolved(path)
         for root in self.roots:
-            if resolved.is_relative_to(root):
-                inside = resolved.relative_to(root).as_posix()
+            if real.is_relative_to(root):
+                inside = _encodable(real.relative_to(root).as_posix())
                 return f"{root.name}/{inside}" if len(self.roots) > 1 else inside
-        return path.name
+        return _encodable(path.name)
 
 
 def file_of(uri: str) -> Path | None:
-    """The file that a URI names; None for a document that is not a file, such as an unsaved one."""
+    """The file that a URI names; None for a document that is not a file, such as an unsaved one.
+
+    No file has a name with half of a surrogate pair or a zero byte, or a relative path.
+    """
     try:
         path = to_fs_path(uri) if uri.startswith("file:") else None
+        os.fsencode(path or "")
     except ValueError:
         return None
-    return Path(path) if path and "\0" not in path else None
+    if not path or "\0" in path:
+        return None
+    file = Path(path)
+    return file if file.is_absolute() else None
+
+
+def _encodable(name: str) -> str:
+    """The name as the model can be given it, with `?` for halves of surrogate pairs."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _name_of(uri: str) -> Path | None:

@@ -25,7 +25,7 @@ def api_key(url: str, environment: Mapping[str, str] = os.environ) -> str | None
     system's keyring (service "fim-server", the host as user name).
     """
     host = urlsplit(url).netloc.rpartition("@")[2]
-    key = environment.get(KEY_VARIABLE)
+    key = environment.get(KEY_VARIABLE, "").strip()
     if key:
         if environment.get(HOST_VARIABLE) == host:
             return key
@@ -38,11 +38,10 @@ def api_key(url: str, environment: Mapping[str, str] = os.environ) -> str | None
 def _from_keyring(host: str) -> str | None:
     try:
         import keyring
-        from keyring.errors import KeyringError
     except ImportError:
         return None
     try:
         return keyring.get_password(KEYRING_SERVICE, host)
-    except KeyringError as failure:
+    except Exception as failure:  # its backends pass on errors of D-Bus and others
         logger.info("the system's keyring cannot be read: %s", type(failure).__name__)
         return None

@@ -6,9 +6,15 @@ import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fim_server.backends.base import BackendError, Unsupported
+from fim_server.backends.connections import (
+    client_for,
+    is_loopback,
+    json_content,
+    route_to,
+    server_address,
+)
 from fim_server.backends.keys import api_key
 from fim_server.backends.resilience import CircuitBreaker, Temporary, with_retries
 
@@ -26,15 +32,18 @@ class RemoteServer:
     def __init__(self, url: str) -> None:
         """Raises BackendError for a malformed address, and for one that would send the key over a
         network unencrypted."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BackendError(f"remoteUrl {url!r} is not an http or https address")
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        url = url.strip()
+        self._address = parts = server_address(url)
         self.url = url.rstrip("/")
         self.name = parts.netloc.rpartition("@")[2]
         self.breaker = CircuitBreaker()
         self._key = api_key(url)
-        if self._key and parts.scheme == "http" and not local:
+        if self._key and not (self._key.isascii() and self._key.isprintable()):
+            raise BackendError(
+                f"{self.name}: the key has characters that an HTTP header cannot hold; check "
+                "FIM_SERVER_API_KEY"
+            )
+        if self._key and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise BackendError(f"{self.name}: the key is not sent without https")
         self._client: httpx2.AsyncClient | None = None
 
@@ -63,22 +72,31 @@ class RemoteServer:
             client, self._client = self._client, None
             await client.aclose()
 
+    def _by_proxy(self) -> str:
+        """The end of a message about a server that is reached through a proxy."""
+        route = route_to(self._address)
+        return f" through the proxy in {route.variable}" if route.proxy else ""
+
     async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         import httpx2
 
         if self._client is None:
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-            self._client = httpx2.AsyncClient(
+            self._client = client_for(
+                self._address,
                 base_url=self.url,
-                headers=headers,
+                headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
                 timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             )
         try:
-            response = await self._client.request(method, path, json=body)
+            content = {} if body is None else json_content(body)
+            response = await self._client.request(method, path, **content)
         except httpx2.TimeoutException:
-            raise Temporary(f"{self.name} does not answer in time") from None
+            raise Temporary(f"{self.name} does not answer in time{self._by_proxy()}") from None
         except httpx2.TransportError as broken:
-            raise Temporary(f"{self.name} cannot be reached ({type(broken).__name__})") from None
+            kind = type(broken).__name__
+            raise Temporary(f"{self.name} cannot be reached ({kind}){self._by_proxy()}") from None
+        except (httpx2.InvalidURL, UnicodeError):
+            raise BackendError(f"remoteUrl: {self.name} is not the name of a host") from None
         if response.status_code in _TEMPORARY:
             raise Temporary(
                 f"{self.name} answers with status {response.status_code}", _retry_after(response)

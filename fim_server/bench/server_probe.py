@@ -19,7 +19,7 @@ from typing import Any
 from fim_server.bench.machine import Memory, memory_of
 from fim_server.bench.samples import Keystrokes
 
-SERVER = (sys.executable, "-m", "fim_server", "lsp", "--in-process")
+SERVER = (sys.executable, "-P", "-m", "fim_server", "lsp", "--in-process")
 _TIMEOUT_S = 120.0
 _ERROR = 1
 """LSP's MessageType.Error: the server shows one when it has no model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -30,8 +31,8 @@ def lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
 
 def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path)
-    parser.add_argument("--line", type=int, required=True, help="counted from 1")
-    parser.add_argument("--column", type=int, required=True, help="characters, counted from 0")
+    parser.add_argument("--line", type=whole, required=True, help="counted from 1")
+    parser.add_argument("--column", type=whole, required=True, help="characters, counted from 0")
     parser.add_argument(
         "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
     )
@@ -47,22 +48,44 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
 
 
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    """A whole number from 1."""
+    value = whole(text)
+    if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    return value
 
 
 def port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port number")
-    return number
+    """The number of a TCP port."""
+    value = whole(text)
+    if not 1 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port number, 1 to 65535")
+    return value
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
 
 
 def minutes(text: str) -> float:
-    number = float(text)
-    if not number > 0:
+    """A number of minutes above 0."""
+    value = number(text)
+    if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    return value

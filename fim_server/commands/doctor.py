@@ -92,7 +92,11 @@ def device(_settings: Settings) -> Iterator[Finding]:
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
         )
     except (subprocess.SubprocessError, OSError) as problem:
         yield Finding(

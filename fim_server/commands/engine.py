@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from fim_server import log
+from fim_server.commands.terminal import print_error
 from fim_server.commands.usage_error import UsageError
 from fim_server.engine.launch import ALREADY_RUNNING
-from fim_server.engine.paths import EngineStartError, engine_paths
+from fim_server.engine.paths import EngineStartError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until idle or interrupted. Raises UsageError."""
+    """Serve until idle or interrupted; says on stderr when the model is loaded, or why it is not.
+
+    Raises UsageError.
+    """
     try:
         from fim_server.engine.process import AT_ONCE, EngineOptions, run_engine
     except ImportError as missing:
@@ -20,14 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
     log.configure("info" if arguments.verbose else "warning")
-    paths = engine_paths(arguments.model)
-    if arguments.tcp is None:
-        sys.stderr.write(f"fim-server engine: listening on {paths.socket}\n")
-    else:
-        sys.stderr.write(
-            f"fim-server engine: listening on http://127.0.0.1:{arguments.tcp}, "
-            f"token in {paths.token}\n"
-        )
     options = EngineOptions(
         model=arguments.model,
         threads=arguments.threads,
@@ -37,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         at_once=arguments.at_once or AT_ONCE,
     )
     try:
-        code = run_engine(options)
+        code = run_engine(options, lambda line: print_error(f"fim-server engine: {line}"))
     except EngineStartError as problem:
         raise UsageError(str(problem)) from None
     if code == ALREADY_RUNNING:
-        sys.stderr.write("fim-server engine: another engine already serves this model\n")
+        print_error("fim-server engine: another engine already serves this model")
     return code

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fim_model.copies import within_reach
 
+from fim_server.access.exclusions import resolved
 from fim_server.access.files import files_beside, read_allowed
 from fim_server.access.workspace import Workspace, file_of
 from fim_server.context.imported_files import MAX_IMPORTS, imported_files
@@ -141,14 +142,14 @@ def _files_beside(query: ContextQuery, read: Collection[str]) -> Iterator[OtherF
     file = file_of(query.document.uri)
     if file is None:
         return
-    known = {file.resolve(), *_open_paths(query)}
+    known = {resolved(file), *_open_paths(query)}
     for path in files_beside(file):
-        resolved = _resolved(path, query.workspace)
-        if resolved is None or resolved in known:
+        real = _readable(path, query.workspace)
+        if real is None or real in known:
             continue
-        known.add(resolved)
-        if query.workspace.shown_path(resolved.as_uri()) not in read:
-            yield from _read(resolved, query.workspace)
+        known.add(real)
+        if query.workspace.shown_path(real.as_uri()) not in read:
+            yield from _read(real, query.workspace)
 
 
 def _read(file: Path, workspace: Workspace, *, imported: bool = False) -> Iterator[OtherFile]:
@@ -164,7 +165,7 @@ def _imported(query: ContextQuery) -> Iterator[OtherFile]:
     if file is None:
         return
     workspace = query.workspace
-    known = {file.resolve(), *_open_paths(query)}
+    known = {resolved(file), *_open_paths(query)}
     head = _plain("".join(query.document.lines[:_HEAD_LINES]))
     suffix = file.suffix.lstrip(".").lower()
     found = 0
@@ -172,11 +173,11 @@ def _imported(query: ContextQuery) -> Iterator[OtherFile]:
         if found == MAX_IMPORTS:
             return
         for path in paths:
-            resolved = _resolved(path, workspace)
-            if resolved is None or resolved in known:
+            real = _readable(path, workspace)
+            if real is None or real in known:
                 continue
-            known.add(resolved)
-            for imported in _read(resolved, workspace, imported=True):
+            known.add(real)
+            for imported in _read(real, workspace, imported=True):
                 yield imported
                 found += 1
             break
@@ -185,16 +186,16 @@ def _imported(query: ContextQuery) -> Iterator[OtherFile]:
 def _open_paths(query: ContextQuery) -> Iterator[Path]:
     for document in query.others:
         if (path := file_of(document.uri)) is not None:
-            yield path.resolve()
+            yield resolved(path)
 
 
-def _resolved(path: Path, workspace: Workspace) -> Path | None:
+def _readable(path: Path, workspace: Workspace) -> Path | None:
     """The real path of a file, None if it does not exist or may not be read."""
     try:
         if not path.is_file() or workspace.exclusions.why_not_read(path) is not None:
             return None
         return path.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return None
 
 

@@ -52,7 +52,9 @@ def _python_modules(text: str) -> Iterator[str]:
 def _python_paths(module: str, file: Path, roots: Sequence[Path]) -> list[Path]:
     name = module.lstrip(".")
     dots = len(module) - len(name)
-    inside = Path(*name.split(".")) if name else Path()
+    if not name.strip("."):  # `import .`, while it is typed
+        return []
+    inside = Path(*name.split("."))
     if dots:
         folders = [file.parents[dots - 1]] if dots <= len(file.parents) else []
     else:
@@ -62,5 +64,4 @@ def _python_paths(module: str, file: Path, roots: Sequence[Path]) -> list[Path]:
         path
         for folder in folders
         for path in (folder / inside.with_suffix(".py"), folder / inside / "__init__.py")
-        if name
     ]

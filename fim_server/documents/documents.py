@@ -20,6 +20,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
+UNVERSIONED = -(2**31)
+"""The version of a change whose client names none: the document keeps its version."""
+
+
 class Encoding(StrEnum):
     """The unit of `Position.character`: bytes, 16-bit code units, or code points."""
 
@@ -151,6 +155,8 @@ class DocumentStore:
         self._revisions = 0
         self._last_used: dict[str, int] = {}
         self._uses = 0
+        # Documents that lost a change, with their languages: unknown until the whole text arrives.
+        self._lost: dict[str, str] = {}
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """The document's current state, without copying; None if it is not open."""
@@ -168,27 +174,39 @@ class DocumentStore:
             self._last_used[uri] = self._uses
 
     def open(self, uri: str, language: str, version: int, text: str) -> None:
+        version = 0 if version == UNVERSIONED else version
         self._put(uri, language, version, split_lines(_well_formed(text)))
 
     def close(self, uri: str) -> None:
         """Remove the document; does nothing if it is not open."""
         self._documents.pop(uri, None)
         self._last_used.pop(uri, None)
+        self._lost.pop(uri, None)
+
+    def lose(self, uri: str) -> None:
+        """Forget the text of a document, because a change of it is lost.
+
+        It is known again after a change of the whole text, or when it is opened again.
+        """
+        known = self._documents.get(uri)
+        if known is not None:
+            self.close(uri)
+            self._lost[uri] = known.language
 
     def change(
         self, uri: str, version: int, changes: Sequence[lsp.TextDocumentContentChangeEvent]
     ) -> None:
         """Apply the changes of a notification, each to the result of the previous one.
 
-        Raises SyncError, without changing anything, for a document that is not open and for a
-        version older than the current one. (An equal version is accepted: some clients never
-        increment it.)
+        The order of arrival counts, not the version: a client that counts anew has not sent its
+        messages in another order. Raises SyncError, without changing anything, for a document that
+        is not open, or lost a change and does not get its whole text now.
         """
-        now = self._documents.get(uri)
+        now = self._documents.get(uri) or self._found_again(uri, changes)
         if now is None:
             raise SyncError("a change for a document that is not open is ignored")
-        if version < now.version:
-            raise SyncError(f"version {version} arrived after {now.version} and is ignored")
+        if version == UNVERSIONED:
+            version = now.version
         lines = list(now.lines)
         edited_line = now.edited_line
         for change in changes:
@@ -200,6 +218,17 @@ class DocumentStore:
                 edited_line = min(edited_line or 0, len(lines) - 1)
         self._put(uri, now.language, version, lines, edited_line)
 
+    def _found_again(
+        self, uri: str, changes: Sequence[lsp.TextDocumentContentChangeEvent]
+    ) -> Snapshot | None:
+        """A document that lost a change, empty, if the changes include its whole text."""
+        whole = any(
+            isinstance(item, lsp.TextDocumentContentChangeWholeDocument) for item in changes
+        )
+        if uri not in self._lost or not whole:
+            return None
+        return Snapshot(uri, self._lost[uri], 0, 0, self._encoding, [""])
+
     def _put(
         self,
         uri: str,
@@ -209,6 +238,7 @@ class DocumentStore:
         edited_line: int | None = None,
     ) -> None:
         self._revisions += 1
+        self._lost.pop(uri, None)
         self._documents[uri] = Snapshot(
             uri, language, version, self._revisions, self._encoding, lines, edited_line
         )
@@ -217,16 +247,20 @@ class DocumentStore:
 
 def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:
     """Replace `span` by `text` in place, resplitting only the lines that may have changed."""
+    if span.end < span.start:
+        span = lsp.Range(span.end, span.start)
     start = end = locate(lines, span.start, encoding)
     if span.end != span.start:
         end = locate(lines, span.end, encoding)
-    if end < start:
-        start, end = end, start
-    if (line := _line_after(lines, start, end, text)) is not None:
+    # An edit may cut a surrogate pair in two, until another one completes it again.
+    high = _halves(lines, span.start, start, encoding)[0]
+    low = _halves(lines, span.end, end, encoding)[1]
+    if not high + low and (line := _line_after(lines, start, end, text)) is not None:
         lines[start.line] = line
         return
     first, last = start.line, end.line
-    text = lines[first][: start.index] + text + lines[last][end.index :]
+    head, tail = lines[first][: start.index], lines[last][end.index + len(low) :]
+    text = head + high + text + low + tail
     if first and lines[first - 1].endswith("\r"):
         # A new "\n" at the start of this line would join the "\r" before it into one line end.
         first -= 1
@@ -236,6 +270,20 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
         # The text ends with the last line's own line end; the empty rest belongs to the next line.
         renewed.pop()
     lines[first : last + 1] = renewed
+
+
+def _halves(
+    lines: Sequence[str], position: lsp.Position, place: Place, encoding: Encoding
+) -> tuple[str, str]:
+    """Both halves of the surrogate pair that a UTF-16 position is inside of; empty if in none."""
+    content = lines[place.line]
+    char = content[place.index : place.index + 1]
+    if encoding is not Encoding.UTF16 or char <= "\uffff" or position.line != place.line:
+        return "", ""
+    if position.character == index_to_units(content, place.index, encoding):
+        return "", ""
+    high, low = divmod(ord(char) - 0x10000, 0x400)
+    return chr(0xD800 + high), chr(0xDC00 + low)
 
 
 def _line_after(lines: Sequence[str], start: Place, end: Place, text: str) -> str | None:

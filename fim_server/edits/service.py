@@ -330,7 +330,10 @@ def _still_there(
 def _is_writable(snapshot: Snapshot) -> bool:
     """Whether the user could save a change; documents that are no files can be changed."""
     path = file_of(snapshot.uri)
-    if path is None or not path.exists():
+    if path is None:
         return True
-    # Root may write every file, but one without any write permission is meant to stay as it is.
-    return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)
+    try:
+        # Root may write every file, but one without any write permission is meant to stay as it is.
+        return bool(path.stat().st_mode & 0o222) and os.access(path, os.W_OK)
+    except OSError:  # it does not exist yet, or no longer, or cannot be reached
+        return True

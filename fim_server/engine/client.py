@@ -12,14 +12,19 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
+from fim_server.backends.connections import json_content, socket_transport
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
-from fim_server.engine.paths import EnginePaths, EngineStartError, engine_paths
+from fim_server.engine.paths import (
+    EnginePaths,
+    EngineStartError,
+    engine_paths,
+    model_identity,
+)
 from fim_server.engine.wire import (
     PROTOCOL,
     WireError,
@@ -68,8 +73,7 @@ class EngineBackend:
         threads: int | None = None,
         idle_minutes: float = DEFAULT_IDLE_MINUTES,
     ) -> None:
-        if model is not None and Path(model).expanduser().exists():
-            model = str(Path(model).expanduser().resolve())
+        model = model_identity(model)
         self._paths = engine_paths(model)
         self._command = engine_command(model, threads, idle_minutes)
         self._client: httpx2.AsyncClient | None = None
@@ -155,7 +159,8 @@ class EngineBackend:
         if self._client is None or not self._ready:
             return
         with contextlib.suppress(httpx2.HTTPError):
-            await self._client.post("/v1/forget", json={"session": name}, timeout=FORGET_SECONDS)
+            content = json_content({"session": name})
+            await self._client.post("/v1/forget", **content, timeout=FORGET_SECONDS)
 
     async def _ask(self, path: str, request: CompletionRequest | RewriteRequest) -> httpx2.Response:
         await self._be_ready()
@@ -173,7 +178,7 @@ class EngineBackend:
         if self._client is None:
             raise BackendError("the connection to the engine is closed")
         try:
-            return await self._client.post(path, json=body)
+            return await self._client.post(path, **json_content(body))
         except httpx2.ConnectError as gone:
             self._lost()
             raise _NotSent("the engine does not answer") from gone
@@ -206,15 +211,13 @@ class EngineBackend:
         import httpx2
 
         if self._client is None:
+            # A new connection for each request is cheap on a Unix socket, and tells an engine that
+            # has exited before from one that dies while serving the request.
             self._client = httpx2.AsyncClient(
-                # A new connection for each request is cheap on a Unix socket, and tells an engine
-                # that has exited before from one that dies while serving the request.
-                transport=httpx2.AsyncHTTPTransport(
-                    uds=str(self._paths.socket),
-                    limits=httpx2.Limits(max_keepalive_connections=0),
-                ),
+                transport=socket_transport(str(self._paths.socket)),
                 base_url="http://engine",
                 timeout=ANSWER_SECONDS,
+                trust_env=False,
             )
         self._progress("Looking for the engine", 0.0)
         engine: LaunchedEngine | None = None
@@ -231,7 +234,7 @@ class EngineBackend:
                 if now - silent_since > LISTEN_SECONDS:
                     raise BackendError(
                         f"the engine does not answer on {self._paths.socket}; "
-                        f"its log is {self._paths.log}"
+                        f"its log is {engine.log}"
                     )
             else:
                 silent_since = now

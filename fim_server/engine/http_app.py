@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,11 @@ from fim_server.engine import llama_cpp_api, native_api, openai_api
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
+
+logger = logging.getLogger(__name__)
+
+LOG_REFUSALS_SECONDS = 60.0
+"""Minimum interval between log lines about requests without the bearer token."""
 
 Endpoint = Callable[[EngineState, Request], Awaitable[Response]]
 
@@ -127,15 +133,30 @@ class BearerToken:
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode()
+        self._refused = 0
+        self._next_log = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._allowed(scope):
+            given = any(name == b"authorization" for name, _ in scope["headers"])
+            problem = "the bearer token is wrong" if given else "the bearer token is missing"
+            self._log_refusal(problem)
             refusal = HttpError(
-                401, "missing or wrong bearer token: see `fim-server engine --help`"
+                401,
+                f"{problem}: clients must send the one in the file that `fim-server engine --tcp` "
+                "names at its start",
             )
             await refusal.response()(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _log_refusal(self, problem: str) -> None:
+        """Log refused requests, at most one a minute."""
+        now = time.monotonic()
+        self._refused += 1
+        if now >= self._next_log:
+            logger.warning("%d requests refused with status 401: %s", self._refused, problem)
+            self._refused, self._next_log = 0, now + LOG_REFUSALS_SECONDS
 
     def _allowed(self, scope: Scope) -> bool:
         given = dict(scope["headers"]).get(b"authorization", b"")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from fim_server.engine.paths import (
     EnginePaths,
@@ -15,6 +19,8 @@ from fim_server.engine.paths import (
     check_socket_path,
     make_private_folder,
 )
+
+logger = logging.getLogger(__name__)
 
 ALREADY_RUNNING = 3
 """Exit code of an engine that finds another one running."""
@@ -40,7 +46,8 @@ class LaunchedEngine:
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(self.log_start)
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
-        last = lines[-1].removeprefix("fim-server: ") if lines else "no output"
+        said = lines[-1] if lines else "no output"
+        last = said.removeprefix("fim-server: ").removeprefix("fim-server engine: ")
         return f"the engine exited with code {code}: {last} (log: {self.log})"
 
     @property
@@ -67,13 +74,7 @@ def launch(paths: EnginePaths, command: Sequence[str]) -> LaunchedEngine:
     """
     make_private_folder(paths.socket.parent)
     check_socket_path(paths.socket)
-    try:
-        paths.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = paths.log.open("ab")
-    except OSError as problem:
-        raise EngineStartError(
-            f"{paths.log}: cannot be written ({problem.strerror}); set XDG_STATE_HOME"
-        ) from None
+    path, log = _open_log(paths)
     with log:
         try:
             process = subprocess.Popen(
@@ -84,8 +85,27 @@ def launch(paths: EnginePaths, command: Sequence[str]) -> LaunchedEngine:
                 cwd=paths.socket.parent,
                 start_new_session=True,
             )
-        except OSError as problem:
-            raise EngineStartError(
-                f"{command[0]}: cannot be started ({problem.strerror})"
-            ) from None
-        return LaunchedEngine(process, paths.log, log.tell())
+        except (OSError, ValueError) as problem:
+            why = getattr(problem, "strerror", None) or str(problem)
+            raise EngineStartError(f"{command[0]}: cannot be started ({why})") from None
+        return LaunchedEngine(process, path, log.tell())
+
+
+def _open_log(paths: EnginePaths) -> tuple[Path, BinaryIO]:
+    """The engine's log, opened to append: in the log folder, else beside the socket, else nowhere.
+
+    A log that cannot be written is no reason to have no engine.
+    """
+    for path in (paths.log, paths.socket.with_suffix(".log")):
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # O_NONBLOCK: opening a FIFO that nobody reads fails instead of waiting.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+            log = os.fdopen(os.open(path, flags, 0o600), "ab")
+            if stat.S_ISREG(os.fstat(log.fileno()).st_mode):
+                if path != paths.log:
+                    logger.warning("%s cannot be written; the engine's log is %s", paths.log, path)
+                return path, log
+            log.close()
+    logger.warning("%s cannot be written; the engine keeps no log", paths.log)
+    return Path(os.devnull), open(os.devnull, "ab")  # noqa: PTH123 - the caller closes it

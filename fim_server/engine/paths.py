@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,15 +43,10 @@ def engine_paths(model: str | None) -> EnginePaths:
 
     Creates nothing on disk.
     """
-    name = "default"
-    if model is not None:
-        name = str(Path(model).expanduser().resolve()) if Path(model).exists() else model
-    identity = f"{version('fim-server')}/{PROTOCOL}/{name}"
-    stem = f"engine-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR, platformdirs warns and uses the temporary folder.
-        warnings.simplefilter("ignore")
-        runtime = user_runtime_path("fim-server", appauthor=False)
+    identity = f"{version('fim-server')}/{PROTOCOL}/{model_identity(model) or 'default'}"
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    stem = f"engine-{digest[:12]}"
+    runtime = _runtime_folder(f"{stem}.sock")
     log = user_log_path("fim-server", appauthor=False)
     return EnginePaths(
         socket=runtime / f"{stem}.sock",
@@ -58,6 +54,49 @@ def engine_paths(model: str | None) -> EnginePaths:
         token=runtime / "token",
         log=log / f"{stem}.log",
     )
+
+
+def model_identity(model: str | None) -> str | None:
+    """The absolute path of a model that is a folder or file, anything else as it is given."""
+    if model is None:
+        return None
+    try:
+        path = Path(model).expanduser()
+        return str(path.resolve()) if path.exists() else model
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown user's home, a zero byte
+        return model
+
+
+def _runtime_folder(name: str) -> Path:
+    """The platform's folder for sockets, or one in the temporary folder where `name` in the former
+    would be longer than a socket's path may be, or the former can be neither used nor created.
+
+    The choice depends on the environment only, so that all editors find the same engine.
+    """
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR, platformdirs warns and uses the temporary folder.
+        warnings.simplefilter("ignore")
+        preferred = user_runtime_path("fim-server", appauthor=False)
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    temporary = [Path(tempfile.gettempdir()), Path("/tmp")]
+    for folder in (preferred, *(place / f"fim-server-{user}" for place in temporary)):
+        if _fits(folder / name) and _can_be_made(folder):
+            return folder
+    return preferred
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder exists, whatever its state, or can be created: its nearest existing
+    ancestor is a folder that can be written."""
+    if os.path.lexists(folder):
+        return True
+    above = next((path for path in folder.parents if os.path.lexists(path)), None)
+    return above is not None and above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+
+
+def _fits(socket: Path) -> bool:
+    """Whether a path is short enough for a Unix socket."""
+    return len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH
 
 
 def make_private_folder(folder: Path) -> None:
@@ -95,9 +134,8 @@ def check_private_folder(folder: Path) -> None:
 
 def check_socket_path(socket: Path) -> None:
     """Raise EngineStartError if the path is too long for a Unix socket."""
-    if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+    if not _fits(socket):
         raise EngineStartError(
             f"{socket}: the path is longer than the {LONGEST_SOCKET_PATH} bytes that a socket "
-            "allows; "
-            "set XDG_RUNTIME_DIR to a shorter folder"
+            "allows; set XDG_RUNTIME_DIR to a shorter folder"
         )

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +61,19 @@ class EngineOptions:
     at_once: int = AT_ONCE
 
 
-def run_engine(options: EngineOptions) -> int:
-    """Serve until idle or interrupted, and return the exit code. Raises EngineStartError."""
+def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
+    """Serve until idle or interrupted, and return the exit code. Raises EngineStartError.
+
+    `announce` is given one line when the model is loaded, or why it could not be loaded. By then
+    the address is bound, and requests have been accepted while the model was loading.
+    """
     paths = engine_paths(options.model)
     make_private_folder(paths.socket.parent)
     if options.port is not None:
         token = read_or_make_token(paths.token)
         with loopback_listener(options.port) as listener:
-            return asyncio.run(_serve(options, listener, token))
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}, token in {paths.token}"
+            return asyncio.run(_serve(options, listener, token, announce, address))
     check_socket_path(paths.socket)
     lock = FileLock(paths.lock, timeout=LOCK_SECONDS, mode=0o600)
     try:
@@ -81,12 +86,18 @@ def run_engine(options: EngineOptions) -> int:
         ) from None
     try:
         with unix_listener(paths) as listener:
-            return asyncio.run(_serve(options, listener, None))
+            return asyncio.run(_serve(options, listener, None, announce, str(paths.socket)))
     finally:
         lock.release()
 
 
-async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
+async def _serve(
+    options: EngineOptions,
+    listener: socket.socket,
+    token: str | None,
+    announce: Callable[[str], None],
+    address: str,
+) -> int:
     return_large_buffers()
     backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
@@ -103,9 +114,17 @@ async def _serve(options: EngineOptions, listener: socket.socket, token: str | N
     )
     server = uvicorn.Server(config)
     idle_exit = asyncio.create_task(_exit_when_idle(server, state, options.idle_minutes))
+    announcing = asyncio.create_task(_announce(state, announce, address))
     await server.serve(sockets=[listener])
     idle_exit.cancel()
+    announcing.cancel()
     return 2 if state.status == "failed" else 0
+
+
+async def _announce(state: EngineState, announce: Callable[[str], None], address: str) -> None:
+    await state.loaded.wait()
+    failed = state.status == "failed"
+    announce(state.problem if failed else f"serving the model {state.model} on {address}")
 
 
 async def _exit_when_idle(

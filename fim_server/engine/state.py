@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Literal
 from fim_server.backends.base import BackendError
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.prometheus import Metrics
+from fim_server.log import where
 
 Status = Literal["loading", "ok", "failed"]
 
 
 @dataclass(slots=True)
 class EngineState:
-    """`doing` and `share` (0..1) are the progress of loading, `problem` is why it failed."""
+    """`doing` and `share` (0..1) are the progress of loading, `problem` is why it failed.
+
+    `loaded` is set when loading has ended, in success or failure.
+    """
 
     backend: InProcessBackend
     model: str
@@ -27,6 +32,7 @@ class EngineState:
     problem: str = ""
     active: int = 0
     last_used: float = field(default_factory=time.monotonic)
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load(self) -> None:
         """Load the model. Never raises: `status` and `problem` are the result."""
@@ -34,9 +40,13 @@ class EngineState:
             await self.backend.start(self._progress)
         except BackendError as problem:
             self.status, self.problem = "failed", str(problem)
+        except Exception as mistake:
+            self.status, self.problem = "failed", f"the model cannot be loaded ({where(mistake)})"
         else:
             self.status = "ok"
+        self.doing, self.share = "", float(self.status == "ok")
         self.touch()
+        self.loaded.set()
 
     def touch(self) -> None:
         self.last_used = time.monotonic()

@@ -16,6 +16,7 @@ from lsprotocol import types as lsp
 from fim_server import log
 from fim_server.lsp import completion, document_sync, edits, feedback, lifecycle
 from fim_server.lsp.backend_choice import backend_for
+from fim_server.lsp.framing import HeaderReader
 from fim_server.lsp.server import BackendFactory, FimServer
 from fim_server.settings.settings import Settings
 from fim_server.settings.sources import SettingsSources, config_file
@@ -68,15 +69,22 @@ def run_stdio(
     settings: Settings,
     backend_factory: BackendFactory = backend_for,
     command_line: Mapping[str, Any] | None = None,
+    client_process_id: int | None = None,
 ) -> int:
     """Serve one client on stdin and stdout until it exits, and return the exit code.
 
-    As LSP specifies: 0 after `shutdown`, 1 for `exit` or a closed stdin without `shutdown`.
+    As LSP specifies: 0 after `shutdown`, 1 for `exit` or a closed stdin without `shutdown`. The
+    process also ends with `client_process_id`, beside the process that `initialize` names.
     """
     log.configure(settings.log_level, log.log_file())
     sources = SettingsSources(settings, config_file(), command_line=command_line)
     server = build_server(sources, backend_factory)
-    server.start_io(sys.stdin.buffer, claim_stdout())
+    server.client_process_id = client_process_id
+    requests: Any = HeaderReader(sys.stdin.buffer)  # has the methods of a stream that pygls calls
+    try:
+        server.start_io(requests, claim_stdout())
+    finally:
+        server.statistics.flush()
     return 0 if server.protocol.shutdown_requested else 1
 
 

@@ -17,6 +17,7 @@ from fim_server.documents.documents import DocumentStore, Encoding
 from fim_server.documents.notebooks import NotebookStore
 from fim_server.log import where
 from fim_server.lsp import edits
+from fim_server.lsp.life import end_on_signals, end_with
 from fim_server.lsp.load_progress import LoadProgress
 from fim_server.lsp.server import FimServer, tell
 from fim_server.settings.sources import SECTION, pushed_configuration
@@ -28,6 +29,7 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     """Read the client's settings, folders and position encoding, and create the services."""
     ls.sources.initialization_options = params.initialization_options
     ls.read_settings()
+    _watch(ls, params.process_id)
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
     ls.notebooks = NotebookStore(ls.documents)
     workspace = Workspace(ls.folders(), ls.settings)
@@ -95,7 +97,20 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-async def shut_down(ls: FimServer, _params: None) -> None:
+async def shut_down(ls: FimServer, _params: None = None) -> None:
+    """Save the counts and stop all work."""
     ls.statistics.flush()
     ls.edits.close()
     await ls.completer.close()
+
+
+def _watch(ls: FimServer, process_id: int | None) -> None:
+    """End with the client: with the process of `initialize` or of the command line, by a signal."""
+
+    async def leave() -> None:
+        await shut_down(ls)
+
+    end_on_signals(leave)
+    # 0 and negative numbers are groups of processes, not an editor.
+    ids = {number for number in (process_id, ls.client_process_id) if number and number > 0}
+    ls.watching = [end_with(number, leave) for number in ids]

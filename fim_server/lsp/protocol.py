@@ -1,14 +1,14 @@
-"""The LSP protocol of pygls with two corrections.
+"""The LSP protocol of pygls with three corrections.
 
 * Every request is answered: also one with invalid parameters, on which pygls leaves the client
   waiting, and one that arrives before `initialize` or after `shutdown`.
+* Parameters that only deviate in form from the specification are repaired (`client_mistakes.py`).
 * pygls does not keep a copy of documents: it splits lines by Python's rules, clamps positions
   incorrectly and modifies the parameters. The text is kept by `documents/` instead.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ from pygls.exceptions import (
 )
 from pygls.protocol import LanguageServerProtocol, lsp_method
 from pygls.protocol.json_rpc import RPCRequest
+
+from fim_server.lsp.client_mistakes import repaired, without_invalid_fields
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ class FimProtocol(LanguageServerProtocol):
         """Convert a JSON object to a typed message; pygls calls this for nested objects too."""
         if data.get("jsonrpc") is None or not ("method" in data or "id" in data):
             return data
+        data = repaired(data)
+        if data.get("method") == lsp.INITIALIZE and isinstance(data.get("params"), dict):
+            data = without_invalid_fields(data, self._converter)
         try:
             return _with_version(super().structure_message(data), data)
         except JsonRpcException as error:
@@ -77,6 +82,9 @@ class FimProtocol(LanguageServerProtocol):
     def handle_message(self, message: Any) -> None:
         if isinstance(message, Malformed):
             self._handle_malformed(message)
+            return
+        if isinstance(message, dict) and "method" in message and message.get("id") is not None:
+            self._refuse(message["id"], JsonRpcInvalidRequest('the field "jsonrpc" is missing'))
             return
         method = getattr(message, "method", None)
         is_request = isinstance(message, RPCRequest)
@@ -93,7 +101,7 @@ class FimProtocol(LanguageServerProtocol):
 
     def refuse_unreadable(self, error: Exception) -> None:
         """Answer a body that is not valid JSON with an error without id, as JSON-RPC requires."""
-        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+        if isinstance(error, ValueError | RecursionError):  # ValueError: also too many digits
             problem = {"code": JsonRpcParseError.CODE, "message": "the message is not valid JSON"}
             self._send_data({"jsonrpc": self.VERSION, "id": None, "error": problem})
 

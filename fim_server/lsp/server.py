@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -62,6 +63,8 @@ class FimServer(LanguageServer):
         self.status = StatusReporter(self.protocol.notify)
         self.protocol.malformed = self
         self._reported: set[str] = set()
+        self.client_process_id: int | None = None
+        self.watching: list[asyncio.Task[None]] = []
 
     def read_settings(self) -> None:
         """Resolve the settings from all sources, and report each mistake once."""
@@ -99,10 +102,10 @@ class FimServer(LanguageServer):
         return lsp.InlineCompletionList(items=[])
 
     def malformed_notification(self, method: str, params: Any) -> None:
-        """Close a document whose change was lost, since its text is now out of sync."""
+        """Forget the text of a document whose change was lost, since it is now out of sync."""
         if method in (lsp.TEXT_DOCUMENT_DID_OPEN, lsp.TEXT_DOCUMENT_DID_CHANGE):
             if uri := _uri_in(params, "textDocument"):
-                self.documents.close(uri)
+                self.documents.lose(uri)
         elif method in (lsp.NOTEBOOK_DOCUMENT_DID_OPEN, lsp.NOTEBOOK_DOCUMENT_DID_CHANGE) and (
             uri := _uri_in(params, "notebookDocument")
         ):

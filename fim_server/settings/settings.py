@@ -6,9 +6,11 @@ An invalid value is never fatal: it yields a message and leaves the previous val
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import pathspec
 from fim_model.requests import MODES, Mode
@@ -18,6 +20,11 @@ from fim_server.log import LOG_LEVELS, LogLevel
 BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+MAX_TEXT_CHARS = 4096
+"""Maximum length of a name, path or address; longer ones are mistakes."""
 
 Multiline = Literal["auto", "always", "never"]
 MULTILINE: tuple[Multiline, ...] = ("auto", "always", "never")
@@ -74,7 +81,8 @@ class Settings:
 class Setting:
     """One setting: the field of `Settings` that it sets, its allowed values, its description.
 
-    `schema` is its type in JSON schema; with `needs_new_backend`, a change reloads the model.
+    `schema` is its type in JSON schema; with `needs_new_backend`, a change reloads the model. With
+    `secret`, messages do not quote the value, which may hold a password.
     """
 
     field: str
@@ -83,6 +91,7 @@ class Setting:
     description: str
     schema: Mapping[str, Any]
     needs_new_backend: bool = False
+    secret: bool = False
 
     def value(self, given: Any) -> Any:
         """An accepted value in the type of the field."""
@@ -93,23 +102,48 @@ def _one_of(field: str, values: tuple[str, ...], description: str, **more: Any) 
     return Setting(
         field,
         "one of " + ", ".join(values),
-        lambda value: value in values,
+        lambda value: isinstance(value, str) and value in values,
         description,
         {"type": "string", "enum": list(values)},
         **more,
     )
 
 
-def _text(field: str, allowed: str, description: str) -> Setting:
-    """A setting whose value is a non-empty string, null by default."""
+def _text(
+    field: str,
+    allowed: str,
+    description: str,
+    is_valid: Callable[[str], bool] = lambda text: True,
+    *,
+    secret: bool = False,
+) -> Setting:
+    """A setting whose value is a non-empty string without control characters, null by default."""
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, str)
+            and bool(value.strip())
+            and not _UNPRINTABLE.search(value)
+            and len(value) <= MAX_TEXT_CHARS
+            and is_valid(value)
+        )
+
+    schema = {"type": ["string", "null"]}
     return Setting(
-        field,
-        allowed,
-        lambda value: isinstance(value, str) and bool(value.strip()),
-        description,
-        {"type": ["string", "null"]},
-        needs_new_backend=True,
+        field, allowed, accepts, description, schema, needs_new_backend=True, secret=secret
     )
+
+
+def _is_server_address(text: str) -> bool:
+    """Whether a text is an http or https URL with a host, and a valid port if it names one."""
+    text = text.strip()
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # brackets that do not match, a port that is not a number or too large
+        return False
+    well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return well_formed and " " not in text and not parts.query and not parts.fragment
 
 
 def _integer(field: str, low: int, high: int, description: str, **more: Any) -> Setting:
@@ -149,7 +183,7 @@ def _strings(field: str, what: str, description: str, is_valid: Callable[[str], 
 def _is_pattern(text: str) -> bool:
     try:
         pathspec.GitIgnoreSpec.from_lines([text])
-    except ValueError:
+    except (ValueError, re.error):  # `[z-a]` is an error of the regular expression
         return False
     return bool(text.strip())
 
@@ -277,6 +311,8 @@ SETTINGS: dict[str, Setting] = {
         "a server's URL, such as http://host:port/v1",
         "URL of the server that the `openai` and `llama_cpp` backends send the text around the "
         "cursor to.",
+        _is_server_address,
+        secret=True,
     ),
     "remoteModel": _text(
         "remote_model",
@@ -347,11 +383,16 @@ def needs_new_backend(old: Settings, new: Settings) -> bool:
 def _refusal(key: str, setting: Setting, value: object, base: Settings) -> str:
     kept = getattr(base, setting.field)
     keeping = "the default" if kept is None else repr(list(kept) if kept == () else kept)
-    return (
-        f"setting {key}: {_shown(value)} is not used: expected {setting.allowed}; keeping {keeping}"
-    )
+    given = f"a value ({type(value).__name__})" if setting.secret else _shown(value)
+    if setting.secret and kept is not None:
+        keeping = "the previous one"
+    return f"setting {key}: {given} is not used: expected {setting.allowed}; keeping {keeping}"
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    """A value in at most 80 characters, on one line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of too many digits, or too deep
+        return f"a value ({type(value).__name__})"
     return text if len(text) <= 80 else text[:77] + "..."

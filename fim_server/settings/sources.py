@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +23,9 @@ from platformdirs import user_config_path
 from fim_server.settings.settings import Settings, read_settings
 
 SECTION = "fim"
+
+MAX_BYTES = 1 << 20
+"""Maximum size of the settings file."""
 
 
 def config_file() -> Path:
@@ -59,16 +65,32 @@ class SettingsSources:
 def read_settings_file(file: Path, base: Settings) -> tuple[Settings, list[str]]:
     """`base` with the values of a TOML file; a missing file sets nothing."""
     try:
-        options = tomllib.loads(file.read_text(encoding="utf-8"))
+        options = tomllib.loads(_text_of(file))
     except FileNotFoundError:
         return base, []
     except OSError as problem:
         return base, [f"cannot be read: {problem.strerror}"]
     except UnicodeDecodeError:
         return base, ["not used: it is not UTF-8"]
-    except tomllib.TOMLDecodeError as problem:
-        return base, [f"not used: it is not valid TOML ({problem})"]
+    except (ValueError, RecursionError) as problem:  # a number of too many digits is a ValueError
+        return base, [f"not used: it is not valid TOML ({str(problem).splitlines()[0]})"]
     return read_settings(options, base, "the file")
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file of at most MAX_BYTES, without a byte order mark.
+
+    Raises OSError, also for what is not a regular file (reading a FIFO would wait for a writer),
+    and UnicodeDecodeError.
+    """
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES} bytes")
+    return data.decode("utf-8-sig")
 
 
 def pushed_configuration(settings: object) -> object | None:

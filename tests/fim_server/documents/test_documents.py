@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from lsprotocol import types as lsp
 
 from fim_server.documents.documents import (
+    UNVERSIONED,
     DocumentStore,
     Encoding,
     Place,
@@ -195,19 +196,76 @@ def test_changes_of_one_notification_build_on_each_other() -> None:
     assert text_of(store) == "two\nthree"
 
 
-def test_older_versions_and_unknown_documents_change_nothing() -> None:
+def test_the_order_of_arrival_counts_and_not_the_version() -> None:
     store = opened("one")
     whole = lsp.TextDocumentContentChangeWholeDocument(text="two")
     store.change(URI, 5, [whole])
-    late = lsp.TextDocumentContentChangeWholeDocument(text="late")
-    with pytest.raises(SyncError, match="version 4 arrived after 5"):
-        store.change(URI, 4, [late])
-    assert text_of(store) == "two"
+    store.change(URI, 4, [change((lsp.Position(0, 0), lsp.Position(0, 1)), "T")])
+    store.change(URI, UNVERSIONED, [change((lsp.Position(0, 3), lsp.Position(0, 3)), "!")])
+    snapshot = store.snapshot(URI)
+    assert snapshot is not None
+    assert (snapshot.text, snapshot.version) == ("Two!", 4)
+
+
+def test_unknown_documents_are_not_changed() -> None:
+    store = opened("one")
+    whole = lsp.TextDocumentContentChangeWholeDocument(text="late")
     with pytest.raises(SyncError, match="not open"):
-        store.change("file:///other.py", 1, [late])
+        store.change("file:///other.py", 1, [whole])
+    assert text_of(store) == "one"
     store.close(URI)
     assert store.snapshot(URI) is None
     store.close(URI)
+    with pytest.raises(SyncError, match="not open"):
+        store.change(URI, 1, [whole])
+
+
+def test_a_document_that_lost_a_change_is_found_again_with_its_whole_text() -> None:
+    store = opened("one")
+    store.lose(URI)
+    assert store.snapshot(URI) is None
+    with pytest.raises(SyncError, match="not open"):
+        store.change(URI, 3, [change((lsp.Position(0, 0), lsp.Position(0, 1)), "T")])
+    store.change(URI, 4, [lsp.TextDocumentContentChangeWholeDocument(text="whole")])
+    snapshot = store.snapshot(URI)
+    assert snapshot is not None
+    assert (snapshot.text, snapshot.version, snapshot.language) == ("whole", 4, "python")
+    store.lose("file:///never/opened.py")
+    with pytest.raises(SyncError, match="not open"):
+        store.change("file:///never/opened.py", 1, [whole_text("x")])
+
+
+def whole_text(text: str) -> lsp.TextDocumentContentChangeWholeDocument:
+    return lsp.TextDocumentContentChangeWholeDocument(text=text)
+
+
+@given(st.data())
+def test_halves_of_surrogate_pairs_are_edited_as_utf_16_text(data: st.DataObject) -> None:
+    """Against the client's own view: a list of UTF-16 code units."""
+    text = data.draw(st.text("a😀\né\U00010000", max_size=12))
+    units = list(_units(text))
+    store = opened(text)
+    for version in range(2, 2 + data.draw(st.integers(1, 8))):
+        first = data.draw(st.integers(0, len(units)))
+        second = data.draw(st.integers(0, len(units)))
+        new = data.draw(st.sampled_from(["", "x", "\ud83d", "\ude00", "😀", "\n"]))
+        span = (_position_of(units, first), _position_of(units, second))
+        store.change(URI, version, [change(span, new)])
+        low, high = sorted((first, second))
+        units[low:high] = _units(new)
+        assert list(_units(text_of(store))) == units
+
+
+def _units(text: str) -> list[int]:
+    data = text.encode("utf-16-le", "surrogatepass")
+    return [low + 256 * high for low, high in zip(data[::2], data[1::2], strict=True)]
+
+
+def _position_of(units: list[int], index: int) -> lsp.Position:
+    before = units[:index]
+    line = before.count(0x0A)
+    start = max((place + 1 for place, unit in enumerate(before) if unit == 0x0A), default=0)
+    return lsp.Position(line, index - start)
 
 
 def test_a_snapshot_outlives_the_edits_after_it() -> None:

@@ -214,7 +214,7 @@ async def test_a_document_that_lost_a_change_is_not_completed() -> None:
         await ready(client, "#say x")
         for params in (
             {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [{"range": 1}]},
-            {"textDocument": {"uri": URI, "version": None}, "contentChanges": []},
+            {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [{"text": None}]},
             {"textDocument": {"uri": URI, "version": 2}},
         ):
             client.notify("textDocument/didChange", params)
