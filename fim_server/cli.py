@@ -1,4 +1,4 @@
-"""The console script `fim-server`: keeps the user's files off the import path, then runs the command.
+"""The console script `fim-server`: cleans the import path, then runs the command.
 
 Only modules that Python has loaded by itself are imported before `main` has cleaned the path.
 """

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import stat
 import sys
 import traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from platformdirs import user_log_path
 
@@ -25,6 +26,7 @@ _OURS = ("fim_server", "fim_model", "fim_training", "fim_kernels")
 
 # In records that a library has formatted itself, values may follow these characters.
 _QUOTES_BEGIN = re.compile(r"[\n(<]")
+_PLACEHOLDER = re.compile(r"""(["']?)%(?:\(\w+\))?[-#0 +]*[\d.*]*[a-zA-Z]\1""")
 
 
 class SafeFormatter(logging.Formatter):
@@ -34,7 +36,7 @@ class SafeFormatter(logging.Formatter):
         if record.name.partition(".")[0] in _OURS:
             return super().format(record)
         clean = logging.makeLogRecord(record.__dict__)
-        clean.msg = _QUOTES_BEGIN.split(str(record.msg))[0]
+        clean.msg = _PLACEHOLDER.sub("…", _QUOTES_BEGIN.split(str(record.msg))[0])
         if record.exc_info and (error := record.exc_info[1]):
             clean.msg += f" [{where(error)}]"
         clean.args = clean.exc_info = clean.exc_text = clean.stack_info = None
@@ -51,6 +53,24 @@ class LogFile(RotatingFileHandler):
             self.close()
 
 
+class ErrorStream(logging.StreamHandler[TextIO]):
+    """stderr, which may be closed or have no reader any more: then nothing is written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Stop writing, instead of failing again for every record."""
+        logging.getLogger().removeHandler(self)
+
+
+def can_be_appended_to(file: Path) -> bool:
+    """Whether a file is a regular one or does not exist: opening a FIFO would wait for a reader."""
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 MAX_BYTES = 1 << 20
 """Size at which a log file is rotated; one older file is kept."""
 
@@ -62,11 +82,22 @@ def log_file() -> Path:
 
 def configure(level: LogLevel, file: Path | None = None) -> None:
     """Send the log to stderr and to `file`, if it can be written; stdout belongs to LSP."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = []
+    if sys.stderr is not None:
+        handlers.append(ErrorStream(sys.stderr))
     if file is not None:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(LogFile(file, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8"))
+            if can_be_appended_to(file):
+                handlers.append(
+                    LogFile(
+                        file,
+                        maxBytes=MAX_BYTES,
+                        backupCount=1,
+                        encoding="utf-8",
+                        errors="backslashreplace",
+                    )
+                )
     formatter = SafeFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s")
     for handler in handlers:
         handler.setFormatter(formatter)

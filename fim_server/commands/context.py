@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.commands.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,14 +108,14 @@ def _view(question: Question, prompt: list[str] | None) -> Iterator[RenderableTy
     for part in parts_of(question):
         lines = f":{part.first_line}-{part.last_line}" if part.first_line else ""
         size = f"{len(part.text)} characters"
-        yield Rule(Text(f"{part.part} {part.path}{lines}", "bold"), align="left")
+        yield Rule(Text(visible(f"{part.part} {part.path}{lines}"), "bold"), align="left")
         yield Text(f"{part.why} · {size}", "dim")
         if part.part != "file":
-            yield Text(part.text)
+            yield Text(visible(part.text))
     yield Rule()
     if not question.settings.snippets:
         yield Text("no other files: the setting snippets is 0 (try --snippets N)", "dim")
     yield Text(f"the completion may have up to {question.request.max_lines} lines", "dim")
     if prompt is not None:
         yield Rule(Text(f"the model's prompt: {len(prompt)} tokens", "bold"), align="left")
-        yield Text("".join(prompt))
+        yield Text(visible("".join(prompt)))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
+from fim_server.commands.terminal import visible
 from fim_server.completion.statistics import statistics_file
 from fim_server.log import log_file
 from fim_server.settings.settings import Settings
@@ -45,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for finding in findings:
         line = Text(f"{finding.verdict:>4} ", colours[finding.verdict])
-        console.print(line.append(f"{finding.topic}: {finding.message}", "default"), soft_wrap=True)
+        text = visible(f"{finding.topic}: {finding.message}")
+        console.print(line.append(text, "default"), soft_wrap=True)
         if finding.fix:
-            console.print(Text(f"       → {finding.fix}", "default"), soft_wrap=True)
+            console.print(Text(visible(f"       → {finding.fix}"), "default"), soft_wrap=True)
     return int(failed)
 
 

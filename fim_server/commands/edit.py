@@ -19,6 +19,7 @@ from lsprotocol import types as lsp
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
+from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
@@ -207,7 +208,7 @@ def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in unified_diff(lines, after, path, path, n=CONTEXT_LINES, lineterm=""):
         style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
-        console.print(Text(line, style))
+        console.print(Text(visible(line), style))
     expected = f" · expected by {proposal.expected:.0f}" if proposal.expected > 0 else ""
     note = f"{proposal.reason} · gain {proposal.gain:.1f} nats{expected}\n"
     console.print(Text(note, "dim"))

@@ -26,7 +26,9 @@ def load_infiller(model: str | None, threads: int | None) -> Infiller:
     from rich.progress import Progress
 
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        # Where nobody watches, even a transient bar would leave an empty line.
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("Loading the model", total=1.0)
             return Infiller.load(
                 model,

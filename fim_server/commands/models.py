@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _show(report: ModelReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=report.name, show_header=False)
+    table = Table(title=visible(report.name), show_header=False)
     verified = "" if report.fim_verified else " (unverified for this family)"
     memory = ", ".join(f"{dtype} {_gib(size)}" for dtype, size in report.weight_bytes.items())
     keys = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in report.kv_bytes_per_token.items())
@@ -59,7 +60,7 @@ def _show(report: ModelReport) -> None:
     }
     for name, value in rows.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, visible(value))
     Console(highlight=False, markup=False).print(table)
 
 

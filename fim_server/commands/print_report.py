@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fim_server.backends.base import BackendError
+from fim_server.commands.terminal import print_whole
 from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
@@ -38,5 +39,5 @@ def print_report(report: Report, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
-        Console().print(report.as_tables())
+        print_whole(Console(), report.as_tables())
     return 0

@@ -10,6 +10,7 @@ from lsprotocol import types as lsp
 from rich.syntax import Syntax
 from rich.text import Text
 
+from fim_server.commands.terminal import visible
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import Snapshot, without_end
 
@@ -31,6 +32,7 @@ def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
     after = "\n".join(
         [lines[cursor.line - first][place.index :], *lines[cursor.line - first + 1 :]]
     )
+    before, after, ghost = visible(before), visible(after), visible(ghost)
     shown = ghost or "▏"
     code = Syntax("", _lexer(snapshot), theme="ansi_dark", background_color="default")
     view = code.highlight(before + shown + after)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from lsprotocol import types as lsp
 
 from fim_server.access.exclusions import repository_of
 from fim_server.access.workspace import Workspace
+from fim_server.commands.terminal import print_error
 from fim_server.commands.usage_error import UsageError
 from fim_server.completion.hole import Hole, budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
@@ -91,7 +91,7 @@ def settings_of(**command_line: object) -> Settings:
     sources = SettingsSources(Settings(), config_file(), command_line=given)
     settings, problems = sources.resolve()
     for problem in problems:
-        sys.stderr.write(f"fim-server: {problem}\n")
+        print_error(f"fim-server: {problem}")
     return settings
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 
+from fim_server.commands.terminal import print_whole, visible
 from fim_server.completion.statistics import COUNTS, read_statistics, statistics_file
 
 
@@ -25,19 +26,21 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("day", *(name.replace("_", " ") for name in COUNTS), box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for day, counts in [*days.items(), ("all", total)]:
-        table.add_row(day, *(str(counts.get(name, 0)) for name in COUNTS))
+        table.add_row(visible(day), *(str(counts.get(name, 0)) for name in COUNTS))
     silences = Counter(
         {key.removeprefix("silence."): n for key, n in total.items() if key.startswith("silence.")}
     )
     console = Console(highlight=False)
-    console.print(table)
+    print_whole(console, table)
     if silences:
         reasons = ", ".join(f"{reason} {n}" for reason, n in silences.most_common())
-        console.print(f"\nreasons for silence: {reasons}")
-    console.print(f"\nkept in {file} and never sent; disable with the setting statistics")
+        console.print(Text(visible(f"\nreasons for silence: {reasons}")), soft_wrap=True)
+    note = f"\nkept in {file} and never sent; disable with the setting statistics"
+    console.print(Text(visible(note)), soft_wrap=True)
     return 0

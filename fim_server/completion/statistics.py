@@ -7,6 +7,7 @@ no time but the day. `fim-server stats` adds the lines up.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 from collections import Counter
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_state_path
+
+from fim_server.log import can_be_appended_to
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class Statistics:
         self._events = 0
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            if not can_be_appended_to(self._file):
+                raise OSError(errno.EINVAL, "it is not a regular file")
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as problem:
@@ -79,6 +84,8 @@ class Statistics:
 def read_statistics(file: Path) -> dict[str, dict[str, int]]:
     """The counts of each day, oldest first; malformed lines are skipped."""
     days: dict[str, Counter[str]] = {}
+    if not can_be_appended_to(file):
+        return {}
     with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             day, counts = _entry(line)

@@ -91,5 +91,9 @@ def run_stdio(
 def claim_stdout() -> BinaryIO:
     """Reserve stdout for LSP: anything else that this process prints goes to stderr."""
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        errors = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # it is closed
+        errors = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(errors, sys.stdout.fileno())
     return channel

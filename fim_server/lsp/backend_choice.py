@@ -5,16 +5,23 @@ from __future__ import annotations
 from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
 from fim_server.backends.base import Backend, BackendError, Progress
+from fim_server.log import where
 from fim_server.settings.settings import Settings
 
 
 def backend_for(settings: Settings) -> Backend:
     """The selected backend, not started; mistakes in the settings are reported when it starts."""
+    try:
+        return _selected(settings)
+    except BackendError as problem:
+        return NoBackend(str(problem))
+    except Exception as mistake:
+        return NoBackend(f"the backend {settings.backend!r} cannot be used ({where(mistake)})")
+
+
+def _selected(settings: Settings) -> Backend:
     if settings.backend in ("openai", "llama_cpp"):
-        try:
-            return _remote(settings)
-        except BackendError as problem:
-            return NoBackend(str(problem))
+        return _remote(settings)
     if settings.backend == "in_process":
         from fim_server.backends.in_process import InProcessBackend
 

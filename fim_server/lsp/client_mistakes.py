@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import cattrs
 from lsprotocol import types as lsp
@@ -94,10 +95,10 @@ def _did_open(params: Json) -> Json:
 
 
 def _notebook_did_open(params: Json) -> Json:
-    cells = params.get("cellTextDocuments")
-    if not isinstance(cells, list):
-        return params
-    return {**params, "cellTextDocuments": [_item(cell) for cell in cells]}
+    params = {**params, "notebookDocument": _identifier(params.get("notebookDocument"))}
+    if isinstance(cells := params.get("cellTextDocuments"), list):
+        params["cellTextDocuments"] = [_item(cell) for cell in cells]
+    return params
 
 
 def _notebook_did_change(params: Json) -> Json:
@@ -127,9 +128,10 @@ def _initialize(params: Json) -> Json:
     params = {**params}
     if type(params.get("processId")) is not int:
         params["processId"] = None
-    for name in ("rootUri", "rootPath"):
-        if not isinstance(params.get(name), str):
-            params[name] = None
+    if not isinstance(params.get("rootPath"), str):
+        params["rootPath"] = None
+    if not _is_uri(params.get("rootUri")):
+        params["rootUri"] = None
     if "capabilities" in params and params["capabilities"] is None:
         params["capabilities"] = {}
     params["workspaceFolders"] = _folders(params.get("workspaceFolders"))
@@ -151,8 +153,16 @@ def _folders(folders: Any) -> list[Json] | None:
     return [
         {"name": "", **{key: value for key, value in folder.items() if isinstance(value, str)}}
         for folder in folders
-        if isinstance(folder, dict) and isinstance(folder.get("uri"), str)
+        if isinstance(folder, dict) and _is_uri(folder.get("uri"))
     ]
+
+
+def _is_uri(uri: Any) -> bool:
+    """Whether a value is text that can be taken apart as a URI: `file://[` cannot."""
+    try:
+        return isinstance(uri, str) and urlsplit(uri) is not None
+    except ValueError:
+        return False
 
 
 def _item(document: Any) -> Any:

@@ -23,9 +23,7 @@ MAX_LINE_BYTES = 1 << 16
 _LONGEST_LENGTH_LINE = 64
 """Bytes kept of a long line, because a header may begin in them."""
 
-_LENGTH = re.compile(
-    rb"(?<![\w-])content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?\n?\Z", re.IGNORECASE
-)
+_LENGTH = re.compile(rb"(?<!-)content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?\n?\Z", re.IGNORECASE)
 _CHARSET = re.compile(
     rb"content-type[ \t]*:.*;[ \t]*charset[ \t]*=[ \t]*\"?([^\s;\"]+)", re.IGNORECASE
 )
