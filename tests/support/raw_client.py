@@ -195,7 +195,9 @@ def inline_params(uri: str, line: int, character: int, kind: int = 2) -> Json:
 
 @asynccontextmanager
 async def raw_client(
-    command: Sequence[str] = SCRIPTED, env: Mapping[str, str] | None = None
+    command: Sequence[str] = SCRIPTED,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> AsyncIterator[RawClient]:
     """A client of a new server process, by default with the scripted backend."""
     process = await asyncio.create_subprocess_exec(
@@ -204,6 +206,7 @@ async def raw_client(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(env or {})},
+        cwd=cwd,
         limit=1 << 24,
     )
     client = RawClient(process)

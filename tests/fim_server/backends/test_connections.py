@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -178,15 +179,12 @@ def test_what_is_loopback(host: str, local: bool) -> None:
     assert is_loopback(host) is local
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE"])
 async def test_certificates_that_cannot_be_read_are_named(
-    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    empty = f"{tmp_path}/empty.pem"
-    with open(empty, "w") as file:
-        file.write("no certificate")
-    values = ["/there/is/no/such/file", empty] if variable == "SSL_CERT_FILE" else []
-    for value in values:
+    (tmp_path / "empty.pem").write_text("no certificate")
+    for value in ("/there/is/no/such/file", str(tmp_path / "empty.pem"), str(tmp_path)):
         monkeypatch.setenv(variable, value)
         server = RemoteServer("https://models.example/v1")
         with pytest.raises(BackendError, match=f"the certificates in {variable} cannot be read"):
@@ -195,7 +193,7 @@ async def test_certificates_that_cannot_be_read_are_named(
 
 
 async def test_a_unix_socket_needs_neither_proxy_nor_certificates(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "nonsense with blanks")
@@ -228,13 +226,8 @@ def test_an_address_that_is_none_is_a_message_without_its_secrets(url: str) -> N
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "exa mple", "-", "a_b\u3002"])
 async def test_a_host_that_cannot_exist_is_a_message(host: str) -> None:
-    try:
-        server = RemoteServer(f"http://{host}/v1")
-        await server.get("/models")
-    except BackendError as refused:
-        assert "\n" not in str(refused)
-    else:
-        pytest.fail("there is no such host")
+    with pytest.raises(BackendError, match=r"^[^\n]+$"):
+        await RemoteServer(f"http://{host}/v1").get("/models")
 
 
 @pytest.mark.parametrize("key", ["a\nb", "schlüssel", "a\0b"])

@@ -165,9 +165,7 @@ async def test_a_notebook_cell_is_changed_without_a_version() -> None:
         client.notify("notebookDocument/didOpen", params)
         assert await client.complete(cell, 0, 6) == ["x"]
         changes = [{"document": {"uri": cell}, "changes": [whole("#say y", range=None)]}]
-        params = {
-            "notebookDocument": {"uri": notebook},
-            "change": {"cells": {"textContent": changes}},
-        }
+        change = {"cells": {"textContent": changes}}
+        params = {"notebookDocument": {"uri": notebook}, "change": change}
         client.notify("notebookDocument/didChange", params)
         assert await client.complete(cell, 0, 6) == ["y"]
