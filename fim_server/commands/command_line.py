@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -22,7 +22,7 @@ from fim_server.commands.arguments import (
     whole,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
-from fim_server.commands.terminal import prepare_streams, print_error
+from fim_server.commands.terminal import discard_output, prepare_streams, print_error
 from fim_server.commands.usage_error import UsageError
 
 
@@ -39,9 +39,14 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Python flushes stdout when it exits, which would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        discard_output()
+        print_error(f"fim-server: the output cannot be written ({problem.strerror})")
+        return 2
     return result
 
 
