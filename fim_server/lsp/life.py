@@ -42,18 +42,23 @@ def end_on_signals(leave: Callable[[], Awaitable[None]]) -> None:
 
 
 def end_with(process_id: int, leave: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    """End this process when another one ends, or if there is no such process (LSP, `processId`).
+    """End this process when another one ends, or has ended already (LSP, `processId`).
 
-    The caller keeps the task.
+    An editor outside the server's container has a process id that means nothing inside: it is not
+    watched. Such an id is larger than the server's own, and an editor that starts the server has a
+    smaller one. The caller keeps the task.
     """
 
     async def watch() -> None:
+        if process_id > os.getpid() and not is_running(process_id):
+            logger.warning(
+                "there is no process %d here, so the server does not end with it; outside this "
+                "container, clients should send processId null",
+                process_id,
+            )
+            return
         await _ended(process_id)
-        logger.warning(
-            "the editor's process %d is not running, so the server exits; a client in another "
-            "container must send processId null",
-            process_id,
-        )
+        logger.warning("the editor's process %d has ended, so the server exits", process_id)
         await _left(leave)
         _exit(1)
 

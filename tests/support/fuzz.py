@@ -1,5 +1,8 @@
 """Fuzz a real server with random, malformed, reordered and cancelled messages.
 
+Headers have every form that clients use, some messages come after a header without a usable length,
+fields are null, documents are loops of links and FIFOs, texts and names hold halves of surrogates.
+
     python tests/support/fuzz.py --messages 50000 --seed 1
 
 Every request must be answered exactly once. The process must not hang or crash, and must still
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import tempfile
@@ -28,8 +32,24 @@ BURST = 25
 """Messages that are written at once; then one valid request must be answered."""
 
 URIS = [f"file:///fuzz/{name}.py" for name in "abc"] + ["untitled:x", "file:///fuzz/.env", "", ":"]
+ODD_URIS = [
+    "file:///fuzz/\ud800.py", "untitled:\udc00", "file://[", "http://[::1/x.py", "file:relative.py",
+    "file:///%ED%A0%80.py", "file:///a%00b.py", "file:///" + "x" * 300, "file:///" + "d/" * 3000,
+]  # fmt: skip
 CELLS = [f"vscode-notebook-cell:/fuzz/n.ipynb#{number}" for number in range(4)]
 PIECES = ["a", " ", "\n", "\r", "\r\n", "\f", "\u2028", "é", "😀", "\ud83d", "def f(", "):", "\0"]
+PIECES += ["\ude00", "x" * 2000, "😀" * 300, "\x1b[31m"]
+HEADERS = [
+    b"Content-Length: %d\r\n\r\n", b"content-length:    %d\r\n\r\n", b"Content-Length:%d \r\n\r\n",
+    b"Content-Length: %d\n\n", b"\r\nCONTENT-LENGTH:\t%d\r\nX-Odd: 1\r\n\r\n",
+    b"Content-Type: application/vscode-jsonrpc; charset=utf8\r\nContent-Length: %d\r\n\r\n",
+]  # fmt: skip
+UNUSABLE = [
+    b"Content-Length: oops\r\n\r\n{}", b"Content-Length: -3\r\n\r\n", b"\0\0\r\n\r\n", b"{}\n\n",
+    b"Content-Length: 99999999999999999999\r\n\r\n", b"X: 1\r\n\r\n[]",
+    b"Content-Length: 0\r\n\r\n",
+]  # fmt: skip
+"""Headers without a usable length, which cost no more than their own message."""
 REQUESTS = [INLINE, "workspace/executeCommand", "textDocument/hover", "no/such", "$/odd"]
 NOTIFICATIONS = [
     "textDocument/didOpen",
@@ -56,6 +76,8 @@ class Fuzzer:
     """Generates messages from a seed; `expected` are the ids that must be answered."""
 
     seed: int
+    files: list[str] = field(default_factory=list)
+    """URIs of files on disk that are no regular files."""
     expected: list[Any] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
 
@@ -79,16 +101,41 @@ class Fuzzer:
         make = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
         self.sent[make.__name__] += 1
         message = make()
+        if self.random.random() < 0.05:
+            self.sent["nulled"] += 1
+            message["params"] = self.nulled(message.get("params"))
         if "id" not in message and self.random.random() < 0.08:
             self.sent["broken"] += 1
             return self.broken(json.dumps({"jsonrpc": "2.0", **message}).encode())
         return json.dumps({"jsonrpc": "2.0", **message}).encode()
 
+    def frame(self, body: bytes) -> bytes:
+        """The message with a header, sometimes after one that cannot be used."""
+        before = b""
+        if self.random.random() < 0.05:
+            self.sent["unusable header"] += 1
+            before = self.random.choice(UNUSABLE)
+        header = HEADERS[0]
+        if self.random.random() < 0.2:
+            self.sent["odd header"] += 1
+            header = self.random.choice(HEADERS)
+        return before + header % len(body) + body
+
+    def nulled(self, value: Any) -> Any:
+        """The value with one field of it null."""
+        if isinstance(value, dict) and value:
+            key = self.random.choice(list(value))
+            return {**value, key: self.nulled(value[key])}
+        if isinstance(value, list) and value:
+            return [self.nulled(value[0]), *value[1:]]
+        return None
+
     def text(self) -> str:
         return "".join(self.random.choices(PIECES, k=self.random.randrange(30)))
 
     def uri(self) -> str:
-        return self.random.choice(URIS + CELLS)
+        odd = self.random.random() < 0.15
+        return self.random.choice(ODD_URIS + self.files if odd else URIS + CELLS)
 
     def position(self) -> Json:
         odd = self.random.random() < 0.05
@@ -99,6 +146,8 @@ class Fuzzer:
         uri = self.uri()
         self.version += self.random.choice([1, 1, 1, 0, -3])
         document: Json = {"uri": uri, "version": self.version}
+        if self.random.random() < 0.05:
+            document["version"] = self.random.choice([None, "3", 2**40, 1.0])
         kind = self.random.random()
         if kind < 0.2:
             document |= {"languageId": self.random.choice(["python", "go", "x"])}
@@ -111,6 +160,8 @@ class Fuzzer:
             change: Json = {"text": self.text()}
             if self.random.random() < 0.8:
                 change["range"] = {"start": self.position(), "end": self.position()}
+            elif self.random.random() < 0.3:
+                change["range"] = None
             changes.append(change)
         params = {"textDocument": document, "contentChanges": changes}
         return {"method": "textDocument/didChange", "params": params}
@@ -201,14 +252,14 @@ class Fuzzer:
 
 async def fuzz(messages: int, seed: int, model: str, home: str) -> Fuzzer:
     """Send this many messages. Raises AssertionError, or times out, if the server misbehaves."""
-    fuzzer = Fuzzer(seed)
+    fuzzer = Fuzzer(seed, odd_files(Path(home) / "odd"))
     places = {f"XDG_{name}_HOME": home for name in ("CONFIG", "STATE", "DATA", "CACHE")}
     async with raw_client(COMMAND, {"OMP_NUM_THREADS": "1", **places}) as client:
         await client.initialize({"model": model, "maxTokens": 3, "threads": 1})
         await client.notified("didChangeStatus", 2)
         for start in range(0, messages, BURST):
             count = min(BURST, messages - start)
-            client.send_bodies(*(fuzzer.message() for _ in range(count)))
+            client.send_frames(*(fuzzer.frame(fuzzer.message()) for _ in range(count)))
             await answered(client, fuzzer, f"alive{start}")
         for number in fuzzer.expected:
             await client.answer(number)
@@ -218,6 +269,17 @@ async def fuzz(messages: int, seed: int, model: str, home: str) -> Fuzzer:
         assert await client.leave() == 0
         assert "Traceback" not in client.stderr, client.stderr[-2000:]
     return fuzzer
+
+
+def odd_files(folder: Path) -> list[str]:
+    """The URIs of files that are no regular ones, beside a regular one."""
+    folder.mkdir()
+    (folder / "loop.py").symlink_to("loop.py")
+    (folder / "zero.py").symlink_to("/dev/zero")
+    (folder / "folder.py").mkdir()
+    os.mkfifo(folder / "fifo.py")
+    (folder / "good.py").write_text("import loop, fifo, zero\n")
+    return [f"file://{path}" for path in sorted(folder.iterdir())]
 
 
 async def answered(client: RawClient, fuzzer: Fuzzer, number: str) -> None:

@@ -42,8 +42,11 @@ class RawClient:
         )
 
     def send_bodies(self, *bodies: bytes) -> None:
+        self.send_frames(*(b"Content-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies))
+
+    def send_frames(self, *frames: bytes) -> None:
+        """Send messages with headers of the caller's own."""
         assert self.process.stdin is not None
-        frames = (b"Content-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies)
         self.process.stdin.write(b"".join(frames))
 
     def notify(self, method: str, params: object = None) -> None:

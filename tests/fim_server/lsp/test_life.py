@@ -55,7 +55,7 @@ async def test_the_server_ends_with_its_editor_although_the_pipe_stays_open(
     async with started(editor.pid, tmp_path) as client:
         editor.kill()  # and not waited for: a zombie has ended, too
         assert await client.ended() == 1
-        assert "is not running, so the server exits" in client.stderr
+        assert f"process {editor.pid} has ended, so the server exits" in client.stderr
     assert offered(tmp_path) == 1
 
 
@@ -69,10 +69,11 @@ async def test_the_server_ends_if_its_editor_is_gone_already(
         assert await client.ended() == 1
 
 
-@pytest.mark.parametrize("process_id", [None, 0, -1, os.getpid(), 1])
+@pytest.mark.parametrize("process_id", [None, 0, -1, os.getpid(), 1, 2**30])
 async def test_it_stays_without_an_editor_to_watch_or_while_that_runs(
     process_id: object, tmp_path: Path
 ) -> None:
+    """2**30 stands for an editor outside the server's container."""
     async with started(process_id, tmp_path) as client:
         assert await client.complete(URI, 0, 6) == ["x"]
         assert await client.leave() == 0
