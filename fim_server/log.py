@@ -36,7 +36,8 @@ class SafeFormatter(logging.Formatter):
         if record.name.partition(".")[0] in _OURS:
             return super().format(record)
         clean = logging.makeLogRecord(record.__dict__)
-        clean.msg = _PLACEHOLDER.sub("…", _QUOTES_BEGIN.split(str(record.msg))[0])
+        text = _QUOTES_BEGIN.split(str(record.msg))[0]
+        clean.msg = _PLACEHOLDER.sub("…", text).replace("%%", "%")
         if record.exc_info and (error := record.exc_info[1]):
             clean.msg += f" [{where(error)}]"
         clean.args = clean.exc_info = clean.exc_text = clean.stack_info = None

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -119,6 +121,20 @@ class FimProtocol(LanguageServerProtocol):
         """Cancel a request; silently ignore one that is already answered, which is common."""
         if msg_id in self._request_futures:
             super()._handle_cancel_notification(msg_id)
+
+    def _run_generator(
+        self,
+        future: Future[Any] | None,
+        *,
+        gen: Generator[Any, Any, Any],
+        result_future: Future[Any],
+    ) -> None:
+        """Run the next part of a built-in handler, or end it if the part before was cancelled."""
+        if future is not None and future.cancelled():
+            gen.close()
+            result_future.cancel()
+            return
+        super()._run_generator(future, gen=gen, result_future=result_future)
 
     def _send_data(self, data: Any) -> None:
         """Write a message, unless the client is gone."""

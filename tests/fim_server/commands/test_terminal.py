@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from rich.table import Table
 from tiny_checkpoint import write_tiny_checkpoint
 
 from fim_server.cli import main
+from fim_server.commands import doctor_servers
 from fim_server.commands.terminal import print_whole, visible
 from fim_server.completion.statistics import Statistics
+from fim_server.settings.settings import Settings
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202egnitirw\x7f\x08"
 
@@ -69,8 +72,8 @@ def test_any_encoding_of_the_output(
     file.write_text("größe = '😀 │ →'\nx = \n", encoding="utf-8")
     place = ("--line", 2, "--column", 4)
     for arguments in (
-        ("complete", file, *place, "--model", model),
-        ("complete", file, *place, "--model", model, "--watch"),
+        ("complete", file, *place, "--model", model, "--max-tokens", 1),
+        ("complete", file, *place, "--model", model, "--max-tokens", 1, "--watch"),
         ("context", file, *place),
         ("revise", file, "--lines", "1-2", "--model", model),
         ("models", "inspect", model),
@@ -189,11 +192,23 @@ def test_invalid_arguments_are_named_in_words(
     assert "invalid" not in said
 
 
-def test_doctor_reports_bad_certificates_without_a_traceback() -> None:
-    missing = "/there/is/no/such/file"
-    done = run("doctor", "--json", SSL_CERT_FILE=missing, HTTP_PROXY="socks5://127.0.0.1:1")
-    assert b"Traceback" not in done.stderr
-    assert json.loads(done.stdout)["findings"]
+def test_doctor_reports_bad_certificates_and_proxies_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/there/is/no/such/file")
+    path = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    path.chmod(0o600)
+    assert "left over from a stopped engine" in doctor_servers._socket(path).message
+    settings = Settings(backend="openai", remote_url="https://models.example/v1")
+    [finding] = doctor_servers.remote(settings)
+    assert "the certificates in SSL_CERT_FILE cannot be read" in finding.message
+    monkeypatch.setenv("HTTPS_PROXY", "socks4://127.0.0.1:1")
+    [finding] = doctor_servers.remote(settings)
+    assert "the proxy in HTTPS_PROXY cannot be used" in finding.message
+    [finding] = doctor_servers.remote(replace(settings, remote_url="http://[::1/v1"))
+    assert "remoteUrl is not an address" in finding.message
 
 
 @pytest.mark.parametrize("stream", [">&-", "2>&-", "<&-", ">/dev/full"])

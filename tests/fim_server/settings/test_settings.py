@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
+from fim_server.lsp.backend_choice import backend_for
 from fim_server.settings import docs as settings_docs
 from fim_server.settings.settings import SETTINGS, Settings, needs_new_backend, read_settings
 from fim_server.settings.sources import SettingsSources, pushed_configuration
@@ -103,6 +105,70 @@ def test_an_invalid_value_is_reported_and_the_default_used(
     assert settings == dataclasses.replace(DEFAULTS, suffix_chars=7)
 
 
+ODD_VALUES: list[object] = [
+    True, 0, -1, 1.5, float("nan"), float("inf"), 10**30, 10**5000, "", " ", "x\0y", "\ud800", "\n",
+    "x" * 10_000, [], [[]], [None], ["\ud800"], {}, {"a": 1}, [1, "a"], ["[z-a]"], ["!"], b"x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_odd_value_is_used_or_named(key: str) -> None:
+    """And never raises, and never leaves the type of the field."""
+    for value in ODD_VALUES:
+        settings, problems = read_settings({key: value}, DEFAULTS)
+        if problems:
+            [problem] = problems
+            assert problem.startswith(f"setting {key}: ")
+            assert SETTINGS[key].allowed in problem
+            assert "\n" not in problem
+            assert problem.encode()
+            assert settings == DEFAULTS
+        else:
+            assert SETTINGS[key].accepts(value)
+        assert backend_for(settings) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1/v1",
+        "http://host:abc/v1",
+        "http://host:70000",
+        "http://host:0",
+        "http://user:hidden@[/v1",
+        "ftp://user:hidden@host/v1",
+        "host/v1",
+        "host:8000",
+        "http:///v1",
+        "http://ho st/v1",
+        "http://host/v1?key=hidden",
+        "http://host/v1#x",
+        "/v1",
+    ],
+)
+def test_an_address_that_is_none_is_named_without_its_value(url: str) -> None:
+    base = dataclasses.replace(DEFAULTS, remote_url="http://old:hidden@host/v1")
+    settings, [problem] = read_settings({"remoteUrl": url, "backend": "openai"}, base)
+    assert problem.startswith("setting remoteUrl: ")
+    assert "hidden" not in problem
+    assert settings == dataclasses.replace(base, backend="openai")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1]:8080/v1",
+        "https://host",
+        "http://10.0.0.1:1/a/b",
+        "http://ä.example/v1/ ",
+        "HTTP://H",
+    ],
+)
+def test_addresses(url: str) -> None:
+    settings, problems = read_settings({"remoteUrl": url}, DEFAULTS)
+    assert (settings.remote_url, problems) == (url, [])
+
+
 def test_an_unknown_key_is_reported_with_the_known_ones() -> None:
     settings, [problem] = read_settings({"max_tokens": 5}, DEFAULTS)
     assert settings == DEFAULTS
@@ -143,6 +209,9 @@ def test_later_sources_override_only_the_settings_they_contain(tmp_path: Path) -
         (b"mode = ", "not used: it is not valid TOML (Invalid value"),
         (b"\xff", "not used: it is not UTF-8"),
         (b"mode = 3", "setting mode: 3 is not used: expected one of ar, "),
+        (b"threads = " + b"9" * 5000, "not used: it is not valid TOML ("),
+        (b"a = " + b"[" * 5000, "not used: it is not valid TOML ("),
+        (b"# " + b"x" * (1 << 20), "cannot be read: it has more than 1048576 bytes"),
         (b"[server]\nx = 1", "setting 'server' is unknown; the settings are: "),
     ],
 )
@@ -156,8 +225,17 @@ def test_mistakes_in_the_file_name_the_file(tmp_path: Path, content: bytes, mess
 
 def test_a_settings_path_that_is_a_folder_or_missing(tmp_path: Path) -> None:
     assert SettingsSources(DEFAULTS, tmp_path / "none.toml").resolve() == (DEFAULTS, [])
-    [problem] = SettingsSources(DEFAULTS, tmp_path).resolve()[1]
-    assert "cannot be read" in problem
+    os.mkfifo(tmp_path / "fifo.toml")
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    for path in (tmp_path, tmp_path / "fifo.toml", tmp_path / "loop.toml", Path("/dev/zero")):
+        [problem] = SettingsSources(DEFAULTS, path).resolve()[1]
+        assert "cannot be read" in problem
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b'\xef\xbb\xbfmode = "ar"')
+    assert SettingsSources(DEFAULTS, file).resolve() == (Settings(mode="ar"), [])
 
 
 @pytest.mark.parametrize(
