@@ -168,15 +168,3 @@ async def test_a_full_disk_is_reported(
     with pytest.raises(BackendError, match="No space left on device"):
         await backend.start(lambda what, share: None)
     await backend.close()
-
-
-async def test_an_unwritable_log_is_reported(
-    home: EngineHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, home.environment[name])
-    (home.folder / "state").write_text("in the way")
-    backend = EngineBackend(str(home.model))
-    with pytest.raises(BackendError, match=r"\.log: cannot be written \(.*; set XDG_STATE_HOME"):
-        await backend.start(lambda what, share: None)
-    await backend.close()
