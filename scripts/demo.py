@@ -75,7 +75,7 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
         if params.kind == "Normal" and not params.busy:
             ready.set()
 
-    await client.start_io(sys.executable, "-m", "fim_server", "lsp", "--in-process")
+    await client.start_io(sys.executable, "-P", "-m", "fim_server", "lsp", "--in-process")
     try:
         capabilities = lsp.ClientCapabilities(
             general=lsp.GeneralClientCapabilities(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def choice_file(model: str | None) -> Path:
     """One file for each model, in the user's cache folder."""
-    name = Path(model).resolve().as_posix() if model else "default"
+    try:
+        name = Path(model).resolve().as_posix() if model else "default"
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links
+        name = str(model)
     return user_cache_path("fim-server") / "modes" / (quote(name, safe="") + ".json")
 
 

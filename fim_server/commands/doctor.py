@@ -19,6 +19,7 @@ from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
 from fim_server.commands.terminal import visible
 from fim_server.completion.statistics import statistics_file
+from fim_server.engine.paths import model_identity
 from fim_server.log import log_file
 from fim_server.settings.settings import Settings
 from fim_server.settings.sources import SettingsSources, config_file
@@ -118,9 +119,10 @@ def model(settings: Settings) -> Iterator[Finding]:
         return
     from fim_model.loading.checkpoint import default_checkpoint
 
-    folder = Path(settings.model).expanduser() if settings.model else default_checkpoint()
+    identity = model_identity(settings.model)
+    folder = default_checkpoint() if identity is None else Path(identity)
     config = folder / "config.json"
-    if not folder.is_dir():
+    if not is_folder(folder):
         what = "is not a folder" if settings.model else "is not installed"
         fix = "set model to a checkpoint folder, or unset it to use the bundled model"
         yield Finding("model", "fail" if not settings.model else "warn", f"{folder} {what}", fix)
@@ -138,6 +140,13 @@ def model(settings: Settings) -> Iterator[Finding]:
         yield Finding("model", "fail", f"{folder} has no weights (*.safetensors)", fix)
         return
     yield Finding("model", "ok", f"{folder}: {kind}, {size:.0f} MiB")
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def memory(_settings: Settings) -> Iterator[Finding]:

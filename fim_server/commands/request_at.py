@@ -9,7 +9,7 @@ from pathlib import Path
 from fim_model.requests import CompletionRequest
 from lsprotocol import types as lsp
 
-from fim_server.access.exclusions import repository_of
+from fim_server.access.exclusions import repository_of, resolved
 from fim_server.access.workspace import Workspace
 from fim_server.commands.terminal import print_error
 from fim_server.commands.usage_error import UsageError
@@ -51,7 +51,7 @@ class Refusal:
 
 def refusal_of(file: Path, settings: Settings) -> Refusal | None:
     """The reason why the server would not complete in a file, or None; the file is not opened."""
-    if rule := workspace_of(file, settings).why_not_show(file.resolve().as_uri()):
+    if rule := workspace_of(file, settings).why_not_show(resolved(file).as_uri()):
         return Refusal(Silence.EXCLUDED, rule)
     if (language := language_name(file)) in settings.disabled_languages:
         return Refusal(Silence.LANGUAGE_DISABLED, language)
@@ -97,7 +97,7 @@ def settings_of(**command_line: object) -> Settings:
 
 def workspace_of(file: Path, settings: Settings) -> Workspace:
     """The workspace of a file: its repository, or else its folder."""
-    folder = file.resolve().parent
+    folder = resolved(file).parent
     return Workspace([repository_of(folder) or folder], settings)
 
 
@@ -107,15 +107,16 @@ def read_source(path: Path) -> Snapshot:
         data = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be read ({problem.strerror})") from None
+    except (OSError, ValueError) as problem:  # a zero byte in the name is a ValueError
+        why = getattr(problem, "strerror", None) or str(problem)
+        raise UsageError(f"{path}: cannot be read ({why})") from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise UsageError(
             f"{path}: byte {problem.start} is not UTF-8; convert the file, for example with iconv"
         ) from None
-    uri, language = path.resolve().as_uri(), language_name(path)
+    uri, language = resolved(path).as_uri(), language_name(path)
     return Snapshot(uri, language, 0, 0, Encoding.UTF32, split_lines(text))
 
 
@@ -139,7 +140,7 @@ def _open_beside(files: list[Path], workspace: Workspace) -> list[Snapshot]:
     """The files as open documents, most recent last; excluded files are not read."""
     store = DocumentStore(Encoding.UTF32)
     for file in files:
-        uri = file.resolve().as_uri()
+        uri = resolved(file).as_uri()
         if workspace.why_not_show(uri) is None:
             source = read_source(file)
             store.open(uri, source.language, 0, source.text)

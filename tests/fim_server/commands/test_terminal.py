@@ -18,7 +18,7 @@ from rich.table import Table
 from tiny_checkpoint import write_tiny_checkpoint
 
 from fim_server.cli import main
-from fim_server.commands import doctor_servers
+from fim_server.commands import doctor, doctor_servers
 from fim_server.commands.terminal import print_whole, visible
 from fim_server.completion.statistics import Statistics
 from fim_server.settings.settings import Settings
@@ -209,6 +209,24 @@ def test_doctor_reports_bad_certificates_and_proxies_without_a_traceback(
     assert "the proxy in HTTPS_PROXY cannot be used" in finding.message
     [finding] = doctor_servers.remote(replace(settings, remote_url="http://[::1/v1"))
     assert "remoteUrl is not an address" in finding.message
+
+
+@pytest.mark.parametrize("command", ["complete", "context"])
+def test_a_file_that_cannot_be_read_is_named(
+    command: str, tmp_path: Path, streams: Streams
+) -> None:
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    for file in (tmp_path / "loop.py", tmp_path, tmp_path / ("x" * 300), "a\0b", "\udcff.py"):
+        code, printed, complaint = streams.run("utf-8", command, file, "--line", 1, "--column", 0)
+        assert (code, printed) == (2, "")
+        assert complaint.startswith("fim-server: ")
+        assert complaint.count("\n") == 1
+
+
+def test_doctor_with_a_model_that_is_none() -> None:
+    for model in ("~nosuchuser/x", "x" * 300, "/dev/null", "/nope"):
+        [finding] = doctor.model(Settings(model=model))
+        assert "is not a folder" in finding.message
 
 
 @pytest.mark.parametrize("stream", [">&-", "2>&-", "<&-", ">/dev/full"])
