@@ -231,8 +231,10 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _reason(error: Exception) -> str:
-    """Why something is unusable, in a few words that cannot quote an address or a password."""
-    strerror = getattr(error, "strerror", None)
-    text = str(strerror or error).splitlines()[0] if str(strerror or error) else ""
-    known = ("port", "ipv6", "no such file", "is a directory", "permission denied")
-    return text[:80] if strerror or text.lower().startswith(known) else type(error).__name__
+    """Why something is unusable, in words that quote nothing of it: it may hold a password."""
+    if strerror := getattr(error, "strerror", None):
+        return str(strerror)
+    text = str(error).lower()
+    if "port" in text:
+        return "its port is not a number from 1 to 65535"
+    return "its brackets do not match" if "ipv6" in text else type(error).__name__
