@@ -63,9 +63,11 @@ class ErrorStream(logging.StreamHandler[TextIO]):
 
 
 def can_be_appended_to(file: Path) -> bool:
-    """Whether a file is a regular one or does not exist: opening a FIFO would wait for a reader."""
+    """Whether a file is a regular one or a device, or does not exist: opening a FIFO would wait for
+    a reader."""
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        mode = file.stat().st_mode
+        return stat.S_ISREG(mode) or stat.S_ISCHR(mode)
     except FileNotFoundError:
         return True
     except OSError:

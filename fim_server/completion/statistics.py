@@ -84,12 +84,13 @@ class Statistics:
 def read_statistics(file: Path) -> dict[str, dict[str, int]]:
     """The counts of each day, oldest first; malformed lines are skipped."""
     days: dict[str, Counter[str]] = {}
-    if not can_be_appended_to(file):
-        return {}
-    with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            day, counts = _entry(line)
-            days.setdefault(day, Counter()).update(counts)
+    with contextlib.suppress(OSError):
+        if not file.is_file():  # a FIFO would wait, a device may have no end
+            return {}
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                day, counts = _entry(line)
+                days.setdefault(day, Counter()).update(counts)
     days.pop("", None)
     return {day: dict(days[day]) for day in sorted(days)}
 
