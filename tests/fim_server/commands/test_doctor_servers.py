@@ -216,7 +216,7 @@ def test_an_unreachable_remote_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "correct remoteUrl" in finding.fix
     assert (
         remote(remote_url="ftp://x").message
-        == "remoteUrl 'ftp://x' is not an http or https address"
+        == "remoteUrl is not an http or https address, such as http://host:port/v1"
     )
     assert remote().fix == "set remoteUrl, for example http://host:port/v1"
 

@@ -47,7 +47,10 @@ texts = st.lists(st.sampled_from(PIECES), max_size=24).map("".join)
 
 def width(character: str, encoding: Encoding) -> int:
     codec = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}[encoding]
-    return len(character.encode(codec, "surrogatepass")) // {"utf-8": 1, "utf-16": 2, "utf-32": 4}[encoding]
+    return (
+        len(character.encode(codec, "surrogatepass"))
+        // {"utf-8": 1, "utf-16": 2, "utf-32": 4}[encoding]
+    )
 
 
 def line_starts(text: str) -> list[int]:
