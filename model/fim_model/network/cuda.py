@@ -53,14 +53,14 @@ class RecordedForward:
         lora: DraftLora | None,
         record: Record,
     ) -> None:
-        device, width = model.head.device, key.width
+        device, width = model.norm.device, key.width
         self.key, self._model, self._cache, self._lora = key, model, cache, lora
         self.tokens = torch.zeros(1, width, dtype=torch.int64, device=device)
         self.positions = torch.zeros(1, width, dtype=torch.int64, device=device)
         # A padded position sees itself: attention over nothing gives NaN.
         self.pattern = torch.eye(width, dtype=torch.bool, device=device)
         size = model.config.hidden_size
-        self.hidden = torch.zeros(1, width, size, dtype=model.head.dtype, device=device)
+        self.hidden = torch.zeros(1, width, size, dtype=model.norm.dtype, device=device)
         self._recording = Recording(self._step, record)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention | Tensor) -> Tensor:
