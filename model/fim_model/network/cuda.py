@@ -97,7 +97,7 @@ class DeviceTransformer(FusedNetwork):
     ) -> None:
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
         super().__init__(weights, draft_lora)
-        self._record = record or (capturing() if weights.head.is_cuda else as_it_is)
+        self._record = record or (capturing() if weights.norm.is_cuda else as_it_is)
         # Weak keys: when a cache is freed, its graphs go too, for they hold its addresses.
         self._recorded: WeakKeyDictionary[KVCache, RecordedOfCache] = WeakKeyDictionary()
 
