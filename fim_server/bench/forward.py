@@ -247,7 +247,7 @@ def _block(model: Network, width: int, context: int) -> Part:
 
 
 def _fused(model: FusedTransformer, width: int, context: int) -> Step:
-    device, dtype = model.head.device, model.head.dtype
+    device, dtype = model.norm.device, model.norm.dtype
     cache = DeviceCache(KVCache(model.config, capacity=context, dtype=dtype, device=device))
     cache.length.fill_(context - width)
     tokens = torch.ones(1, width, dtype=torch.int64, device=device)

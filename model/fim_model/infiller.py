@@ -173,7 +173,7 @@ class Infiller:
         forwards, tokens = 1, 0
         with self._using(request.session):
             cache = self.sessions.take(request.session)
-            prefill, copies = self._copy_judge.prefill(cache, hole)
+            prefill, copies = self._copy_judge.prefill(cache, hole, should_stop)
             if (
                 copies
                 and copies[0].confidence >= COPY_ALONE_CONFIDENCE

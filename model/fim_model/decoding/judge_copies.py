@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -36,7 +36,10 @@ class CopyJudge:
         self._continuations = continuations
 
     def prefill(
-        self, cache: PromptCache, hole: PreparedHole
+        self,
+        cache: PromptCache,
+        hole: PreparedHole,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> tuple[Prefill, list[CompletionItem]]:
         """One forward over the prompt and as many copies as the hole's token limit allows.
 
@@ -44,10 +47,10 @@ class CopyJudge:
         first. Mode `native`, which sees no suffix, judges none.
         """
         if self._calibration is None or hole.mode == NATIVE:
-            return cache.prefill(hole.prompt), []
+            return cache.prefill(hole.prompt, should_stop=should_stop), []
         chosen = self._fitting(hole)
         tree = TokenTree.of([ids for _, ids in chosen])
-        prefill, items = cache.prefill(hole.prompt, tree), []
+        prefill, items = cache.prefill(hole.prompt, tree, should_stop), []
         for number, (copy, ids) in enumerate(chosen):
             logits = self._restricted(prefill.logits[tree.rows(number)], ids, hole.typed.encode())
             nats = tuple(log_probabilities(logits, [*ids, self._eom_id]))

@@ -14,9 +14,14 @@ import torch
 from torch import Tensor
 
 from fim_model.decoding.token_tree import TokenTree
+from fim_model.errors import Cancelled
 from fim_model.network.attention_mask import Attention
 from fim_model.network.contract import Network, forward_one
 from fim_model.network.kv_cache import KVCache
+
+PIECE = 128
+"""Tokens of a prompt that one forward reads on a CPU: work is given up between two forwards, and
+what an operation leaves for the next one still lies in the processor's caches."""
 
 
 class PromptCache:
@@ -28,26 +33,58 @@ class PromptCache:
         self.tokens: list[int] = []
 
     @torch.inference_mode()
-    def prefill(self, prompt: Sequence[int], ahead: TokenTree | Sequence[int] = ()) -> Prefill:
-        """One causal forward over what the cache does not hold of a non-empty prompt.
+    def prefill(
+        self,
+        prompt: Sequence[int],
+        ahead: TokenTree | Sequence[int] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Prefill:
+        """Causal forwards over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with the cached tokens, except for the prompt's last
-        token, whose logits are needed. `ahead` are drafts of what follows, read in the same
+        token, whose logits are needed. `ahead` are drafts of what follows, read in the last
         forward; `kv.keep` keeps those of their tokens that are accepted. Raises ValueError if the
-        cache is too small.
+        cache is too small; Cancelled between two forwards, and what was read until then stays.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
         tree = ahead if isinstance(ahead, TokenTree) else TokenTree.of([ahead])
-        count, device = len(prompt) - reused, self.model.device
-        new = torch.tensor([*prompt[reused:], *tree.tokens], device=device)
-        places = [*range(reused, len(prompt)), *tree.positions(len(prompt))]
-        pattern = Attention.CAUSAL if tree.is_chain else tree.pattern(count).to(device)
-        positions = torch.tensor(places, device=device)
-        hidden = forward_one(self.model, new[None], positions[None], pattern, self.kv)
-        self.kv.advance(count)
-        self.tokens = list(prompt)
-        return Prefill(self.model.logits(hidden[0, count - 1 :]).cpu(), reused, count)
+        self.kv.end(len(prompt) - reused + len(tree))
+        for end in self._piece_ends(reused, len(prompt)):
+            self._read(prompt[len(self.tokens) : end])
+            if should_stop():
+                raise Cancelled
+        rest = prompt[len(self.tokens) :]
+        hidden = self._forward([*rest, *tree.tokens], tree, len(rest))
+        self._keep(rest)
+        return Prefill(
+            self.model.logits(hidden[0, len(rest) - 1 :]).cpu(), reused, len(prompt) - reused
+        )
+
+    def _piece_ends(self, start: int, end: int) -> range:
+        """Where the forwards before the last one end, in equal steps."""
+        if self.model.device.type != "cpu":
+            return range(0)
+        pieces = -(-(end - start) // PIECE)
+        step = -(-(end - start) // max(pieces, 1))
+        return range(start + step, end, max(step, 1))
+
+    def _read(self, tokens: Sequence[int]) -> None:
+        self._forward(tokens, TokenTree.of([()]), len(tokens))
+        self._keep(tokens)
+
+    def _forward(self, tokens: Sequence[int], tree: TokenTree, before: int) -> Tensor:
+        """Hidden states `[1, T, D]` of tokens, of which those after the first `before` are a
+        tree's."""
+        start, device = len(self.tokens), self.model.device
+        places = [*range(start, start + before), *tree.positions(start + before)]
+        pattern = Attention.CAUSAL if tree.is_chain else tree.pattern(before).to(device)
+        new, positions = (torch.tensor([row], device=device) for row in (tokens, places))
+        return forward_one(self.model, new, positions, pattern, self.kv)
+
+    def _keep(self, tokens: Sequence[int]) -> None:
+        self.kv.advance(len(tokens))
+        self.tokens += tokens
 
     def rewind(self, length: int) -> None:
         """Keep only the first `length` tokens."""

@@ -122,7 +122,7 @@ class RegionRewriter:
         texts = self._fitting(request, stop.max_tokens, room)
         ids = [old, *texts.values()]
         tree = TokenTree.of(ids)
-        prefill = cache.prefill(prompt, tree)
+        prefill = cache.prefill(prompt, tree, should_stop)
         nats = tree_log_probabilities(prefill.logits, tree, ids, self.fim.eom)
         best = max(nats)
         core = DecodingCore(self.model, cache.kv, stop, Sampler(), prompt=prompt)

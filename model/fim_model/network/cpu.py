@@ -2,35 +2,40 @@
 
 A narrow forward of a small model spends as much time in starting operations as in its products. So
 query, key and value are one product and so are gate and up; queries and keys are rotated together,
-by tables computed once; residuals are added by the products that follow; masks are made once a
-forward, not once a layer; and query heads that share keys become rows of one matrix, so that no key
-is ever copied. Weights lie in oneDNN's blocks (`fim_kernels.matmul_packed`), quick at every width.
-Keys and values in the cache are those of the plain forward.
+in place, by one complex multiplication; masks and the cache's slots are made once a forward, not
+once a layer; and query heads that share keys become rows of one matrix, so that no key is ever
+copied. Weights lie in oneDNN's blocks, quick at every width: full ones
+(`fim_kernels.matmul_packed`), or bytes that are multiplied as integers (`fim_kernels.matmul_int8`).
+
+A row's result is the same to the last bit however many rows stand beside it, and whether its cache
+was filled in one forward or in several (tested). So a draft that is verified in a block is what one
+token at a time gives.
+
+Keys in the cache are those of the plain forward with each head's pairs side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from fim_kernels.attention import attend
+from fim_kernels.matmul_8bit import quantise
+from fim_kernels.matmul_int8 import IntegerWeight, available, pack_int8, rms_norm_matmul_int8
 from fim_kernels.matmul_packed import matmul_packed, pack
 from fim_kernels.token_scores import score_tokens
-from fim_kernels.types import TokenScores
+from fim_kernels.types import TokenScores, Weight8Bit
 from torch import Tensor
 
-from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part, among_new
 from fim_model.network.config import ModelConfig
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight, project
 from fim_model.network.fused_network import FusedNetwork
+from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import RotaryEmbedding
-
-LARGEST_MASK = 2**22
-"""Values of a mask over stacked heads; a wider causal forward copies keys instead."""
 
 LARGEST_COPY = 64 * 2**20
 """Bytes of an embedding that a tied head may take a second time, to be packed as well."""
@@ -42,31 +47,39 @@ class PackedTransformer(FusedNetwork):
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
         super().__init__(weights, draft_lora)
         _pack(weights)
-        self._angles = Angles(weights.config, weights.rotary, weights.head.dtype)
-        whole = isinstance(weights.layers[0].qkv, Tensor)
-        self._product_dtype = weights.head.dtype if whole else torch.bfloat16
+        self._turns = Turns(weights.config, weights.rotary)
+
+    @property
+    def products(self) -> str:
+        """What the layers' products multiply, in words."""
+        match self._weights.layers[0].qkv:
+            case IntegerWeight():
+                return "8-bit integers"
+            case Weight8Bit():
+                return "8-bit weights, bfloat16 rows"
+            case full:
+                return str(full.dtype).removeprefix("torch.")
 
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`: products over the tokens of all parts, attention for each part alone."""
         config, weights = self.config, self._weights
-        count, groups = config.num_attention_heads, config.num_key_value_heads
-        readers = [PartAttention(part, count // groups) for part in parts]
+        queries, groups = config.num_attention_heads, config.num_key_value_heads
+        readers = [PartAttention(part, queries // groups) for part in parts]
         widths = [part.width for part in parts]
-        cos, sin, query_scale = self._angles(joined([part.positions[0] for part in parts]))
-        x = F.embedding(joined([part.tokens[0] for part in parts]), weights.embedding)
+        turns, query_scale = self._turns(joined([part.positions[0] for part in parts]))
+        x = self._embed(joined([part.tokens[0] for part in parts]))
         for i, layer in enumerate(weights.layers):
-            normed = self._norm(x, layer.input_norm).to(self._product_dtype)
-            heads = project(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, config.head_dim)
-            turned, value = heads.split((count + groups, groups), 1)
-            query, key = rotate(turned, cos, sin).split((count, groups), 1)
+            heads = self._read(x, layer.input_norm, layer.qkv, layer.qkv_bias)
+            heads = heads.view(len(x), -1, config.head_dim)
+            turn(heads[:, : queries + groups], turns)
             if query_scale is not None:
-                query = query * query_scale
+                heads[:, :queries].mul_(query_scale)
             if len(readers) == 1:
-                mixed = readers[0](i, query, key, value)
+                mixed = readers[0](i, heads)
             else:
-                each = zip(*(x.split(widths) for x in (query, key, value)), strict=True)
-                mixed = torch.cat([r(i, *qkv) for r, qkv in zip(readers, each, strict=True)])
+                each = zip(readers, heads.split(widths), strict=True)
+                mixed = torch.cat([read(i, part) for read, part in each])
             after = add_product(x, mixed, layer.output, layer.output_bias)
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
@@ -79,74 +92,146 @@ class PackedTransformer(FusedNetwork):
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
 
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """`[T]` to `[T, hidden]`."""
+        table = self._weights.embedding
+        if isinstance(table, Tensor):
+            return F.embedding(tokens, table)
+        rows = F.embedding(tokens, table.values).float()
+        return rows.mul_(table.scale.index_select(0, tokens)[:, None])
+
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.config.rms_norm_eps)
 
+    def _read(self, x: Tensor, norm: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
+        """The product of normalised rows."""
+        if isinstance(weight, IntegerWeight):
+            product = rms_norm_matmul_int8(x, norm, weight, self.config.rms_norm_eps)
+            return product if bias is None else product.add_(bias)
+        return project(self._norm(x, norm), weight, bias)
+
     def _feed_forward(self, x: Tensor, layer: FusedLayer) -> Tensor:
-        normed = self._norm(x, layer.post_norm).to(self._product_dtype)
-        gate, up = project(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
-        return add_product(x, F.silu(gate).mul_(up), layer.down, layer.down_bias)
+        gate_up = self._read(x, layer.post_norm, layer.gate_up, layer.gate_up_bias)
+        gate, up = gate_up.chunk(2, dim=-1)
+        inner = F.silu(gate, inplace=True).mul_(up)
+        return add_product(x, inner, layer.down, layer.down_bias)
+
+
+SPAN = 256
+"""Attention looks at a multiple of this many keys, those beyond a row's own masked: the order in
+which a product takes its sums depends on how many there are."""
+
+QUERY_BLOCK, MIN_ROWS = 32, 4
+"""PyTorch's attention takes queries in multiples of QUERY_BLOCK; a last block of fewer rows than
+MIN_ROWS is multiplied by another routine, with sums in another order."""
 
 
 class PartAttention:
     """Attention of one part over its cache; the heads that share a key are rows of one matrix.
 
-    The slots in the cache and the mask, a float one for SDPA, are made once for all layers.
+    The slots in the cache and the masks, float ones for SDPA, are made once for all layers.
     """
 
     def __init__(self, part: Part, share: int) -> None:
         """share: query heads a key head. Raises ValueError if the cache is too small."""
-        width, span, attention = part.width, part.span, part.attention
-        self._slots = part.cache.slots(width)
-        causal = attention is Attention.CAUSAL and width > 1
-        # Reading from the start needs no mask; a long mask costs more than copying keys.
-        self._plainly = causal and (width == span or width * span * share > LARGEST_MASK)
-        self._mask: Tensor | None = None
-        if isinstance(attention, Tensor) or (causal and not self._plainly):
-            hidden = torch.zeros(width, width, dtype=self._slots.keys[0].dtype)
-            hidden.masked_fill_(~among_new(part, hidden.device), -torch.inf)
-            self._mask = F.pad(hidden, (span - width, 0)).repeat(share, 1)
+        self._slots = part.cache.slots(part.width)
+        seen = among_new(part, part.tokens.device)
+        in_order = not seen.triu(1).any()
+        self._pieces = [
+            AttentionPiece.of(rows, rows.stop if in_order else part.width, seen, part.cache, share)
+            for rows in _rows_by_span(part, in_order=in_order)
+        ]
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query: `[T, H, D]`; key, value: `[T, G, D]`, kept in the cache. Returns `[T, H * D]`."""
+    def __call__(self, layer: int, heads: Tensor) -> Tensor:
+        """heads: `[T, H + 2G, D]`, turned; keys and values are kept in the cache.
+
+        Returns `[T, H * D]`.
+        """
         slots = self._slots
-        slots.new_keys[layer][0].copy_(key.transpose(0, 1))
-        slots.new_values[layer][0].copy_(value.transpose(0, 1))
-        keys, values = slots.keys[layer], slots.values[layer]
-        width, heads, dim = query.shape
-        query = query.transpose(0, 1)
-        if self._plainly:
-            found = attend(query[None], keys, values, causal=True)
-        else:
-            rows = query.reshape(1, keys.shape[1], -1, dim)
-            found = F.scaled_dot_product_attention(rows, keys, values, attn_mask=self._mask)
-        return found.view(heads, width, dim).transpose(0, 1).reshape(width, heads * dim)
+        keys, values, new = slots.keys[layer], slots.values[layer], slots.new[layer]
+        groups, dim = new.shape[1], heads.shape[-1]
+        queries = heads.shape[1] - 2 * groups
+        new.copy_(heads[:, queries:].view(len(heads), 2, groups, dim).permute(1, 2, 0, 3))
+        found = [piece(heads[:, :queries], keys, values) for piece in self._pieces]
+        return joined(found)
 
 
-class Angles:
-    """Rotation tables by position, computed once and extended for positions beyond them."""
+@dataclass(frozen=True, slots=True)
+class AttentionPiece:
+    """Some rows of a part, over as many keys as they need. mask: float `[rows, span]`, heads that
+    share a key one after the other, and rows of zeros up to what `missing_rows` asks for."""
 
-    def __init__(self, config: ModelConfig, rotary: RotaryEmbedding, dtype: torch.dtype) -> None:
-        self._rotary, self._dtype, self._half = rotary, dtype, config.head_dim // 2
+    rows: slice
+    span: int
+    mask: Tensor
+
+    @classmethod
+    def of(cls, rows: slice, last: int, seen: Tensor, cache: KVCache, share: int) -> AttentionPiece:
+        """last: how many of the new tokens any of these rows sees. seen: who sees whom among all
+        new tokens, boolean `[T, T]`."""
+        before = cache.length
+        widest = before + last
+        span = min(-(-widest // SPAN) * SPAN, cache.room)
+        hidden = torch.zeros(rows.stop - rows.start, span, dtype=cache.keys[0].dtype)
+        hidden[:, widest:] = -torch.inf
+        hidden[:, before:widest].masked_fill_(~seen[rows, : widest - before], -torch.inf)
+        hidden = hidden.repeat_interleave(share, 0)
+        return cls(rows, span, F.pad(hidden, (0, 0, 0, missing_rows(len(hidden)))))
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """queries: `[T, H, D]` of all rows. Returns `[rows, H * D]` of this piece's."""
+        groups, (_, heads, dim) = keys.shape[1], queries.shape
+        width = self.rows.stop - self.rows.start
+        rows = queries[self.rows].view(width, groups, -1, dim).transpose(0, 1)
+        rows = rows.reshape(1, groups, -1, dim)
+        count = rows.shape[2]
+        if len(self.mask) > count:
+            rows = F.pad(rows, (0, 0, 0, len(self.mask) - count))
+        keys, values = keys[:, :, : self.span], values[:, :, : self.span]
+        found = F.scaled_dot_product_attention(rows, keys, values, attn_mask=self.mask)
+        found = found[0, :, :count].view(groups, width, -1, dim).transpose(0, 1)
+        return found.reshape(width, heads * dim)
+
+
+def _rows_by_span(part: Part, *, in_order: bool) -> list[slice]:
+    """The rows of a part in pieces that need equally many keys. in_order: whether no token sees a
+    later one; otherwise all need the same."""
+    if not in_order:
+        return [slice(0, part.width)]
+    first = part.cache.length
+    borders = range((first // SPAN + 1) * SPAN - first, part.width, SPAN)
+    return [slice(a, b) for a, b in pairwise([0, *borders, part.width])]
+
+
+def missing_rows(count: int) -> int:
+    """Rows to add to `count`, so that the last block of queries is not a tiny one."""
+    last = count % QUERY_BLOCK
+    return MIN_ROWS - last if 0 < last < MIN_ROWS else 0
+
+
+class Turns:
+    """The rotation of each position as complex numbers, computed once and lengthened as needed."""
+
+    def __init__(self, config: ModelConfig, rotary: RotaryEmbedding) -> None:
+        self._rotary, self._half = rotary, config.head_dim // 2
         self._lengthen(1024)
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """positions: int64 `[T]`. cos, signed sin and query scale (or None), each `[T, 1, …]`."""
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """positions: int64 `[T]`. Turns, complex64 `[T, 1, D / 2]`, and the scale of queries, or
+        None, float32 `[T, 1, 1]`."""
         last = int(positions.max())
-        if last >= len(self._cos):
+        if last >= len(self._turns):
             self._lengthen(2 * last)
         scale = self._scale
         return (
-            self._cos.index_select(0, positions),
-            self._sin.index_select(0, positions),
+            self._turns.index_select(0, positions),
             None if scale is None else scale.index_select(0, positions),
         )
 
     def _lengthen(self, count: int) -> None:
-        where = self._rotary(torch.arange(count)[None], self._dtype)
-        sign = torch.ones(2 * self._half, dtype=self._dtype)
-        sign[: self._half] = -1
-        self._cos, self._sin = where.cos[0][:, None], (where.sin[0] * sign)[:, None]
+        where = self._rotary(torch.arange(count)[None], torch.float32)
+        cos, sin = (table[0, :, None, : self._half] for table in (where.cos, where.sin))
+        self._turns = torch.complex(cos, sin)
         self._scale = None if where.query_scale is None else where.query_scale.view(-1, 1, 1)
 
 
@@ -154,26 +239,59 @@ def _pack(weights: FusedTransformer) -> None:
     """Pack the weights one by one, so that they are in memory only once.
 
     An embedding that is the head as well is looked up by rows, which packed weights do not have:
-    it is there twice if it is small. A larger one lies in columns, which a narrow product reads
-    quicker than rows.
+    it is there twice if it is small, or in bytes. A larger one lies in columns, which a narrow
+    product reads quicker than rows.
     """
+    config = weights.config
+    turned = config.num_attention_heads + config.num_key_value_heads
+    order = pairs_side_by_side(turned, config.num_key_value_heads, config.head_dim)
     for number, layer in enumerate(weights.layers):
         weights.layers[number] = replace(
             layer,
-            qkv=_packed(layer.qkv),
+            qkv=_packed(_reordered(layer.qkv, order)),
+            qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
             output=_packed(layer.output),
             gate_up=_packed(layer.gate_up),
             down=_packed(layer.down),
         )
+    assert isinstance(weights.head, Tensor)
+    assert isinstance(weights.embedding, Tensor)
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
-    if tied and weights.head.nbytes > LARGEST_COPY:
+    if isinstance(weights.layers[0].qkv, IntegerWeight):
+        head = quantise(weights.head)
+        weights.head = pack_int8(head)
+        weights.embedding = head if tied else quantise(weights.embedding)
+    elif tied and weights.head.nbytes > LARGEST_COPY:
         weights.embedding = weights.head = weights.head.t().contiguous().t()
     else:
         weights.head = pack(weights.head)
 
 
+def pairs_side_by_side(turned: int, others: int, dim: int) -> Tensor:
+    """Where each output of query, key and value comes from, int64 `[(turned + others) * dim]`.
+
+    A rotation turns dimension i together with i + dim / 2; side by side they are complex numbers.
+    """
+    within = torch.arange(dim).view(2, -1).t().reshape(-1)
+    order = torch.arange((turned + others) * dim).view(-1, dim)
+    order[:turned] = order[:turned, within]
+    return order.view(-1)
+
+
+def _reordered(weight: Weight, order: Tensor) -> Weight:
+    if isinstance(weight, Tensor):
+        return weight[order]
+    assert isinstance(weight, Weight8Bit)
+    narrow = weight.scale_bf16
+    return Weight8Bit(
+        weight.values[order], weight.scale[order], None if narrow is None else narrow[order]
+    )
+
+
 def _packed(weight: Weight) -> Weight:
-    return pack(weight) if isinstance(weight, Tensor) else weight
+    if isinstance(weight, Tensor):
+        return pack(weight)
+    return pack_int8(weight) if isinstance(weight, Weight8Bit) and available() else weight
 
 
 def joined(rows: list[Tensor]) -> Tensor:
@@ -181,16 +299,18 @@ def joined(rows: list[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
-def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """`apply_rotary` in three operations: x `[T, heads, D]`, tables `[T, 1, D]`.
-
-    Turning a head by half its size swaps the pairs; the sign of the first half is in the table.
-    """
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
+def turn(heads: Tensor, turns: Tensor) -> None:
+    """`apply_rotary` in place: heads `[T, heads, D]`, pairs side by side."""
+    pairs = heads.unflatten(-1, (-1, 2))
+    if heads.dtype is torch.float32:
+        torch.view_as_complex(pairs).mul_(turns)
+    else:
+        turned = torch.view_as_complex(pairs.float()).mul_(turns)
+        pairs.copy_(torch.view_as_real(turned))
 
 
 def add_product(x: Tensor, y: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
-    """`x + y @ weight^T (+ bias)` for rows `[T, …]`, in one operation where weights are full."""
+    """`x + y @ weight^T (+ bias)` for rows `[T, ...]`."""
     if isinstance(weight, Tensor):
         return matmul_packed(y, weight, bias, x)
-    return x + project(y.bfloat16(), weight, bias)
+    return project(y, weight, bias).add_(x)

@@ -53,14 +53,14 @@ class RecordedForward:
         lora: DraftLora | None,
         record: Record,
     ) -> None:
-        device, width = model.head.device, key.width
+        device, width = model.norm.device, key.width
         self.key, self._model, self._cache, self._lora = key, model, cache, lora
         self.tokens = torch.zeros(1, width, dtype=torch.int64, device=device)
         self.positions = torch.zeros(1, width, dtype=torch.int64, device=device)
         # A padded position sees itself: attention over nothing gives NaN.
         self.pattern = torch.eye(width, dtype=torch.bool, device=device)
         size = model.config.hidden_size
-        self.hidden = torch.zeros(1, width, size, dtype=model.head.dtype, device=device)
+        self.hidden = torch.zeros(1, width, size, dtype=model.norm.dtype, device=device)
         self._recording = Recording(self._step, record)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention | Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class DeviceTransformer(FusedNetwork):
     ) -> None:
         """`record` None is a CUDA graph on CUDA, elsewhere the step itself."""
         super().__init__(weights, draft_lora)
-        self._record = record or (capturing() if weights.head.is_cuda else as_it_is)
+        self._record = record or (capturing() if weights.norm.is_cuda else as_it_is)
         # Weak keys: when a cache is freed, its graphs go too, for they hold its addresses.
         self._recorded: WeakKeyDictionary[KVCache, RecordedOfCache] = WeakKeyDictionary()
 

@@ -40,7 +40,7 @@ class RecordedDrafts:
     def __init__(
         self, model: FusedTransformer, cache: DeviceCache, key: DraftKey, record: Record
     ) -> None:
-        device = model.head.device
+        device = model.norm.device
         self._model, self._cache, self._key = model, cache, key
         self._canvas = DeviceCanvas.empty(1, key.width, device)
         self._positions = torch.zeros(1, key.width, dtype=torch.int64, device=device)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fim_kernels.attention import attend
 from fim_kernels.lm_head import score_head
 from fim_kernels.matmul_8bit import matmul_8bit, quantise
+from fim_kernels.matmul_int8 import IntegerWeight, matmul_int8
 from fim_kernels.matmul_packed import matmul_packed
 from fim_kernels.rms_norm import add_rms_norm, rms_norm
 from fim_kernels.rotary import rotate_into_cache
@@ -29,7 +30,7 @@ from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import Layer, RotaryEmbedding, TriModeTransformer
 
-Weight = Tensor | Weight8Bit
+Weight = Tensor | Weight8Bit | IntegerWeight
 
 NARROW = 128
 """Positions up to which an 8-bit product is bound by memory; wider ones go through cuBLAS."""
@@ -71,10 +72,10 @@ class FusedTransformer:
     def __init__(
         self,
         config: ModelConfig,
-        embedding: Tensor,
+        embedding: Tensor | Weight8Bit,
         layers: list[FusedLayer],
         norm: Tensor,
-        head: Tensor,
+        head: Weight,
         rotary: RotaryEmbedding,
     ) -> None:
         self.config, self.embedding, self.layers = config, embedding, layers
@@ -126,6 +127,7 @@ class FusedTransformer:
         width = tokens.shape[1]
         if positions is None:
             positions = cache.length[:, None] + torch.arange(width, device=tokens.device)
+        assert isinstance(self.embedding, Tensor)
         x = F.embedding(tokens, self.embedding)
         where = self.rotary(positions, x.dtype)
         span: Tensor | None = cache.length + width
@@ -160,6 +162,7 @@ class FusedTransformer:
     @torch.no_grad()
     def scores(self, hidden: Tensor, rows: Tensor | None = None) -> FullScores:
         """Scores of rows of hidden states `[N, hidden]`; -1 in `rows` skips a row."""
+        assert isinstance(self.head, Tensor)
         return score_head(hidden, self.head, rows)
 
 
@@ -179,9 +182,13 @@ def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     ones to a kernel of `fim_kernels`."""
     if isinstance(weight, Tensor):
         return matmul_packed(x, weight, bias)
-    if x.is_cuda and x.numel() // x.shape[-1] > NARROW:
+    if isinstance(weight, IntegerWeight):
+        product = matmul_int8(x.float(), weight)
+    elif x.is_cuda and x.numel() // x.shape[-1] > NARROW:
         return F.linear(x, weight.dequantise(x.dtype), bias)
-    product = matmul_8bit(x, weight)
+    else:
+        # PyTorch's own product of 8-bit weights on a CPU takes bfloat16 alone.
+        product = matmul_8bit(x if x.is_cuda else x.bfloat16(), weight)
     return product if bias is None else product + bias
 
 

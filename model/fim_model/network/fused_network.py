@@ -32,11 +32,11 @@ class FusedNetwork:
 
     @property
     def device(self) -> torch.device:
-        return self._weights.head.device
+        return self._weights.norm.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._weights.head.dtype
+        return self._weights.norm.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
         return project(hidden, self._weights.head)

@@ -15,18 +15,23 @@ from fim_model.network.config import ModelConfig
 class Slots:
     """One forward's share of a cache, by layer: where its keys go, and all that it sees.
 
-    new_keys, new_values: views `[B, kv_heads, T, head_dim]`. keys, values: the kept ones and the
-    new ones after them, `[B, kv_heads, length + T, head_dim]`.
+    new: keys, then values, of the new tokens of the first row, views `[2, kv_heads, T, head_dim]`.
+    keys, values: `[B, kv_heads, room, head_dim]`, the kept ones, the new ones, and behind them
+    whatever was there.
     """
 
-    new_keys: tuple[Tensor, ...]
-    new_values: tuple[Tensor, ...]
+    new: tuple[Tensor, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
 
+ROOM_STEP = 256
+"""Buffers have room for a multiple of this many tokens, so that attention on a CPU may look at a
+round number of keys (`cpu.SPAN`)."""
+
+
 class KVCache:
-    """Static KV buffers `[layers][B, kv_heads, capacity, head_dim]` and how much of them is kept.
+    """Static KV buffers `[layers][B, kv_heads, room, head_dim]` and how much of them is kept.
 
     A forward writes the keys of its T tokens at `length .. length + T` and sees everything up to
     there; nothing is kept until the caller calls `advance(T)`. So a draft over masks is scratch
@@ -43,7 +48,8 @@ class KVCache:
         device: torch.device | str = "cpu",
     ) -> None:
         heads, dim = config.num_key_value_heads, config.head_dim
-        shape = (2, config.num_hidden_layers, batch, heads, capacity, dim)
+        self.room = -(-capacity // ROOM_STEP) * ROOM_STEP
+        shape = (2, config.num_hidden_layers, batch, heads, self.room, dim)
         self.capacity = capacity
         self.length = 0
         # One buffer, so that the views of all layers are two calls and not two for each layer.
@@ -59,10 +65,8 @@ class KVCache:
     def slots(self, width: int) -> Slots:
         """Slots for `width` tokens after the kept ones. Raises ValueError past the capacity."""
         end = self.end(width)
-        layers = len(self.keys)
-        new = self._buffer[:, :, :, :, self.length : end].flatten(0, 1).unbind(0)
-        seen = self._buffer[:, :, :, :, :end].flatten(0, 1).unbind(0)
-        return Slots(new[:layers], new[layers:], seen[:layers], seen[layers:])
+        new = self._buffer[:, :, 0, :, self.length : end].unbind(1)
+        return Slots(new, self.keys, self.values)
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Place `[B, kv_heads, T, head_dim]` after the kept tokens; return all that is visible."""

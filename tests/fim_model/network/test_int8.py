@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fim_kernels.matmul_int8 import available
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
@@ -35,8 +36,13 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int) -> lis
     return core.tokens
 
 
+@pytest.mark.parametrize("integers", [True, False], ids=["integers", "8-bit weights alone"])
 @pytest.mark.parametrize("shape", [FITS, {}], ids=["pytorch's kernel", "reference"])
-def test_hidden_states_approximate_the_full_ones(tiny: Any, shape: dict[str, int]) -> None:
+def test_hidden_states_approximate_the_full_ones(
+    tiny: Any, shape: dict[str, int], integers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not integers:
+        monkeypatch.setattr("fim_model.network.cpu.available", lambda: False)
     model = tiny.model(1, rope=tiny.yarn(original_max_position_embeddings=8), **shape)
     tokens, places = torch.arange(2, 22)[None], torch.arange(20)[None]
     states = []
@@ -46,7 +52,8 @@ def test_hidden_states_approximate_the_full_ones(tiny: Any, shape: dict[str, int
         states.append(forward_one(network, tokens, places, Attention.CAUSAL, cache)[0])
         assert states[-1].dtype == network.logits(states[-1]).dtype == torch.float32
     error = (states[1] - states[0]).norm() / states[0].norm()
-    assert 0 < error < 0.03
+    # Rounded activations cost as much again as rounded weights.
+    assert 0 < error < (0.05 if integers else 0.03)
 
 
 def test_verified_drafts_equal_ar(tiny: Any) -> None:
@@ -61,9 +68,7 @@ def test_verified_drafts_equal_ar(tiny: Any) -> None:
                 assert fill(network, prompt, mode, 14) == wanted
 
 
-def test_int8_is_optional_and_keeps_embedding_and_head(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_is_asked_for(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIM_WEIGHTS", raising=False)
     assert default_weights() == "full"
     monkeypatch.setenv("FIM_WEIGHTS", "int8")
@@ -71,11 +76,9 @@ def test_int8_is_optional_and_keeps_embedding_and_head(
     monkeypatch.setenv("FIM_WEIGHTS", "int4")
     with pytest.raises(CheckpointError, match="FIM_WEIGHTS=int4 is unknown; use 'full' or 'int8'"):
         default_weights()
-    model = tiny.model(1, **FITS)
-    head = model.lm_head.weight.clone()
-    network = fast_network(model, "int8")
+    network = fast_network(tiny.model(1, **FITS), "int8")
     assert isinstance(network, PackedTransformer)
-    assert torch.equal(network.logits(torch.eye(32)), head.T)
+    assert network.products == ("8-bit integers" if available() else "8-bit weights, bfloat16 rows")
 
 
 def test_loading_fails_if_forced_kernels_cannot_run(

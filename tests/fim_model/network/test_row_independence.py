@@ -1,0 +1,120 @@
+"""On a CPU a position's hidden state depends on what it sees, to the last bit, and on nothing else.
+
+From this follow greedy self-speculation that equals AR, and a cached prompt that equals a new one.
+The shape has heads as wide as real models'; attention of narrow heads is computed in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from fim_model.decoding.core import DecodingCore, StopRule
+from fim_model.decoding.modes import MODES, ModeOptions
+from fim_model.decoding.prompt_cache import PIECE, PromptCache
+from fim_model.decoding.sampling import Sampler
+from fim_model.errors import Cancelled
+from fim_model.network.attention_mask import Attention
+from fim_model.network.batch_parts import Part
+from fim_model.network.contract import Network, forward_one
+from fim_model.network.cpu import PackedTransformer
+from fim_model.network.kv_cache import KVCache
+from torch import Tensor
+
+SHAPE = {
+    "hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 2048,
+}  # fmt: skip
+LENGTH = 300
+
+
+@pytest.fixture(params=[None, torch.int8], ids=["full", "int8"])
+def network(request: pytest.FixtureRequest, tiny: Any) -> Network:
+    return PackedTransformer.of(tiny.model(1, **SHAPE), storage=request.param)
+
+
+def ids(count: int, seed: int = 0) -> list[int]:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(2, 32, (count,), generator=draw).tolist()
+
+
+def read(network: Network, cache: KVCache, tokens: Sequence[int]) -> Tensor:
+    """Hidden states `[T, D]` of further tokens, which the cache then keeps."""
+    places = torch.arange(cache.length, cache.length + len(tokens))[None]
+    hidden = forward_one(network, torch.tensor([tokens]), places, Attention.CAUSAL, cache)[0]
+    cache.advance(len(tokens))
+    return hidden.clone()
+
+
+def in_pieces(network: Network, tokens: Sequence[int], sizes: Sequence[int]) -> Tensor:
+    cache, found, at = KVCache(network.config, capacity=LENGTH + 100), [], 0
+    for size in sizes:
+        found.append(read(network, cache, tokens[at : at + size]))
+        at += size
+    assert at == len(tokens)
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1] * 40 + [260], [260] + [1] * 40, [2, 3, 4, 5, 7, 9, 270], [33, 65, 11, 43, 97, 51],
+        [150, 150], [299, 1], [11] * 27 + [3],
+    ],
+    ids=lambda sizes: f"{len(sizes)} pieces",
+)  # fmt: skip
+def test_pieces_equal_the_whole(network: Network, sizes: list[int]) -> None:
+    tokens = ids(LENGTH)
+    assert torch.equal(in_pieces(network, tokens, sizes), in_pieces(network, tokens, [LENGTH]))
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 16, 33])
+def test_a_part_among_fifteen_others_equals_itself_alone(network: Network, width: int) -> None:
+    def part(number: int) -> Part:
+        cache = KVCache(network.config, capacity=LENGTH)
+        read(network, cache, ids(20 + 7 * number, number))
+        tokens = torch.tensor([ids(width if number == 3 else 1 + number, 50 + number)])
+        places = torch.arange(cache.length, cache.length + tokens.shape[1])[None]
+        return Part(tokens, places, Attention.CAUSAL, cache)
+
+    together = network.forward_parts([part(number) for number in range(16)], None)
+    alone = network.forward_parts([part(3)], None)
+    assert torch.equal(together[3], alone[0])
+
+
+def test_every_lossless_mode_equals_ar(network: Network) -> None:
+    for seed in range(3):
+        prompt = ids(40 + 33 * seed, seed)
+        found = {}
+        for mode in ("ar", "self_speculation", "quadratic_speculation", "lookup"):
+            cache = PromptCache(network, capacity=400)
+            core = DecodingCore(
+                network, cache.kv, StopRule(-1, 24), Sampler(), block_size=8, prompt=prompt
+            )
+            core.commit_choice(cache.prefill(prompt).logits)
+            list(MODES[mode](core, ModeOptions(width_budget=20)))
+            found[mode] = (core.tokens, core.confidences)
+        assert all(other == found["ar"] for other in found.values())
+
+
+def test_a_long_prompt_is_given_up_between_two_forwards_and_nothing_is_lost(
+    network: Network,
+) -> None:
+    prompt = ids(LENGTH)
+    cache, asked = PromptCache(network, capacity=LENGTH + 10), []
+
+    def stop_at_second() -> bool:
+        asked.append(len(cache.tokens))
+        return len(asked) == 2
+
+    with pytest.raises(Cancelled):
+        cache.prefill(prompt, should_stop=stop_at_second)
+    assert asked == [100, 200]
+    assert max(asked[0], asked[1] - asked[0]) <= PIECE
+    assert cache.kv.length == len(cache.tokens) == 200
+    later = cache.prefill(prompt)
+    assert (later.reused, later.computed) == (200, 100)
+    fresh = PromptCache(network, capacity=LENGTH + 10).prefill(prompt)
+    assert torch.equal(later.logits, fresh.logits)
