@@ -15,8 +15,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from fim_server.documents.lines import Range, common_ends
 
 MAX_STEPS = 40_000
-"""Comparisons for one alignment, about 10 ms. Common ends and unique elements cost a few passes over
-the sequences beside them."""
+"""Comparisons for one alignment, about 10 ms. Common ends and unique elements cost a few
+passes over the sequences beside them."""
 
 Opcode = tuple[str, int, int, int, int]
 

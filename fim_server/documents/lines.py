@@ -1,8 +1,8 @@
 """A document's lines as a persistent sequence: a changed copy shares all that did not change.
 
-The lines are the leaves of a tree whose nodes have at most `WIDTH` parts. Replacing some lines copies
-the nodes on the path to them, so it costs O(WIDTH log n), whatever the length of the document; and
-what differs between two versions is found by skipping the nodes that they share.
+The lines are the leaves of a tree whose nodes have at most `WIDTH` parts. Replacing some lines
+copies the nodes on the path to them, so it costs O(WIDTH log n), whatever the length of the
+document; and what differs between two versions is found by skipping the nodes that they share.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any, overload
 
 WIDTH = 128
@@ -135,8 +135,8 @@ def upward(lines: Sequence[str], end: int) -> Iterator[str]:
 
 def changed_ranges(before: Sequence[str], after: Sequence[str]) -> list[Range]:
     """What differs between two versions of a document, from the top down: ranges that begin and end
-    with different lines, as far as the versions share their storage. In between all lines are equal.
-    """
+    with different lines, as far as the versions share their storage. In between all lines are
+    equal."""
     if not isinstance(before, Lines) or not isinstance(after, Lines):
         before, after = Lines.of(before), Lines.of(after)
     found: list[Range] = []
@@ -172,9 +172,7 @@ def _grouped(parts: tuple[Any, ...], height: int) -> list[_Node]:
     """As few nodes as hold these parts, of about the same width."""
     count = -(-len(parts) // WIDTH)
     borders = [at * len(parts) // count for at in range(count + 1)] if count else []
-    return [
-        _Node.of(parts[low:high], height) for low, high in zip(borders, borders[1:], strict=False)
-    ]
+    return [_Node.of(parts[low:high], height) for low, high in pairwise(borders)]
 
 
 def _spliced(node: _Node, first: int, end: int, new: tuple[str, ...]) -> list[_Node]:

@@ -2,7 +2,7 @@
 
 A hunk keeps its lines as they were and where they are now. A change that touches a hunk extends it;
 one that restores its old lines removes it, and it is remembered as undone. Changes too large to be
-typed (a file replaced on disk, a formatter), and those of very long lines, are not recorded as edits.
+typed (a file replaced on disk, a formatter), and those of very long lines, are not recorded.
 What differs is read from what two versions of a document do not share, not from their whole texts.
 """
 

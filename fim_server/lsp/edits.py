@@ -81,8 +81,8 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
-    """A proposal as an inline edit of Copilot's protocol, with its hunks for clients that know them:
-    `text` and `range` are the same change as one replacement."""
+    """A proposal as an inline edit of Copilot's protocol, with its hunks for clients that know
+    them: `text` and `range` are the same change as one replacement."""
     name = ls.edits.offer(proposal)
     ls.statistics.count("edits_offered")
     snapshot = proposal.snapshot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def test_it_is_right_and_shortest(old: list[str], new: list[str]) -> None:
         rebuilt[low:high] = new[from_:to]
     assert rebuilt == new
     assert sum(high - low + to - from_ for low, high, from_, to in found) == distance(old, new)
-    assert all(a[1] < b[0] or a[3] < b[2] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] < b[0] or a[3] < b[2] for a, b in itertools.pairwise(found))
 
 
 @settings(max_examples=100, deadline=None)
