@@ -24,6 +24,7 @@ from fim_server.documents.alignment import opcodes
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
 from fim_server.edits.planner import Allowance, GaveUp
+from fim_server.edits.prose import is_unproven_prose
 from fim_server.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,7 +150,10 @@ async def _proposals(
         asked.append(_rewrite(infiller, request))
         return asked[-1]
 
-    gate = Gate(settings.min_edit_gain)
+    gate = Gate(
+        settings.min_edit_gain,
+        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
+    )
     where = await Allowance().spend(context.regions)
     shown = proposals(context, where, ask, gate)
     found = [proposal async for proposal in shown]

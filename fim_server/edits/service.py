@@ -22,6 +22,7 @@ from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
 from fim_server.edits.planner import Allowance, GaveUp
+from fim_server.edits.prose import is_unproven_prose
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
 from fim_server.log import where
@@ -287,9 +288,10 @@ class EditService:
         return found
 
     def _is_unwanted(self, proposal: Proposal) -> bool:
-        return self.history.was_undone(proposal.transition) or self._rejections.was_rejected(
-            proposal
-        )
+        if self.history.was_undone(proposal.transition) or self._rejections.was_rejected(proposal):
+            return True
+        path = self._workspace.shown_path(proposal.uri)
+        return is_unproven_prose(proposal, self._hunks(proposal.uri), path)
 
     def _pause(self, uri: str) -> None:
         """Search and push, PAUSE_SECONDS after the last keystroke."""

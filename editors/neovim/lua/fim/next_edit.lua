@@ -217,12 +217,7 @@ local function apply(edit)
     local end_row, end_col
     row, col, end_row, end_col = where(edit.bufnr, hunk)
     vim.api.nvim_buf_set_text(edit.bufnr, row, col, end_row, end_col, lines)
-    if #lines > 1 and lines[#lines] == '' and col == 0 then
-      -- Whole lines were put in: the last one of them ends before the line break.
-      row, col = row + #lines - 2, #lines[#lines - 1]
-    else
-      row, col = row + #lines - 1, (#lines == 1 and col or 0) + #lines[#lines]
-    end
+    row, col = row + #lines - 1, (#lines == 1 and col or 0) + #lines[#lines]
   end
   local last = vim.api.nvim_buf_line_count(edit.bufnr) - 1
   vim.api.nvim_win_set_cursor(0, { math.min(row, last) + 1, col })
