@@ -23,9 +23,9 @@ from fim_server.commands.usage_error import UsageError
 from fim_server.documents.alignment import opcodes
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
-from fim_server.edits.planner import Allowance, GaveUp
-from fim_server.edits.prose import is_unproven_prose
+from fim_server.edits.rejections import is_unproven_prose
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import Allowance, GaveUp
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step

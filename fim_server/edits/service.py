@@ -21,12 +21,11 @@ from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
-from fim_server.edits.planner import Allowance, GaveUp
-from fim_server.edits.prose import is_unproven_prose
 from fim_server.edits.regions import Problem, Region
-from fim_server.edits.rejections import Rejections
+from fim_server.edits.rejections import Rejections, is_unproven_prose
 from fim_server.log import where
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import Allowance, GaveUp
 
 logger = logging.getLogger(__name__)
 

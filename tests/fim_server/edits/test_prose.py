@@ -8,7 +8,7 @@ from fim_model.requests import Rewrite
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk
 from fim_server.edits.next_edit import Proposal
-from fim_server.edits.prose import is_unproven_prose
+from fim_server.edits.rejections import is_unproven_prose
 
 URI = "file:///project/a.py"
 

@@ -17,9 +17,9 @@ from lsprotocol import types as lsp
 from fim_server.access.workspace import Workspace
 from fim_server.bench.large import EmptyBackend
 from fim_server.documents.documents import DocumentStore
-from fim_server.edits.planner import CPU_SECONDS, Allowance, GaveUp
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import CPU_SECONDS, Allowance, GaveUp
 from fim_server.syntax.languages import language_of
 from fim_server.syntax.parsing import PARSE_SECONDS, parsed
 
