@@ -1,7 +1,9 @@
-"""`fim-server bench typing --large`: typing in a file of 50,000 lines and in a line of 1 MiB.
+"""`fim-server bench typing --large`: typing in files of 50,000 and 480,000 lines and in a line of
+1 MiB.
 
 Each document is typed twice: with the model, and with a backend that immediately returns nothing.
-The second run measures the front-end's own work per keystroke: document, window, rules, cache.
+The second run measures the front-end's own work per keystroke: document, edit history, window,
+rules, cache.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from fim_server.bench.typing import TypingFigures, TypingReport, type_sessions
 from fim_server.settings.settings import Settings
 
 LINES = 50_000
+HUGE_LINES = 480_000
 LINE_BYTES = 2**20
 
 

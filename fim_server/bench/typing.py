@@ -26,6 +26,7 @@ from fim_server.completion.answer import Answer
 from fim_server.completion.completer import Completer
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore, Encoding
+from fim_server.edits.history import History
 from fim_server.settings.settings import Settings
 
 AUTOMATIC = lsp.InlineCompletionTriggerKind.Automatic
@@ -168,6 +169,7 @@ class TypingSession:
     ) -> None:
         self._documents = DocumentStore(Encoding.UTF16)
         self._completer = Completer(self._documents, backend, settings)
+        self._history = History()
         self._task, self._forgetful = task, forgetful
         self._uri = f"file:///{name}/{task.path}"
         self._typed, self._version = "", 1
@@ -218,8 +220,12 @@ class TypingSession:
             span = lsp.Range(cursor, cursor)
         self._version += 1
         change = lsp.TextDocumentContentChangePartial(range=span, text=key.text)
+        before = self._documents.snapshot(self._uri)
         self._documents.change(self._uri, self._version, [change])
         self._completer.document_changed(self._uri)
+        after = self._documents.snapshot(self._uri)
+        if before is not None and after is not None:
+            self._history.record(before, after, time.monotonic())
         return self._cursor()
 
     def _cursor(self) -> lsp.Position:

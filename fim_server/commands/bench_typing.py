@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print the report; the exit code. Raises UsageError."""
     from fim_server.backends.openai import OpenAIBackend
     from fim_server.bench.keystrokes import typing_tasks
-    from fim_server.bench.large import bench_large, large_tasks
+    from fim_server.bench.large import HUGE_LINES, bench_large, large_tasks
     from fim_server.bench.typing import TypingReport, bench_typing
 
     name, rate, seed = arguments.model or "default", arguments.rate, arguments.seed
@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
             await backend.start(lambda what, share: None)
             if arguments.large:
                 tasks = large_tasks(arguments.characters, seed)
+                tasks |= large_tasks(arguments.characters, seed, lines=HUGE_LINES)
                 return await bench_large(
                     backend, settings, model=name, tasks=tasks, keys_per_second=rate, seed=seed
                 )

@@ -8,8 +8,8 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
 from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
+from fim_server.documents.alignment import opcodes
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
+from fim_server.edits.rejections import is_unproven_prose
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import Allowance, GaveUp
 
 if TYPE_CHECKING:
     from fim_model.decoding.core import Step
@@ -47,7 +50,10 @@ def edit(arguments: argparse.Namespace) -> int:
     path = workspace.shown_path(snapshot.uri)
     context = EditContext(snapshot, hunks, hunks[-1].first, path=path)
     infiller = load_infiller(settings.model, settings.threads)
-    found, asked = asyncio.run(_proposals(context, infiller, settings))
+    try:
+        found, asked = asyncio.run(_proposals(context, infiller, settings))
+    except GaveUp as late:
+        raise UsageError(f"{arguments.file}: this text takes too long to search: {late}") from late
     forwards, ms = sum(rewrite.forwards for rewrite in asked), sum(rewrite.ms for rewrite in asked)
     if arguments.json:
         answer = {
@@ -145,8 +151,12 @@ async def _proposals(
         asked.append(_rewrite(infiller, request))
         return asked[-1]
 
-    gate = Gate(settings.min_edit_gain)
-    shown = proposals(context, context.regions(), ask, gate)
+    gate = Gate(
+        settings.min_edit_gain,
+        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
+    )
+    where = await Allowance().spend(context.regions)
+    shown = proposals(context, where, ask, gate)
     found = [proposal async for proposal in shown]
     return ranked(found, context.snapshot.uri), asked
 
@@ -203,12 +213,28 @@ def _as_json(proposal: Proposal) -> dict[str, Any]:
 def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
     from rich.text import Text
 
-    lines = [without_end(line) for line in proposal.snapshot.lines]
-    after = [*lines[: proposal.first], *proposal.new, *lines[proposal.end :]]
     styles = {"+": "green", "-": "red", "@": "cyan"}
-    for line in unified_diff(lines, after, path, path, n=CONTEXT_LINES, lineterm=""):
+    for line in _unified(proposal, path):
         style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
         console.print(Text(visible(line), style))
     expected = f" · expected by {proposal.expected:.0f}" if proposal.expected > 0 else ""
     note = f"{proposal.reason} · gain {proposal.gain:.1f} nats{expected}\n"
     console.print(Text(note, "dim"))
+
+
+def _unified(proposal: Proposal, path: str) -> Iterator[str]:
+    """The proposal as a unified diff of one hunk, with CONTEXT_LINES lines around it."""
+    lines = proposal.snapshot.lines
+    top = max(proposal.first - CONTEXT_LINES, 0)
+    above = [without_end(line) for line in lines[top : proposal.first]]
+    below = [without_end(line) for line in lines[proposal.end : proposal.end + CONTEXT_LINES]]
+    old, new = [*above, *proposal.old, *below], [*above, *proposal.new, *below]
+    yield f"--- {path}"
+    yield f"+++ {path}"
+    yield f"@@ -{top + 1},{len(old)} +{top + 1},{len(new)} @@"
+    for tag, low, high, from_, to in opcodes(old, new):
+        if tag == "equal":
+            yield from (f" {line}" for line in old[low:high])
+        else:
+            yield from (f"-{line}" for line in old[low:high])
+            yield from (f"+{line}" for line in new[from_:to])

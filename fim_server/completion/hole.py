@@ -14,6 +14,7 @@ from fim_model.requests import CompletionRequest
 from lsprotocol import types as lsp
 
 from fim_server.documents.documents import Place, Snapshot, without_end
+from fim_server.documents.lines import downward, upward
 from fim_server.settings.settings import Settings
 from fim_server.syntax.definitions import CursorContext, cursor_context
 from fim_server.syntax.languages import language_of
@@ -132,14 +133,18 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
         start = _round_up(place.index - limit, max(limit // 4, 1))
         return _plain(lines[place.line][start : place.index])
     head = lines[place.line][: place.index]
-    first, room = place.line, limit - len(head)
-    while first and len(lines[first - 1]) <= room:
-        first -= 1
-        room -= len(lines[first])
+    above, room = [], limit - len(head)
+    for line in upward(lines, place.line):
+        if len(line) > room:
+            break
+        above.append(line)
+        room -= len(line)
+    first = place.line - len(above)
     rounded = min(_round_up(first, WINDOW_STRIDE), place.line)
-    if sum(map(len, lines[first:rounded])) <= limit // 2:
-        first = rounded
-    return _plain("".join(lines[first : place.line]) + head)
+    kept = above[: place.line - rounded]
+    if sum(map(len, above[len(kept) :])) <= limit // 2:
+        above = kept
+    return _plain("".join(reversed(above)) + head)
 
 
 def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
@@ -149,12 +154,14 @@ def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
     line, end = lines[place.line], place.index + limit
     if len(line) > end:
         return _plain(without_end(line[place.index : end]))
-    tail = line[place.index :]
-    last, room = place.line + 1, limit - len(tail)
-    while last < len(lines) and len(lines[last]) <= room:
-        room -= len(lines[last])
-        last += 1
-    return _plain(tail + "".join(lines[place.line + 1 : last]))
+    after = [line[place.index :]]
+    room = limit - len(after[0])
+    for below in downward(lines, place.line + 1):
+        if len(below) > room:
+            break
+        after.append(below)
+        room -= len(below)
+    return _plain("".join(after))
 
 
 def _round_up(number: int, step: int) -> int:

@@ -20,6 +20,7 @@ from fim_server.context.imported_files import MAX_IMPORTS, imported_files
 from fim_server.context.snippet_selection import choose
 from fim_server.context.snippets import OtherFile, ScoredSnippet, SnippetFinder, focus_at
 from fim_server.documents.documents import Place, Snapshot
+from fim_server.documents.lines import Lines
 from fim_server.syntax.definitions import MAX_CHARS
 from fim_server.syntax.languages import language_of
 
@@ -129,7 +130,7 @@ def _open_documents(query: ContextQuery) -> Iterator[OtherFile]:
     for document in query.others[:MAX_DOCUMENTS]:
         if query.workspace.why_not_show(document.uri) is not None:
             continue
-        if sum(map(len, document.lines)) > MAX_CHARS:
+        if Lines.of(document.lines).characters > MAX_CHARS:
             continue
         path = query.workspace.shown_path(document.uri)
         language = language_of(document.language, path)

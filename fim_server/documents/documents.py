@@ -2,7 +2,7 @@
 
 Only `\\n`, `\\r\\n` and `\\r` end a line: form feed, NEL and U+2028 are ordinary characters. The
 last line of a document has no line end (after a trailing line end it is empty). The text is stored
-as a list of lines, so an edit costs only the lines it touches, whatever the size of the file.
+as `Lines`, so an edit costs only the lines it touches, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lsprotocol import types as lsp
+
+from fim_server.documents.lines import Lines, common_ends
 
 # Possessive quantifiers avoid backtracking through a last line of a megabyte.
 _LINES = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++\Z")
@@ -130,8 +132,8 @@ class Snapshot:
         The position is counted from the document's unchanged end, because `text` may merge with
         the line before it.
         """
-        lines, end = list(self.lines), max(self.place(span.start), self.place(span.end))
-        _splice(lines, span, text, self.encoding)
+        end = max(self.place(span.start), self.place(span.end))
+        lines = _spliced(Lines.of(self.lines), span, text, self.encoding)
         later = replace(self, lines=lines)
         line = len(lines) - (len(self.lines) - end.line)
         index = len(lines[line]) - (len(self.lines[end.line]) - end.index)
@@ -175,7 +177,7 @@ class DocumentStore:
 
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         version = 0 if version == UNVERSIONED else version
-        self._put(uri, language, version, split_lines(_well_formed(text)))
+        self._put(uri, language, version, Lines(split_lines(_well_formed(text))))
 
     def close(self, uri: str) -> None:
         """Remove the document; does nothing if it is not open."""
@@ -207,14 +209,14 @@ class DocumentStore:
             raise SyncError("a change for a document that is not open is ignored")
         if version == UNVERSIONED:
             version = now.version
-        lines = list(now.lines)
+        lines = Lines.of(now.lines)
         edited_line = now.edited_line
         for change in changes:
             if isinstance(change, lsp.TextDocumentContentChangePartial):
-                _splice(lines, change.range, change.text, self._encoding)
+                lines = _spliced(lines, change.range, change.text, self._encoding)
                 edited_line = min(change.range.start.line, len(lines) - 1)
             else:
-                lines = split_lines(_well_formed(change.text))
+                lines = _rewritten(lines, split_lines(_well_formed(change.text)))
                 edited_line = min(edited_line or 0, len(lines) - 1)
         self._put(uri, now.language, version, lines, edited_line)
 
@@ -234,7 +236,7 @@ class DocumentStore:
         uri: str,
         language: str,
         version: int,
-        lines: list[str],
+        lines: Lines,
         edited_line: int | None = None,
     ) -> None:
         self._revisions += 1
@@ -245,8 +247,14 @@ class DocumentStore:
         self.use(uri)
 
 
-def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) -> None:
-    """Replace `span` by `text` in place, resplitting only the lines that may have changed."""
+def _rewritten(lines: Lines, new: list[str]) -> Lines:
+    """The lines of a whole new text, sharing the ends that did not change."""
+    head, tail = common_ends(list(lines), new)
+    return lines.spliced(head, len(lines) - tail, new[head : len(new) - tail])
+
+
+def _spliced(lines: Lines, span: lsp.Range, text: str, encoding: Encoding) -> Lines:
+    """The lines with `span` replaced by `text`; only those that may have changed are split anew."""
     if span.end < span.start:
         span = lsp.Range(span.end, span.start)
     start = end = locate(lines, span.start, encoding)
@@ -256,8 +264,7 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
     high = _halves(lines, span.start, start, encoding)[0]
     low = _halves(lines, span.end, end, encoding)[1]
     if not high + low and (line := _line_after(lines, start, end, text)) is not None:
-        lines[start.line] = line
-        return
+        return lines.spliced(start.line, start.line + 1, [line])
     first, last = start.line, end.line
     head, tail = lines[first][: start.index], lines[last][end.index + len(low) :]
     text = head + high + text + low + tail
@@ -269,7 +276,7 @@ def _splice(lines: list[str], span: lsp.Range, text: str, encoding: Encoding) ->
     if last + 1 < len(lines):
         # The text ends with the last line's own line end; the empty rest belongs to the next line.
         renewed.pop()
-    lines[first : last + 1] = renewed
+    return lines.spliced(first, last + 1, renewed)
 
 
 def _halves(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from lsprotocol import types as lsp
 
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
+from fim_server.documents.lines import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +75,4 @@ class NotebookStore:
             if cell_uri == cell.uri:
                 first_line = len(lines)
             lines += snapshot.lines
-        return NotebookView(replace(cell, uri=uri, lines=lines), first_line)
+        return NotebookView(replace(cell, uri=uri, lines=Lines(lines)), first_line)

@@ -2,23 +2,30 @@
 
 A hunk keeps its lines as they were and where they are now. A change that touches a hunk extends it;
 one that restores its old lines removes it, and it is remembered as undone. Changes too large to be
-typed (a file replaced on disk, a formatter) are not recorded as edits.
+typed (a file replaced on disk, a formatter), and those of very long lines, are not recorded.
+What differs is read from what two versions of a document do not share, not from their whole texts.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from textwrap import dedent
 
 from fim_model.requests import PastEdit
 
+from fim_server.documents.alignment import differences
 from fim_server.documents.documents import Snapshot, without_end
+from fim_server.documents.lines import Lines as DocumentLines
+from fim_server.documents.lines import changed_ranges, common_ends
 
 MAX_LINES = 40
 """Most lines of a hunk; a larger change was not typed."""
+
+MAX_LINE_CHARS = 1000
+"""Longest line of a hunk. Longer ones are data or generated: nothing is proposed for them, and
+comparing their tokens would take long."""
 
 MAX_HUNKS = 100
 MAX_UNDONE = 500
@@ -27,7 +34,7 @@ MAX_TRANSITIONS = 200
 RECENT_SECONDS = 300.0
 """The age up to which something may follow from an edit."""
 
-_SPLIT_LINES = 400
+_SPLIT_LINES = 5000
 """Most lines in which separate changes of one message are found by a diff."""
 
 Lines = tuple[str, ...]
@@ -108,17 +115,17 @@ class History:
 
     def record(self, before: Snapshot, after: Snapshot, now: float) -> None:
         """Record one change of a document."""
-        lines = [*before.lines]
+        lines = DocumentLines.of(before.lines)
         # From the bottom up, so that the line numbers of the remaining changes stay valid.
-        for first, end, new in reversed(list(changed_lines(before.lines, after.lines))):
-            old = [without_end(line) for line in lines[first:end]]
-            kept = [without_end(line) for line in new]
-            if len(old) > MAX_LINES or len(kept) > MAX_LINES:
-                self._replace(before.uri, first, end, len(kept))
-            else:
+        for first, end, new in reversed(list(changed_lines(lines, after.lines))):
+            if _was_typed(lines, first, end, new):
+                old = [without_end(line) for line in lines[first:end]]
+                kept = [without_end(line) for line in new]
                 self._note(Transition.of(before.uri, old, kept))
                 self._absorb(before.uri, lines, first, end, kept, now)
-            lines[first:end] = new
+            else:
+                self._replace(before.uri, first, end, len(new))
+            lines = lines.spliced(first, end, new)
         del self._hunks[:-MAX_HUNKS]
 
     def _note(self, transition: Transition) -> None:
@@ -191,38 +198,20 @@ def changed_lines(
     before: Sequence[str], after: Sequence[str]
 ) -> Iterator[tuple[int, int, Sequence[str]]]:
     """Ranges `[first, end)` of `before` and the lines that replace them, from the top down."""
-    head, tail = common_ends(before, after)
-    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
-    if not old and not new:
-        return
-    if max(len(old), len(new)) > _SPLIT_LINES or min(len(old), len(new)) < 2:
-        yield head, head + len(old), new
-        return
-    for tag, low, high, from_, to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield head + low, head + high, new[from_:to]
+    for first, end, new_first, new_end in changed_ranges(before, after):
+        new = after[new_first:new_end]
+        if max(end - first, len(new)) > _SPLIT_LINES or min(end - first, len(new)) < 2:
+            yield first, end, new
+        else:
+            for low, high, from_, to in differences(before[first:end], new):
+                yield first + low, first + high, new[from_:to]
 
 
-def common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
-    """The lengths of the common beginning and of the common end of what follows it, in lines.
-
-    Slices are compared whole: in a large document nearly all lines are the same objects, which
-    Python compares by identity first.
-    """
-    shorter = min(len(before), len(after))
-    head = _agreeing(shorter, lambda size: before[:size] == after[:size])
-    rest = shorter - head
-    tail = _agreeing(rest, lambda size: before[len(before) - size :] == after[len(after) - size :])
-    return head, tail
-
-
-def _agreeing(limit: int, agree: Callable[[int], bool]) -> int:
-    """The largest size up to `limit` for which `agree` holds, by bisection."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if agree(middle) else (low, middle - 1)
-    return low
+def _was_typed(lines: Sequence[str], first: int, end: int, new: Sequence[str]) -> bool:
+    """Whether a change is small enough for an edit."""
+    if end - first > MAX_LINES or len(new) > MAX_LINES:
+        return False
+    return all(len(line) <= MAX_LINE_CHARS for line in (*lines[first:end], *new))
 
 
 def _touches(hunk: Hunk, uri: str, first: int, end: int) -> bool:

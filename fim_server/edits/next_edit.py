@@ -12,7 +12,7 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import Unfit
 from fim_server.completion.hole import hole_at
-from fim_server.documents.diff import Change, minimal_changes, one_change
+from fim_server.documents.diff import Change, block_change, minimal_changes
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.regions import Problem, Region, regions
@@ -88,13 +88,14 @@ class Proposal:
         return Transition.of(self.uri, self.old, self.new)
 
     @property
-    def change(self) -> Change:
-        """The change as one replacement."""
-        return one_change(self.snapshot, self.first, self.end, self.new)
+    def block(self) -> Change:
+        """The change as one replacement, for clients that show only one: of whole lines, if it is
+        made of several hunks."""
+        return block_change(self.snapshot, self.first, self.end, self.new)
 
     @property
     def text_edits(self) -> list[lsp.TextEdit]:
-        """The minimal edits, in the client's positions."""
+        """The hunks: minimal edits from the top down, in the client's positions."""
         changes = minimal_changes(self.snapshot, self.first, self.end, self.new)
         return [change.text_edit(self.snapshot) for change in changes]
 

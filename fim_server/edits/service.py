@@ -22,9 +22,10 @@ from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
 from fim_server.edits.regions import Problem, Region
-from fim_server.edits.rejections import Rejections
+from fim_server.edits.rejections import Rejections, is_unproven_prose
 from fim_server.log import where
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import Allowance, GaveUp
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ class EditService:
     # What happens to documents.
 
     def changed(self, before: Snapshot, after: Snapshot) -> None:
-        """Stop the searches in a changed document, and learn what became of its offers."""
+        """Stop the searches, and learn what became of the document's offers."""
         self._stop(after.uri)
+        self._searches.stop_all("changed")
         shown = self._on_screen.pop(after.uri, {})
         accepted = next((offer for offer in shown.values() if _is_applied(offer, after)), None)
         if accepted is None:
@@ -232,8 +234,9 @@ class EditService:
     async def _search(self, snapshot: Snapshot, line: int, limit: int) -> list[Proposal]:
         found: list[Proposal] = []
         tries = MAX_TRIES * (1 if limit == 1 else 2)
+        allowance = Allowance()
         for context in self._contexts(snapshot, line, elsewhere=limit > 1):
-            where_to_look = await self._regions(context, snapshot.uri)
+            where_to_look = await self._regions(context, snapshot.uri, allowance)
             async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
                 found.append(proposal)
                 if len(found) == limit:
@@ -254,10 +257,18 @@ class EditService:
     async def places(self, snapshot: Snapshot, line: int) -> list[tuple[EditContext, list[Region]]]:
         """The regions to search in a document and, if that is allowed, in the other open ones."""
         contexts = self._contexts(snapshot, line, elsewhere=True)
-        return [(context, await self._regions(context, snapshot.uri)) for context in contexts]
+        allowance = Allowance()
+        return [
+            (context, await self._regions(context, snapshot.uri, allowance)) for context in contexts
+        ]
 
-    async def _regions(self, context: EditContext, uri: str) -> list[Region]:
-        found = await asyncio.to_thread(context.regions)
+    async def _regions(self, context: EditContext, uri: str, allowance: Allowance) -> list[Region]:
+        """The regions of a document; none once the search has used its CPU time."""
+        try:
+            found = await allowance.spend(context.regions)
+        except GaveUp as late:
+            logger.info("no edits are looked for in this text: %s", late)
+            return []
         if context.snapshot.uri == uri:
             return found
         return [region for region in found if region.score >= MIN_SCORE_ELSEWHERE]
@@ -276,9 +287,10 @@ class EditService:
         return found
 
     def _is_unwanted(self, proposal: Proposal) -> bool:
-        return self.history.was_undone(proposal.transition) or self._rejections.was_rejected(
-            proposal
-        )
+        if self.history.was_undone(proposal.transition) or self._rejections.was_rejected(proposal):
+            return True
+        path = self._workspace.shown_path(proposal.uri)
+        return is_unproven_prose(proposal, self._hunks(proposal.uri), path)
 
     def _pause(self, uri: str) -> None:
         """Search and push, PAUSE_SECONDS after the last keystroke."""

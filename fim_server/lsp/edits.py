@@ -81,14 +81,17 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
 
 
 def offered(ls: FimServer, proposal: Proposal) -> dict[str, Any]:
-    """A proposal as an inline edit of Copilot's protocol."""
+    """A proposal as an inline edit of Copilot's protocol, with its hunks for clients that know
+    them: `text` and `range` are the same change as one replacement."""
     name = ls.edits.offer(proposal)
     ls.statistics.count("edits_offered")
-    snapshot, change = proposal.snapshot, proposal.change
-    edit = change.text_edit(snapshot)
+    snapshot = proposal.snapshot
+    edit = proposal.block.text_edit(snapshot)
+    hunks = [{"text": hunk.new_text, "range": hunk.range} for hunk in proposal.text_edits]
     return {
         "text": edit.new_text,
         "range": edit.range,
+        "hunks": hunks,
         "textDocument": {"uri": snapshot.uri, "version": snapshot.version},
         "command": {"title": "Accept", "command": ls.accept_edit, "arguments": [name]},
     }

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from fim_server.syntax.languages import Language, parser_for
+from fim_server.syntax.languages import Language
+from fim_server.syntax.parsing import MAX_CHARS as MAX_CHARS
+from fim_server.syntax.parsing import parsed as parsed
 
 if TYPE_CHECKING:
     from tree_sitter import Node
-
-MAX_CHARS = 200_000
-"""Longer texts are not parsed, because parsing would delay the answer to a keystroke."""
 
 SIGNATURE_LINES = 12
 """Maximum number of lines of a definition's text."""
@@ -60,12 +59,6 @@ def scope_around(text: str, language: Language, line: int) -> tuple[int, int] | 
             None,
         )
     return found
-
-
-def parsed(text: str, language: Language) -> Node | None:
-    """The root of a text's syntax tree; None without a parser, or if the text is too long."""
-    parser = parser_for(language) if len(text) <= MAX_CHARS else None
-    return parser.parse(text.encode("utf-8", "replace")).root_node if parser else None
 
 
 def _definitions(root: Node, lines: list[str], language: Language) -> Iterator[Definition]:

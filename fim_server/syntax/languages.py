@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tree_sitter import Language as Grammar
     from tree_sitter import Parser
 
 
@@ -155,14 +156,24 @@ def language_of(name: str, path: str = "") -> Language | None:
     return _by_name().get(name.lower()) or _by_suffix().get(suffix)
 
 
-@cache
 def parser_for(language: Language) -> Parser | None:
-    """The language's parser, loaded on first use; None if its package is not installed."""
+    """A new parser, which belongs to one thread; None if the grammar's package is not installed."""
+    grammar = _grammar(language)
+    if grammar is None:
+        return None
+    import tree_sitter
+
+    return tree_sitter.Parser(grammar)
+
+
+@cache
+def _grammar(language: Language) -> Grammar | None:
+    """The language's grammar, loaded on first use."""
     try:
         import tree_sitter
 
         grammar = getattr(import_module(language.package), language.grammar)()
-        return tree_sitter.Parser(tree_sitter.Language(grammar))
+        return tree_sitter.Language(grammar)
     except ImportError:
         return None
 

@@ -40,7 +40,11 @@ SLOW = (
     "fim_model/decoding/test_sampling.py",
     "fim_model/loading/test_gguf_file.py",
     "fim_model/network/test_networks.py",
+    "fim_server/documents/test_alignment.py",
     "fim_server/documents/test_documents.py",
+    "fim_server/documents/test_lines.py",
+    "fim_server/edits/test_interruptible.py",
+    "fim_server/edits/test_keystroke_cost.py",
     # train, or run whole evaluations
     "fim_training/evaluation",
     "fim_training/shipping",

@@ -31,7 +31,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
   const bar = new StatusBar();
   const nextEdits = new NextEdits(
     (command, args) => server.execute(command, args),
-    (edit) => server.notify("textDocument/didRejectInlineEdit", { item: edit }),
+    (edit) => server.notify("textDocument/didRejectInlineEdit", { item: edit.sent }),
   );
 
   const walkthrough = new Walkthrough(() => isRunning(server.state));

@@ -61,6 +61,34 @@ def propose(editor, *edits, version="now", uri=None):
     editor.settle()
 
 
+def propose_hunks(editor, *hunks):
+    """Send one edit of several hunks, given as (line, from, end line, to, text)."""
+    ranges = [
+        {
+            "text": text,
+            "range": {
+                "start": {"line": line, "character": begin},
+                "end": {"line": end_line, "character": end},
+            },
+        }
+        for line, begin, end_line, end, text in hunks
+    ]
+    whole = {"start": ranges[0]["range"]["start"], "end": ranges[-1]["range"]["end"]}
+    editor.lua(
+        """
+        local client = require('fim.status').client()
+        local edit = ...
+        edit.textDocument = {
+          uri = vim.uri_from_bufnr(0),
+          version = vim.lsp.util.buf_versions[vim.api.nvim_get_current_buf()],
+        }
+        client.handlers['fim/nextEdit'](nil, { edits = { edit } }, { client_id = client.id })
+        """,
+        {"text": "not to be used", "range": whole, "hunks": ranges},
+    )
+    editor.settle()
+
+
 def accept(editor):
     result = editor.lua("return require('fim').next_edit()")
     editor.settle()
@@ -95,6 +123,52 @@ def test_a_multi_line_edit_is_shown_below(editor):
     assert [0, 0, None, "a = 1\nb = 2"] in editor.lua(MARKS)
     accept(editor)
     assert editor.text().startswith("a = 1\nb = 2\nprint(old)")
+
+
+def test_an_edit_of_several_hunks_is_shown_in_place_and_applied_at_once(editor):
+    editor.nvim.current.buffer[:] = ["old = 1", "    keep(old)", "keep", "print(old)", "last"]
+    editor.type("gg")
+    propose_hunks(
+        editor,
+        (0, 0, 0, 3, "value"),
+        (1, 0, 1, 0, "check(value)\n"),
+        (1, 9, 1, 12, "value"),
+        (3, 6, 3, 9, "value"),
+    )
+    shown = editor.lua(MARKS)
+    assert sorted(mark[3] for mark in shown if mark[3]) == ["check(value)"] + ["value"] * 3
+    assert [mark[:3] for mark in shown if not mark[3]] == [
+        [0, 0, 3], [1, 0, 0], [1, 9, 12], [3, 6, 9],
+    ], "nothing between the hunks is marked"  # fmt: skip
+    assert [mark[0] for mark in shown if mark[3] == "check(value)"] == [0], "where it will be"
+    assert accept(editor) is True
+    after = "value = 1\ncheck(value)\n    keep(value)\nkeep\nprint(value)\nlast"
+    assert editor.text() == after
+    assert editor.cursor() == (5, 11), "at the end of the last change"
+    assert editor.lua(MARKS) == []
+    editor.type("u")
+    assert editor.text() == "old = 1\n    keep(old)\nkeep\nprint(old)\nlast", "one step of undo"
+
+
+def test_the_cursor_is_at_the_end_of_the_last_change(editor):
+    propose(editor, (0, 0, 3, "a\nbcd"))
+    accept(editor)
+    assert editor.text().startswith("a\nbcd = 1\nprint(old)")
+    assert editor.cursor() == (2, 3)
+    propose(editor, (2, 6, 9, ""))
+    accept(editor)
+    accept(editor)
+    assert editor.cursor() == (3, 6)
+
+
+def test_line_ends_of_the_file_are_not_text(editor):
+    editor.nvim.current.buffer[:] = ["a = 1", "b = 2"]
+    editor.lua("vim.bo.fileformat = 'dos'")
+    editor.settle()
+    propose(editor, (1, 0, 5, "b = 3\r\nc = 4"))
+    accept(editor)
+    accept(editor)
+    assert editor.text() == "a = 1\nb = 3\nc = 4"
 
 
 def test_a_stale_edit_is_refused(editor):

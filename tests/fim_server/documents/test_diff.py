@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 
-from fim_server.documents.diff import minimal_changes, one_change
+from fim_server.documents.diff import Change, block_change, minimal_changes
 from fim_server.documents.documents import (
     DocumentStore,
     Encoding,
@@ -46,13 +46,13 @@ def test_only_what_differs_is_replaced(encoding: Encoding) -> None:
     assert edit.range == lsp.Range(lsp.Position(1, start), lsp.Position(1, start + 5))
 
 
-def test_two_changes_can_also_be_one() -> None:
+def test_two_changes_can_also_be_whole_lines() -> None:
     snapshot = snapshot_of("a = 1\r\nkeep\r\nb = 1\r\n")
     new = ["a = 2", "keep", "b = 2"]
     edits = [change.text_edit(snapshot) for change in minimal_changes(snapshot, 0, 3, new)]
     assert [edit.new_text for edit in edits] == ["2", "2"]
-    whole = one_change(snapshot, 0, 3, new).text_edit(snapshot)
-    assert whole.new_text == "2\r\nkeep\r\nb = 2"
+    whole = block_change(snapshot, 0, 3, new).text_edit(snapshot)
+    assert whole.new_text == "a = 2\r\nkeep\r\nb = 2"
     for changes in (edits, [whole]):
         assert applied(snapshot, changes) == "a = 2\r\nkeep\r\nb = 2\r\n"
 
@@ -60,8 +60,70 @@ def test_two_changes_can_also_be_one() -> None:
 def test_a_combining_accent_stays_with_its_letter() -> None:
     snapshot = snapshot_of("cafe\u0301 = 1\n")
     [change] = minimal_changes(snapshot, 0, 1, ["cafe\u0300 = 1"])
-    assert change.text == "e\u0300"
-    assert change.start.index == 3
+    assert change.text == "cafe\u0300", "the whole word"
+    assert (change.start.index, change.end.index) == (0, 5)
+
+
+HUNKS: list[tuple[str, list[str], list[str], list[tuple[str, str]]]] = [
+    (
+        "words of three lines",
+        ["pay(who, amount)", "log(amount)", "return amount + 1"],
+        ["pay(who, total)", "log(total)", "return total + 1"],
+        [("amount", "total")] * 3,
+    ),
+    (
+        "one line becomes two",
+        ["x = f(a)", "    y = g(a)"],
+        ["x = f(a)", "    if a:", "        y = g(a)"],
+        [("", "    if a:\n"), ("    ", "        ")],
+    ),
+    (
+        "a line is inserted below one that changes",
+        ["def f(a):", "    return a"],
+        ["def f(a, b):", "    check(b)", "    return a"],
+        [("", ", b"), ("", "    check(b)\n")],
+    ),
+    (
+        "a line is deleted above one that changes",
+        ["old = 1", "    print(value, 3)"],
+        ["    print(value, 4)"],
+        [("old = 1\n", ""), ("3", "4")],
+    ),
+    ("two words of a line", ["f(a, b, c)"], ["f(x, b, y)"], [("a", "x"), ("c", "y")]),
+    (
+        "nothing in common",
+        ["return None"],
+        ["raise ValueError(x)"],
+        [("return None", "raise ValueError(x)")],
+    ),
+    (
+        "neighbouring words",
+        ["take the first one"],
+        ["take a second one"],
+        [("the first", "a second")],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hunks"), [case[1:] for case in HUNKS], ids=[case[0] for case in HUNKS]
+)
+def test_hunks_are_aligned_by_line_then_by_word(
+    old: list[str], new: list[str], hunks: list[tuple[str, str]]
+) -> None:
+    snapshot = snapshot_of("\n".join(["above", *old, "below", ""]))
+    changes = minimal_changes(snapshot, 1, 1 + len(old), new)
+    assert [(replaced(snapshot, change), change.text) for change in changes] == hunks
+    text = applied(snapshot, [change.text_edit(snapshot) for change in changes])
+    assert text == "\n".join(["above", *new, "below", ""])
+
+
+def replaced(snapshot: Snapshot, change: Change) -> str:
+    """The text that a change removes."""
+    lines = snapshot.lines[change.start.line : change.end.line + 1]
+    lines[-1] = lines[-1][: change.end.index]
+    lines[0] = lines[0][change.start.index :]
+    return "".join(lines)
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -98,8 +160,11 @@ def test_applying_the_changes_gives_the_new_lines(
     expected = [*before, *new, *after] or [""]
     for edits in (
         minimal_changes(snapshot, first, last, new),
-        [one_change(snapshot, first, last, new)] if old and new and old != new else None,
+        [block_change(snapshot, first, last, new)] if old and new and old != new else None,
     ):
+        for edit in edits or ():
+            # A change of several lines is one of whole lines.
+            assert edit.start.line == edit.end.line or edit.start.index == 0 or not edit.text
         if edits is not None:
             text = applied(snapshot, [change.text_edit(snapshot) for change in edits])
             assert [without_end(line) for line in split_lines(text)] == expected

@@ -14,7 +14,6 @@ from fim_server.edits.history import (
     RECENT_SECONDS,
     History,
     Transition,
-    common_ends,
     past_edits,
 )
 
@@ -170,12 +169,6 @@ def test_a_closed_document_has_no_history() -> None:
     desk.change((0, 0, 0, 1, "y"))
     desk.history.forget(URI)
     assert desk.hunks() == []
-
-
-def test_common_ends() -> None:
-    assert common_ends([], []) == (0, 0)
-    assert common_ends(["a"], ["a", "a"]) == (1, 0)
-    assert common_ends(["a", "b", "c"], ["a", "x", "c"]) == (1, 1)
 
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "", "c\u2028", "𝒳", "x = old"]), max_size=8)

@@ -179,6 +179,21 @@ async def test_an_edit_ignored_twice_counts_as_rejected() -> None:
     assert await desk.found() == []
 
 
+async def test_a_proposal_over_several_lines_is_shown_as_its_words() -> None:
+    desk = Desk("old = 1\n\nprint(old)\n  call(1, old)\n")
+    desk.edit(0, "old", "new")
+    [proposal] = await desk.found()
+    assert len(proposal.new) == 2
+    places = [(edit.range.start, edit.range.end, edit.new_text) for edit in proposal.text_edits]
+    assert places == [
+        (lsp.Position(2, 6), lsp.Position(2, 9), "new"),
+        (lsp.Position(3, 10), lsp.Position(3, 13), "new"),
+    ]
+    block = proposal.block.text_edit(proposal.snapshot)
+    assert block.range == lsp.Range(lsp.Position(2, 0), lsp.Position(3, 14)), "whole lines"
+    assert block.new_text == "print(new)\n  call(1, new)"
+
+
 async def test_accepting_does_not_count_as_ignoring() -> None:
     desk = Desk("old = 1\n\nprint(old)\n\nprint(old, 2)\n\nprint(old, 3)\n")
     desk.edit(0, "old", "new")

@@ -52,6 +52,7 @@ async def test_a_copilot_client_requests_shows_applies_and_accepts(
             "start": {"line": 2, "character": start},
             "end": {"line": 2, "character": start + 3},
         }
+        assert edit["hunks"] == [{"text": edit["text"], "range": edit["range"]}]
         assert edit["textDocument"] == {"uri": URI, "version": 2}
         command = edit["command"]
         assert command["command"] in result["capabilities"]["executeCommandProvider"]["commands"]

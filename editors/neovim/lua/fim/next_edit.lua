@@ -1,7 +1,8 @@
 -- Next edits: changes that the server proposes elsewhere, shown in place, to jump to and apply.
 --
--- They arrive as `fim/nextEdit { edits: [{ text, range, textDocument { uri, version }, command? }] }`,
--- the items of Copilot's inline edits; ranges refer to the text before any of them is applied.
+-- They arrive as `fim/nextEdit { edits: [{ text, range, hunks?, textDocument { uri, version }, command? }] }`,
+-- the items of Copilot's inline edits; ranges refer to the text before any of them is applied. `hunks`
+-- is the same change as several small ones `{ text, range }`, from the top down.
 -- Only an edit that is on the screen is applied, and only to a text that has not changed since.
 
 local config = require('fim.config')
@@ -11,13 +12,18 @@ local M = {}
 local places = vim.api.nvim_create_namespace('fim.next_edit.places')
 local drawing = vim.api.nvim_create_namespace('fim.next_edit')
 
+---@class fim.Hunk
+---@field text string
+---@field range lsp.Range
+---@field mark? integer extmark that tracks the range while other hunks are applied
+
 ---@class fim.NextEdit
 ---@field text string
 ---@field range lsp.Range
+---@field hunks fim.Hunk[] at least one
 ---@field textDocument { uri: string, version?: integer }
 ---@field command? lsp.Command
 ---@field bufnr integer
----@field mark? integer extmark that tracks the range while other edits are applied
 ---@field tick? integer changedtick of the buffer to which the range refers
 
 ---@type fim.NextEdit[] pending edits; the first is shown
@@ -37,16 +43,22 @@ local function track(edit)
     local line = vim.api.nvim_buf_get_lines(edit.bufnr, position.line, position.line + 1, false)[1] or ''
     return position.line, vim.str_byteindex(line, client.offset_encoding, position.character, false)
   end
-  local row, col = place(edit.range.start)
-  local end_row, end_col = place(edit.range['end'])
-  local ok, mark = pcall(vim.api.nvim_buf_set_extmark, edit.bufnr, places, row, col, {
-    end_row = end_row,
-    end_col = end_col,
-    -- An insertion moves as a whole if the text right before it is replaced.
-    end_right_gravity = row == end_row and col == end_col,
-  })
-  edit.mark, edit.tick = ok and mark or nil, vim.api.nvim_buf_get_changedtick(edit.bufnr)
-  return ok
+  for _, hunk in ipairs(edit.hunks) do
+    local row, col = place(hunk.range.start)
+    local end_row, end_col = place(hunk.range['end'])
+    local ok, mark = pcall(vim.api.nvim_buf_set_extmark, edit.bufnr, places, row, col, {
+      end_row = end_row,
+      end_col = end_col,
+      -- An insertion moves as a whole if the text right before it is replaced.
+      end_right_gravity = row == end_row and col == end_col,
+    })
+    if not ok then
+      return false
+    end
+    hunk.mark = mark
+  end
+  edit.tick = vim.api.nvim_buf_get_changedtick(edit.bufnr)
+  return true
 end
 
 ---@param edit fim.NextEdit
@@ -55,11 +67,19 @@ local function is_stale(edit)
   return not vim.api.nvim_buf_is_loaded(edit.bufnr) or edit.tick ~= vim.api.nvim_buf_get_changedtick(edit.bufnr)
 end
 
----@param edit fim.NextEdit
+---@param bufnr integer
+---@param hunk fim.Hunk
 ---@return integer row, integer col, integer end_row, integer end_col
-local function where(edit)
-  local mark = vim.api.nvim_buf_get_extmark_by_id(edit.bufnr, places, edit.mark, { details = true })
+local function where(bufnr, hunk)
+  local mark = vim.api.nvim_buf_get_extmark_by_id(bufnr, places, hunk.mark, { details = true })
   return mark[1], mark[2], mark[3].end_row, mark[3].end_col
+end
+
+--- The new lines as Neovim keeps them, whatever line ends the file has.
+---@param hunk fim.Hunk
+---@return string[]
+local function lines_of(hunk)
+  return vim.split((hunk.text:gsub('\r\n?', '\n')), '\n', { plain = true })
 end
 
 local function hide()
@@ -69,24 +89,39 @@ local function hide()
   shown_in = nil
 end
 
---- Highlight the removed text, and show the new text after it, or below it if it has lines.
+--- Highlight the removed text of each hunk, and show the new text after it. New text of several lines
+--- is below the removed text, and new lines are where they will be.
 ---@param edit fim.NextEdit
 local function draw(edit)
   vim.api.nvim_set_hl(0, 'FimEditOld', { link = 'DiffDelete', default = true })
   vim.api.nvim_set_hl(0, 'FimEditNew', { link = 'DiffAdd', default = true })
-  local row, col, end_row, end_col = where(edit)
   local function mark(at_row, at_col, options)
     vim.api.nvim_buf_set_extmark(edit.bufnr, drawing, at_row, at_col, options)
   end
-  mark(row, col, { end_row = end_row, end_col = end_col, hl_group = 'FimEditOld' })
-  local lines = vim.split(edit.text, '\n', { plain = true })
-  if #lines == 1 then
-    mark(end_row, end_col, { virt_text = { { edit.text, 'FimEditNew' } }, virt_text_pos = 'inline' })
-  else
-    local virt_lines = vim.tbl_map(function(line)
-      return { { line, 'FimEditNew' } }
-    end, lines)
-    mark(end_row, 0, { virt_lines = virt_lines })
+  for _, hunk in ipairs(edit.hunks) do
+    local row, col, end_row, end_col = where(edit.bufnr, hunk)
+    mark(row, col, { end_row = end_row, end_col = end_col, hl_group = 'FimEditOld' })
+    local lines = lines_of(hunk)
+    local inserts = row == end_row and col == end_col and #lines > 1
+    local above = inserts and col == 0 and lines[#lines] == ''
+    if above then
+      table.remove(lines)
+    elseif inserts and lines[1] == '' then
+      table.remove(lines, 1)
+    end
+    if #lines == 1 and not inserts then
+      mark(end_row, end_col, { virt_text = { { hunk.text, 'FimEditNew' } }, virt_text_pos = 'inline' })
+    else
+      local virt_lines = vim.tbl_map(function(line)
+        return { { line, 'FimEditNew' } }
+      end, lines)
+      -- Lines above the first one of a window are not drawn, so they are shown below the line before.
+      local below_previous = above and end_row > 0
+      mark(below_previous and end_row - 1 or end_row, 0, {
+        virt_lines = virt_lines,
+        virt_lines_above = above and not below_previous,
+      })
+    end
   end
 end
 
@@ -102,7 +137,7 @@ end
 --- Show the first edit that still applies.
 local function show()
   hide()
-  while edits[1] and (not edits[1].mark and not track(edits[1]) or is_stale(edits[1])) do
+  while edits[1] and (not edits[1].tick and not track(edits[1]) or is_stale(edits[1])) do
     table.remove(edits, 1)
   end
   local edit = edits[1]
@@ -134,6 +169,7 @@ function M.receive(params, client_id)
   client = vim.lsp.get_client_by_id(client_id)
   for _, edit in ipairs(client and params.edits or {}) do
     edit.bufnr = vim.uri_to_bufnr(edit.textDocument.uri)
+    edit.hunks = edit.hunks and edit.hunks[1] and edit.hunks or { { text = edit.text, range = edit.range } }
     -- A file that is not open is loaded when its edit is shown.
     if not vim.api.nvim_buf_is_loaded(edit.bufnr) or track(edit) then
       table.insert(edits, edit)
@@ -169,15 +205,25 @@ function M.reject()
   return M.dismiss()
 end
 
+--- Apply all hunks, as one step of undo, and put the cursor at the end of the last one.
 ---@param edit fim.NextEdit
 local function apply(edit)
-  local row, col, end_row, end_col = where(edit)
   table.remove(edits, 1)
   hide()
-  vim.api.nvim_buf_set_text(edit.bufnr, row, col, end_row, end_col, vim.split(edit.text, '\n', { plain = true }))
+  local row, col
+  -- From the top down: the extmarks of the hunks below move.
+  for _, hunk in ipairs(edit.hunks) do
+    local lines = lines_of(hunk)
+    local end_row, end_col
+    row, col, end_row, end_col = where(edit.bufnr, hunk)
+    vim.api.nvim_buf_set_text(edit.bufnr, row, col, end_row, end_col, lines)
+    row, col = row + #lines - 1, (#lines == 1 and col or 0) + #lines[#lines]
+  end
+  local last = vim.api.nvim_buf_line_count(edit.bufnr) - 1
+  vim.api.nvim_win_set_cursor(0, { math.min(row, last) + 1, col })
   -- Keep the other edits after our own change: their extmarks have moved with it.
   for _, other in ipairs(edits) do
-    if other.bufnr == edit.bufnr and other.mark then
+    if other.bufnr == edit.bufnr and other.tick then
       other.tick = vim.api.nvim_buf_get_changedtick(edit.bufnr)
     end
   end
@@ -196,7 +242,8 @@ function M.accept()
   elseif is_stale(edit) then
     return not M.dismiss()
   end
-  local row, col, end_row = where(edit)
+  local row, col = where(edit.bufnr, edit.hunks[1])
+  local _, _, end_row = where(edit.bufnr, edit.hunks[#edit.hunks])
   local cursor = vim.api.nvim_win_get_cursor(0)[1] - 1
   if vim.api.nvim_get_current_buf() == edit.bufnr and row <= cursor and cursor <= end_row then
     apply(edit)

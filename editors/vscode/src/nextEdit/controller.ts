@@ -20,7 +20,7 @@ import {
   workspace,
 } from "vscode";
 import { EditDecorations, rangeOf } from "./decorations";
-import { afterwards, endOf, type NextEdit, readEdits, touches } from "./edits";
+import { afterwards, endOfLast, type NextEdit, readEdits, spanOf, touches } from "./edits";
 
 const VISIBLE = "fim.nextEdit";
 
@@ -149,9 +149,9 @@ export class NextEdits implements Disposable {
     const from = window.activeTextEditor;
     const editor = await window.showTextDocument(document);
     if (from !== undefined) this.decorations.hideWay(from);
-    const { start } = rangeOf(edit);
-    editor.selection = new Selection(start, start);
-    editor.revealRange(rangeOf(edit), TextEditorRevealType.InCenterIfOutsideViewport);
+    const range = rangeOf(spanOf(edit));
+    editor.selection = new Selection(range.start, range.start);
+    editor.revealRange(range, TextEditorRevealType.InCenterIfOutsideViewport);
     this.show(editor);
   }
 
@@ -164,7 +164,7 @@ export class NextEdits implements Disposable {
     const { version } = editor.document;
     this.decorations.clear();
     const applied = await editor.edit((builder) => {
-      builder.replace(rangeOf(edit), edit.text);
+      for (const { range, text } of edit.hunks) builder.replace(rangeOf(range), text);
     });
     if (!applied) {
       this.clear();
@@ -176,7 +176,7 @@ export class NextEdits implements Disposable {
       this.clear(); // typed in the meantime: the later edits refer to another text
       return;
     }
-    const end = endOf(edit);
+    const end = endOfLast(edit);
     const cursor = new Position(end.line, end.character);
     editor.selection = new Selection(cursor, cursor);
     this.edits = afterwards(edit, later, editor.document.version);
@@ -196,7 +196,7 @@ function isIn(editor: TextEditor, edit: NextEdit): boolean {
 }
 
 function isAt(editor: TextEditor, edit: NextEdit): boolean {
-  return isIn(editor, edit) && touches(edit.range, editor.selection.active.line);
+  return isIn(editor, edit) && touches(spanOf(edit), editor.selection.active.line);
 }
 
 function sameUri(edit: NextEdit, uri: string): boolean {

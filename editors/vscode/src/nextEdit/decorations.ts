@@ -1,4 +1,4 @@
-/** The decorations of a proposed edit: removed text is tinted, new text follows it as ghost text. */
+/** The decorations of a proposed edit: in each hunk, removed text is tinted, new text follows it as ghost text. */
 
 import {
   type DecorationOptions,
@@ -10,7 +10,7 @@ import {
   window,
   workspace,
 } from "vscode";
-import { type Change, changeOf, type NextEdit, preview } from "./edits";
+import { ghostOf, type Hunk, type NextEdit, type Range as EditRange, spanOf } from "./edits";
 
 export class EditDecorations implements Disposable {
   private readonly removed = window.createTextEditorDecorationType({
@@ -33,24 +33,19 @@ export class EditDecorations implements Disposable {
 
   show(editor: TextEditor, edit: NextEdit): void {
     const { document } = editor;
-    const whole = rangeOf(edit);
-    const before = document.getText(whole);
-    const change = changeOf(before, edit.text);
-    const start = document.offsetAt(whole.start) + change.keptBefore;
-    const gone = new Range(document.positionAt(start), document.positionAt(start + change.removed.length));
-    const hoverMessage = diff(change);
-    editor.setDecorations(this.removed, change.removed === "" ? [] : [{ range: gone, hoverMessage }]);
-    const behind: DecorationOptions[] =
-      change.added === ""
-        ? []
-        : [
-            {
-              range: new Range(gone.end, gone.end),
-              hoverMessage,
-              renderOptions: { after: { contentText: preview(change.added) } },
-            },
-          ];
-    editor.setDecorations(this.added, behind);
+    const removed: DecorationOptions[] = [];
+    const added: DecorationOptions[] = [];
+    for (const hunk of edit.hunks) {
+      const range = rangeOf(hunk.range);
+      const hoverMessage = diff(document.getText(range), hunk);
+      if (!range.isEmpty) removed.push({ range, hoverMessage });
+      const ghost = ghostOf(hunk);
+      if (ghost === undefined) continue;
+      const at = ghost.position === undefined ? document.lineAt(range.start.line - 1).range.end : range.end;
+      added.push({ range: new Range(at, at), hoverMessage, renderOptions: { after: { contentText: ghost.text } } });
+    }
+    editor.setDecorations(this.removed, removed);
+    editor.setDecorations(this.added, added);
   }
 
   /** Hint beside the cursor: where Tab goes if the edit is elsewhere. */
@@ -76,8 +71,7 @@ export class EditDecorations implements Disposable {
   }
 }
 
-export function rangeOf(edit: NextEdit): Range {
-  const { start, end } = edit.range;
+export function rangeOf({ start, end }: EditRange): Range {
   return new Range(start.line, start.character, end.line, end.character);
 }
 
@@ -86,11 +80,11 @@ function wayTo(editor: TextEditor, edit: NextEdit): string {
   if (target !== editor.document.uri.toString()) {
     return `edit in ${workspace.asRelativePath(decodeURIComponent(target.split("/").at(-1) ?? ""))}`;
   }
-  const { line } = edit.range.start;
+  const { line } = spanOf(edit).start;
   return `edit in line ${String(line + 1)} ${line < editor.selection.active.line ? "↑" : "↓"}`;
 }
 
-function diff({ removed, added }: Change): MarkdownString {
+function diff(removed: string, { text: added }: Hunk): MarkdownString {
   const lines = (text: string, sign: string): string[] =>
     text === "" ? [] : text.split(/\r\n|\r|\n/).map((line) => sign + line);
   return new MarkdownString().appendCodeblock([...lines(removed, "-"), ...lines(added, "+")].join("\n"), "diff");

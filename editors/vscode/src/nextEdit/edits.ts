@@ -2,7 +2,7 @@
  * Proposed edits as data. Independent of VS Code.
  *
  * The server sends them as `fim/nextEdit {edits}`; an edit has the shape of those of
- * `textDocument/copilotInlineEdit`, which other clients already support.
+ * `textDocument/copilotInlineEdit`, which other clients already support, and its hunks.
  */
 
 export interface Position {
@@ -21,43 +21,52 @@ export interface Command {
   readonly arguments?: readonly unknown[];
 }
 
-export interface NextEdit {
-  readonly textDocument: { readonly uri: string; readonly version: number | null };
+/** A replacement that is shown by itself. */
+export interface Hunk {
   readonly range: Range;
   readonly text: string;
+}
+
+export interface NextEdit {
+  readonly textDocument: { readonly uri: string; readonly version: number | null };
+  /** At least one, from the top down, none overlapping; they are accepted together. */
+  readonly hunks: readonly Hunk[];
+  /** The edit as it was sent, for reports to the server. */
+  readonly sent: unknown;
   /** Command to run in the server when the edit is accepted. */
   readonly command?: Command;
 }
 
-/** The part of a replacement that differs from the old text. */
-export interface Change {
-  /** Number of unchanged characters of the old text before and after the changed part. */
-  readonly keptBefore: number;
-  readonly keptAfter: number;
-  readonly removed: string;
-  readonly added: string;
+/** New text of a hunk on one line, at the place where it is shown: after `position`. */
+export interface Ghost {
+  /** Undefined for the end of the line above the hunk, below which whole lines are inserted. */
+  readonly position: Position | undefined;
+  readonly text: string;
 }
 
 /** The edits in a notification; invalid ones are left out. */
 export function readEdits(params: unknown): NextEdit[] {
   if (!isObject(params) || !Array.isArray(params.edits)) return [];
-  return params.edits.filter(isEdit);
+  return params.edits.filter(isSent).map((edit) => ({
+    textDocument: edit.textDocument,
+    hunks: areHunks(edit.hunks) ? edit.hunks : [{ range: edit.range, text: edit.text }],
+    sent: edit,
+    ...(edit.command === undefined ? {} : { command: edit.command }),
+  }));
 }
 
-export function changeOf(before: string, after: string): Change {
-  const shorter = Math.min(before.length, after.length);
-  let keptBefore = 0;
-  while (keptBefore < shorter && before[keptBefore] === after[keptBefore]) keptBefore++;
-  keptBefore = wholeCharacter(before, keptBefore);
-  let keptAfter = 0;
-  while (keptAfter < shorter - keptBefore && before.at(-1 - keptAfter) === after.at(-1 - keptAfter)) keptAfter++;
-  if (isLowSurrogate(before, before.length - keptAfter)) keptAfter--;
-  return {
-    keptBefore,
-    keptAfter,
-    removed: before.slice(keptBefore, before.length - keptAfter),
-    added: after.slice(keptBefore, after.length - keptAfter),
-  };
+/** From the start of the first hunk to the end of the last one. */
+export function spanOf({ hunks }: NextEdit): Range {
+  return { start: firstOf(hunks).range.start, end: lastOf(hunks).range.end };
+}
+
+/** Where a hunk's new text is shown. Whole lines are shown where they will be: above the hunk's line. */
+export function ghostOf({ range: { start, end }, text }: Hunk): Ghost | undefined {
+  if (text === "") return undefined;
+  const inserts = start.line === end.line && start.character === end.character;
+  const whole = inserts && start.character === 0 && start.line > 0 && /[\r\n]$/.test(text);
+  if (!whole) return { position: end, text: preview(text) };
+  return { position: undefined, text: preview(`\n${text.replace(/(?:\r\n|\r|\n)$/, "")}`) };
 }
 
 /** The new text on one line, because a decoration has only one. */
@@ -70,16 +79,26 @@ export function preview(added: string, limit = 120): string {
 export function afterwards(done: NextEdit, later: readonly NextEdit[], version: number): NextEdit[] {
   return later.flatMap((edit) => {
     if (edit.textDocument.uri !== done.textDocument.uri) return [edit];
-    const range = moved(edit.range, done);
-    return range === undefined ? [] : [{ ...edit, textDocument: { ...edit.textDocument, version }, range }];
+    const hunks = edit.hunks.flatMap((hunk) => {
+      const range = movedByAll(hunk.range, done.hunks);
+      return range === undefined ? [] : [{ ...hunk, range }];
+    });
+    if (hunks.length < edit.hunks.length) return [];
+    return [{ ...edit, textDocument: { ...edit.textDocument, version }, hunks }];
   });
 }
 
-/** The end position of the text that replaced an edit's range. */
-export function endOf(edit: NextEdit): Position {
-  const lines = edit.text.split(/\r\n|\r|\n/);
+/** Where the last hunk's new text ends once all hunks are applied. */
+export function endOfLast({ hunks }: NextEdit): Position {
+  const last = lastOf(hunks);
+  const end = endOf(last);
+  return movedByAll({ start: end, end }, hunks.slice(0, -1))?.end ?? end;
+}
+
+/** The end position of the text that replaced a hunk's range. */
+export function endOf({ range: { start }, text }: Hunk): Position {
+  const lines = text.split(/\r\n|\r|\n/);
   const last = lines.at(-1) ?? "";
-  const { start } = edit.range;
   return lines.length === 1
     ? { line: start.line, character: start.character + last.length }
     : { line: start.line + lines.length - 1, character: last.length };
@@ -89,8 +108,13 @@ export function touches(range: Range, line: number): boolean {
   return range.start.line <= line && line <= range.end.line;
 }
 
-/** The moved edit; undefined if both change the same text, so that the later one is obsolete. */
-function moved(range: Range, done: NextEdit): Range | undefined {
+/** The range after hunks above, around or below it: from the bottom up, so that none of these moves. */
+function movedByAll(range: Range, done: readonly Hunk[]): Range | undefined {
+  return done.reduceRight<Range | undefined>((now, hunk) => now && moved(now, hunk), range);
+}
+
+/** The moved range; undefined if both change the same text, so that the later one is obsolete. */
+function moved(range: Range, done: Hunk): Range | undefined {
   if (!isBefore(done.range.start, range.end)) return range;
   if (isBefore(range.start, done.range.end)) return undefined;
   const end = endOf(done);
@@ -108,13 +132,14 @@ function isBefore(one: Position, other: Position): boolean {
   return one.line < other.line || (one.line === other.line && one.character < other.character);
 }
 
-function wholeCharacter(text: string, at: number): number {
-  return isLowSurrogate(text, at) ? at - 1 : at;
+function firstOf(hunks: readonly Hunk[]): Hunk {
+  const [hunk] = hunks;
+  if (hunk === undefined) throw new Error("an edit has a hunk");
+  return hunk;
 }
 
-function isLowSurrogate(text: string, at: number): boolean {
-  const unit = text.charCodeAt(at);
-  return at > 0 && unit >= 0xdc00 && unit <= 0xdfff;
+function lastOf(hunks: readonly Hunk[]): Hunk {
+  return hunks.at(-1) ?? firstOf(hunks);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -125,13 +150,33 @@ function isPosition(value: unknown): value is Position {
   return isObject(value) && Number.isInteger(value.line) && Number.isInteger(value.character);
 }
 
-function isEdit(value: unknown): value is NextEdit {
-  if (!isObject(value) || typeof value.text !== "string") return false;
-  const { range, textDocument } = value;
+function isRange(value: unknown): value is Range {
+  return isObject(value) && isPosition(value.start) && isPosition(value.end);
+}
+
+function isHunk(value: unknown): value is Hunk {
+  return isObject(value) && typeof value.text === "string" && isRange(value.range);
+}
+
+/** Whether hunks are in order and do not overlap. */
+function areHunks(value: unknown): value is Hunk[] {
+  if (!Array.isArray(value) || value.length === 0 || !value.every(isHunk)) return false;
+  return value.every((hunk, at) => {
+    const above = value[at - 1];
+    return !isBefore(hunk.range.end, hunk.range.start) && !(above && isBefore(hunk.range.start, above.range.end));
+  });
+}
+
+interface SentEdit extends Hunk {
+  readonly textDocument: NextEdit["textDocument"];
+  readonly hunks?: unknown;
+  readonly command?: Command;
+}
+
+function isSent(value: unknown): value is SentEdit {
+  if (!isObject(value) || !isHunk(value)) return false;
+  const { textDocument } = value;
   return (
-    isObject(range) &&
-    isPosition(range.start) &&
-    isPosition(range.end) &&
     isObject(textDocument) &&
     typeof textDocument.uri === "string" &&
     (textDocument.version === null || Number.isInteger(textDocument.version))

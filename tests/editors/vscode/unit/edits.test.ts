@@ -2,51 +2,39 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   afterwards,
-  changeOf,
   endOf,
+  endOfLast,
+  ghostOf,
+  type Hunk,
   type NextEdit,
   preview,
   readEdits,
+  spanOf,
 } from "../../../../editors/vscode/src/nextEdit/edits";
 
-function edit(from: [number, number], to: [number, number], text: string, uri = "file:///a.py"): NextEdit {
+function hunk(from: [number, number], to: [number, number], text: string): Hunk {
   const [start, end] = [from, to].map(([line, character]) => ({ line, character }));
   if (start === undefined || end === undefined) throw new Error("two positions");
-  return { textDocument: { uri, version: 1 }, range: { start, end }, text };
+  return { range: { start, end }, text };
 }
 
-/** Reference implementation: apply edits to lines of text. */
-function applied(text: string, { range, text: added }: NextEdit): string {
-  const lines = text.split("\n");
-  const offset = ({ line, character }: { line: number; character: number }): number =>
-    lines.slice(0, line).reduce((sum, each) => sum + each.length + 1, 0) + character;
-  return text.slice(0, offset(range.start)) + added + text.slice(offset(range.end));
+function editOf(...hunks: Hunk[]): NextEdit {
+  return { textDocument: { uri: "file:///a.py", version: 1 }, hunks, sent: {} };
 }
 
-void test("a change excludes the common prefix and suffix", () => {
-  assert.deepEqual(changeOf("total = price", "total = cost"), {
-    keptBefore: 8,
-    keptAfter: 0,
-    removed: "price",
-    added: "cost",
-  });
-  assert.deepEqual(changeOf("f(a)", "f(a, b)"), { keptBefore: 3, keptAfter: 1, removed: "", added: ", b" });
-  assert.deepEqual(changeOf("aa", "a"), { keptBefore: 1, keptAfter: 0, removed: "a", added: "" });
-  assert.deepEqual(changeOf("same", "same").added, "");
-});
+function edit(from: [number, number], to: [number, number], text: string, uri = "file:///a.py"): NextEdit {
+  return { ...editOf(hunk(from, to, text)), textDocument: { uri, version: 1 } };
+}
 
-void test("a change never splits a character", () => {
-  for (const [before, after] of [
-    ["x😀y", "x😁y"],
-    ["😀", "😁"],
-    ["𐐀", "😀"],
-    ["a😀", "a"],
-  ] as const) {
-    const { keptBefore, keptAfter, removed, added } = changeOf(before, after);
-    assert.ok(removed.isWellFormed() && added.isWellFormed(), `${before} to ${after}`);
-    assert.equal(before.slice(0, keptBefore) + added + before.slice(before.length - keptAfter), after);
-  }
-});
+/** Reference implementation: apply hunks to lines of text, from the bottom up. */
+function applied(text: string, { hunks }: NextEdit): string {
+  return hunks.reduceRight((now, { range, text: added }) => {
+    const lines = now.split("\n");
+    const offset = ({ line, character }: { line: number; character: number }): number =>
+      lines.slice(0, line).reduce((sum, each) => sum + each.length + 1, 0) + character;
+    return now.slice(0, offset(range.start)) + added + now.slice(offset(range.end));
+  }, text);
+}
 
 void test("later edits move with the text", () => {
   const text = "one two\nthree four\nfive six\n";
@@ -55,6 +43,10 @@ void test("later edits move with the text", () => {
     { upper: edit([0, 7], [0, 7], "\nnew\nlines"), lower: edit([1, 6], [1, 10], "4") },
     { upper: edit([0, 4], [2, 5], "joined "), lower: edit([2, 5], [2, 8], "6") },
     { upper: edit([0, 0], [0, 3], "1"), lower: edit([2, 0], [2, 4], "5\n") },
+    {
+      upper: editOf(hunk([0, 0], [0, 3], "first"), hunk([1, 0], [1, 0], "new\n"), hunk([1, 6], [1, 10], "4")),
+      lower: editOf(hunk([2, 0], [2, 4], "5"), hunk([2, 5], [2, 8], "six")),
+    },
   ];
   for (const { upper, lower } of pairs) {
     // Reference: applied from the bottom up, no edit moves.
@@ -79,8 +71,23 @@ void test("an edit whose text is gone is dropped, one of another document is unc
 });
 
 void test("where inserted text ends", () => {
-  assert.deepEqual(endOf(edit([3, 2], [3, 2], "abc")), { line: 3, character: 5 });
-  assert.deepEqual(endOf(edit([3, 2], [5, 1], "a\r\nbc")), { line: 4, character: 2 });
+  assert.deepEqual(endOf(hunk([3, 2], [3, 2], "abc")), { line: 3, character: 5 });
+  assert.deepEqual(endOf(hunk([3, 2], [5, 1], "a\r\nbc")), { line: 4, character: 2 });
+});
+
+void test("the last change ends where the hunks above it have moved it", () => {
+  const hunks = [hunk([0, 0], [0, 3], "value"), hunk([1, 0], [1, 0], "a\nb\n"), hunk([1, 5], [1, 8], "total")];
+  assert.deepEqual(endOfLast(editOf(...hunks)), { line: 3, character: 10 });
+  assert.deepEqual(endOfLast(editOf(hunk([1, 2], [1, 4], ""), hunk([1, 6], [1, 7], "xyz"))), { line: 1, character: 7 });
+  assert.deepEqual(endOfLast(edit([3, 2], [5, 1], "")), { line: 3, character: 2 });
+  assert.deepEqual(spanOf(editOf(...hunks)), { start: { line: 0, character: 0 }, end: { line: 1, character: 8 } });
+});
+
+void test("new text is shown behind the old, whole lines where they will be", () => {
+  assert.deepEqual(ghostOf(hunk([1, 2], [1, 5], "new")), { position: { line: 1, character: 5 }, text: "new" });
+  assert.deepEqual(ghostOf(hunk([1, 0], [1, 0], "  a\n  b\r\n")), { position: undefined, text: "⏎  a⏎  b" });
+  assert.deepEqual(ghostOf(hunk([0, 0], [0, 0], "a\n")), { position: { line: 0, character: 0 }, text: "a⏎" });
+  assert.equal(ghostOf(hunk([1, 2], [1, 5], "")), undefined);
 });
 
 void test("a preview is one short line", () => {
@@ -88,9 +95,17 @@ void test("a preview is one short line", () => {
   assert.equal(preview("x".repeat(200), 10), `${"x".repeat(9)}…`);
 });
 
-void test("invalid edits are left out", () => {
-  const good = edit([0, 0], [0, 1], "x");
+void test("invalid edits are left out, and hunks out of order are not used", () => {
+  const [one, other] = [hunk([0, 0], [0, 1], "x"), hunk([1, 0], [1, 1], "y")];
+  const good = { textDocument: { uri: "file:///a.py", version: 1 }, ...one };
   const bad = [{}, null, { ...good, text: 1 }, { ...good, range: {} }, { ...good, textDocument: { uri: 1 } }];
-  assert.deepEqual(readEdits({ edits: [...bad, good] }), [good]);
+  assert.deepEqual(readEdits({ edits: [...bad, good] }), [
+    { textDocument: good.textDocument, hunks: [one], sent: good },
+  ]);
   for (const params of [undefined, null, [], { edits: 3 }]) assert.deepEqual(readEdits(params), []);
+  const hunksOf = (hunks: unknown): readonly Hunk[] | undefined => readEdits({ edits: [{ ...good, hunks }] })[0]?.hunks;
+  assert.deepEqual(hunksOf([one, other]), [one, other]);
+  for (const hunks of [[], 3, [other, one], [one, one], [one, {}], [hunk([1, 1], [1, 0], "")]]) {
+    assert.deepEqual(hunksOf(hunks), [one]);
+  }
 });

@@ -1,0 +1,65 @@
+"""Words of prose are proposed only if the same words were replaced twice."""
+
+from __future__ import annotations
+
+import pytest
+from fim_model.requests import Rewrite
+
+from fim_server.documents.documents import Encoding, Snapshot, split_lines
+from fim_server.edits.history import Hunk
+from fim_server.edits.next_edit import Proposal
+from fim_server.edits.rejections import is_unproven_prose
+
+URI = "file:///project/a.py"
+
+
+def unproven(
+    text: str, line: int, new: str, *edits: tuple[str, str], language: str = "python"
+) -> bool:
+    lines = split_lines(text)
+    snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
+    hunks = [Hunk(URI, 0, (old,), (now,), 0.0) for old, now in edits]
+    old = [lines[line].rstrip("\n")]
+    rewrite = Rewrite(new, 0.0, 1.0, "rewrite", 1, 1, 1, 0.0)
+    proposal = Proposal(snapshot, line, tuple(old), (new,), 1.0, "", rewrite, 1.0)
+    return is_unproven_prose(proposal, hunks)
+
+
+DOCUMENTED = 'def f():\n    """Added the thing.\n\n    Added the other thing.\n    """\n'
+ONCE = ("    # Added the first", "    # The first")
+
+
+def test_words_of_a_docstring_need_the_same_replacement_twice() -> None:
+    arguments = (DOCUMENTED, 3, "    The other thing.")
+    assert unproven(*arguments, ONCE)
+    assert not unproven(*arguments, ONCE, ("Added the rest of it.", "The rest of it."))
+    assert unproven(*arguments, ONCE, ("Added some", "Some"))
+
+
+@pytest.mark.parametrize(
+    ("text", "new", "language"),
+    [
+        ("x = 1  # the old value\n", "x = 1  # the new value", "python"),
+        ('log("the old value of it")\n', 'log("the new value of it")', "python"),
+        ("let x = 1; // the old value\n", "let x = 1; // the new value", "typescript"),
+        ("The old value.\n", "The new value.", "markdown"),
+    ],
+)
+def test_comments_strings_and_text_files_are_prose(text: str, new: str, language: str) -> None:
+    assert unproven(text, 0, new, ("an old one", "a new one"), language=language)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "new"),
+    [
+        ("old = 1\nprint(old)\n", 1, "print(new)"),
+        ("x = 'old'\n", 0, "x = 'new'"),
+        ("def f(old):\n    '''Uses `old` often.'''\n", 1, "    '''Uses `new` often.'''"),
+        ("def f(old):\n    '''F.\n\n    :param old: x\n    '''\n", 3, "    :param new: x"),
+        ("def f(old):\n    '''F.\n\n    Args:\n        old: x y\n    '''\n", 4, "        new: x y"),
+        ("x = 1  # the old_name of it\n", 0, "x = 1  # the new_name of it"),
+        ("x = 1  # at most 50 rows\n", 0, "x = 1  # at most 80 rows"),
+    ],
+)
+def test_code_and_what_is_marked_as_code_is_no_prose(text: str, line: int, new: str) -> None:
+    assert not unproven(text, line, new, ("f(old)", "f(new)"))
