@@ -11,17 +11,6 @@ _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
 
-def cut(text: str, before: str, after: str) -> str:
-    """The answer without an end that repeats the text right of the cursor or the lines below."""
-    line_before = before.rpartition("\n")[2]
-    line_after, _, following = after.partition("\n")
-    if line_after.strip():
-        text = without_overlap(text.partition("\n")[0], line_before, line_after)
-    else:
-        text = without_repeated_lines(text, following)
-    return text if is_word(line_after[:1]) else text.rstrip()
-
-
 def without_overlap(text: str, line_before: str, line_after: str) -> str:
     """The text without an end that the rest of the line begins with: `x)` before `)` gives `x`.
 
