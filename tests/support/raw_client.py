@@ -92,12 +92,13 @@ class RawClient:
         return end()[0]
 
     async def initialize(self, options: object = None, **capabilities: object) -> Json:
+        """Initialize a client that knows `didChangeStatus`, unless `experimental` says otherwise."""
         result = await self.ask(
             "initialize",
             {
                 "processId": None,
                 "rootUri": None,
-                "capabilities": capabilities,
+                "capabilities": {"experimental": {"fim": {"status": True}}, **capabilities},
                 "initializationOptions": options,
             },
         )

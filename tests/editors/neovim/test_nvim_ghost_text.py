@@ -41,6 +41,38 @@ def test_text_right_of_the_cursor_stays_right_of_it(start):
     assert editor.line()[editor.cursor()[1] :] == ")"
 
 
+def test_an_item_takes_the_place_of_a_closing_bracket(start):
+    editor, before = shown(start, "self, x):", after=")")
+    row = editor.nvim.current.window.cursor[0]
+    assert editor.screen(row) == editor.line()[:-1] + "self, x):", "the bracket once"
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "self, x):", "accepted")
+    assert editor.line()[editor.cursor()[1] :] == ""
+
+
+def test_words_of_an_item_take_the_place_of_a_closing_bracket(start):
+    editor, before = shown(start, "x) -> a:", after=")")
+    for sofar, after in [("x", ")"), ("x)", ""), ("x) ->", ""), ("x) -> a", ""), ("x) -> a:", "")]:
+        assert fim(editor, "accept_word") is True
+        text = before + sofar + after
+        editor.wait(lambda text=text: editor.text() == text, text)
+        if sofar != "x) -> a:":
+            editor.wait_for_ghost("x) -> a:".removeprefix(sofar))
+
+
+def test_braces_become_a_block(start):
+    editor = start()
+    editor.open("x = 1\n")
+    editor.ready()
+    line = r"#say \n  b\n  {"
+    editor.nvim.current.buffer[:] = ["x = 1", line + "}"]
+    editor.nvim.current.window.cursor = (2, 0)
+    editor.type("0" + f"{len(line)}li")
+    editor.wait_for_ghost("\n  b\n")
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == f"x = 1\n{line}\n  b\n}}", "accepted")
+
+
 def test_word_after_word(start):
     editor, before = shown(start, "naïve(x)\n  end")
     for sofar, rest in [("naïve", "(x)\n  end"), ("naïve(", "x)\n  end"), ("naïve(x", ")\n  end")]:
