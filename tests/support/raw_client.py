@@ -92,7 +92,7 @@ class RawClient:
         return end()[0]
 
     async def initialize(self, options: object = None, **capabilities: object) -> Json:
-        """Initialize a client that knows `didChangeStatus`, unless `experimental` says otherwise."""
+        """Initialize a client that knows `didChangeStatus`; `experimental` replaces that."""
         result = await self.ask(
             "initialize",
             {

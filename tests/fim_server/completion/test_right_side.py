@@ -211,14 +211,14 @@ def test_without_quotes_the_number_of_brackets_without_a_partner_never_grows(
     assert unmatched_brackets(result) <= unmatched_brackets(before + after)
 
 
-@given(st.text(alphabet="ab()[]{}\"'", max_size=10))
+@given(st.text(alphabet="ab ,()[]{}", max_size=10))
 def test_the_rest_of_the_line_is_never_doubled(inner: str) -> None:
     """A model that writes the whole line, whose end is there already, doubles nothing."""
     for opener, closer in ("()", "[]", "{}", '""'):
         if balance(f"{opener}{inner}{closer}") or not inner.strip():
             continue
         judgement = judged(f"f{opener}", f"{inner}{closer}", closer)
-        assert judgement.texts in ([inner], []), judgement
+        assert judgement.texts in ([inner.rstrip()], []), judgement
 
 
 @pytest.mark.parametrize(

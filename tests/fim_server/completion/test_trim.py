@@ -66,6 +66,8 @@ def trim(text: str, before: str, after: str) -> str:
         ("    ", "x = 1\n    return x\n", "\n\n    return x\n", "x = 1"),
         ("f(\n    ", "a,\n)", "\n)\n", "a,"),
         ("    ", "if a:\n        b\n    c\n    d", "\n    c\n    d\n    e", "if a:\n        b"),
+        ("x(y => {\n  ", "a\n}", "\n});\n", "a"),
+        ("if (x) {\n  ", "a\n}", "\n} else {\n", "a"),
         # the same text at another indentation is not a repetition
         ("{\n  {\n    ", "a\n  }", "\n}\n", "a\n  }"),
         # a suggestion that only repeats what follows
