@@ -20,6 +20,8 @@ UNKNOWN_CONFIDENCE = 1.0
 
 MAX_MESSAGE_CHARS = 200
 
+_DATA = ("data", "error")
+
 
 def read_answer(content: bytes, name: str, path: str) -> Any:
     """The JSON of a body; the events of a stream joined to one answer. `name` is the server's."""
@@ -38,11 +40,15 @@ def read_answer(content: bytes, name: str, path: str) -> Any:
 
 
 def _events(text: str) -> Iterator[tuple[str, Any]]:
-    """The name and the data of each server-sent event; comments and keep-alives have none."""
+    """The name and the data of each server-sent event; comments and keep-alives have none.
+
+    Some servers send errors in a field `error` instead of an event of that name.
+    """
     for block in text.replace("\r\n", "\n").split("\n\n"):
         fields = [line.partition(":") for line in block.split("\n")]
-        data = [value.strip() for field, colon, value in fields if field == "data" and colon]
         named = [value.strip() for field, _, value in fields if field == "event"]
+        named += [field for field, _, _ in fields if field == "error"]
+        data = [value.strip() for field, colon, value in fields if field in _DATA and colon]
         if not data or data == ["[DONE]"]:
             continue
         try:

@@ -117,6 +117,12 @@ async def test_a_choice_in_another_shape_is_read(choice: dict[str, object]) -> N
         (b"data: [DONE]\n\n", "with JSON but with other text"),
         (b'event: error\ndata: {"message": "busy"}\n\n', "answers with an error: busy"),
         (b"event: error\ndata: busy\n\n", "answers with an error: busy"),
+        (b'error: {"code": 500, "message": "busy"}\n\n', "answers with an error: busy"),
+        (b'data: {"error": "EXPLODED"}\n\ndata: [DONE]\n\n', "answers with an error: EXPLODED"),
+        (
+            b'{"error": {"code": null, "message": "m does not support insert", "param": null}}',
+            "HOST answers with an error: m does not support insert",
+        ),
         (b'data: {"error": {"message": "busy"}}\n\n', "answers with an error: busy"),
     ],
 )
@@ -128,6 +134,10 @@ async def test_what_is_no_completion_has_a_reason(body: bytes, named: str) -> No
 async def test_a_stream_that_nobody_asked_for_is_joined(end: str) -> None:
     pieces = [
         ": comment",
+        "",
+        "retry: 1000",
+        "",
+        "id: 7",
         "",
         'data: {"choices": [{"index": 0, "text": "a "}], "usage": null}',
         "",
