@@ -107,6 +107,16 @@ def test_type_through_keeps_the_suggestion_without_a_request(start):
     assert not [column for column in typed_through if end < column < end + len("return value")]
 
 
+def test_type_through_keeps_the_suggestion_as_the_editor_closes_a_bracket(start):
+    editor, before = shown(start, "(a, b)")
+    editor.nvim.command("inoremap ( ()<Left>")
+    editor.nvim.input("(")
+    editor.wait_for_ghost("a, b")
+    assert editor.text() == before + "()"
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "(a, b)", "one bracket")
+
+
 def test_accepting_before_any_refresh_duplicates_nothing(start):
     """Neovim 0.12.4 alone would insert `return valuere`."""
     editor, before = shown(start, "return value")
