@@ -37,8 +37,9 @@ format: env ## apply ruff's fixes and formatting
 test: env lint ## lint, and all tests but the editors': under ten minutes on two cores
 	$(BIN)/python -m pytest --ignore=tests/editors
 
-fuzz: env ## 50,000 malformed, reordered and cancelled messages against the real server
+fuzz: env ## 50,000 malformed, reordered and cancelled messages against the real server, and a remote with odd answers
 	$(BIN)/python tests/support/fuzz.py --messages 50000
+	$(BIN)/python tests/support/fuzz_remote.py --requests 5000
 
 dev: env ## add pre-commit and debugpy, and run lint before every commit
 	$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[dev]'

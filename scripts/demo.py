@@ -80,7 +80,8 @@ async def ask_server(snapshot: Snapshot, position: lsp.Position) -> tuple[list[s
         capabilities = lsp.ClientCapabilities(
             general=lsp.GeneralClientCapabilities(
                 position_encodings=[lsp.PositionEncodingKind.Utf32]
-            )
+            ),
+            experimental={"fim": {"status": True}},
         )
         await client.initialize_async(lsp.InitializeParams(capabilities))
         client.initialized(lsp.InitializedParams())

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
+from dataclasses import replace
 
-from fim_model.requests import (
-    Completion,
-    CompletionItem,
-    CompletionRequest,
-    CompletionStats,
-    Finish,
-    Rewrite,
-    RewriteRequest,
-)
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
-from fim_server.backends.base import BackendError, Progress
-from fim_server.backends.openai import UNKNOWN_CONFIDENCE
+from fim_server.backends.answers import field, infilled, number, stats_of
+from fim_server.backends.base import Progress
 from fim_server.backends.remote import RemoteServer, cut_lines
 
 
@@ -44,13 +35,12 @@ class LlamaCppBackend:
             "stream": False,
         }
         answer, ms = await self._server.post("/infill", body)
-        try:
-            text = cut_lines(answer["content"], request.max_lines)
-        except (KeyError, TypeError, AttributeError):
-            raise BackendError(f"{self._server.name}: the answer lacks the field content") from None
-        finish: Finish = "length" if answer.get("stop_type") == "limit" else "eom"
-        item = CompletionItem(text, UNKNOWN_CONFIDENCE, finish)
-        return Completion([item] if text else [], _stats(answer, ms))
+        item = infilled(answer, self._server.name)
+        item = replace(item, text=cut_lines(item.text, request.max_lines))
+        timings, reused = field(answer, "timings"), number(field(answer, "tokens_cached")) or 0
+        written, prefilled = field(timings, "predicted_n"), number(field(timings, "prompt_n"))
+        read = None if prefilled is None else prefilled + reused
+        return Completion([item] if item.text else [], stats_of(written, read, reused, ms))
 
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise self._server.cannot_rewrite()
@@ -60,18 +50,3 @@ class LlamaCppBackend:
 
     async def close(self) -> None:
         await self._server.close()
-
-
-def _stats(answer: Any, ms: float) -> CompletionStats | None:
-    with contextlib.suppress(KeyError, TypeError):
-        timings = answer["timings"]
-        return CompletionStats(
-            mode="remote",
-            forwards=0,
-            tokens=int(timings["predicted_n"]),
-            tokens_per_forward=0.0,
-            prefill_tokens=int(timings["prompt_n"]),
-            reused_tokens=int(answer.get("tokens_cached", 0)),
-            ms=ms,
-        )
-    return None

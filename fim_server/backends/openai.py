@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import replace
 from typing import Any
 
-from fim_model.requests import (
-    Completion,
-    CompletionItem,
-    CompletionRequest,
-    CompletionStats,
-    Rewrite,
-    RewriteRequest,
-)
+from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
+from fim_server.backends.answers import field, items_of, models_of, stats_of
 from fim_server.backends.base import BackendError, Progress
 from fim_server.backends.remote import RemoteServer, cut_lines
 from fim_server.backends.templates import TEMPLATES, FimTemplate
-
-UNKNOWN_CONFIDENCE = 1.0
-"""These servers are not asked for probabilities, so their items always pass the gate."""
 
 
 class OpenAIBackend:
@@ -47,28 +38,18 @@ class OpenAIBackend:
             return
         progress(f"Asking {self._server.name} for its models", 0.5)
         answer = await self._server.get("/models")
-        try:
-            models = [str(model["id"]) for model in answer["data"]]
-        except (KeyError, TypeError):
-            raise BackendError(f"{self._server.name} has no list of models") from None
-        if not models:
-            raise BackendError(f"{self._server.name} serves no model")
-        self._model = models[0]
+        self._model = models_of(answer, self._server.name)[0]
 
     async def complete(self, request: CompletionRequest) -> Completion:
         answer, ms = await self._server.post("/completions", self._body(request))
-        try:
-            items = [
-                CompletionItem(
-                    cut_lines(choice["text"], request.max_lines),
-                    UNKNOWN_CONFIDENCE,
-                    "length" if choice.get("finish_reason") == "length" else "eom",
-                )
-                for choice in answer["choices"]
-            ]
-        except (KeyError, TypeError, AttributeError):
-            raise BackendError(f"{self._server.name}: the answer lacks the field choices") from None
-        return Completion(items, _stats(answer, request, ms))
+        items = [
+            replace(item, text=cut_lines(item.text, request.max_lines))
+            for item in items_of(answer, self._server.name)
+        ]
+        usage = field(answer, "usage")
+        cached = field(usage, "prompt_tokens_details", "cached_tokens")
+        written, read = field(usage, "completion_tokens"), field(usage, "prompt_tokens")
+        return Completion(items, stats_of(written, read, cached, ms))
 
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         raise self._server.cannot_rewrite()
@@ -99,20 +80,3 @@ class OpenAIBackend:
 def _ends_with_line(request: CompletionRequest) -> bool:
     """Whether the cursor is at the start of a line, so that the answer may begin with a newline."""
     return request.prefix.endswith("\n") or not request.prefix
-
-
-def _stats(answer: Any, request: CompletionRequest, ms: float) -> CompletionStats | None:
-    """The token counts that the server reports; it does not report forwards."""
-    with contextlib.suppress(KeyError, TypeError):
-        usage = answer["usage"]
-        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-        return CompletionStats(
-            mode="remote",
-            forwards=0,
-            tokens=int(usage["completion_tokens"]),
-            tokens_per_forward=0.0,
-            prefill_tokens=int(usage["prompt_tokens"]) - cached,
-            reused_tokens=cached,
-            ms=ms,
-        )
-    return None

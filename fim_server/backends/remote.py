@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fim_server.backends.answers import message_of, read_answer
 from fim_server.backends.base import BackendError, Unsupported
 from fim_server.backends.connections import (
     client_for,
@@ -49,14 +51,14 @@ class RemoteServer:
 
     async def get(self, path: str) -> Any:
         """The JSON answer to a GET. Raises BackendError."""
-        return await with_retries(self.breaker, lambda: self._once("GET", path, None))
+        return await with_retries(self.breaker, lambda: self._in_time("GET", path, None))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> tuple[Any, float]:
         """The JSON answer to a POST, and the milliseconds of the attempt that succeeded."""
 
         async def attempt() -> tuple[Any, float]:
             began = time.perf_counter()
-            answer = await self._once("POST", path, body)
+            answer = await self._in_time("POST", path, body)
             return answer, 1000 * (time.perf_counter() - began)
 
         return await with_retries(self.breaker, attempt)
@@ -76,6 +78,14 @@ class RemoteServer:
         """The end of a message about a server that is reached through a proxy."""
         route = route_to(self._address)
         return f" through the proxy in {route.variable}" if route.proxy else ""
+
+    async def _in_time(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        """The answer of one attempt, whole within ANSWER_SECONDS: a stream may never end."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._once(method, path, body)
+        except TimeoutError:
+            raise Temporary(f"{self.name} does not answer in time{self._by_proxy()}") from None
 
     async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         import httpx2
@@ -97,6 +107,9 @@ class RemoteServer:
             raise Temporary(f"{self.name} cannot be reached ({kind}){self._by_proxy()}") from None
         except (httpx2.InvalidURL, UnicodeError):
             raise BackendError(f"remoteUrl: {self.name} is not the name of a host") from None
+        except httpx2.RequestError as unusable:
+            kind = type(unusable).__name__
+            raise BackendError(f"{self.name}: the answer cannot be read ({kind})") from None
         if response.status_code in _TEMPORARY:
             raise Temporary(
                 f"{self.name} answers with status {response.status_code}", _retry_after(response)
@@ -112,10 +125,7 @@ class RemoteServer:
                 f"{self.name} refuses {method} {path} with status {response.status_code}"
                 f"{_message(response)}"
             )
-        try:
-            return response.json()
-        except ValueError:
-            raise BackendError(f"{self.name} does not answer {path} with JSON") from None
+        return read_answer(response.content, self.name, path)
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -126,9 +136,9 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 def _message(response: httpx2.Response) -> str:
-    """The first line of an OpenAI-shaped error, as a suffix of a message; "" if there is none."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-        return ": " + str(response.json()["error"]["message"]).splitlines()[0][:200]
+    """The first line of an error in the body, as a suffix of a message; "" if there is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return message_of(response.json())
     return ""
 
 

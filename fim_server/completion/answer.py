@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from fim_model.requests import CompletionStats
 from lsprotocol import types as lsp
 
+from fim_server.completion.hole import Hole, end_over
+from fim_server.completion.right_side import Fit
 from fim_server.completion.selected import Target
 from fim_server.completion.silence import Silence
+from fim_server.documents.documents import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +39,26 @@ def silent(reason: Silence, detail: str = "") -> Answer:
 
 
 def items_for(
-    target: Target, texts: Iterable[str], line_end: str
+    target: Target, fits: Iterable[Fit], snapshot: Snapshot, hole: Hole
 ) -> list[lsp.InlineCompletionItem]:
-    """Trimmed texts as items at `target`, with the document's line ends.
+    """Fitted texts as items at `target`, with the document's line ends.
 
-    The range is empty unless an item of the editor's list is continued: in Neovim, a wider range
-    paints over the text right of the cursor.
+    The range is empty unless an item of the editor's list is continued, or the client shows items
+    that replace the rest of the line: elsewhere in Neovim, a wider range hides text that stays.
     """
     return [
         lsp.InlineCompletionItem(
-            insert_text=target.lead + text.replace("\n", line_end), range=target.span
+            insert_text=target.lead + fit.text.replace("\n", hole.line_end),
+            range=_wider(target.span, snapshot, hole, fit.over) if fit.over else target.span,
         )
-        for text in texts
+        for fit in fits
     ]
+
+
+def _wider(span: lsp.Range, snapshot: Snapshot, hole: Hole, over: int) -> lsp.Range:
+    """The range with the `over` characters right of the cursor."""
+    width = end_over(snapshot, hole, over).character - hole.position.character
+    return lsp.Range(span.start, lsp.Position(span.end.line, span.end.character + width))
 
 
 def log_answer(answer: Answer, ms: float) -> None:

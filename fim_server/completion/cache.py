@@ -1,17 +1,19 @@
 """The type-through cache: while the user types what is suggested, no model is asked.
 
 A suggestion stays valid while the text left of it grows by nothing but the suggestion's own
-beginning, and the text right of it is unchanged. Deleting finds the earlier suggestion again.
+beginning, and the text right of it is unchanged but for brackets and quotes that the editor closes
+or that are typed over. Deleting finds the earlier suggestion again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fim_server.completion.gate import Judgement
 from fim_server.completion.hole import Hole
+from fim_server.completion.right_side import Fit, closed_by_editor, fitted
 from fim_server.completion.silence import Silence
 
 DOCUMENTS = 32
@@ -21,34 +23,47 @@ SUGGESTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Suggestion:
-    """Trimmed texts, best first, for the hole between `before` and `after`, or why there are none.
+    """Fitted texts, best first, for the hole between `before` and `after`, or why there are none.
 
     `asked` is the number of alternatives that they were chosen from.
     """
 
     before: str
     after: str
-    texts: tuple[str, ...]
+    fits: tuple[Fit, ...]
     silence: Silence | None
     asked: int
 
-    def for_hole(self, hole: Hole, alternatives: int) -> list[str] | None:
+    def for_hole(self, hole: Hole, alternatives: int, *, replaces: bool) -> list[Fit] | None:
         """What is left to type of the texts at this hole; None if they do not fit it."""
-        if self.after != hole.after or not hole.before.startswith(self.before):
+        if not hole.before.startswith(self.before):
             return None
         typed = hole.before[len(self.before) :]
         if not typed:
-            return list(self.texts[:alternatives]) if self.asked >= alternatives else None
+            known = self.after == hole.after and self.asked >= alternatives
+            return list(self.fits[:alternatives]) if known else None
         if alternatives > 1:
             return None
-        rests = [text[len(typed) :] for text in self.texts if text.startswith(typed)]
-        return [rest for rest in rests if rest.strip()][:1] or None
+        rests = (self._rest(fit, typed, hole, replaces=replaces) for fit in self.fits)
+        return [rest for rest in rests if rest is not None and rest.text.strip()][:1] or None
+
+    def _rest(self, fit: Fit, typed: str, hole: Hole, *, replaces: bool) -> Fit | None:
+        whole = fit.whole[len(typed) :] if fit.whole.startswith(typed) else ""
+        if self.after == hole.after:
+            if not fit.text.startswith(typed):
+                return None
+            return replace(fit, text=fit.text[len(typed) :], whole=whole)
+        if not whole or not closed_by_editor(typed, self.after, hole.after, hole.language):
+            return None
+        return fitted(whole, hole, replaces=replaces)
 
 
 class SuggestionCache:
     """The suggestions of the most recently used documents."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, replaces: bool = False) -> None:
+        """`replaces`: whether the client shows items that replace the rest of the line."""
+        self._replaces = replaces
         self._documents: OrderedDict[str, OrderedDict[tuple[str, str], _Suggestion]] = OrderedDict()
 
     def remember(self, uri: str, hole: Hole, judgement: Judgement, asked: int) -> None:
@@ -57,8 +72,8 @@ class SuggestionCache:
         self._documents.move_to_end(uri)
         key = (hole.before, hole.after)
         known.pop(key, None)
-        texts, silence = tuple(judgement.texts), judgement.silence
-        known[key] = _Suggestion(hole.before, hole.after, texts, silence, asked)
+        fits, silence = tuple(judgement.fits), judgement.silence
+        known[key] = _Suggestion(hole.before, hole.after, fits, silence, asked)
         if len(known) > SUGGESTIONS:
             known.popitem(last=False)
         if len(self._documents) > DOCUMENTS:
@@ -70,9 +85,10 @@ class SuggestionCache:
         Of several suggestions that fit, the latest wins: its model saw the most of the text.
         """
         for suggestion in self._latest_first(uri, hole):
-            texts = suggestion.for_hole(hole, alternatives)
-            if texts is not None:
-                return Judgement(texts, suggestion.silence)
+            fits = suggestion.for_hole(hole, alternatives, replaces=self._replaces)
+            if fits is not None:
+                texts = [fit.text for fit in fits]
+                return Judgement(texts, suggestion.silence, fits=fits)
         return None
 
     def forget(self, uri: str) -> None:

@@ -25,6 +25,7 @@ from fim_server.completion.debounce import Debounce
 from fim_server.completion.gate import Judgement, confidence_threshold, judge
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.in_context import ContextReader
+from fim_server.completion.right_side import Fit
 from fim_server.completion.selected import Target, continuing
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore, Snapshot
@@ -61,16 +62,20 @@ class Completer:
         workspace: Workspace | None = None,
         notebooks: NotebookStore | None = None,
         on_trouble: Callable[[str], None] = logger.warning,
+        *,
+        replaces_rest: bool = False,
     ) -> None:
         """`on_trouble` is given one line when the backend begins to fail, and one when it works
-        again."""
+        again. `replaces_rest`: whether the client shows items that replace the rest of the line.
+        """
+        self._replaces_rest = replaces_rest
         self._active = ActiveBackend(backend, on_trouble)
         self._documents = documents
         self._settings = settings
         self._workspace = workspace or Workspace(settings=settings)
         self._notebooks = notebooks or NotebookStore(documents)
         self._context = ContextReader(documents, self._notebooks)
-        self._cache = SuggestionCache()
+        self._cache = SuggestionCache(replaces=replaces_rest)
         self._debounce = Debounce()
         self._asked: LatestOnly[SharedRun[Completion]] = LatestOnly(Silence.SUPERSEDED)
         self._speculations: LatestOnly[SharedRun[None]] = LatestOnly()
@@ -125,7 +130,7 @@ class Completer:
             return silent(Silence(stopped.reason))
         except BackendError as error:
             self._active.failed(error)
-            return silent(Silence.BACKEND_ERROR)
+            return silent(Silence.BACKEND_ERROR, str(error))
 
         judgement = self._gate(
             completion, question.hole, question.alternatives, invoked=question.invoked
@@ -220,7 +225,7 @@ class Completer:
         threshold = confidence_threshold(
             self._settings.min_confidence, completion.show_above, invoked=invoked
         )
-        return judge(completion.items, hole, threshold, limit)
+        return judge(completion.items, hole, threshold, limit, replaces=self._replaces_rest)
 
     def _show(
         self,
@@ -234,18 +239,18 @@ class Completer:
         stats = completion.stats if completion else None
         if judgement.silence is not None:
             return Answer([], judgement.silence, stats, cached)
-        self._speculate(question.snapshot, question.hole, judgement.texts[0])
-        items = items_for(question.target, judgement.texts, question.hole.line_end)
+        self._speculate(question.snapshot, question.hole, judgement.fits[0])
+        items = items_for(question.target, judgement.fits, question.snapshot, question.hole)
         return Answer(items, None, stats, cached)
 
     # The completion after the one that is shown.
 
-    def _speculate(self, snapshot: Snapshot, hole: Hole, text: str) -> None:
-        """Ask, at low priority, for what could come after `text` if it is accepted."""
+    def _speculate(self, snapshot: Snapshot, hole: Hole, fit: Fit) -> None:
+        """Ask, at low priority, for what could come after a text if it is accepted."""
         if not self._settings.speculates:
             return
         settings, uri = self._settings, snapshot.uri
-        accepted, later = hole_after_accepting(snapshot, hole, text, settings)
+        accepted, later = hole_after_accepting(snapshot, hole, fit.text, settings, fit.over)
         if self._cache.find(uri, later, 1) is not None:
             return
         request = replace(request_for(later, accepted, settings, 1), speculative=True)
@@ -282,7 +287,7 @@ class Completer:
     def use_backend(self, backend: Backend) -> Backend:
         """Take another backend, which `start` must make ready; returns the one to close."""
         self._stop_all()
-        self._cache = SuggestionCache()
+        self._cache = SuggestionCache(replaces=self._replaces_rest)
         self._debounce = Debounce()
         return self._active.replace(backend)
 
@@ -290,7 +295,7 @@ class Completer:
         """Use other settings or workspace folders from the next request on."""
         self._settings = settings
         self._workspace = workspace
-        self._cache = SuggestionCache()
+        self._cache = SuggestionCache(replaces=self._replaces_rest)
         # What they prepare would not be cached, so the next ones must not join them.
         self._speculations.stop_all(Silence.CANCELLED)
 

@@ -7,27 +7,30 @@ from dataclasses import dataclass, field, replace
 
 from fim_model.requests import CompletionItem
 
-from fim_server.completion.hole import Hole
+from fim_server.completion.hole import Hole, well_formed
+from fim_server.completion.left_side import without_restated
+from fim_server.completion.markers import without_markers
+from fim_server.completion.right_side import Fit, fitted
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
-from fim_server.completion.trim import (
-    cut,
-    is_word,
-    repeats_next_lines,
-    repeats_previous_lines,
-)
+from fim_server.completion.trim import is_word, repeats_next_lines, repeats_previous_lines
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The texts that pass the gate, best first; `silence` is None exactly if there are any.
 
-    `items` are the same with their confidence.
+    `items` are the same with their confidence, `fits` with what they replace.
     """
 
     texts: list[str]
     silence: Silence | None
     items: list[CompletionItem] = field(default_factory=list)
+    fits: list[Fit] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.fits:
+            object.__setattr__(self, "fits", [Fit(text, 0, text) for text in self.texts])
 
 
 def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) -> float:
@@ -41,45 +44,64 @@ def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) 
 
 
 def judge(
-    items: Iterable[CompletionItem], hole: Hole, min_confidence: float, limit: int | None = None
+    items: Iterable[CompletionItem],
+    hole: Hole,
+    min_confidence: float,
+    limit: int | None = None,
+    *,
+    replaces: bool = False,
 ) -> Judgement:
-    """The distinct answers to show, `limit` at most (None: all), or the best answer's silence."""
-    shown: dict[str, CompletionItem] = {}
+    """The distinct answers to show, `limit` at most (None: all), or the best answer's silence.
+
+    `replaces`: whether the client shows an item that takes the place of the rest of the line.
+    """
+    shown: dict[str, tuple[CompletionItem, Fit]] = {}
     silences: list[Silence] = []
     for item in items:
-        verdict = judge_item(item, hole, min_confidence)
+        verdict = _judged(item, hole, min_confidence, replaces=replaces)
         if isinstance(verdict, Silence):
             silences.append(verdict)
         else:
-            shown.setdefault(verdict, replace(item, text=verdict))
+            shown.setdefault(verdict.text, (replace(item, text=verdict.text), verdict))
     if shown:
-        return Judgement(list(shown)[:limit], None, list(shown.values())[:limit])
+        best = list(shown.values())[:limit]
+        items, fits = [item for item, _ in best], [fit for _, fit in best]
+        return Judgement([fit.text for fit in fits], None, items, fits)
     return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
 
 
 def judge_item(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
     """The trimmed text to show, or why there is none."""
-    if not item.text.strip():
+    verdict = _judged(item, hole, min_confidence)
+    return verdict if isinstance(verdict, Silence) else verdict.text
+
+
+def _judged(
+    item: CompletionItem, hole: Hole, min_confidence: float, *, replaces: bool = False
+) -> Fit | Silence:
+    text = without_markers(well_formed(item.text), hole.before + hole.after, hole.language)
+    if not text.strip():
         return Silence.BLANK
     if item.confidence < min_confidence:
         return Silence.LOW_CONFIDENCE
     head, _, line_before = hole.before.rpartition("\n")
     line_after, _, following = hole.after.partition("\n")
-    text = within_scope(_plain(item.text), line_before)
-    if not text.strip():
-        return Silence.OUT_OF_SCOPE
-    text = cut(text, hole.before, hole.after)
+    text = without_restated(text, hole.before, hole.language)
     if not text.strip():
         return Silence.NOTHING_LEFT_AFTER_TRIMMING
+    text = within_scope(text, line_before)
+    if not text.strip():
+        return Silence.OUT_OF_SCOPE
+    fit = fitted(text, hole, replaces=replaces)
+    text = fit.text
+    if not text.strip():
+        repeats = line_after.strip().startswith(fit.whole.strip())
+        return Silence.NOTHING_LEFT_AFTER_TRIMMING if repeats else Silence.UNBALANCED
     if is_word(hole.before[-1:]) and is_word(hole.after[:1]) and not all(map(is_word, text)):
         return Silence.MID_WORD
-    completed = line_before + text + line_after
+    completed = line_before + text + line_after[fit.over :]
     if repeats_next_lines(completed, following):
         return Silence.REPEATS_NEXT_LINES
     if repeats_previous_lines(completed, head):
         return Silence.REPEATS_PREVIOUS_LINES
-    return text
-
-
-def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return fit

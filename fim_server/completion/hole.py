@@ -7,7 +7,7 @@ The model sees `\\n` line ends only.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from fim_model.requests import CompletionRequest
@@ -25,6 +25,10 @@ WINDOW_STRIDE = 8
 _SYNTAX_CHARS = 4000
 """Characters on each side of the cursor that are parsed to judge its syntax."""
 
+_BLOCK_START = re.compile(r"(?<![$#%\\])\{\Z")
+"""Braces of a template or a format hold an expression."""
+_BLOCK_END = re.compile(r"\}[)\]};,]*")
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,6 +38,7 @@ class Hole:
 
     `position` is the cursor in the client's units, moved to the nearest position that exists;
     `place` is the same as line and character index. `line_end` is the document's, for the answer.
+    `language` is the editor's identifier of the document's language.
     """
 
     before: str
@@ -41,11 +46,19 @@ class Hole:
     position: lsp.Position
     line_end: str
     place: Place
+    language: str = ""
 
     @property
     def inside_line(self) -> bool:
         """Whether the rest of the cursor's line is not blank."""
         return bool(self.after.partition("\n")[0].strip())
+
+    @property
+    def inside_block(self) -> bool:
+        """Whether the cursor is in braces that may become a block of several lines: `{|}`."""
+        rest = self.after.partition("\n")[0].strip()
+        line = self.before.rpartition("\n")[2].rstrip()
+        return bool(_BLOCK_START.search(line) and _BLOCK_END.fullmatch(rest))
 
 
 def hole_at(
@@ -75,17 +88,24 @@ def _hole(snapshot: Snapshot, place: Place, prefix_chars: int, after: str) -> Ho
         position=snapshot.position(place),
         line_end=snapshot.line_end(place.line),
         place=place,
+        language=snapshot.language,
     )
 
 
 def hole_after_accepting(
-    snapshot: Snapshot, hole: Hole, text: str, settings: Settings
+    snapshot: Snapshot, hole: Hole, text: str, settings: Settings, over: int = 0
 ) -> tuple[Snapshot, Hole]:
-    """The document and the hole after `text` as they will be once `text` is accepted."""
+    """The document and the hole after `text` as they will be once `text` is accepted, which
+    replaces the `over` characters right of the cursor."""
     inserted = text.replace("\n", hole.line_end)
-    here = lsp.Range(hole.position, hole.position)
-    later, cursor = snapshot.replacing(here, inserted)
+    span = lsp.Range(hole.position, end_over(snapshot, hole, over))
+    later, cursor = snapshot.replacing(span, inserted)
     return later, budgeted_hole(later, cursor, settings)
+
+
+def end_over(snapshot: Snapshot, hole: Hole, over: int) -> lsp.Position:
+    """The position `over` characters right of the cursor, on its line."""
+    return snapshot.position(replace(hole.place, index=hole.place.index + over))
 
 
 def request_for(
@@ -110,7 +130,7 @@ def request_for(
 
 def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
     """Most lines of an answer: 1 inside a line, else by the setting and the cursor's syntax."""
-    if hole.inside_line or settings.multiline == "never":
+    if (hole.inside_line and not hole.inside_block) or settings.multiline == "never":
         return 1
     if settings.multiline == "always":
         return settings.max_lines
@@ -131,7 +151,7 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
     lines = snapshot.lines
     if place.index > limit:
         start = _round_up(place.index - limit, max(limit // 4, 1))
-        return _plain(lines[place.line][start : place.index])
+        return well_formed(lines[place.line][start : place.index])
     head = lines[place.line][: place.index]
     above, room = [], limit - len(head)
     for line in upward(lines, place.line):
@@ -144,7 +164,7 @@ def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:
     kept = above[: place.line - rounded]
     if sum(map(len, above[len(kept) :])) <= limit // 2:
         above = kept
-    return _plain("".join(reversed(above)) + head)
+    return well_formed("".join(reversed(above)) + head)
 
 
 def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
@@ -153,7 +173,7 @@ def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
     lines = snapshot.lines
     line, end = lines[place.line], place.index + limit
     if len(line) > end:
-        return _plain(without_end(line[place.index : end]))
+        return well_formed(without_end(line[place.index : end]))
     after = [line[place.index :]]
     room = limit - len(after[0])
     for below in downward(lines, place.line + 1):
@@ -161,14 +181,14 @@ def text_after(snapshot: Snapshot, place: Place, limit: int) -> str:
             break
         after.append(below)
         room -= len(below)
-    return _plain("".join(after))
+    return well_formed("".join(after))
 
 
 def _round_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def _plain(text: str) -> str:
+def well_formed(text: str) -> str:
     """The text with `\\n` line ends, and without lone surrogates, which no tokenizer can encode."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _LONE_SURROGATE.sub("\ufffd", text)
@@ -180,4 +200,4 @@ def _path(uri: str) -> str:
         path = unquote(urlsplit(uri).path)
     except ValueError:
         return ""
-    return _plain(path) if "/" in path else ""
+    return well_formed(path) if "/" in path else ""

@@ -8,18 +8,8 @@ from __future__ import annotations
 import re
 
 _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
+_CLOSES_ONLY = re.compile(r"\s*[)\]}]+")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
-
-
-def cut(text: str, before: str, after: str) -> str:
-    """The answer without an end that repeats the text right of the cursor or the lines below."""
-    line_before = before.rpartition("\n")[2]
-    line_after, _, following = after.partition("\n")
-    if line_after.strip():
-        text = without_overlap(text.partition("\n")[0], line_before, line_after)
-    else:
-        text = without_repeated_lines(text, following)
-    return text if is_word(line_after[:1]) else text.rstrip()
 
 
 def without_overlap(text: str, line_before: str, line_after: str) -> str:
@@ -45,12 +35,16 @@ def without_overlap(text: str, line_before: str, line_after: str) -> str:
 def without_repeated_lines(text: str, following: str) -> str:
     """The text without last lines that repeat the next lines of the document.
 
-    The first line always stays: it continues the cursor's own.
+    The first line always stays: it continues the cursor's own. A last line of closing brackets is
+    repeated by a line that begins with them.
     """
     lines = _stripped_lines(text.rstrip())
     next_lines = _stripped_lines(_without_blank_start(following))
+    closes = bool(_CLOSES_ONLY.fullmatch(lines[-1]))
     for count in range(min(len(lines) - 1, len(next_lines)), 0, -1):
-        if lines[-count:] == next_lines[:count]:
+        *others, last = next_lines[:count]
+        repeats = last == lines[-1] or (closes and last.startswith(lines[-1]))
+        if repeats and lines[-count:-1] == others:
             return "\n".join(lines[:-count])
     return text
 

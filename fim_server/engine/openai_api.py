@@ -67,7 +67,7 @@ def read_request(body: object) -> _CompletionCall:
     for name, neutral in REFUSED.items():
         if body.get(name) not in neutral:
             raise HttpError(400, f"{name!r} is not supported; leave it out")
-    prompt = body.get("prompt", "")
+    prompt = "" if body.get("prompt") is None else body["prompt"]
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     check_type("prompt", prompt, str)
@@ -83,9 +83,9 @@ def read_request(body: object) -> _CompletionCall:
     if values["mode"] not in MODES:
         raise WireError(f"'mode' must be one of {', '.join(MODES)}")
     options = body.get("stream_options") or {}
-    check_type("user", body.get("user", ""), str)
+    user = _given(body, "user", "", str)
     return _CompletionCall(
-        completion_request(prefix=prompt, session=f"openai/{body.get('user', '')}", **values),
+        completion_request(prefix=prompt, session=f"openai/{user}", **values),
         read_stops(body.get("stop")),
         stream=_given(body, "stream", False, bool),
         usage=isinstance(options, dict) and bool(options.get("include_usage")),

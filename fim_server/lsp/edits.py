@@ -18,6 +18,8 @@ from fim_server.edits.actions import KIND, ActionData, Resolver, Stale, problems
 from fim_server.edits.actions import offered as offered_actions
 from fim_server.edits.next_edit import Proposal
 from fim_server.edits.service import EditService
+from fim_server.lsp import announced
+from fim_server.lsp.announced import announces, at
 from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS
 from fim_server.lsp.server import FimServer
 
@@ -40,7 +42,7 @@ def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabili
         lambda: ls.completer.ready_backend,
         ls.settings,
         workspace,
-        push if _accepts_pushed_edits(capabilities) else None,
+        push if announces(capabilities, announced.NEXT_EDIT) else None,
     )
 
 
@@ -65,8 +67,8 @@ async def inline_edit(ls: FimServer, params: Any) -> dict[str, list[Any]]:
 
     At most one edit: clients apply all of them at once, and no edit must be applied unseen.
     """
-    document, position = _at(params, "textDocument"), _at(params, "position")
-    uri, version, line = _at(document, "uri"), _at(document, "version"), _at(position, "line")
+    document, position = at(params, "textDocument"), at(params, "position")
+    uri, version, line = at(document, "uri"), at(document, "version"), at(position, "line")
     if not isinstance(uri, str):
         return NO_EDITS
     try:
@@ -144,16 +146,6 @@ def _applies_versions(ls: FimServer) -> bool:
     return getattr(support, "document_changes", None) is True
 
 
-def _accepts_pushed_edits(capabilities: lsp.ClientCapabilities) -> bool:
-    """Whether the client declares `experimental.fim.nextEdit`; others would log an error."""
-    return _at(_at(capabilities.experimental, "fim"), "nextEdit") is True
-
-
 def _name_in(params: Any) -> object:
-    arguments = _at(_at(_at(params, "item"), "command"), "arguments")
+    arguments = at(at(at(params, "item"), "command"), "arguments")
     return arguments[0] if isinstance(arguments, list | tuple) and arguments else None
-
-
-def _at(value: Any, key: str) -> Any:
-    """A field of a JSON object that pygls may have converted to an object with attributes."""
-    return value.get(key) if isinstance(value, dict) else getattr(value, key, None)

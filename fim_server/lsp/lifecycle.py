@@ -17,6 +17,7 @@ from fim_server.documents.documents import DocumentStore, Encoding
 from fim_server.documents.notebooks import NotebookStore
 from fim_server.log import where
 from fim_server.lsp import edits
+from fim_server.lsp.announced import REPLACE_REST, announces, knows_status
 from fim_server.lsp.life import end_on_signals, end_with
 from fim_server.lsp.load_progress import LoadProgress
 from fim_server.lsp.server import FimServer, tell
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     """Read the client's settings, folders and position encoding, and create the services."""
+    ls.status.announced = knows_status(params)
     ls.sources.initialization_options = params.initialization_options
     ls.read_settings()
     _watch(ls, params.process_id)
@@ -40,6 +42,7 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
         workspace,
         ls.notebooks,
         on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
+        replaces_rest=announces(params.capabilities, REPLACE_REST),
     )
     edits.set_up(ls, workspace, params.capabilities)
     ls.protocol.initialized = True

@@ -1,6 +1,7 @@
 """The server's state, as `didChangeStatus` notifications of Copilot's protocol.
 
-`{busy, message, kind}` with kind Normal, Error, Warning or Inactive, sent on every change.
+`{busy, message, kind}` with kind Normal, Error, Warning or Inactive, sent on every change to
+clients that announce that they know it (`lsp/announced.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class StatusReporter:
     """Notifies the client of changes of state. Busy lasts while any request is in progress."""
 
     def __init__(self, notify: Callable[[str, Any], None]) -> None:
+        self.announced = False
+        """Whether the client handles the notification; others would log a warning each time."""
         self._notify = notify
         self._sent: Status | None = None
         self._idle = Status()
@@ -61,7 +64,7 @@ class StatusReporter:
         if silence in (Silence.EXCLUDED, Silence.LANGUAGE_DISABLED):
             self._idle = Status(kind="Inactive", message=f"{silence}: {detail}")
         elif silence is Silence.BACKEND_ERROR:
-            self._idle = Status(kind="Warning", message="the last request failed; see the log")
+            self._idle = Status(kind="Warning", message=f"the last request failed: {detail}")
         self._send(Status(busy=True) if self._requests and not self._idle.message else self._idle)
 
     def _set_idle(self, status: Status) -> None:
@@ -71,4 +74,5 @@ class StatusReporter:
     def _send(self, status: Status) -> None:
         if status != self._sent:
             self._sent = status
-            self._notify(METHOD, asdict(status))
+            if self.announced:
+                self._notify(METHOD, asdict(status))

@@ -95,12 +95,13 @@ class RawClient:
         return end()[0]
 
     async def initialize(self, options: object = None, **capabilities: object) -> Json:
+        """Initialize a client that knows `didChangeStatus`; `experimental` replaces that."""
         result = await self.ask(
             "initialize",
             {
                 "processId": None,
                 "rootUri": None,
-                "capabilities": capabilities,
+                "capabilities": {"experimental": {"fim": {"status": True}}, **capabilities},
                 "initializationOptions": options,
             },
         )

@@ -3,9 +3,10 @@
 return {
   cmd = { 'fim-server', 'lsp' },
   root_markers = { '.git' },
-  -- The server pushes next edits only to clients that declare that they show them.
+  -- The server sends what is not in the specification only to clients that announce it. Items that
+  -- replace the rest of a line are announced by `require('fim').setup()`, whose view shows them.
   capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), {
-    experimental = { fim = { nextEdit = true } },
+    experimental = { fim = { nextEdit = true, status = true } },
   }),
   reuse_client = function(client, config)
     return client.name == config.name

@@ -18,10 +18,10 @@ import { type ServerState, stateTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
 
-/** Declares that we show next edits; the server pushes them only to such clients. */
-const showsNextEdits: StaticFeature = {
+/** Announces what is not in the specification; the server sends it only to clients that know it. */
+const announced: StaticFeature = {
   fillClientCapabilities: (capabilities) => {
-    capabilities.experimental = { fim: { nextEdit: true } };
+    capabilities.experimental = { fim: { nextEdit: true, replaceRest: true, status: true } };
   },
   initialize: () => undefined,
   getState: () => ({ kind: "static" }),
@@ -119,7 +119,7 @@ export class Server implements Disposable {
       const state = stateTold(params);
       if (state !== undefined) this.enter(state);
     });
-    client.registerFeature(showsNextEdits);
+    client.registerFeature(announced);
     client.onNotification("fim/nextEdit", (params: unknown) => {
       this.notified.fire(params);
     });

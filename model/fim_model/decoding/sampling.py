@@ -13,6 +13,9 @@ from torch import Tensor
 
 from fim_model.decoding.predictions import Predicted, logits_of, scores_of
 
+SEEDS = 2**64
+"""PyTorch's number of seeds; clients send larger ones."""
+
 
 class Sampler:
     """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
@@ -21,7 +24,7 @@ class Sampler:
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {temperature}")
         self.temperature = temperature
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed % SEEDS)
 
     def choose(self, rows: Predicted) -> TokenScores:
         """A token for each row, and the probability it was chosen with."""

@@ -7,7 +7,7 @@ of the prompt, so that the KV cache of everything before it stays valid between 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
 from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS, FimLayout, Slot
@@ -74,7 +74,10 @@ class FimPrompt:
         """A layout that this project trains with."""
         ids = {name: tokenizer.token_id(name) for name in layout.needed}
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
-        return cls(layout, tokenizer, found, tokenizer.special.eom, tokenizer.special.eot)
+        special = tokenizer.special
+        # Whatever separates the parts of a prompt ends a middle: after it comes no code.
+        stops = frozenset(astuple(special)) - {special.eom, special.mask}
+        return cls(layout, tokenizer, found, special.eom, special.eot, stops)
 
     @classmethod
     def _bind(
@@ -84,7 +87,7 @@ class FimPrompt:
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
         ends = [found[layout.end]] if layout.end in found else []
         ends += config.eos_token_ids
-        ends += [found[name] for name in layout.stops if name in found]
+        ends += [found[name] for name in (*layout.stops, *layout.needed) if name in found]
         if not found.keys() >= set(layout.needed) or not ends:
             return None
         bos = config.bos_token_id if Slot.START in layout.order else None

@@ -155,6 +155,18 @@ class Editor:
         assert len(shown) <= 1, shown
         return shown[0] if shown else None
 
+    def screen(self, row: int) -> str:
+        """What the screen shows in a row, from 1, without blanks at its end."""
+        code = """
+        vim.cmd.redraw()
+        local cells = {}
+        for column = 1, vim.o.columns do
+          cells[column] = vim.fn.screenstring(..., column)
+        end
+        return table.concat(cells)
+        """
+        return str(self.lua(code, row)).rstrip()
+
     def wait_for_ghost(self, text: str | None = None) -> Ghost:
         """Wait for this ghost text. The plugin's own display expands tabs to spaces."""
 

@@ -41,6 +41,38 @@ def test_text_right_of_the_cursor_stays_right_of_it(start):
     assert editor.line()[editor.cursor()[1] :] == ")"
 
 
+def test_an_item_takes_the_place_of_a_closing_bracket(start):
+    editor, before = shown(start, "self, x):", after=")")
+    row = editor.nvim.current.window.cursor[0]
+    assert editor.screen(row) == editor.line()[:-1] + "self, x):", "the bracket once"
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "self, x):", "accepted")
+    assert editor.line()[editor.cursor()[1] :] == ""
+
+
+def test_words_of_an_item_take_the_place_of_a_closing_bracket(start):
+    editor, before = shown(start, "x) -> a:", after=")")
+    for sofar, after in [("x", ")"), ("x)", ""), ("x) ->", ""), ("x) -> a", ""), ("x) -> a:", "")]:
+        assert fim(editor, "accept_word") is True
+        text = before + sofar + after
+        editor.wait(lambda text=text: editor.text() == text, text)
+        shown_line = before.rpartition("\n")[2] + "x) -> a:"
+        editor.wait(lambda line=shown_line: editor.screen(2) == line, "the rest on the screen")
+
+
+def test_braces_become_a_block(start):
+    editor = start()
+    editor.open("x = 1\n")
+    editor.ready()
+    line = r"#say \n  b\n  {"
+    editor.nvim.current.buffer[:] = ["x = 1", line + "}"]
+    editor.nvim.current.window.cursor = (2, 0)
+    editor.type("0" + f"{len(line)}li")
+    editor.wait_for_ghost("\n  b\n")
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == f"x = 1\n{line}\n  b\n}}", "accepted")
+
+
 def test_word_after_word(start):
     editor, before = shown(start, "naïve(x)\n  end")
     for sofar, rest in [("naïve", "(x)\n  end"), ("naïve(", "x)\n  end"), ("naïve(x", ")\n  end")]:
@@ -73,6 +105,16 @@ def test_type_through_keeps_the_suggestion_without_a_request(start):
     typed_through = [request["params"]["position"]["character"] for request in requests]
     end = len(before.splitlines()[-1])
     assert not [column for column in typed_through if end < column < end + len("return value")]
+
+
+def test_type_through_keeps_the_suggestion_as_the_editor_closes_a_bracket(start):
+    editor, before = shown(start, "(a, b)")
+    editor.nvim.command("inoremap ( ()<Left>")
+    editor.nvim.input("(")
+    editor.wait_for_ghost("a, b")
+    assert editor.text() == before + "()"
+    fim(editor, "accept")
+    editor.wait(lambda: editor.text() == before + "(a, b)", "one bracket")
 
 
 def test_accepting_before_any_refresh_duplicates_nothing(start):

@@ -13,7 +13,7 @@ from fim_server.completion.answer import Answer
 from fim_server.completion.cache import DOCUMENTS, SUGGESTIONS, SuggestionCache
 from fim_server.completion.completer import Completer
 from fim_server.completion.debounce import LONGEST_WAIT_SECONDS, Debounce
-from fim_server.completion.gate import Judgement
+from fim_server.completion.gate import Judgement, judge
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting
 from fim_server.completion.silence import Silence
 from fim_server.documents.documents import DocumentStore, Place
@@ -73,6 +73,64 @@ def test_a_blank_rest_is_not_shown() -> None:
     cache = SuggestionCache()
     cache.remember(URI, hole("x"), said("y\n    "), 1)
     assert found(cache, "xy") is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "typed", "closed", "rest"),
+    [
+        ("(a, b)", "(", ")", "a, b"),
+        ("(a, [b])", "(a, [", "])", "b"),
+        ("('b')", "('", "')", "b"),
+        ('("b")', '("b', '")', None),
+        ("{\n  b\n}", "{", "}", "\n  b\n"),
+        ("{\n  b\n}", "{\n  ", "\n}", "b"),
+        ("[a] + [b]", "[", "]", "a] + [b"),
+        ("Vec<u8>", "Vec<", ">", "u8"),
+        ("(a, b)", "[", "]", None),
+        ("(a, b)", "(", "]", None),
+        ("(a, b)", "(", " x)", None),
+    ],
+)
+def test_a_bracket_that_the_editor_closes_keeps_the_suggestion(
+    whole: str, typed: str, closed: str, rest: str | None
+) -> None:
+    for after in ("\n", "\n" + "y = 1\n" * 50, ")\n"):
+        cache = SuggestionCache()
+        cache.remember(URI, hole("x = ", after), said(whole), 1)
+        texts = found(cache, f"x = {typed}", closed + after)
+        assert texts == (None if rest is None else [rest]), after
+
+
+def test_a_closed_bracket_in_a_document_whose_window_ends_elsewhere() -> None:
+    """The window right of the cursor has one line less with the bracket, if it was full."""
+    cache = SuggestionCache()
+    lines = "y = 1\n" * 50
+    cache.remember(URI, hole("x = ", "\n" + lines), said("(a, b)"), 1)
+    assert found(cache, "x = (", ")\n" + lines[:-6]) == ["a, b"]
+    assert found(cache, "x = (", ")\n" + "z = 1\n" * 49) is None
+
+
+def test_typing_over_a_closed_bracket_keeps_the_rest() -> None:
+    cut = judge([CompletionItem("self, x):", 1.0)], hole("def f(", ")\n"), 0.0)
+    assert cut.texts == ["self, x"]
+    cache = SuggestionCache()
+    cache.remember(URI, hole("def f(", ")\n"), cut, 1)
+    assert found(cache, "def f(se", ")\n") == ["lf, x"]
+    assert found(cache, "def f(self, x", ")\n") is None
+    assert found(cache, "def f(self, x)", "\n") == [":"]
+    assert found(cache, "def f(self, y)", "\n") is None
+
+
+def test_an_item_in_place_of_the_rest_is_typed_through() -> None:
+    over = judge([CompletionItem("self, x):", 1.0)], hole("def f(", ")\n"), 0.0, replaces=True)
+    cache = SuggestionCache(replaces=True)
+    cache.remember(URI, hole("def f(", ")\n"), over, 1)
+    known = cache.find(URI, hole("def f(se", ")\n"), 1)
+    assert known is not None
+    assert [(fit.text, fit.over) for fit in known.fits] == [("lf, x):", 1)]
+    known = cache.find(URI, hole("def f(self, x)", "\n"), 1)
+    assert known is not None
+    assert [(fit.text, fit.over) for fit in known.fits] == [(":", 0)]
 
 
 def test_an_empty_answer_is_cached_for_its_exact_position_only() -> None:

@@ -99,6 +99,24 @@ def test_several_choices_and_seeds(client: OpenAI) -> None:
     assert texts(1) != texts(2)
 
 
+@pytest.mark.parametrize("seed", [2**63, 2**64, 2**64 + 1, 10**30, -1, -(2**70)])
+def test_seeds_of_any_size(client: OpenAI, seed: int) -> None:
+    asked = {"model": "any", "prompt": PROMPT, "n": 2, "max_tokens": 4, "temperature": 1.5}
+    one, other = (client.completions.create(**asked, seed=seed) for _ in range(2))
+    assert [choice.text for choice in one.choices] == [choice.text for choice in other.choices]
+
+
+def test_null_is_the_default_of_every_field(client: OpenAI) -> None:
+    names = (
+        "user suffix seed n max_tokens temperature stop stream stream_options logprobs echo "
+        "logit_bias mode top_p presence_penalty frequency_penalty best_of"
+    )
+    nulls = dict.fromkeys(names.split())
+    answer = client.completions.create(model="any", prompt=PROMPT, extra_body=nulls)
+    assert len(answer.choices) == 1
+    assert client.completions.create(model="any", prompt="", extra_body={"prompt": None}).choices
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

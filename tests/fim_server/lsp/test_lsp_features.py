@@ -256,7 +256,7 @@ async def test_a_failed_request_is_a_warning_until_one_succeeds() -> None:
         await client.complete(URI, 0, 10)
         busy, warning = (await client.notified(STATUS, seen + 2))[seen:]
         assert busy == {"busy": True, "message": "", "kind": "Normal"}
-        message = "the last request failed; see the log"
+        message = "the last request failed: boom"
         assert warning == {"busy": False, "message": message, "kind": "Warning"}
         assert await client.complete(URI, 1, 6) == ["x"]
         assert (await client.notified(STATUS, seen + 3))[-1]["kind"] == "Normal"
@@ -331,3 +331,49 @@ def test_invalid_lines_of_statistics_are_skipped(tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
     assert read_statistics(file) == {"2026-01-01": {"shown": 1}, "2026-01-02": {"shown": 4}}
     assert read_statistics(tmp_path / "none") == {}
+
+
+async def test_only_a_client_that_announces_it_is_told_the_status() -> None:
+    """Others log a warning about each notification that they do not know."""
+    for experimental in ({}, {"fim": {}}, {"fim": {"status": False, "nextEdit": True}}):
+        async with raw_client() as client:
+            await client.initialize(experimental=experimental)
+            client.open(URI, "#say x")
+            assert await client.complete(URI, 0, 6) == ["x"]
+            assert await client.leave() == 0
+            methods = {message["method"] for message in client.notifications}
+        assert STATUS not in methods, experimental
+        assert all(method.startswith(("window/", "$/")) for method in methods), methods
+
+
+async def test_clients_of_copilots_protocol_and_older_plugins_are_told_the_status() -> None:
+    copilot = {"editorInfo": {"name": "Neovim"}, "editorPluginInfo": {"name": "copilot.lua"}}
+    for options, experimental in ((copilot, {}), (None, {"fim": {"nextEdit": False}})):
+        async with raw_client() as client:
+            await client.initialize(options, experimental=experimental)
+            await client.notified(STATUS, 2)
+
+
+async def test_the_rest_of_a_line_is_replaced_where_the_client_shows_it() -> None:
+    asked = "#say self, x):"
+    for replaces, text, width in ((True, "self, x):", 1), (False, "self, x", 0)):
+        async with raw_client() as client:
+            fim = {"status": True, "replaceRest": replaces}
+            await client.initialize(experimental={"fim": fim})
+            client.open(URI, f"𝒳\n{asked})\n")
+            result = await client.ask(INLINE, inline_params(URI, 1, len(asked)))
+        [item] = result["items"]
+        assert item["insertText"] == text
+        start, end = item["range"]["start"], item["range"]["end"]
+        assert (start, end["character"]) == ({"line": 1, "character": 14}, 14 + width)
+
+
+async def test_typing_through_a_bracket_that_the_editor_closes_keeps_the_suggestion() -> None:
+    async with raw_client() as client:
+        await client.initialize()
+        client.open(URI, "#say (a, b)\n")
+        assert await client.complete(URI, 0, 11) == ["(a, b)"]
+        client.change(URI, 2, (0, 11), (0, 11), "()")
+        assert await client.complete(URI, 0, 12) == ["a, b"]
+        client.change(URI, 3, (0, 12), (0, 12), "a,")
+        assert await client.complete(URI, 0, 14) == [" b"]

@@ -37,7 +37,9 @@ function M.setup(options)
   vim.lsp.config(name, {
     cmd = chosen.cmd,
     init_options = next(chosen.server) and chosen.server or nil,
-    capabilities = { experimental = { fim = { nextEdit = chosen.next_edit == 'fim' } } },
+    capabilities = {
+      experimental = { fim = { nextEdit = chosen.next_edit == 'fim', replaceRest = true, status = true } },
+    },
   })
   vim.lsp.enable(name)
   require('fim.keys').set(chosen.keys)

@@ -190,20 +190,38 @@ function Session:request(kind, answered)
     elseif not self:place() or asked_state ~= self:state() then
       self.why = 'the text has changed since the server was asked'
     else
-      answered(M.items_of(result), anchor)
+      answered(M.items_of(result, anchor, self.client.offset_encoding), anchor)
     end
   end)
   self.request_id = sent and id or nil
 end
 
---- The items of an answer that can be shown: plain text, inserted at the cursor.
+--- What an item replaces right of the cursor.
+---@param range? lsp.Range
+---@param anchor fim.Place
+---@param encoding string the client's unit of positions
+---@return string
+local function replaced(range, anchor, encoding)
+  local start, last = range and range.start, range and range['end']
+  if not start or start.line ~= anchor.row or last.line ~= anchor.row or last.character <= start.character then
+    return ''
+  end
+  local at_cursor = start.character == vim.str_utfindex(anchor.before, encoding)
+  local width = last.character - start.character
+  return at_cursor and anchor.after:sub(1, vim.str_byteindex(anchor.after, encoding, width, false)) or ''
+end
+
+--- The items of an answer that can be shown: plain text at the cursor.
 ---@param result? lsp.InlineCompletionList|lsp.InlineCompletionItem[]
+---@param anchor fim.Place
+---@param encoding string the client's unit of positions
 ---@return fim.Item[]
-function M.items_of(result)
+function M.items_of(result, anchor, encoding)
   local items = {}
   for _, item in ipairs(result and (result.items or result) or {}) do
     if type(item.insertText) == 'string' and item.insertText ~= '' then
-      table.insert(items, { text = item.insertText, command = item.command })
+      local over = replaced(item.range, anchor, encoding)
+      table.insert(items, { text = item.insertText, over = over, command = item.command })
     end
   end
   return items
@@ -274,7 +292,7 @@ function Session:cycle(step)
       return
     end
     suggestions.add(self.suggestion, vim.tbl_map(function(item)
-      return { text = typed_part .. item.text, command = item.command }
+      return { text = typed_part .. item.text, over = item.over, command = item.command }
     end, items))
     if #self:rests() > 1 then
       self:cycle(step)
@@ -307,7 +325,8 @@ function Session:accept(cut)
   end
   return self.view:accept(rests[shown], function(item)
     local piece = cut(item.text)
-    insert.queue(piece, function()
+    local over = suggestions.replaced_by(item.over or '', item.text:sub(#piece + 1))
+    insert.queue(piece, over, function()
       if piece == item.text and item.command then
         self.client:exec_cmd(item.command, { bufnr = self.bufnr })
       end

@@ -4,6 +4,7 @@ local M = {}
 
 ---@class fim.Item
 ---@field text string to insert at the anchor
+---@field over? string text right of the anchor, on its line, that it replaces
 ---@field command? lsp.Command to run after the whole text was accepted
 
 ---@class fim.Rest: fim.Item the part of an item that is not typed yet
@@ -47,7 +48,8 @@ function M.rests(suggestion, typed)
   local rests, shown = {}, 0
   for index, item in ipairs(suggestion.items) do
     if #item.text > #typed and vim.startswith(item.text, typed) then
-      table.insert(rests, { text = item.text:sub(#typed + 1), command = item.command, index = index })
+      local rest = item.text:sub(#typed + 1)
+      table.insert(rests, { text = rest, over = item.over, command = item.command, index = index })
       if index == suggestion.index then
         shown = #rests
       end
@@ -70,6 +72,25 @@ function M.add(suggestion, items)
       table.insert(suggestion.items, item)
     end
   end
+end
+
+--- How many bytes of the replaced text go when a piece of an item is inserted: those that the rest
+--- of the item no longer has, in order.
+---@param over string
+---@param rest string the item's text after the piece
+---@return integer
+function M.replaced_by(over, rest)
+  for count = 0, #over do
+    local at = 1
+    for character in over:sub(count + 1):gmatch('%S') do
+      at = at and rest:find(character, at, true)
+      at = at and at + 1
+    end
+    if at then
+      return count
+    end
+  end
+  return #over
 end
 
 -- A word is a run of letters, digits and non-ASCII characters, or a run of punctuation.

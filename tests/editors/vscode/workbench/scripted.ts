@@ -104,6 +104,20 @@ export async function scriptedTests(t: TestContext, workbench: Workbench): Promi
     assert.ok(columns.every((column) => column === 0 || column === "#say something".length), columns.join(", "));
   });
 
+  await workbench.step(t, "an item takes the place of the bracket that the editor has closed", async () => {
+    const before = await asksInside(window, "#say self, x):", ")");
+    await window.shows("the bracket once", (text) => text.includes(`${before}self, x):\n`) || text.endsWith(`${before}self, x):`));
+    await window.press("Tab");
+    await window.saved("a.py", (text) => text.trimEnd().endsWith(`\n${before}self, x):`));
+  });
+
+  await workbench.step(t, "braces become a block of several lines", async () => {
+    const before = await asksInside(window, "#say \\n  b\\n  {", "}");
+    await window.press("Tab");
+    await window.saved("a.py", (text) => text.trimEnd().endsWith(`\n${before}\n  b\n}`));
+    await window.press("Control+End");
+  });
+
   await workbench.step(t, "the item that is selected in IntelliSense's list is told", async () => {
     await window.press("Escape", "Enter");
     await window.type("valu");
@@ -234,4 +248,14 @@ async function asks(window: EditorWindow, line: string, answer: string): Promise
   await window.insert(line);
   await window.showsGhost(answer);
   return window.saved("a.py", (text) => text.endsWith(`\n${line}`));
+}
+
+/** Type a line, go left of its last characters, and ask by key; returns the text before the cursor. */
+async function asksInside(window: EditorWindow, before: string, after: string): Promise<string> {
+  await window.focus("a.py");
+  await window.press("Escape", "Control+End", "Enter", "Home");
+  await window.insert(before + after);
+  await window.press("Escape", ...Array.from(after, () => "ArrowLeft"), "Alt+\\");
+  await until("ghost text", async () => (await window.ghost()) !== "");
+  return before;
 }

@@ -60,7 +60,7 @@ function View:show(rests, index, cycled)
   self:clear()
   vim.api.nvim_buf_set_extmark(self.bufnr, namespace, row - 1, col, {
     virt_text = lines[1],
-    virt_text_pos = 'inline',
+    virt_text_pos = (rests[index].over or '') == '' and 'inline' or 'overlay',
     virt_lines = vim.list_slice(lines, 2),
     hl_mode = 'combine',
   })

@@ -80,9 +80,10 @@ end
 ---@return boolean visible
 function View:show(rests, index, cycled)
   local position = vim.lsp.util.make_position_params(0, self.client.offset_encoding).position
-  local range = { start = position, ['end'] = position }
   local shown = self:answer(vim.tbl_map(function(rest)
-    return { insertText = rest.text, range = range, command = rest.command }
+    local width = vim.str_utfindex(rest.over or '', self.client.offset_encoding)
+    local last = { line = position.line, character = position.character + width }
+    return { insertText = rest.text, range = { start = position, ['end'] = last }, command = rest.command }
   end, rests))
   if shown and cycled then
     vim.lsp.inline_completion.select({ bufnr = self.bufnr, count = index - 1 })
@@ -105,7 +106,12 @@ function View:accept(_, insert)
       if item.client_id ~= self.client.id then
         return item
       end
-      insert({ text = item.insert_text, command = item.command })
+      local col, last = 0, 0
+      if item.range then
+        _, col, _, last = item.range:to_extmark()
+      end
+      local over = vim.api.nvim_get_current_line():sub(col + 1, last)
+      insert({ text = item.insert_text, over = over, command = item.command })
       return nil
     end,
   })

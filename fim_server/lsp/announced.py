@@ -1,0 +1,41 @@
+"""What a client announces beyond the specification, in `capabilities.experimental.fim`.
+
+Clients log a warning about each notification that they do not know, so only announced ones are
+sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lsprotocol import types as lsp
+
+NEXT_EDIT = "nextEdit"
+"""The client shows the edits of `fim/nextEdit`."""
+REPLACE_REST = "replaceRest"
+"""The client shows an item whose range covers the rest of the cursor's line."""
+STATUS = "status"
+"""The client knows `didChangeStatus`."""
+
+
+def announces(capabilities: lsp.ClientCapabilities, name: str) -> bool:
+    """Whether `experimental.fim` has this feature."""
+    return at(at(capabilities.experimental, "fim"), name) is True
+
+
+def knows_status(params: lsp.InitializeParams) -> bool:
+    """Whether the client handles `didChangeStatus`.
+
+    That are those that say so, older releases of our plugins, which announce next edits alone, and
+    clients of Copilot's protocol, which introduce themselves in the initialization options.
+    """
+    capabilities, options = params.capabilities, params.initialization_options
+    if announces(capabilities, STATUS) or at(options, "editorPluginInfo") is not None:
+        return True
+    own = at(capabilities.experimental, "fim")
+    return at(own, STATUS) is None and at(own, NEXT_EDIT) is not None
+
+
+def at(value: Any, key: str) -> Any:
+    """A field of a JSON object that pygls may have converted to an object with attributes."""
+    return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
