@@ -15,16 +15,15 @@ from fim_training.examples.hunk_sequences import HunkSequence
 
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import History
-from fim_server.edits.next_edit import Ask, EditContext, Gate, Proposal, proposals
+from fim_server.edits.next_edit import Ask, EditContext, Gate, proposals, unjudged
 
 ORDERS = ("in order", "shuffled")
 _URI = "file:///project/"
 
 
-async def unjudged(request: RewriteRequest) -> Rewrite:
-    """The answer of no model: nothing speaks for or against a draft."""
-    gains = (0.0,) * len(request.drafts)
-    return Rewrite(request.old, 0.0, 1.0, "none", 0, 0, 0, 0.0, gains)
+async def without_model(request: RewriteRequest) -> Rewrite:
+    """The answer of no model, so that the rules are measured alone."""
+    return unjudged(request)
 
 
 def contexts(
@@ -166,7 +165,7 @@ async def _replay(
                 tally.ended += 1
                 tally.after += bool(shown)
             for proposal in shown:
-                report.rules[rule_of(proposal)].n += 1
+                report.rules[proposal.rule].n += 1
             continue
         if not came:
             came = {
@@ -182,7 +181,7 @@ async def _replay(
             tally.shown += len(shown)
             tally.right += sum(verdict.right for verdict in verdicts)
         for number, (proposal, verdict) in enumerate(zip(shown, verdicts, strict=True)):
-            by_rule = report.rules[rule_of(proposal)]
+            by_rule = report.rules[proposal.rule]
             by_rule.n += 1
             by_rule.hits += verdict.right
             found |= verdict.touched
@@ -196,10 +195,6 @@ async def _replay(
     for name, shape in came.items():
         report.shapes[shape].n += 1
         report.shapes[shape].hits += name in found
-
-
-def rule_of(proposal: Proposal) -> str:
-    return str(getattr(proposal, "rule", "") or " ".join(proposal.reason.split()[:2]))
 
 
 def _language(sequence: HunkSequence) -> str:

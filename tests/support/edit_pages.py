@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fim_server.documents.documents import Encoding, Snapshot, split_lines, without_end
 from fim_server.edits.history import Hunk
 from fim_server.edits.regions import regions
+from fim_server.edits.rules.page import Page
 from fim_server.syntax.languages import language_of
 
 URI = "file:///project/a.py"
@@ -24,7 +25,7 @@ def expected(
         for line, old in edits
     ]
     at = hunks[-1].first if cursor is None else cursor
-    found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
+    found = regions(Page(snapshot, at, language_of(language), hunks, neighbours))
     return {region.first: [draft.text for draft in region.drafts] for region in found}
 
 
@@ -35,5 +36,5 @@ def after(
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
     assert [without_end(line) for line in snapshot.lines[first : first + len(new)]] == [*new]
     hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)
-    found = regions(snapshot, [hunk], language_of(language), first)
+    found = regions(Page(snapshot, first, language_of(language), [hunk]))
     return {region.first: [draft.text for draft in region.drafts] for region in found}

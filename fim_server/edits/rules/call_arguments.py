@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import (
     ArgumentChange,
@@ -22,7 +22,6 @@ from fim_server.edits.rules.token_diff import (
 )
 from fim_server.syntax.occurrences import RECEIVERS, Occurrence, Role
 
-_WEIGHT = 2.6
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _NAMING_ARGUMENT = re.compile(r"(?:([^\W\d]\w*)\s*=(?!=).*|(?:(?:self|this)\.)?([^\W\d]\w*))\Z")
 """An argument from which the parameter's name follows: `name=…`, `name`, `self.name`."""
@@ -49,7 +48,8 @@ def _other_calls(page: Page, change: ArgumentChange) -> Draft:
             if call.start > place.end == call.name_end:
                 edit = _with_change(page, place, call, change)
                 edits += [] if edit is None else [edit]
-    return Draft(tuple(edits), f"uses {change.function}", _WEIGHT)
+    kind = ("removed" if change.text is None else "added") + ("_below" if change.defined else "")
+    return Draft(tuple(edits), f"uses {change.function}", Signs(kind, tokens=change.count))
 
 
 def _is_same_function(here: Occurrence, there: Occurrence) -> bool:

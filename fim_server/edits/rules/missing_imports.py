@@ -22,13 +22,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME
-from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.import_lines import read_import, top_level_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import tokens_added
 from fim_server.syntax.occurrences import Role
 
-_WEIGHT = 2.8
 _MAX_NAMES = 4
 _MAX_SOURCES = 3
 
@@ -61,9 +60,8 @@ def missing_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
                 yield Draft(
                     (edit,),
                     f"{name} may lack an import",
-                    _WEIGHT - 0.1 * rank,
+                    Signs(rank=rank),
                     about=name,
-                    doubt=DOUBT * rank,
                 )
 
 

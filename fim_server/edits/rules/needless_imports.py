@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME
-from fim_server.edits.rules.drafts import Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.import_lines import read_import, top_level_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import tokens_removed
 from fim_server.syntax.occurrences import Role
-
-_WEIGHT = 2.8
 
 
 def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
@@ -30,7 +28,7 @@ def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
                 continue
             start, end = _span(line, found.written, at)
             edit = LineEdit(number, start, end, "", drops=True)
-            yield Draft((edit,), f"{name} is no longer used", _WEIGHT)
+            yield Draft((edit,), f"{name} is no longer used", Signs())
 
 
 def _span(line: str, written: Sequence[str], at: int) -> tuple[int, int]:
