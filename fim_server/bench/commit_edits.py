@@ -48,9 +48,7 @@ def contexts(
         cursor = point.edit.first + max(len(point.edit.new) - 1, 0)
         cursor = min(cursor, len(point.lines) - 1)
         hunks = history.recent(float(point.done))
-        yield point, EditContext(
-            now, hunks, cursor, path=sequence.path, neighbours=neighbours
-        )
+        yield point, EditContext(now, hunks, cursor, path=sequence.path, neighbours=neighbours)
 
 
 @dataclass(slots=True)
@@ -156,10 +154,7 @@ async def _replay(
     found_first: set[int] = set()
     came: dict[int, str] = {}
     for point, context in contexts(sequence, shuffled=shuffled, seed=seed):
-        shown = [
-            proposal
-            async for proposal in proposals(context, context.regions(), ask, gate)
-        ]
+        shown = [proposal async for proposal in proposals(context, context.regions(), ask, gate)]
         if not point.rest:
             for tally in tallies:
                 tally.ended += 1

@@ -9,11 +9,12 @@ less than their number, since at most a few are shown.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,13 @@ _BIAS_PENALTY = 0.1
 _STEPS = 25
 _CONVERGED = 1e-4
 
+MAX_CROWD = 12
+"""Candidates of one rule at one moment that are observed, drawn at random; each counts for more."""
+
 MIN_FIRST_RIGHT, MAX_AFTER_LAST = 78.0, 3.0
 """Percentages: what a threshold must reach in both orders."""
 
-THRESHOLDS = tuple(step / 10 for step in range(0, 31))
+THRESHOLDS = tuple(step / 10 for step in range(31))
 
 Weights = Mapping[str, Sequence[float]]
 
@@ -47,14 +51,14 @@ Weights = Mapping[str, Sequence[float]]
 @dataclass(frozen=True, slots=True)
 class Observation:
     """A candidate at one moment. moment: project, commit, order, hunks made. coming: whether hunks
-    were still to come. touched: those of them that it makes."""
+    were still to come. worth: how much it counts."""
 
     rule: str
     features: tuple[float, ...]
     right: bool
     moment: tuple[str, str, str, int]
     coming: bool
-    touched: frozenset[int]
+    worth: float = 1.0
 
 
 def observations(
@@ -83,7 +87,16 @@ def _observed(
         return []
     judge = Judge(point)
     found = []
+    rng = Random(f"{moment}")
+    by_rule: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates(page):
+        by_rule[candidate.rule].append(candidate)
+    drawn = [
+        (candidate, len(crowd) ** 0.5 / min(len(crowd), MAX_CROWD))
+        for crowd in by_rule.values()
+        for candidate in rng.sample(crowd, min(len(crowd), MAX_CROWD))
+    ]
+    for candidate, worth in drawn:
         verdict = judge.verdict(*_lines(page, candidate))
         found.append(
             Observation(
@@ -92,7 +105,7 @@ def _observed(
                 verdict.right,
                 moment,
                 bool(point.rest),
-                verdict.touched,
+                worth,
             )
         )
     return found
@@ -111,8 +124,7 @@ def fit(found: Sequence[Observation]) -> Weights:
     count = len(FEATURES)
     values = np.array([each.features for each in found])
     right = np.array([each.right for each in found], dtype=float)
-    crowd = Counter((each.moment, each.rule) for each in found)
-    worth = np.array([crowd[each.moment, each.rule] ** -0.5 for each in found])
+    worth = np.array([each.worth for each in found])
     inputs = np.zeros((len(found), count * (len(rules) + 1)), dtype=np.float32)
     inputs[:, :count] = values
     for number, rule in enumerate(rules, 1):
@@ -203,7 +215,7 @@ def chosen(figures: Sequence[dict[str, Any]]) -> float | None:
     """The lowest threshold from which on both orders are right and silent often enough."""
     good = [
         threshold
-        for threshold in THRESHOLDS
+        for threshold in sorted({each["threshold"] for each in figures})
         if all(
             each["first_right"] >= MIN_FIRST_RIGHT and each["after_last"] <= MAX_AFTER_LAST
             for each in figures

@@ -15,7 +15,7 @@ from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import MAX_EDITS, MAX_TRIES, Ask, rewritten
 
 MIN_ODDS = -2.0
-"""Drafts that are less likely before the model judges them are left out: no judgement saves them."""
+"""Drafts that are less likely before the model judges them are left out."""
 
 MAX_GAIN = 40.0
 """Gains are cut off at this many nats."""

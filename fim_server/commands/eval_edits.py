@@ -1,5 +1,4 @@
-"""`fim-server eval edits`: next edits in replayed commits, or in sessions with a known outcome; fits
-what speaks for an edit."""
+"""`fim-server eval edits`: next edits in replayed commits or made-up sessions; fits their score."""
 
 from __future__ import annotations
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from fim_server.edits.next_edit import Ask
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the figures, with --fit those of the weights that it finds; the exit code. Raises

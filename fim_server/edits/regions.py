@@ -51,16 +51,23 @@ def regions(page: Page, problems: Sequence[Problem] = ()) -> list[Region]:
     Lines that were just edited are left out, unless a rule repairs them. `problems` raise the odds
     of what changes their lines.
     """
+    return regions_of(page, candidates(page), problems)
+
+
+def regions_of(
+    page: Page, drafted: Iterable[Candidate], problems: Sequence[Problem] = ()
+) -> list[Region]:
+    """The regions of some candidates, the likeliest first."""
     starts = {problem.first for problem in problems}
     found = [
         replace(candidate, odds=candidate.odds + _DIAGNOSTIC_ODDS)
         if not starts.isdisjoint(range(candidate.first, candidate.end))
         else candidate
-        for candidate in candidates(page)
+        for candidate in drafted
     ]
     made = (_region(page, group) for group in _groups(found))
-    drafted = [region for region in made if region.drafts]
-    return sorted(drafted, key=lambda region: (-region.score, region.first))
+    useful = [region for region in made if region.drafts]
+    return sorted(useful, key=lambda region: (-region.score, region.first))
 
 
 def _groups(found: Iterable[Candidate]) -> list[list[Candidate]]:

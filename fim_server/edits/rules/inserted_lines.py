@@ -94,6 +94,4 @@ def _alike(page: Page, here: int, there: int, step: int) -> int:
 
 def _stands(page: Page, first: int, new: Sequence[str]) -> bool:
     """Whether lines stand at a place already."""
-    return all(
-        page.line(first + at).strip() == line.strip() for at, line in enumerate(new)
-    )
+    return all(page.line(first + at).strip() == line.strip() for at, line in enumerate(new))

@@ -82,9 +82,7 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
         names = substitution(here, there) or {}
         if not _differ(names):
             continue
-        new = reindented(
-            carried(hunk.new, names), indentation(here[0]), indentation(there[0])
-        )
+        new = reindented(carried(hunk.new, names), indentation(here[0]), indentation(there[0]))
         if [line.strip() for line in new] == [
             page.line(at + 1 + n).strip() for n in range(len(new))
         ]:
@@ -149,9 +147,7 @@ def equal_share(here: Sequence[str], there: Sequence[str]) -> float:
 
 
 def _words(line: str) -> list[str]:
-    return [
-        piece for piece in pieces(line.strip()) if NAME.fullmatch(piece) or is_literal(piece)
-    ]
+    return [piece for piece in pieces(line.strip()) if NAME.fullmatch(piece) or is_literal(piece)]
 
 
 def _same_indents(here: Sequence[str], there: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
@@ -137,6 +137,11 @@ def _draft(places: Iterable[Occurrence], swap: Swap, reason: str, kind: str) -> 
 
 def _likeness(old: str, new: str) -> float:
     """The share of a longer name that two names have in common at their ends."""
-    head = len(commonprefix([old, new]))
-    tail = len(commonprefix([old[head:][::-1], new[head:][::-1]]))
+    head = _shared(old, new)
+    tail = _shared(old[head:][::-1], new[head:][::-1])
     return (head + tail) / max(len(old), len(new))
+
+
+def _shared(old: str, new: str) -> int:
+    """The length of the longest common prefix of two names."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))

@@ -79,7 +79,9 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
     own = page.has(hunk)
     tokens = len([piece for piece in pieces(change.old) if not piece.isspace()])
     pattern = _pattern(change)
-    reason = f"still has {change.old.strip()}" if change.old.strip() else "looks like a changed line"
+    reason = (
+        f"still has {change.old.strip()}" if change.old.strip() else "looks like a changed line"
+    )
     for number, line in page.lines.items():
         if own and number == change.line:
             continue

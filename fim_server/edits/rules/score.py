@@ -21,10 +21,15 @@ WEIGHTS = Path(__file__).with_name("score.json")
 FEATURES = (
     "bias", "likeness", "tokens", "context", "rank", "text", "changes", "repeated", "repeats",
     "age", "places", "alone", "next", "skipped", "others_above", "distance", "scope", "above",
-    "passed", "lines", "agreeing", "rivals", "repeated_tokens", "unrepeated_places", "hunks", "mechanical",
-    "first_mechanical", "elsewhere",
+    "passed", "lines", "agreeing", "rivals", "repeated_tokens", "unrepeated_places", "hunks",
+    "mechanical", "first_mechanical", "elsewhere",
 )  # fmt: skip
 """In the order of `features_of` and of the weights."""
+
+
+_LIKE = {"renames.exported": "renames.defined"}
+"""Kinds whose weights are another one's: the commits that are replayed change one file, so they
+have no rename in another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def features_of(signs: Signs, around: Circumstances) -> tuple[float, ...]:
 def odds(name: str, features: Sequence[float]) -> float:
     """The log-odds of a draft of this rule and kind (`rule` or `rule.kind`), in nats."""
     shared, own = weights()
-    differs = own.get(name, ())
+    differs = own.get(_LIKE.get(name, name), ())
     total = sum(weight * value for weight, value in zip(shared, features, strict=True))
     return total + sum(weight * value for weight, value in zip(differs, features, strict=False))
 

@@ -48,5 +48,7 @@ def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
             made = merged(before, after, text)
             if made is not None:
                 edit = LineEdit(other, 0, len(text), made)
-                signs = Signs("", alike, len(old), text=page.is_text(other, len(text) - len(text.lstrip())))
+                signs = Signs(
+                    "", alike, len(old), text=page.is_text(other, len(text) - len(text.lstrip()))
+                )
                 yield Draft((edit,), "looks like a line that changed", signs)

@@ -125,7 +125,8 @@ class GitHistory:
             command = ["git", "-C", str(self.folder), "cat-file", "--batch"]
             self._batch = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         to, answer = self._batch.stdin, self._batch.stdout
-        assert to is not None and answer is not None
+        assert to is not None
+        assert answer is not None
         to.write(f"{blob}\n".encode())
         to.flush()
         header = answer.readline().split()

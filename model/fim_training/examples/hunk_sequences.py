@@ -52,8 +52,9 @@ LANGUAGES = {
 _MECHANICAL = re.compile(
     r"\b(?:re-?format|reformatted|release[ds]?|bump(?:ed|s)?|version|prettier|gofmt|rustfmt|stylua"
     r"|isort|pyupgrade|autopep8|yapf|pre-commit|clang-format|whitespace|white space|merge|revert"
-    r"|dependabot|renovate|blacken(?:ed)?|(?:run|apply|use|with) black|black formatting|lint(?:er|ing)?"
-    r"|eslint|ruff format|formatting|fmt|code ?style|indent(?:ation)?|trailing spaces?)\b"
+    r"|dependabot|renovate|blacken(?:ed)?|(?:run|apply|use|with) black|black formatting"
+    r"|lint(?:er|ing)?|eslint|ruff format|formatting|fmt|code ?style"
+    r"|indent(?:ation)?|trailing spaces?)\b"
     r"|\bv?\d+\.\d+\.\d+",
     re.IGNORECASE,
 )
@@ -130,9 +131,7 @@ def _sequence(history: GitHistory, commit: Commit, change: FileChange) -> HunkSe
         return None
     if all(_is_blank(hunk) for hunk in hunks):
         return None
-    return HunkSequence(
-        history.name, commit.id, change.path, language, tuple(old), tuple(hunks)
-    )
+    return HunkSequence(history.name, commit.id, change.path, language, tuple(old), tuple(hunks))
 
 
 def _is_blank(hunk: LineHunk) -> bool:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fim_model.requests import DRAFT_PRIOR, Rewrite, RewriteRequest
+from fim_model.requests import Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
 from fim_server.access.workspace import Workspace
-from fim_server.backends.base import BackendError, Unsupported
+from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
 from fim_server.edits.next_edit import MAX_TRIES, Proposal, rewritten
 from fim_server.edits.regions import Problem, Region
@@ -135,16 +135,32 @@ async def test_a_repeated_request_is_answered_without_the_model() -> None:
 
 
 async def test_the_gate_requires_a_gain() -> None:
-    for evidence, expected in ((7, 0), (9, 1)):
-        desk = Desk(f"old = 1\n\nprint(old)  #gain {evidence - DRAFT_PRIOR:.0f}\n")
+    for gain, shown_at in ((-9, 0), (9, 1)):
+        desk = Desk(f"old = 1\n\nprint(old)  #gain {gain}\n")
         desk.edit(0, "old", "new")
         found = await desk.found()
-        assert [proposal.evidence for proposal in found] == [evidence] * expected
-    strict = Desk(
-        f"old = 1\n\nprint(old)  #gain {9 - DRAFT_PRIOR:.0f}\n", Settings(min_edit_gain=10)
-    )
+        assert len(found) == shown_at
+        assert [each.evidence for each in found] == [
+            each.odds + gain for each in found if each.odds
+        ]
+    strict = Desk("old = 1\n\nprint(old)  #gain 9\n", Settings(min_edit_gain=40))
     strict.edit(0, "old", "new")
     assert await strict.found() == []
+
+
+async def test_what_the_model_cannot_read_is_left_to_the_rules() -> None:
+    class Blind(ScriptedBackend):
+        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+            self.rewrites.append(request)
+            raise Unfit("too long")
+
+    desk = Desk("old = 1\n\nprint(old)\n", Settings(min_edit_gain=0))
+    desk.backend = Blind()
+    desk.edit(0, "old", "new")
+    [proposal] = await desk.found()
+    assert proposal.new == ("print(new)",)
+    assert proposal.evidence == proposal.odds
+    assert len(desk.backend.rewrites) == 1
 
 
 async def test_an_undone_edit_is_never_proposed_again() -> None:
