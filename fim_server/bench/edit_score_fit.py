@@ -120,43 +120,53 @@ def _lines(page: Page, candidate: Candidate) -> tuple[int, list[str], list[str]]
 
 def fit(found: Sequence[Observation]) -> Weights:
     """The weights of each rule, in the order of FEATURES; the shared ones by the name ""."""
-    rules = sorted({each.rule for each in found})
+    by_rule: dict[str, list[Observation]] = defaultdict(list)
+    for each in found:
+        by_rule[each.rule].append(each)
+    rules = sorted(by_rule)
+    data = [_Cases.of(by_rule[rule]) for rule in rules]
     count = len(FEATURES)
-    values = np.array([each.features for each in found])
-    right = np.array([each.right for each in found], dtype=float)
-    worth = np.array([each.worth for each in found])
-    inputs = np.zeros((len(found), count * (len(rules) + 1)), dtype=np.float32)
-    inputs[:, :count] = values
-    for number, rule in enumerate(rules, 1):
-        own = np.array([each.rule == rule for each in found])
-        inputs[own, count * number : count * (number + 1)] = values[own]
-    penalty = np.full(inputs.shape[1], OWN_PENALTY)
-    penalty[:count] = SHARED_PENALTY
-    penalty[::count] = _BIAS_PENALTY * OWN_PENALTY
-    penalty[0] = _BIAS_PENALTY
-    weights = _newton(inputs, right, worth, penalty)
-    return {
-        rule: weights[count * number : count * (number + 1)].tolist()
-        for number, rule in enumerate(["", *rules])
-    }
-
-
-def _newton(
-    inputs: NDArray[np.float32],
-    right: NDArray[np.float64],
-    worth: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    weights = np.zeros(inputs.shape[1])
+    penalty = np.full((len(rules) + 1, count), OWN_PENALTY)
+    penalty[0] = SHARED_PENALTY
+    penalty[:, 0] *= _BIAS_PENALTY
+    weights = np.zeros_like(penalty)
     for _ in range(_STEPS):
-        likely = 1 / (1 + np.exp(-(inputs @ weights)))
-        slope = inputs.T @ (worth * (likely - right)) + penalty * weights
-        bend = (inputs * (worth * likely * (1 - likely))[:, None]).T @ inputs
-        step = np.linalg.solve(bend + np.diag(penalty), slope)
+        # A rule's weights are shared + own, so one small matrix a rule gives all of its blocks.
+        slope, bend = penalty * weights, np.diag(penalty.ravel())
+        for number, cases in enumerate(data, 1):
+            likely = 1 / (1 + np.exp(-(cases.values @ (weights[0] + weights[number]))))
+            own_slope = cases.values.T @ (cases.worth * (likely - cases.right))
+            spread = cases.worth * likely * (1 - likely)
+            own_bend = (cases.values * spread[:, None]).T @ cases.values
+            slope[0] += own_slope
+            slope[number] += own_slope
+            own, shared = slice(count * number, count * (number + 1)), slice(0, count)
+            for rows in (shared, own):
+                for columns in (shared, own):
+                    bend[rows, columns] += own_bend
+        step = np.linalg.solve(bend, slope.ravel()).reshape(weights.shape)
         weights -= step
         if np.abs(step).max() < _CONVERGED:
             break
-    return weights
+    return dict(zip(["", *rules], weights.tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """The observations of a rule: features `[cases, features]`, and for each case whether it was
+    right and how much it counts."""
+
+    values: NDArray[np.float64]
+    right: NDArray[np.float64]
+    worth: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, found: Sequence[Observation]) -> _Cases:
+        return cls(
+            np.array([each.features for each in found]),
+            np.array([each.right for each in found], dtype=float),
+            np.array([each.worth for each in found]),
+        )
 
 
 def odds_by(weights: Weights, each: Observation) -> float:

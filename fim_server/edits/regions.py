@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fim_server.edits.rules.drafts import Candidate, RegionDraft, region_drafts
+from fim_server.edits.rules.drafts import Candidate, LineEdit, RegionDraft, region_drafts
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.table import candidates
 
@@ -65,13 +65,23 @@ def regions_of(
         else candidate
         for candidate in drafted
     ]
-    made = (_region(page, group) for group in _groups(found))
+    made = (_region(page, group) for group in _groups(_merged(found)))
     useful = [region for region in made if region.drafts]
     return sorted(useful, key=lambda region: (-region.score, region.first))
 
 
+def _merged(found: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates, of those with the same edits the first, with the odds of the likeliest."""
+    kept: dict[tuple[LineEdit, ...], Candidate] = {}
+    for candidate in found:
+        known = kept.setdefault(candidate.edits, candidate)
+        if candidate.odds > known.odds:
+            kept[candidate.edits] = replace(known, odds=candidate.odds)
+    return list(kept.values())
+
+
 def _groups(found: Iterable[Candidate]) -> list[list[Candidate]]:
-    """Candidates that change the same lines, or adjacent lines for the same likely reason."""
+    """Candidates that change the same lines, or adjacent lines for the same reason."""
     groups: list[list[Candidate]] = []
     end = 0
     for candidate in sorted(found, key=lambda each: (each.first, each.end)):
@@ -87,10 +97,8 @@ def _groups(found: Iterable[Candidate]) -> list[list[Candidate]]:
 
 def _continues(group: Sequence[Candidate], end: int, candidate: Candidate) -> bool:
     small = candidate.end - group[0].first <= MAX_REGION_LINES
-    same = any(
-        each.reason == candidate.reason and each.end == end and each.odds > 0 for each in group
-    )
-    return candidate.first == end and candidate.odds > 0 and small and same
+    same = any(each.is_like(candidate) and each.end == end for each in group)
+    return candidate.first == end and small and same
 
 
 def _region(page: Page, group: Sequence[Candidate]) -> Region:

@@ -209,8 +209,8 @@ SETTINGS: dict[str, Setting] = {
         "min_edit_gain",
         "a number from 0 to 100",
         lambda value: type(value) in (int, float) and 0 <= value <= 100,
-        "Minimum log-likelihood gain, in nats, for an edit to be shown; repeating one of your own "
-        "edits counts as extra gain, and higher values show fewer edits.",
+        "Minimum log-odds, in nats, that an edit is right for it to be shown: 0 shows what is "
+        "likelier right than wrong, and higher values show fewer edits.",
         {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "copiesFrom": _one_of(

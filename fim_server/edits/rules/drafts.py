@@ -74,6 +74,10 @@ class Candidate:
     about: str = ""
     features: tuple[float, ...] = ()
 
+    def is_like(self, other: Candidate) -> bool:
+        """Whether the same rule drafted both for the same reason, so that they belong together."""
+        return (self.rule, self.reason) == (other.rule, other.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class RegionDraft:
@@ -91,8 +95,8 @@ def region_drafts(
 ) -> list[RegionDraft]:
     """Texts of the lines from number `first` on, the likeliest first, at most MAX_REGION_DRAFTS.
 
-    All candidates that are likelier right than wrong, as far as they agree, are applied together;
-    each other one alone.
+    The likeliest candidate is applied together with all that agree with it and are likelier right
+    than wrong, or like it; each other one alone.
     """
     likely = sorted(candidates, key=lambda candidate: -candidate.odds)
     together: list[LineEdit] = []
@@ -100,7 +104,8 @@ def region_drafts(
     settled: set[str] = set()
     for candidate in likely:
         agrees = not any(_collide(a, b) for a in candidate.edits for b in together)
-        if candidate.about not in settled and agrees and (candidate.odds > 0 or not joined):
+        belongs = not joined or candidate.odds > 0 or candidate.is_like(joined[0])
+        if candidate.about not in settled and agrees and belongs:
             together += candidate.edits
             joined.append(candidate)
             settled |= {candidate.about} - {""}

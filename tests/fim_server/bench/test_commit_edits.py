@@ -44,19 +44,19 @@ def figures(what: HunkSequence, gate: Gate = ALWAYS) -> dict[str, object]:
 
 
 def test_the_same_change_is_found_and_the_end_is_noticed() -> None:
-    lines = range(1, len(BEFORE), 4)
+    lines = range(1, len(BEFORE), 2)
     found = figures(repeated(*lines))
-    assert (found["points"], found["hunks"], found["ended"]) == (3, 3, 1)
+    assert (found["points"], found["hunks"], found["ended"]) == (6, 6, 1)
     assert (found["shown"], found["first_right"], found["recall"]) == (100.0, 100.0, 100.0)
     assert found["recall_whole"] == 100.0
     assert found["after_last"] == 0.0, "nothing is left that could follow"
-    assert found["shapes"] == {"other count": {"n": 3, "percent": 100.0}}
+    assert found["shapes"] == {"other count": {"n": 6, "percent": 100.0}}
     left_out = figures(repeated(*lines[:-1]))
     assert left_out["after_last"] == 100.0, "the same line stands once more"
 
 
 def test_a_silent_gate_shows_nothing() -> None:
-    lines = range(1, len(BEFORE), 4)
+    lines = range(1, len(BEFORE), 2)
     found = figures(repeated(*lines), Gate(100.0))
     assert (found["shown"], found["recall"], found["after_last"]) == (0.0, 0.0, 0.0)
 
@@ -156,7 +156,7 @@ def test_the_model_is_asked_about_likely_drafts() -> None:
         gains = tuple(2.0 for _ in request.drafts)
         return Rewrite(f"{request.old}!", 5.0, 0.9, "rewrite", 1, 1, 0, 1.0, gains)
 
-    lines = range(1, len(BEFORE), 4)
+    lines = range(1, len(BEFORE), 2)
     found = asyncio.run(judged([repeated(*lines)], ask))
     assert asked
     assert {each.right for each in found if each.odds is None} == {False}

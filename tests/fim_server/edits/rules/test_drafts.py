@@ -12,7 +12,8 @@ from fim_server.edits.rules.drafts import (
 
 
 def candidate(odds: float, *edits: LineEdit, about: str = "") -> Candidate:
-    return Candidate(edits[0].line, edits[-1].line + 1, edits, "why", "rule", odds, about)
+    why = f"why {odds}"
+    return Candidate(edits[0].line, edits[-1].line + 1, edits, why, "rule", odds, about)
 
 
 def test_drafts_are_bounded_and_the_likely_ones_come_together() -> None:
