@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.call_arguments import call_arguments
@@ -86,12 +86,13 @@ def candidates(page: Page) -> list[Candidate]:
     found: dict[tuple[str, tuple[LineEdit, ...]], _Found] = {}
     for age, hunk in enumerate(reversed(page.hunks)):
         for rule in RULES:
-            drafted = [
+            places = (
                 (draft, edits)
                 for draft in rule.drafts(page, hunk)
                 for edits in _split(draft)
                 if rule.repairs or not any(edit.line in page.edited_lines for edit in edits)
-            ]
+            )
+            drafted = list(islice(places, MAX_PLACES + 1))
             if len(drafted) > MAX_PLACES:
                 continue
             for draft, edits in drafted:
