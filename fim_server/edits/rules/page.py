@@ -26,6 +26,9 @@ MAX_LINE_CHARS = 300
 REACH = 1500
 """Lines read on each side of the cursor."""
 
+MAX_NAMED_LINES = 400
+"""A name on more lines is a word of the file, and reading the syntax around each takes too long."""
+
 _STARTS = re.compile(
     r"(?:(?:async|export|pub|static) )?(?:def|class|function|func|fn|struct|impl|@)"
 )
@@ -47,6 +50,7 @@ class Page:
         documents, read only if a rule needs them."""
         self.snapshot, self.cursor, self.language = snapshot, cursor_line, language
         self.hunks, self._neighbour_imports = hunks, neighbour_imports
+        self._occurrences: dict[str, list[Occurrence]] = {}
         self._parsed_before: dict[Hunk, ParsedText | None] = {}
         self.first = _start(snapshot, max(cursor_line - REACH, 0))
         self._all = [without_end(line) for line in snapshot.lines[self.first : cursor_line + REACH]]
@@ -142,11 +146,15 @@ class Page:
         return tuple(self._neighbour_imports)
 
     def occurrences(self, name: str) -> list[Occurrence]:
-        """Where a name stands, in lines worth reading."""
-        if not any(name in line for line in self.lines.values()):
-            return []
-        found = occurrences(name, self._all, self._root, self.language, self.first)
-        return [place for place in found if place.line in self.lines]
+        """Where a name stands, in lines worth reading; nowhere if it stands in more than
+        MAX_NAMED_LINES of them."""
+        if name not in self._occurrences:
+            lines = sum(name in line for line in self.lines.values())
+            found = []
+            if 0 < lines <= MAX_NAMED_LINES:
+                found = occurrences(name, self._all, self._root, self.language, self.first)
+            self._occurrences[name] = [place for place in found if place.line in self.lines]
+        return self._occurrences[name]
 
     @property
     def has_syntax(self) -> bool:
