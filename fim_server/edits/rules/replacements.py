@@ -22,7 +22,6 @@ _MAX_CONTEXT = 6
 _MAX_CHANGES = 3
 """Changes of a line; with more, the line was rewritten."""
 
-
 _MIN_CONTEXT = {"inserted": 3, "punctuation": 4, "keyword": 2, "word": 2, "removed": 1}
 """Fewer equal tokens around a change of this kind say nothing: hardly one draft in a hundred was
 right."""
@@ -86,7 +85,7 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
         if own and number == change.line:
             continue
         for match in pattern.finditer(line):
-            before = _shared(reversed_pieces(line[: match.start()]), change.before)
+            before = _shared(_spaceless(line[: match.start()])[::-1], change.before)
             after = _shared(_spaceless(line[match.end() :]), change.after)
             if before + after < _MIN_CONTEXT.get(kind, 0):
                 continue
@@ -135,10 +134,6 @@ def _pattern(change: _Change) -> re.Pattern[str]:
 def _likeness(change: _Change, before: int, after: int) -> float:
     size = len(change.before) + len(change.after)
     return (before + after) / size if size else 1.0
-
-
-def reversed_pieces(text: str) -> list[str]:
-    return _spaceless(text)[::-1]
 
 
 def _spaceless(text: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""What a hunk changed, token by token: names, literals and passages that were replaced, arguments
-that were added or removed; and the same change applied to a similar line, as a three-way merge."""
+"""What a hunk changed, token by token: names and literals that were replaced, arguments that
+were added or removed; and the same change applied to a similar line, as a three-way merge."""
 
 from __future__ import annotations
 
@@ -161,18 +161,6 @@ def only_renames(line: ChangedLine) -> bool:
     return len(old) == len(new) and all(
         a == b or (NAME.fullmatch(a) and NAME.fullmatch(b)) for a, b in zip(old, new, strict=True)
     )
-
-
-def passages(line: ChangedLine) -> list[tuple[str, str]]:
-    """Replacements of several tokens at once (old text, new text), insertions and deletions
-    excluded."""
-    old, new = pieces(line[1]), pieces(line[2])
-    found = []
-    for tag, low, high, from_, to in opcodes(old, new):
-        before = "".join(old[low:high])
-        if tag == "replace" and high - low > 1 and len(before.strip()) > 3:
-            found.append((before, "".join(new[from_:to])))
-    return found
 
 
 def argument_changes(line: ChangedLine) -> list[ArgumentChange]:
