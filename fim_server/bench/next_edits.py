@@ -21,12 +21,9 @@ from fim_training.evaluation.edit_sessions import (
 from fim_training.evaluation.figures import percentage, percentile
 from fim_training.evaluation.heldout_holes import Document
 
-from fim_server.bench.edit_priors_sweep import JudgedSessions, JudgedText
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
-from fim_server.edits.history import Hunk, past_edits
+from fim_server.edits.history import Hunk
 from fim_server.edits.next_edit import (
-    MAX_EDITS,
-    MAX_TRIES,
     Ask,
     EditContext,
     Gate,
@@ -247,76 +244,9 @@ def _resting(
         yield EditContext(snapshot, (), first, path=document.path), region
 
 
-def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-    """The documents of the projects to calibrate with and of those to report: every second project
-    by name. A single project is in both."""
+def reported(documents: Sequence[Document]) -> list[Document]:
+    """The documents of every second project by name, the only ones that figures are reported of;
+    of a single project all."""
     names = sorted({document.project for document in documents})
-    calibrating, reported = set(names[::2]), set(names[1::2] or names)
-    return (
-        [document for document in documents if document.project in calibrating],
-        [document for document in documents if document.project in reported],
-    )
-
-
-def baseline_precision(documents: Sequence[Document], *, per_kind: int, seed: int) -> float:
-    """The precision of search and replace over all kinds, in percent."""
-    drawn = _sessions_of_all_kinds(documents, per_kind, seed)
-    replaced = [(search_and_replace(session), session.wanted) for session in drawn]
-    right = sum(len(textual & wanted) for textual, wanted in replaced)
-    return percentage(right, sum(len(textual) for textual, _ in replaced))
-
-
-def judged(
-    documents: Sequence[Document],
-    ask: Ask,
-    *,
-    per_kind: int = 50,
-    seed: int = 0,
-    progress: Progress = lambda done, total: None,
-) -> JudgedSessions:
-    """Every text that is considered in sessions of these documents, for `JudgedSessions.curve`."""
-    return asyncio.run(_judged(documents, ask, per_kind, seed, progress))
-
-
-async def _judged(
-    documents: Sequence[Document], ask: Ask, per_kind: int, seed: int, progress: Progress
-) -> JudgedSessions:
-    drawn = _sessions_of_all_kinds(documents, per_kind, seed)
-    alone = draw_sessions(documents, "lone", LONE * per_kind, seed)
-    resting = RESTING * per_kind
-    total = 2 * len(drawn) + len(alone) + resting
-    sessions, finished, lone, at_rest = [], [], [], []
-    for session in drawn:
-        regions = await _judged_regions(context_of(session, documents), ask, session.wanted)
-        sessions.append((regions, len(session.wanted)))
-        ended = context_of(session.finished, documents)
-        finished.append(await _judged_regions(ended, ask, set()))
-        progress(2 * len(sessions), total)
-    for session in alone:
-        lone.append(await _judged_regions(context_of(session, documents), ask, set()))
-        progress(2 * len(drawn) + len(lone), total)
-    for context, region in _resting(documents, resting, seed):
-        found = await considered(context, region, (), ask)
-        at_rest.append([_judged_texts(found, set())])
-        progress(total - resting + len(at_rest), total)
-    return JudgedSessions(sessions, finished, lone, at_rest)
-
-
-def _sessions_of_all_kinds(
-    documents: Sequence[Document], per_kind: int, seed: int
-) -> list[EditSession]:
-    return [session for kind in KINDS for session in draw_sessions(documents, kind, per_kind, seed)]
-
-
-async def _judged_regions(
-    context: EditContext, ask: Ask, wanted: set[LineChange]
-) -> list[list[JudgedText]]:
-    edits = past_edits(context.hunks, MAX_EDITS)
-    return [
-        _judged_texts(await considered(context, region, edits, ask), wanted)
-        for region in context.regions()[:MAX_TRIES]
-    ]
-
-
-def _judged_texts(found: Sequence[Proposal], wanted: set[LineChange]) -> list[JudgedText]:
-    return [JudgedText.of(proposal, _changes(proposal), wanted) for proposal in found]
+    kept = set(names[1::2] or names)
+    return [document for document in documents if document.project in kept]

@@ -33,18 +33,30 @@ def add_eval(commands: Commands) -> None:
     humaneval.add_argument("--json", action="store_true", help="one JSON object on stdout")
     humaneval.set_defaults(run=lazily("eval_humaneval", "run"))
 
-    edits = kinds.add_parser("edits", help="next edits in sessions with a known outcome")
-    edits.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    edits = kinds.add_parser("edits", help="next edits in replayed commits, or made-up sessions")
+    source = edits.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--git", type=Path, nargs="+", metavar="CLONE", help="clones whose commits are replayed"
+    )
+    source.add_argument("--data", type=Path, help="heldout.jsonl.gz of the corpus")
+    edits.add_argument(
+        "--commits", type=positive, default=100, metavar="N", help="at most, of each clone"
+    )
+    edits.add_argument(
+        "--with-model", action="store_true", help="let the model judge what --git replays"
+    )
     edits.add_argument("--per-kind", type=positive, default=50, metavar="N", help="sessions")
     edits.add_argument("--min-gain", type=float, default=Settings().min_edit_gain, metavar="NATS")
     edits.add_argument("--seed", type=int, default=0)
     edits.add_argument(
-        "--sweep",
+        "--fit",
         action="store_true",
-        help="fit the edit priors on the other half of the projects",
+        help="fit the rules' score on the clones; with --with-model, what the model adds to it",
     )
     edits.add_argument(
-        "--write", action="store_true", help="write --sweep's priors to the checkpoint folder"
+        "--write",
+        action="store_true",
+        help="write what --fit found: score.json, or edit_priors.json of the checkpoint",
     )
     add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")

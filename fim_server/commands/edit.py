@@ -198,7 +198,7 @@ def _watch(
 def _as_json(proposal: Proposal) -> dict[str, Any]:
     """`line` counts from 1; `old` and `new` are whole lines."""
     cost = asdict(proposal.rewrite)
-    for name in ("new", "draft_gains", "draft_prior", "own_prior"):
+    for name in ("new", "draft_gains", "draft_weight", "own_prior"):
         del cost[name]
     return cost | {
         "line": proposal.first + 1,

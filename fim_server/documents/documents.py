@@ -56,18 +56,23 @@ def units_to_index(content: str, units: int, encoding: Encoding) -> int:
 
     Offsets past the end are clamped to the end, offsets inside a character to its start.
     """
+    return _index_at(content, units, encoding)[0]
+
+
+def _index_at(content: str, units: int, encoding: Encoding) -> tuple[int, bool]:
+    """The index as of `units_to_index`, and whether `units` is inside of that character."""
     if encoding is Encoding.UTF32 or content.isascii():
-        return min(units, len(content))
+        return min(units, len(content)), False
     if encoding is Encoding.UTF8:
         data = content.encode("utf-8", "surrogatepass")
         starts = len(data[:units].translate(None, _UTF8_CONTINUATION))
         inside = units < len(data) and 0x80 <= data[units] < 0xC0
-        return starts - inside
+        return starts - inside, inside
     data = content.encode("utf-16-le", "surrogatepass")
     index = len(data[: 2 * units].decode("utf-16-le", "surrogatepass"))
     inside = 0 < 2 * units < len(data) and 0xDC <= data[2 * units + 1] < 0xE0
     paired = inside and 0xD8 <= data[2 * units - 1] < 0xDC
-    return index - paired
+    return index - paired, paired
 
 
 def index_to_units(content: str, index: int, encoding: Encoding) -> int:
@@ -90,10 +95,16 @@ class Place:
 
 def locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> Place:
     """The place of an LSP position, clamped to the end of its line or of the document."""
+    return _locate(lines, position, encoding)[0]
+
+
+def _locate(lines: Sequence[str], position: lsp.Position, encoding: Encoding) -> tuple[Place, bool]:
+    """The place of a position, and whether the position is inside of a character."""
     if position.line >= len(lines):
-        return Place(len(lines) - 1, len(lines[-1]))
+        return Place(len(lines) - 1, len(lines[-1])), False
     content = without_end(lines[position.line])
-    return Place(position.line, units_to_index(content, position.character, encoding))
+    index, inside = _index_at(content, position.character, encoding)
+    return Place(position.line, index), inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +268,12 @@ def _spliced(lines: Lines, span: lsp.Range, text: str, encoding: Encoding) -> Li
     """The lines with `span` replaced by `text`; only those that may have changed are split anew."""
     if span.end < span.start:
         span = lsp.Range(span.end, span.start)
-    start = end = locate(lines, span.start, encoding)
+    (start, starts_inside) = (end, ends_inside) = _locate(lines, span.start, encoding)
     if span.end != span.start:
-        end = locate(lines, span.end, encoding)
+        end, ends_inside = _locate(lines, span.end, encoding)
     # An edit may cut a surrogate pair in two, until another one completes it again.
-    high = _halves(lines, span.start, start, encoding)[0]
-    low = _halves(lines, span.end, end, encoding)[1]
+    high = _halves(lines, start)[0] if starts_inside and encoding is Encoding.UTF16 else ""
+    low = _halves(lines, end)[1] if ends_inside and encoding is Encoding.UTF16 else ""
     if not high + low and (line := _line_after(lines, start, end, text)) is not None:
         return lines.spliced(start.line, start.line + 1, [line])
     first, last = start.line, end.line
@@ -279,17 +290,9 @@ def _spliced(lines: Lines, span: lsp.Range, text: str, encoding: Encoding) -> Li
     return lines.spliced(first, last + 1, renewed)
 
 
-def _halves(
-    lines: Sequence[str], position: lsp.Position, place: Place, encoding: Encoding
-) -> tuple[str, str]:
-    """Both halves of the surrogate pair that a UTF-16 position is inside of; empty if in none."""
-    content = lines[place.line]
-    char = content[place.index : place.index + 1]
-    if encoding is not Encoding.UTF16 or char <= "\uffff" or position.line != place.line:
-        return "", ""
-    if position.character == index_to_units(content, place.index, encoding):
-        return "", ""
-    high, low = divmod(ord(char) - 0x10000, 0x400)
+def _halves(lines: Sequence[str], place: Place) -> tuple[str, str]:
+    """Both halves of the surrogate pair that UTF-16 makes of the character at a place."""
+    high, low = divmod(ord(lines[place.line][place.index]) - 0x10000, 0x400)
     return chr(0xD800 + high), chr(0xDC00 + low)
 
 

@@ -15,8 +15,9 @@ from fim_server.completion.hole import hole_at
 from fim_server.documents.diff import Change, block_change, minimal_changes
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk, Transition, past_edits
-from fim_server.edits.regions import Problem, Region, regions
+from fim_server.edits.regions import RECENT_HUNKS, Problem, Region, regions
 from fim_server.edits.rules.import_lines import import_lines
+from fim_server.edits.rules.page import Page
 from fim_server.syntax.languages import language_of
 
 MAX_TRIES = 6
@@ -43,9 +44,9 @@ class Proposal:
     """Lines `[first, first + len(old))` of a document, as it is in `snapshot`, become `new`.
 
     Lines have no line ends. gain: log-likelihood of the new lines less that of the old ones, in
-    nats, by the model. doubt: nats by which the draft is less expected than others; None for text
-    that the model wrote itself. reason: why the region may change. rewrite: the model's answer with
-    its cost.
+    nats, by the model. odds: the log-odds of a rule's draft before the model judged it; None for
+    text that the model wrote itself. rule: the rule, and its kind; "model" for such text. reason:
+    why the region may change. rewrite: the model's answer with its cost.
     """
 
     snapshot: Snapshot
@@ -56,24 +57,25 @@ class Proposal:
     reason: str
     rewrite: Rewrite
     gain: float
-    doubt: float | None = None
+    odds: float | None = None
+    rule: str = "model"
 
     @property
     def expected(self) -> float:
         """The prior log-odds of the new lines, in nats."""
-        rewrite = self.rewrite
-        return rewrite.own_prior if self.doubt is None else rewrite.draft_prior - self.doubt
+        return self.rewrite.own_prior if self.odds is None else self.odds
 
     @property
     def evidence(self) -> float:
         """The log-odds that the new lines are right, in nats."""
-        return self.gain + self.expected
+        weight = 1.0 if self.odds is None else self.rewrite.draft_weight
+        return self.expected + weight * self.gain
 
     @property
     def is_refilled(self) -> bool:
         """Whether the model made the new lines by re-masking and refilling the old ones, without
         seeing the user's edits."""
-        return self.doubt is None and self.rewrite.way == "refill"
+        return self.odds is None and self.rewrite.way == "refill"
 
     @property
     def uri(self) -> str:
@@ -117,13 +119,19 @@ class EditContext:
     neighbours: Sequence[Sequence[str]] = ()
 
     def regions(self) -> list[Region]:
-        """The regions that may follow from the hunks, the best first. Takes milliseconds in a
+        """The regions that may follow from the hunks, the likeliest first. Takes milliseconds in a
         large document."""
+        page = self.page()
+        return [] if page is None else regions(page, self.problems)
+
+    def page(self) -> Page | None:
+        """What the rules read; None without hunks, from which nothing follows."""
+        if not self.hunks:
+            return None
         language = language_of(self.snapshot.language, self.path)
         imports = (line for lines in self.neighbours for line in import_lines(lines))
-        return regions(
-            self.snapshot, self.hunks, language, self.cursor_line, self.problems, imports
-        )
+        recent = self.hunks[-RECENT_HUNKS:]
+        return Page(self.snapshot, self.cursor_line, language, recent, imports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +190,7 @@ async def rewritten(
     speculative: bool = True,
 ) -> list[Proposal]:
     """The drafts of a region, and the text that the model wrote itself, with the model's gains;
-    unchanged text is left out, and a region that the model cannot read gives none."""
+    unchanged text is left out. Drafts that the model cannot read gain nothing."""
     standing = tuple(map(without_end, context.snapshot.lines[region.first : region.end]))
     if _LONE_SURROGATE.search("".join(standing)):
         return []  # it has no UTF-8, so no tokens
@@ -193,13 +201,12 @@ async def rewritten(
     rewrite = await _ask_repeatedly(ask, request)
     if rewrite is None:
         return []
-    judged: list[tuple[str, str, float, float | None]] = [
-        (draft.text, draft.reason, gain, draft.doubt)
+    judged: list[tuple[str, str, float, float | None, str]] = [
+        (draft.text, draft.reason, gain or 0.0, draft.odds, draft.rule)
         for draft, gain in zip(region.drafts, rewrite.draft_gains, strict=False)
-        if gain is not None
     ]
     if rewrite.new not in texts:
-        judged.append((rewrite.new, region.reason, rewrite.gain, None))
+        judged.append((rewrite.new, region.reason, rewrite.gain, None, "model"))
     found = [
         Proposal(
             context.snapshot,
@@ -210,9 +217,10 @@ async def rewritten(
             reason,
             rewrite,
             gain,
-            doubt,
+            odds,
+            rule,
         )
-        for text, reason, gain, doubt in judged
+        for text, reason, gain, odds, rule in judged
     ]
     return [proposal for proposal in found if proposal.new != standing]
 
@@ -222,12 +230,18 @@ def best_of(found: Sequence[Proposal]) -> Proposal | None:
     return max(found, key=lambda proposal: proposal.evidence, default=None)
 
 
+def unjudged(request: RewriteRequest) -> Rewrite:
+    """The answer of no model: nothing speaks for or against a draft."""
+    unknown = (None,) * len(request.drafts)
+    return Rewrite(request.old, 0.0, 1.0, "unread", 0, 0, 0, 0.0, unknown)
+
+
 async def _ask_repeatedly(ask: Ask, request: RewriteRequest) -> Rewrite | None:
     for _ in range(MAX_ASKS):
         try:
             rewrite = await ask(request)
-        except Unfit:
-            return None
+        except Unfit:  # the rules know what they know, whether or not the model can read it
+            return unjudged(request)
         if rewrite is not None:
             return rewrite
     return None

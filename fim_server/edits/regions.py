@@ -1,27 +1,26 @@
 """The regions of a document that may follow from recent edits, with what the rules draft for them.
 
-Only text and syntax are compared here; whether a draft is right is for the model to judge.
+Only text and syntax are compared here; the model may judge the drafts as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from fim_server.documents.documents import Snapshot
-from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import Draft, RegionDraft, region_drafts
+from fim_server.edits.rules.drafts import Candidate, LineEdit, RegionDraft, region_drafts
 from fim_server.edits.rules.page import Page
-from fim_server.edits.rules.table import drafts_of
-from fim_server.syntax.languages import Language
+from fim_server.edits.rules.table import candidates
 
 MAX_REGION_LINES = 4
+"""Lines of a region that joins adjacent drafts; a single draft may take more."""
 
 RECENT_HUNKS = 8
 """Recent hunks that rules are applied to."""
 
-_DIAGNOSTIC_SCORE = 2.5
-"""The least score of a line that has both a draft and a diagnostic."""
+_DIAGNOSTIC_ODDS = 1.0
+"""Nats added to the odds of what changes a line with a diagnostic. Not measured: histories have no
+diagnostics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Whole lines `[first, end)` of a document that may be rewritten, why, and their drafts."""
+    """Whole lines `[first, end)` of a document that may be rewritten, why, and their drafts, the
+    likeliest first. score: the log-odds of that one, in nats."""
 
     uri: str
     first: int
@@ -45,83 +45,66 @@ class Region:
     drafts: tuple[RegionDraft, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """A line that a draft changes."""
+def regions(page: Page, problems: Sequence[Problem] = ()) -> list[Region]:
+    """The regions of a page that may follow from its hunks, the likeliest first.
 
-    line: int
-    score: float
-    reason: str
-
-
-def regions(
-    snapshot: Snapshot,
-    hunks: Sequence[Hunk],
-    language: Language | None,
-    cursor_line: int,
-    problems: Sequence[Problem] = (),
-    neighbours: Iterable[str] = (),
-) -> list[Region]:
-    """The regions of a document that may follow from hunks (of any document, oldest first), the
-    best first; none without hunks.
-
-    Lines that were just edited are left out, unless a rule repairs them. `problems` raise the score
-    of lines that have drafts. `neighbours` are import lines of other documents.
+    Lines that were just edited are left out, unless a rule repairs them. `problems` raise the odds
+    of what changes their lines.
     """
-    if not hunks:
-        return []
-    page = Page(snapshot, cursor_line, language, hunks[-RECENT_HUNKS:], neighbours)
-    following = drafts_of(page, repairs=False)
-    repairs = drafts_of(page, repairs=True)
-    scope = page.scope_around(page.own_hunks[-1].first) if page.own_hunks else None
-    hits = [
-        _Hit(hit.line, hit.score + _nearness(page, hit.line, scope), hit.reason)
-        for hit in _with_diagnostics(list(_hits(following)), problems)
+    return regions_of(page, candidates(page), problems)
+
+
+def regions_of(
+    page: Page, drafted: Iterable[Candidate], problems: Sequence[Problem] = ()
+) -> list[Region]:
+    """The regions of some candidates, the likeliest first."""
+    starts = {problem.first for problem in problems}
+    found = [
+        replace(candidate, odds=candidate.odds + _DIAGNOSTIC_ODDS)
+        if not starts.isdisjoint(range(candidate.first, candidate.end))
+        else candidate
+        for candidate in drafted
     ]
-    return _regions(page, [*hits, *_hits(repairs)], [*following, *repairs])
+    made = (_region(page, group) for group in _groups(_merged(found)))
+    useful = [region for region in made if region.drafts]
+    return sorted(useful, key=lambda region: (-region.score, region.first))
 
 
-def _hits(drafts: Iterable[Draft]) -> Iterator[_Hit]:
-    for draft in drafts:
-        for edit in draft.edits:
-            yield _Hit(edit.line, draft.weight, draft.reason)
+def _merged(found: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates, of those with the same edits the first, with the odds of the likeliest."""
+    kept: dict[tuple[LineEdit, ...], Candidate] = {}
+    for candidate in found:
+        known = kept.setdefault(candidate.edits, candidate)
+        if candidate.odds > known.odds:
+            kept[candidate.edits] = replace(known, odds=candidate.odds)
+    return list(kept.values())
 
 
-def _with_diagnostics(hits: Sequence[_Hit], problems: Sequence[Problem]) -> Iterator[_Hit]:
-    """The hits, and another one for each of their lines on which a diagnostic begins."""
-    yield from hits
-    for line in {hit.line for hit in hits} & {problem.first for problem in problems}:
-        yield _Hit(line, _DIAGNOSTIC_SCORE, "has a diagnostic")
+def _groups(found: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Candidates that change the same lines, or adjacent lines for the same reason."""
+    groups: list[list[Candidate]] = []
+    end = 0
+    for candidate in sorted(found, key=lambda each: (each.first, each.end)):
+        last = groups[-1] if groups else []
+        if last and (candidate.first < end or _continues(last, end, candidate)):
+            last.append(candidate)
+            end = max(end, candidate.end)
+        else:
+            groups.append([candidate])
+            end = candidate.end
+    return groups
 
 
-def _nearness(page: Page, line: int, scope: tuple[int, int] | None) -> float:
-    """What the same definition and the distance to the cursor add to a score, 0 to 1."""
-    inside = scope is not None and scope[0] <= line < scope[1]
-    return 0.5 * inside + 0.5 / (1 + abs(line - page.cursor) / 20)
+def _continues(group: Sequence[Candidate], end: int, candidate: Candidate) -> bool:
+    small = candidate.end - group[0].first <= MAX_REGION_LINES
+    same = any(each.is_like(candidate) and each.end == end for each in group)
+    return candidate.first == end and small and same
 
 
-def _regions(page: Page, hits: Iterable[_Hit], drafts: Sequence[Draft]) -> list[Region]:
-    """Runs of adjacent hits as regions of at most MAX_REGION_LINES lines, the best first; those
-    that no draft changes are left out."""
-    best: dict[int, _Hit] = {}
-    for hit in hits:
-        if hit.line not in best or hit.score > best[hit.line].score:
-            best[hit.line] = hit
-    found: list[Region] = []
-    run: list[_Hit] = []
-    for line in sorted(best):
-        if run and (line != run[-1].line + 1 or len(run) == MAX_REGION_LINES):
-            found.append(_region(page, run, drafts))
-            run = []
-        run.append(best[line])
-    if run:
-        found.append(_region(page, run, drafts))
-    drafted = [region for region in found if region.drafts]
-    return sorted(drafted, key=lambda region: (-region.score, region.first))
-
-
-def _region(page: Page, run: Sequence[_Hit], drafts: Sequence[Draft]) -> Region:
-    top = max(run, key=lambda hit: hit.score)
-    first = run[0].line
-    texts = region_drafts([page.lines[hit.line] for hit in run], first, drafts)
-    return Region(page.snapshot.uri, first, run[-1].line + 1, top.score, top.reason, tuple(texts))
+def _region(page: Page, group: Sequence[Candidate]) -> Region:
+    first, end = group[0].first, max(candidate.end for candidate in group)
+    lines = [page.line(number) for number in range(first, end)]
+    drafts = region_drafts(lines, first, group)
+    score = drafts[0].odds if drafts else 0.0
+    reason = drafts[0].reason if drafts else ""
+    return Region(page.snapshot.uri, first, end, score, reason, tuple(drafts))

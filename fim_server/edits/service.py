@@ -38,8 +38,8 @@ MAX_OFFERS = 256
 MAX_OTHERS = 8
 """Other open documents that are searched."""
 
-MIN_SCORE_ELSEWHERE = 1.8
-"""Lowest score of a region in another document: removed names and changed calls alone."""
+MIN_SCORE_ELSEWHERE = 0.0
+"""Lowest log-odds of a region in another document, in nats: likelier right than wrong."""
 
 
 class EditService:

@@ -53,7 +53,7 @@ class Settings:
     prefix_chars: int = 1200
     suffix_chars: int = 500
     next_edits: bool = True
-    min_edit_gain: float = 8.0
+    min_edit_gain: float = 0.7
     copies_from: CopiesFrom = "project"
     snippets: int = 0
     snippet_chars: int = 600
@@ -243,8 +243,8 @@ SETTINGS: dict[str, Setting] = {
         "min_edit_gain",
         "a number from 0 to 100",
         lambda value: type(value) in (int, float) and 0 <= value <= 100,
-        "Minimum log-likelihood gain, in nats, for an edit to be shown; repeating one of your own "
-        "edits counts as extra gain, and higher values show fewer edits.",
+        "Minimum log-odds, in nats, that an edit is right for it to be shown: 0 shows what is "
+        "likelier right than wrong, and higher values show fewer edits.",
         {"type": "number", "minimum": 0, "maximum": 100},
     ),
     "copiesFrom": _one_of(

@@ -93,6 +93,14 @@ def occurrences(
     return found
 
 
+def is_in_text(
+    root: Node, row: int, character: int, lines: Sequence[str], language: Language
+) -> bool:
+    """Whether a character of a row stands in a string or comment."""
+    at = len(lines[row][:character].encode("utf-8", "replace"))
+    return _is_in_text(root.descendant_for_point_range((row, at), (row, at)), language)
+
+
 def _read(place: Occurrence, line: str, root: Node, language: Language) -> Occurrence:
     start, end = (len(line[:at].encode("utf-8", "replace")) for at in (place.start, place.end))
     leaf = root.descendant_for_point_range((place.line, start), (place.line, end))

@@ -31,11 +31,11 @@ MAX_TOKENS = 256
 MAX_DRAFTS = 8
 """Drafts of one rewrite."""
 
-DRAFT_PRIOR = 15.0
-"""Log-odds that a draft is right, in nats, for a checkpoint that was never measured."""
+DRAFT_WEIGHT = 0.0
+"""Nats of evidence for each nat that a draft gains, for a checkpoint that was never measured."""
 
-OWN_PRIOR = 0.0
-"""The same for what the model writes by itself."""
+OWN_PRIOR = -7.0
+"""Log-odds, in nats, that what the model writes by itself is right, for such a checkpoint."""
 
 Finish = Literal["eom", "lines", "length", "filled", "copied", ""]
 """What ended a hole: the end-of-middle token, the line limit, the token limit, no mask left, or
@@ -215,9 +215,9 @@ class Rewrite:
     sides in view and from left to right). confidence (0..1): geometric mean of the probabilities of
     the new tokens, the end included. forwards: every pass through the network. tokens: those of the
     new region. reused_tokens: of the prompt, from the session. draft_gains: the gain of each draft,
-    None for one that is too long to be judged. draft_prior, own_prior: log-odds in nats that are
-    added to the gain of a draft, and of what the model wrote by itself; measured for the
-    checkpoint, else the defaults.
+    None for one that is too long to be judged. draft_weight: nats of evidence for each nat of a
+    draft's gain. own_prior: log-odds in nats that are added to the gain of what the model wrote by
+    itself. Both are measured for the checkpoint, else the defaults.
     """
 
     new: str
@@ -229,7 +229,7 @@ class Rewrite:
     reused_tokens: int
     ms: float
     draft_gains: tuple[float | None, ...] = ()
-    draft_prior: float = DRAFT_PRIOR
+    draft_weight: float = DRAFT_WEIGHT
     own_prior: float = OWN_PRIOR
 
 

@@ -1,22 +1,39 @@
-"""Drafts of the rules for a page after edits, without a model."""
+"""Drafts of rules for a page after edits, without a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fim_server.documents.documents import Encoding, Snapshot, split_lines, without_end
 from fim_server.edits.history import Hunk
-from fim_server.edits.regions import regions
+from fim_server.edits.regions import regions_of
+from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.score import FEATURES
+from fim_server.edits.rules.table import candidates
 from fim_server.syntax.languages import language_of
 
 URI = "file:///project/a.py"
 
 
+def drafts(page: Page, *rules: str) -> dict[int, list[str]]:
+    """The drafts of rules for each region of a page, by its first line: all drafts are taken to be
+    likely, so that those that agree are applied together."""
+    rank = FEATURES.index("rank")
+    found = [
+        replace(candidate, odds=1.0 - candidate.features[rank])
+        for candidate in candidates(page)
+        if candidate.rule.partition(".")[0] in rules
+    ]
+    regions = sorted(regions_of(page, found), key=lambda region: region.first)
+    return {region.first: [draft.text for draft in region.drafts] for region in regions}
+
+
 def expected(
-    text: str, *edits: tuple[int, str], cursor: int | None = None, language: str = "python",
-    neighbours: tuple[str, ...] = (),
+    text: str, *edits: tuple[int, str], rules: tuple[str, ...], cursor: int | None = None,
+    language: str = "python", neighbours: tuple[str, ...] = (),
 ) -> dict[int, list[str]]:  # fmt: skip
-    """The drafts of each region, by its first line, after the edits (line now, text before)."""
+    """The drafts of rules after the edits (line now, text before)."""
     lines = split_lines(text)
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
     hunks = [
@@ -24,16 +41,20 @@ def expected(
         for line, old in edits
     ]
     at = hunks[-1].first if cursor is None else cursor
-    found = regions(snapshot, hunks, language_of(language), at, (), neighbours)
-    return {region.first: [draft.text for draft in region.drafts] for region in found}
+    return drafts(Page(snapshot, at, language_of(language), hunks, neighbours), *rules)
 
 
 def after(
-    text: str, first: int, old: Sequence[str], new: Sequence[str], *, language: str = "python"
+    text: str,
+    first: int,
+    old: Sequence[str],
+    new: Sequence[str],
+    *,
+    rules: tuple[str, ...],
+    language: str = "python",
 ) -> dict[int, list[str]]:
     """The same after one hunk: `old` became `new`, beginning at line `first`."""
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, split_lines(text))
     assert [without_end(line) for line in snapshot.lines[first : first + len(new)]] == [*new]
     hunk = Hunk(URI, first, tuple(old), tuple(new), 0.0)
-    found = regions(snapshot, [hunk], language_of(language), first)
-    return {region.first: [draft.text for draft in region.drafts] for region in found}
+    return drafts(Page(snapshot, first, language_of(language), [hunk]), *rules)

@@ -109,7 +109,7 @@ class ScriptedBackend:
         elif new != request.old:
             gain = most
         drafts = tuple(most - 0.1 * rank for rank in range(len(request.drafts)))
-        return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0, drafts)
+        return Rewrite(new, gain, 0.9, "rewrite", 2, 5, 0, 1.0, drafts, draft_weight=1.0)
 
     async def forget(self, session: str) -> None:
         self.forgotten.append(session)

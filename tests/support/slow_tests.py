@@ -31,6 +31,8 @@ SLOW = (
     "fim_server/engine",
     "fim_server/lsp",
     "fim_server/test_full_disk.py",
+    "fim_training/corpus/test_git_histories.py",
+    "fim_training/examples/test_hunk_sequences.py",
     # generate many documents, or decode hundreds of prompts
     "fim_model/decoding/test_denoise.py",
     "fim_model/decoding/test_healing.py",

@@ -11,18 +11,19 @@ import re
 from collections.abc import Iterator
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import Draft, LineEdit
+from fim_server.edits.rules.code_tokens import similarity, tokens
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import (
     ArgumentChange,
     Call,
+    ChangedLine,
     argument_changes,
     calls,
     changed_pairs,
 )
 from fim_server.syntax.occurrences import RECEIVERS, Occurrence, Role
 
-_WEIGHT = 2.6
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _NAMING_ARGUMENT = re.compile(r"(?:([^\W\d]\w*)\s*=(?!=).*|(?:(?:self|this)\.)?([^\W\d]\w*))\Z")
 """An argument from which the parameter's name follows: `name=…`, `name`, `self.name`."""
@@ -35,21 +36,24 @@ def call_arguments(page: Page, hunk: Hunk) -> Iterator[Draft]:
         for change in argument_changes(line):
             signature = page.signature_at(line[0]) if page.has(hunk) else None
             if signature is None or signature.name != change.function:
-                yield _other_calls(page, change)
+                yield from _other_calls(page, change, line)
 
 
-def _other_calls(page: Page, change: ArgumentChange) -> Draft:
+def _other_calls(page: Page, change: ArgumentChange, line: ChangedLine) -> Iterator[Draft]:
     places = page.occurrences(change.function)
     here = next((place for place in places if place.line == change.line), None)
-    edits = []
+    kind = ("removed" if change.text is None else "added") + ("_below" if change.defined else "")
+    edited = tokens([line[1]])
     for place in places:
         if place.line == change.line or not (here is None or _is_same_function(here, place)):
             continue
         for call in calls(page.lines[place.line]):
             if call.start > place.end == call.name_end:
                 edit = _with_change(page, place, call, change)
-                edits += [] if edit is None else [edit]
-    return Draft(tuple(edits), f"uses {change.function}", _WEIGHT)
+                if edit is not None:
+                    alike = similarity(tokens([page.lines[place.line]]), edited)
+                    signs = Signs(kind, alike, change.count)
+                    yield Draft((edit,), f"uses {change.function}", signs)
 
 
 def _is_same_function(here: Occurrence, there: Occurrence) -> bool:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import DOUBT, SURE, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.signature_changes import SignatureChange, signature_changes
 from fim_server.syntax.occurrences import RECEIVERS, Occurrence, Role
 from fim_server.syntax.signatures import Argument, CallSite, Parameter, Signature
-
-_WEIGHT = 2.7
 
 _BARE = ("java", "cpp")
 """Languages whose methods call each other without `this`."""
@@ -33,8 +31,8 @@ def call_sites(page: Page, hunk: Hunk) -> Iterator[Draft]:
             call = None if certain is None else page.call_of(place)
             if call is not None and not call.spreads:
                 (sure if certain else doubtful).extend(_call_edits(page, change, place, call))
-        yield Draft(tuple(sure), reason, _WEIGHT, doubt=-SURE)
-        yield Draft(tuple(doubtful), reason, _WEIGHT, doubt=DOUBT)
+        yield Draft(tuple(sure), reason, Signs("sure"))
+        yield Draft(tuple(doubtful), reason, Signs("doubtful"))
 
 
 def _is_call_of(page: Page, function: Signature, place: Occurrence) -> bool | None:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.signature_changes import signature_changes
 from fim_server.syntax.occurrences import Occurrence, Role
 from fim_server.syntax.signatures import Signature
 
-_WEIGHT = 1.2
 _MAX_ENTRY_LINES = 4
 """Longer entries are not deleted: the model rewrites at most this many lines at once."""
 
@@ -36,11 +35,12 @@ def docstrings(page: Page, hunk: Hunk) -> Iterator[Draft]:
             # Entries inside the function are left to `renames`, which knows the name's scope.
             places = _entries(page, change.now, old, only_above=True)
             edits = [LineEdit(place.line, place.start, place.end, new) for place in places]
-            yield Draft(tuple(edits), f"mentions {old}", _WEIGHT, doubt=DOUBT)
+            yield Draft(tuple(edits), f"mentions {old}", Signs("renamed", text=True))
+        signs = Signs("removed", text=True)
         for _, parameter in change.removed:
             for place in _entries(page, change.now, parameter.name):
                 edits = list(_without_entry(page, place))
-                yield Draft(tuple(edits), f"mentions {parameter.name}", _WEIGHT, doubt=DOUBT)
+                yield Draft(tuple(edits), f"mentions {parameter.name}", signs, whole=True)
 
 
 def _entries(

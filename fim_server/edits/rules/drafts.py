@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MAX_REGION_DRAFTS = 6
 """Drafts of one region."""
-
-SURE = 8.0
-"""Log-odds, in nats, added to a draft that the syntax asks for: another use of the same local name,
-a call that gives too few arguments or too many."""
-
-DOUBT = 3.0
-"""Nats taken from a draft that only looks right; of several ways to make the same edit, each has
-this much less than the one before."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,56 +24,102 @@ class LineEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """Edits that belong together, on any lines of a page, with the features that rank them.
+class Signs:
+    """What a rule knows about how likely its draft is right; `score.py` weighs it.
 
-    reason: shown to the user. weight: how promising the lines are, for ranking regions. about: of
-    drafts with the same non-empty value only one is applied. doubt: nats by which the draft is less
-    expected than others (`fim_model/calibration/edit_priors.py`); negative is more expected.
+    kind: which of the rule's ways led to the draft. likeness: of the place to the edited one, 0 to
+    1. tokens: names, literals and punctuation that must be equal for the rule to apply. context:
+    tokens or lines around them that are equal as well. rank: better drafts of the same thing.
+    changes: of the edited line, of which the draft repeats one. text: whether words of a string or
+    comment change.
+    """
+
+    kind: str = ""
+    likeness: float = 1.0
+    tokens: int = 0
+    context: int = 0
+    rank: int = 0
+    changes: int = 1
+    text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Edits of a page for the same reason.
+
+    reason: shown to the user. about: of drafts with the same non-empty value only one is applied.
+    whole: the edits are one change, made completely or not at all; others are made line by line.
     """
 
     edits: tuple[LineEdit, ...]
     reason: str
-    weight: float
+    signs: Signs = Signs()
     about: str = ""
-    doubt: float = 0.0
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Edits of adjacent lines `[first, end)`, with the log-odds (nats) that they are right.
+
+    features: what `score.py` computed the log-odds from.
+    """
+
+    first: int
+    end: int
+    edits: tuple[LineEdit, ...]
+    reason: str
+    rule: str
+    odds: float
+    about: str = ""
+    features: tuple[float, ...] = ()
+
+    def is_like(self, other: Candidate) -> bool:
+        """Whether the same rule drafted both for the same reason, so that they belong together."""
+        return (self.rule, self.reason) == (other.rule, other.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class RegionDraft:
-    """A proposed text of a region (lines joined by `\\n`), with the reason and doubt of the drafts
-    that it applies."""
+    """A proposed text of a region (lines joined by `\\n`), with the reason, the rule and the
+    log-odds (nats) of the least likely candidate that it applies."""
 
     text: str
     reason: str
-    doubt: float = 0.0
+    rule: str
+    odds: float
 
 
-def region_drafts(lines: Sequence[str], first: int, drafts: Iterable[Draft]) -> list[RegionDraft]:
-    """Texts of the lines from number `first` on: all drafts that agree applied together, then each
-    draft alone by decreasing weight; at most MAX_REGION_DRAFTS."""
-    end = first + len(lines)
-    near: list[tuple[list[LineEdit], Draft]] = []
-    for draft in sorted(drafts, key=lambda draft: -draft.weight):
-        inside = [edit for edit in draft.edits if first <= edit.line < end]
-        if inside:
-            near.append((inside, draft))
+def region_drafts(
+    lines: Sequence[str], first: int, candidates: Iterable[Candidate]
+) -> list[RegionDraft]:
+    """Texts of the lines from number `first` on, the likeliest first, at most MAX_REGION_DRAFTS.
+
+    The likeliest candidate is applied together with all that agree with it and are likelier right
+    than wrong, or like it; each other one alone.
+    """
+    likely = sorted(candidates, key=lambda candidate: -candidate.odds)
     together: list[LineEdit] = []
+    joined: list[Candidate] = []
     settled: set[str] = set()
-    for inside, draft in near:
-        if draft.about in settled or any(_collide(a, b) for a in inside for b in together):
-            continue
-        together += inside
-        settled |= {draft.about} - {""}
+    for candidate in likely:
+        agrees = not any(_collide(a, b) for a in candidate.edits for b in together)
+        belongs = not joined or candidate.odds > 0 or candidate.is_like(joined[0])
+        if candidate.about not in settled and agrees and belongs:
+            together += candidate.edits
+            joined.append(candidate)
+            settled |= {candidate.about} - {""}
+    alone = [(candidate.edits, [candidate]) for candidate in likely if candidate not in joined]
     old = "\n".join(lines)
     found: dict[str, RegionDraft] = {}
-    if near:
-        joint = max(draft.doubt for inside, draft in near if inside[0] in together)
-        near.insert(0, (together, replace(near[0][1], doubt=joint)))
-    for edits, draft in near:
+    for edits, made in [(tuple(together), joined), *alone]:
+        if not made:
+            continue
         text = applied(lines, first, edits)
         if text != old:
-            found.setdefault(text, RegionDraft(text, draft.reason, draft.doubt))
+            best = made[0]
+            odds = min(candidate.odds for candidate in made)
+            found.setdefault(text, RegionDraft(text, best.reason, best.rule, odds))
     return list(found.values())[:MAX_REGION_DRAFTS]
 
 

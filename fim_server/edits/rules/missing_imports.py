@@ -16,19 +16,20 @@ import functools
 import itertools
 import keyword
 import pathlib
+import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME
-from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.import_lines import read_import, top_level_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import tokens_added
 from fim_server.syntax.occurrences import Role
 
-_WEIGHT = 2.8
 _MAX_NAMES = 4
 _MAX_SOURCES = 3
 
@@ -40,6 +41,9 @@ _STANDARD = {
     )
 }  # fmt: skip
 """Modules whose names are usually imported one by one; the first that has a name is taken."""
+
+_IMPORT = re.compile(r"\s*(?:from|import)\b")
+"""The module that an import names is not used by it."""
 
 _KNOWN = frozenset({*dir(builtins), *keyword.kwlist, *keyword.softkwlist, "self", "cls"})
 
@@ -61,9 +65,8 @@ def missing_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
                 yield Draft(
                     (edit,),
                     f"{name} may lack an import",
-                    _WEIGHT - 0.1 * rank,
+                    Signs(rank=rank),
                     about=name,
-                    doubt=DOUBT * rank,
                 )
 
 
@@ -74,7 +77,11 @@ def _unbound_names(page: Page, hunk: Hunk) -> Iterator[str]:
             continue
         places = page.occurrences(name)
         used = any(
-            place.role is Role.NAME and not place.binds and not place.defines for place in places
+            place.role is Role.NAME
+            and not place.binds
+            and not place.defines
+            and not _IMPORT.match(page.lines[place.line])
+            for place in places
         )
         if used and not any(place.binds or place.defines for place in places):
             yield name
@@ -103,29 +110,63 @@ def _import_lines_by_name(
 
 def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> Iterator[LineEdit]:
     """Where a new import may go, likeliest first: into the list of the same module, then after
-    the line that it sorts after, then around its neighbours."""
+    the line that it sorts after, then before the one that it sorts before."""
     new = read_import(line)
     if not present or new is None:
         return
-    for number, text in present:
-        old = read_import(text)
-        if old is not None and old.module == new.module and old.is_list and new.is_list:
-            end = text.index(old.written[-1]) + len(old.written[-1])
-            yield LineEdit(number, end, end, f", {new.written[0]}")
-    same_form = [
-        (number, text) for number, text in present if _sort_key(text)[0] == _sort_key(line)[0]
-    ] or list(present)
-    before = [(number, text) for number, text in same_form if _sort_key(text) < _sort_key(line)]
-    number, text = before[-1] if before else same_form[0]
-    above = LineEdit(number, 0, 0, f"{line}\n")
-    after = LineEdit(number, len(text), len(text), f"\n{line}")
-    yield from (after, above) if before else (above, after)
-    if (below := page.lines.get(number + 1)) is not None and read_import(below) is not None:
-        yield LineEdit(number + 1, len(below), len(below), f"\n{line}")
+    same = [
+        (number, text, old)
+        for number, text in present
+        if (old := read_import(text)) is not None and old.module == new.module
+    ]
+    alone = len(same) > 1 and all(len(old.names) == 1 for _, _, old in same)
+    for number, text, old in same[:1] if not alone else ():
+        if old.is_list and new.is_list:
+            yield _listed(number, text, old.written, new.written[0])
+    key = _sort_key(line)
+    present = [found for found in present if _sort_key(found[1])[0] is not Group.FUTURE]
+    group = [found for found in present if _sort_key(found[1])[0] == key[0]]
+    near = [found for found in group if _sort_key(found[1])[1] == key[1]] or group
+    before = [found for found in near or present if _sort_key(found[1]) < key]
+    if before:
+        number, text = before[-1]
+        yield LineEdit(number, len(text), len(text), f"\n{line}")
+    after = [found for found in near or present if _sort_key(found[1]) > key]
+    if after:
+        yield LineEdit(after[0][0], 0, 0, f"{line}\n")
 
 
-def _sort_key(line: str) -> tuple[bool, str]:
-    """Plain imports before `from` imports, then by module."""
+def _listed(number: int, text: str, written: Sequence[str], name: str) -> LineEdit:
+    """The insertion of a name into a list of names: in order, if they are in order."""
+    ordered = list(written) == sorted(written, key=str.lower) or [*written] == sorted(written)
+    later = next((old for old in written if ordered and old.lower() > name.lower()), None)
+    start = text.index(written[0])
+    if later is not None:
+        at = next(m.start() for m in NAME.finditer(text, start) if m[0] == NAME.findall(later)[0])
+        return LineEdit(number, at, at, f"{name}, ")
+    end = text.rindex(written[-1]) + len(written[-1])
+    return LineEdit(number, end, end, f", {name}")
+
+
+class Group(IntEnum):
+    """The groups of imports, in the usual order."""
+
+    FUTURE = 0
+    STANDARD = 1
+    OTHER = 2
+    RELATIVE = 3
+
+
+def _sort_key(line: str) -> tuple[Group, bool, str]:
+    """The group, plain imports before `from` imports, then the module."""
     found = read_import(line)
-    module = found.module if found else ""
-    return line.lstrip().startswith("from"), module.strip("'\"").lower()
+    module = (found.module if found else "").strip("'\"")
+    root = module.partition(".")[0]
+    group = Group.OTHER
+    if module.startswith("."):
+        group = Group.RELATIVE
+    elif root == "__future__":
+        group = Group.FUTURE
+    elif root in sys.stdlib_module_names:
+        group = Group.STANDARD
+    return group, line.lstrip().startswith("from"), module.lower()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from fim_server.documents.documents import Snapshot, without_end
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import names
-from fim_server.edits.rules.token_diff import changed_pairs, swaps
+from fim_server.edits.rules.token_diff import changed_pairs, skeleton, swaps, token_change
 from fim_server.syntax.definitions import parsed, scope_around
 from fim_server.syntax.languages import Language
-from fim_server.syntax.occurrences import Occurrence, Role, occurrences
+from fim_server.syntax.occurrences import Occurrence, Role, is_in_text, occurrences
 from fim_server.syntax.signatures import CallSite, ParsedText, Signature
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ MAX_LINE_CHARS = 300
 
 REACH = 1500
 """Lines read on each side of the cursor."""
+
+MAX_NAMED_LINES = 400
+"""A name on more lines is a word of the file, and reading the syntax around each takes too long."""
 
 _STARTS = re.compile(
     r"(?:(?:async|export|pub|static) )?(?:def|class|function|func|fn|struct|impl|@)"
@@ -47,6 +50,7 @@ class Page:
         documents, read only if a rule needs them."""
         self.snapshot, self.cursor, self.language = snapshot, cursor_line, language
         self.hunks, self._neighbour_imports = hunks, neighbour_imports
+        self._occurrences: dict[str, list[Occurrence]] = {}
         self._parsed_before: dict[Hunk, ParsedText | None] = {}
         self.first = _start(snapshot, max(cursor_line - REACH, 0))
         self._all = [without_end(line) for line in snapshot.lines[self.first : cursor_line + REACH]]
@@ -88,7 +92,53 @@ class Page:
         pairs = (pair for hunk in self.hunks for pair in changed_pairs(hunk))
         return Counter((swap.old, swap.new) for pair in pairs for swap in swaps(pair))
 
+    @cached_property
+    def mechanical(self) -> float:
+        """The share of the hunks whose tokens changed as in another hunk, 0 to 1."""
+        changes = Counter(map(token_change, self.hunks))
+        again = sum(count for change, count in changes.items() if count > 1)
+        return again / len(self.hunks) if self.hunks else 0.0
+
     # What stands on the page, and around it.
+
+    def line(self, number: int) -> str:
+        """A line's text without its end; "" outside of the page."""
+        at = number - self.first
+        return self._all[at] if 0 <= at < len(self._all) else ""
+
+    @cached_property
+    def last(self) -> int:
+        """The number of the line below the page."""
+        return self.first + len(self._all)
+
+    @cached_property
+    def by_text(self) -> dict[str, list[int]]:
+        """The numbers of the lines worth reading, by their text without indentation."""
+        found: dict[str, list[int]] = {}
+        for number, line in self.lines.items():
+            found.setdefault(line.strip(), []).append(number)
+        return found
+
+    @cached_property
+    def by_skeleton(self) -> dict[tuple[str, ...], list[int]]:
+        """The same by what is left of a line without its names and literals."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, line in self.lines.items():
+            found.setdefault(skeleton(line.strip()), []).append(number)
+        return found
+
+    @cached_property
+    def scope_of_cursor(self) -> tuple[int, int] | None:
+        """The lines of the definition in which the latest edit of the document is."""
+        return self.scope_around(self.own_hunks[-1].first if self.own_hunks else self.cursor)
+
+    def is_text(self, line: int, character: int) -> bool:
+        """Whether a character stands in a string or comment, as far as the syntax tells."""
+        return (
+            self._root is not None
+            and self.language is not None
+            and is_in_text(self._root, line - self.first, character, self._all, self.language)
+        )
 
     @cached_property
     def neighbour_imports(self) -> tuple[str, ...]:
@@ -96,11 +146,15 @@ class Page:
         return tuple(self._neighbour_imports)
 
     def occurrences(self, name: str) -> list[Occurrence]:
-        """Where a name stands, in lines worth reading."""
-        if not any(name in line for line in self.lines.values()):
-            return []
-        found = occurrences(name, self._all, self._root, self.language, self.first)
-        return [place for place in found if place.line in self.lines]
+        """Where a name stands, in lines worth reading; nowhere if it stands in more than
+        MAX_NAMED_LINES of them."""
+        if name not in self._occurrences:
+            lines = sum(name in line for line in self.lines.values())
+            found = []
+            if 0 < lines <= MAX_NAMED_LINES:
+                found = occurrences(name, self._all, self._root, self.language, self.first)
+            self._occurrences[name] = [place for place in found if place.line in self.lines]
+        return self._occurrences[name]
 
     @property
     def has_syntax(self) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.drafts import DOUBT, SURE, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import ChangedLine, Swap, changed_pairs, swaps
 from fim_server.syntax.occurrences import RECEIVERS, Function, Occurrence, Role
 
-_NAME_WEIGHT, _TEXT_WEIGHT = 3.0, 1.2
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
 _MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
 
@@ -49,12 +49,12 @@ def _renamed_here(page: Page, swap: Swap) -> Iterator[Draft]:
         return
     home = _home(here, [*left, *renamed])
     # All places of a local name are known from the syntax.
-    doubt = -SURE if home is not None else 0.0
+    kind = "local" if home is not None else "defined" if here.defines else str(here.role)
     same = _same_name(here, home, left, [*left, *renamed])
-    yield _draft(same, swap.new, f"still has {swap.old}", _NAME_WEIGHT, doubt)
+    yield _draft(same, swap, f"still has {swap.old}", kind)
     texts = [p for p in left if p.role is Role.TEXT and (not home or home in p.functions)]
     marked = (place for place in texts if _is_code(page.lines[place.line], place, swap.old))
-    yield _draft(marked, swap.new, f"mentions {swap.old}", _TEXT_WEIGHT, DOUBT)
+    yield _draft(marked, swap, f"mentions {swap.old}", "mentioned")
 
 
 def _renamed_elsewhere(page: Page, swap: Swap) -> Iterator[Draft]:
@@ -66,7 +66,7 @@ def _renamed_elsewhere(page: Page, swap: Swap) -> Iterator[Draft]:
         for place in left
         if place.role in (Role.NAME, Role.ATTRIBUTE) and not local & {*place.functions}
     )
-    yield _draft(places, swap.new, f"still has {swap.old}", _NAME_WEIGHT, 0.0)
+    yield _draft(places, swap, f"still has {swap.old}", "exported")
 
 
 def _same_name(
@@ -129,8 +129,19 @@ def _is_code(line: str, place: Occurrence, name: str) -> bool:
     )
 
 
-def _draft(
-    places: Iterable[Occurrence], new: str, reason: str, weight: float, doubt: float
-) -> Draft:
-    edits = (LineEdit(place.line, place.start, place.end, new) for place in places)
-    return Draft(tuple(edits), reason, weight, doubt=doubt)
+def _draft(places: Iterable[Occurrence], swap: Swap, reason: str, kind: str) -> Draft:
+    edits = (LineEdit(place.line, place.start, place.end, swap.new) for place in places)
+    signs = Signs(kind, _likeness(swap.old, swap.new), len(swap.old), text=kind == "mentioned")
+    return Draft(tuple(edits), reason, signs)
+
+
+def _likeness(old: str, new: str) -> float:
+    """The share of a longer name that two names have in common at their ends."""
+    head = _shared(old, new)
+    tail = _shared(old[head:][::-1], new[head:][::-1])
+    return (head + tail) / max(len(old), len(new))
+
+
+def _shared(old: str, new: str) -> int:
+    """The length of the longest common prefix of two names."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))

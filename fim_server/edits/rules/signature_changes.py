@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
+from fim_server.documents.alignment import opcodes
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.page import Page
 from fim_server.syntax.signatures import Parameter, Signature
@@ -28,8 +28,7 @@ class SignatureChange:
         old = [parameter.name for parameter in before.parameters]
         new = [parameter.name for parameter in now.parameters]
         added, removed, renamed = [], [], []
-        matcher = SequenceMatcher(None, old, new, autojunk=False)
-        for tag, low, high, from_, to in matcher.get_opcodes():
+        for tag, low, high, from_, to in opcodes(old, new):
             if tag == "replace" and high - low == to - from_:
                 renamed += list(zip(old[low:high], new[from_:to], strict=True))
             elif tag != "equal":

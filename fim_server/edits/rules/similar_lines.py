@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import similarity, tokens
-from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import (
     ChangedLine,
@@ -16,7 +16,6 @@ from fim_server.edits.rules.token_diff import (
     same_shape,
 )
 
-_WEIGHT = 1.6
 _MIN_TOKENS = 4
 _ALIKE = 0.5
 """Least Jaccard index of the tokens of a line with the same shape."""
@@ -49,4 +48,7 @@ def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
             made = merged(before, after, text)
             if made is not None:
                 edit = LineEdit(other, 0, len(text), made)
-                yield Draft((edit,), "looks like a line that changed", _WEIGHT, doubt=DOUBT)
+                signs = Signs(
+                    "", alike, len(old), text=page.is_text(other, len(text) - len(text.lstrip()))
+                )
+                yield Draft((edit,), "looks like a line that changed", signs)

@@ -1,21 +1,26 @@
-"""What a hunk changed, token by token: names, literals and passages that were replaced, arguments
-that were added or removed; and the same change applied to a similar line, as a three-way merge."""
+"""What a hunk changed, token by token: names and literals that were replaced, arguments that
+were added or removed; and the same change applied to a similar line, as a three-way merge."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from functools import lru_cache
 
+from fim_server.documents.alignment import opcodes
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.code_tokens import CALL, NAME, tokens
+from fim_server.edits.rules.code_tokens import CALL, KEYWORDS, NAME, similarity, tokens
 
 _STRING = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`\n]*`"
 _PIECE = re.compile(rf"[^\W\d]\w*|\d[\w.]*|{_STRING}|\s+|.")
 _LITERAL = re.compile(rf"\d[\w.]*\Z|(?:{_STRING})\Z")
 _OPEN, _CLOSE = "([{", ")]}"
 _PUNCTUATION = re.compile(r"[^\w\"']")
+
+_PAIRED = 0.5
+"""Least Jaccard index of the tokens of an old and a new line that are the same line, changed."""
 
 ChangedLine = tuple[int, str, str]
 """The line's number in the document now, and its text before and after."""
@@ -72,12 +77,56 @@ def tokens_added(hunk: Hunk) -> frozenset[str]:
     return frozenset(token for token in come if not _is_punctuation(token))
 
 
+def token_change(hunk: Hunk) -> tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]:
+    """The tokens that a hunk removed and those that it added, each with its number."""
+    old, new = (
+        Counter(piece for line in lines for piece in pieces(line) if not piece.isspace())
+        for lines in (hunk.old, hunk.new)
+    )
+    return frozenset((old - new).items()), frozenset((new - old).items())
+
+
 def changed_pairs(hunk: Hunk) -> list[ChangedLine]:
-    """The changed lines of a hunk, if it has as many new lines as old ones; else none."""
-    if len(hunk.old) != len(hunk.new):
-        return []
-    pairs = zip(hunk.old, hunk.new, strict=True)
-    return [(at, old, new) for at, (old, new) in enumerate(pairs, hunk.first) if old != new]
+    """The changed lines of a hunk. If it has more new lines than old ones, or fewer, those that are
+    alike are paired, in order."""
+    if len(hunk.old) == len(hunk.new):
+        pairs = zip(hunk.old, hunk.new, strict=True)
+        return [(at, old, new) for at, (old, new) in enumerate(pairs, hunk.first) if old != new]
+    return list(_aligned(hunk))
+
+
+@lru_cache(maxsize=64)
+def _aligned(hunk: Hunk) -> tuple[ChangedLine, ...]:
+    """The pairs of old and new lines, in order, that share the most tokens in all."""
+    old, new = ([tokens([line]) for line in lines] for lines in (hunk.old, hunk.new))
+    # best[i][j]: the likeness of old lines from i on with new lines from j on.
+    best = [[0.0] * (len(new) + 1) for _ in range(len(old) + 1)]
+    alike = [[_likeness(a, b) for b in new] for a in old]
+    for i in range(len(old) - 1, -1, -1):
+        for j in range(len(new) - 1, -1, -1):
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], alike[i][j] + best[i + 1][j + 1])
+    found, i, j = [], 0, 0
+    while i < len(old) and j < len(new):
+        if alike[i][j] and best[i][j] == alike[i][j] + best[i + 1][j + 1]:
+            if hunk.old[i] != hunk.new[j]:
+                found.append((hunk.first + j, hunk.old[i], hunk.new[j]))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
+
+
+def _likeness(old: frozenset[str], new: frozenset[str]) -> float:
+    alike = similarity(old, new)
+    return alike if alike >= _PAIRED else 0.0
+
+
+@lru_cache(maxsize=1 << 15)
+def skeleton(line: str) -> tuple[str, ...]:
+    """The kinds of a line's tokens: every name and literal is like any other."""
+    return tuple(_kind(token) for token in pieces(line) if not token.isspace())
 
 
 def pieces(line: str) -> list[str]:
@@ -95,7 +144,7 @@ def swaps(line: ChangedLine) -> list[Swap]:
     old, new = pieces(before), pieces(after)
     starts = _starts(new)
     found: dict[tuple[str, str], Swap] = {}
-    for tag, low, high, from_, to in _opcodes(old, new):
+    for tag, low, high, from_, to in opcodes(old, new):
         if tag != "replace" or high - low != to - from_:
             continue
         for a, b in zip(range(low, high), range(from_, to), strict=True):
@@ -112,18 +161,6 @@ def only_renames(line: ChangedLine) -> bool:
     return len(old) == len(new) and all(
         a == b or (NAME.fullmatch(a) and NAME.fullmatch(b)) for a, b in zip(old, new, strict=True)
     )
-
-
-def passages(line: ChangedLine) -> list[tuple[str, str]]:
-    """Replacements of several tokens at once (old text, new text), insertions and deletions
-    excluded."""
-    old, new = pieces(line[1]), pieces(line[2])
-    found = []
-    for tag, low, high, from_, to in _opcodes(old, new):
-        before = "".join(old[low:high])
-        if tag == "replace" and high - low > 1 and len(before.strip()) > 3:
-            found.append((before, "".join(new[from_:to])))
-    return found
 
 
 def argument_changes(line: ChangedLine) -> list[ArgumentChange]:
@@ -170,8 +207,7 @@ def calls(line: str) -> Iterator[Call]:
 
 def same_shape(line: str, other: str) -> bool:
     """Whether two lines differ in nothing but names and literals."""
-    a, b = ([_kind(token) for token in pieces(text.strip())] for text in (line, other))
-    return a == b
+    return skeleton(line.strip()) == skeleton(other.strip())
 
 
 def _is_name_or_literal(token: str) -> bool:
@@ -183,6 +219,8 @@ def _is_punctuation(token: str) -> bool:
 
 
 def _kind(token: str) -> str:
+    if token in KEYWORDS:
+        return token
     return "name" if NAME.fullmatch(token) else "literal" if is_literal(token) else token
 
 
@@ -194,14 +232,14 @@ def merged(base: str, theirs: str, ours: str) -> str | None:
     old, new, target = pieces(base), pieces(theirs), pieces(ours)
     position: dict[int, int] = {-1: -1, len(old): len(target)}
     ours_for: dict[str, str] = {}
-    for tag, low, high, from_, to in _opcodes(old, target):
+    for tag, low, high, from_, to in opcodes(old, target):
         if tag == "equal":
             position |= dict(zip(range(low, high), range(from_, to), strict=True))
         elif high - low == to - from_:
             differing = zip(old[low:high], target[from_:to], strict=True)
             ours_for |= {a: b for a, b in differing if _is_name_or_literal(a)}
     edits: list[tuple[int, int, list[str]]] = []
-    for tag, low, high, from_, to in _opcodes(old, new):
+    for tag, low, high, from_, to in opcodes(old, new):
         if tag == "equal":
             continue
         inserted = [ours_for.get(token, token) for token in new[from_:to]]
@@ -242,7 +280,3 @@ def _starts(tokens: Sequence[str]) -> list[int]:
         starts.append(at)
         at += len(token)
     return starts
-
-
-def _opcodes(old: Sequence[str], new: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
-    return SequenceMatcher(None, old, new, autojunk=False).get_opcodes()

@@ -8,11 +8,10 @@ from itertools import takewhile
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME, names
-from fim_server.edits.rules.drafts import DOUBT, Draft, LineEdit
+from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 from fim_server.syntax.occurrences import Occurrence, Role
 
-_WEIGHT = 2.4
 _SHORTEST = 3
 _MAX_CORRECTIONS = 3
 
@@ -41,9 +40,8 @@ def typos(page: Page, hunk: Hunk) -> Iterator[Draft]:
             yield Draft(
                 tuple(LineEdit(place.line, place.start, place.end, right) for place in places),
                 f"{name} looks misspelt",
-                _WEIGHT - 0.2 * rank,
+                Signs(tokens=len(name), rank=rank),
                 about=name,
-                doubt=DOUBT * rank,
             )
 
 

@@ -1,9 +1,9 @@
-"""Log prior odds of an edit, in nats, by checkpoint.
+"""How much a checkpoint's judgement of edits counts.
 
 A model's gain is the log-likelihood of a new text minus that of the old one. How reliable it is
-differs by model: small ones are poor judges of edits, and mostly wrong in edits of their own. So
-prior odds are added, fitted on projects the model never saw (`fim-server eval edits --sweep
---write`).
+differs by model: small ones are poor judges of edits, and mostly wrong in edits of their own. So a
+draft's gain has a weight, fitted on replayed commits (`fim-server eval edits --git … --with-model
+--fit --write`), and what the model writes itself has prior odds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fim_model.errors import CheckpointError
-from fim_model.requests import DRAFT_PRIOR, OWN_PRIOR
+from fim_model.requests import DRAFT_WEIGHT, OWN_PRIOR
 
 EDIT_PRIORS = "edit_priors.json"
 """The file's name in a checkpoint folder."""
@@ -22,10 +22,10 @@ EDIT_PRIORS = "edit_priors.json"
 
 @dataclass(frozen=True, slots=True)
 class EditPriors:
-    """Nats added to the gain of a rule's draft (it repeats the user's change), and to the gain of
-    an edit that the model wrote."""
+    """Nats of evidence for each nat that a rule's draft gains, and nats added to the gain of an
+    edit that the model wrote."""
 
-    draft: float = DRAFT_PRIOR
+    draft_weight: float = DRAFT_WEIGHT
     own: float = OWN_PRIOR
 
     @classmethod
@@ -36,13 +36,14 @@ class EditPriors:
             return cls()
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(float(raw["draft"]), float(raw["own"]))
-            if not (math.isfinite(found.draft) and math.isfinite(found.own)):
+            found = cls(float(raw["draft_weight"]), float(raw["own"]))
+            if not (math.isfinite(found.draft_weight) and math.isfinite(found.own)):
                 raise ValueError("a number is not finite")
         except (OSError, ValueError, KeyError, TypeError) as wrong:
             raise CheckpointError(
-                f"{path} has no priors of edits ({wrong!r}): it needs the numbers draft and own; "
-                "write it anew with fim-server eval edits --sweep --write, or delete it"
+                f"{path} has no priors of edits ({wrong!r}): it needs the numbers draft_weight "
+                "and own; write it anew with fim-server eval edits --git CLONE --with-model --fit "
+                "--write, or delete it"
             ) from None
         return found
 

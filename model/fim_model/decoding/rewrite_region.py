@@ -156,7 +156,7 @@ class RegionRewriter:
             reused_tokens=prefill.reused,
             ms=_ms_since(began),
             draft_gains=tuple(gains.get(draft) for draft in request.drafts),
-            draft_prior=self.priors.draft,
+            draft_weight=self.priors.draft_weight,
             own_prior=self.priors.own,
         )
 
@@ -203,7 +203,7 @@ class RegionRewriter:
             reused_tokens=0,
             ms=_ms_since(began),
             draft_gains=tuple(gains),
-            draft_prior=self.priors.draft,
+            draft_weight=self.priors.draft_weight,
             own_prior=self.priors.own,
         )
 

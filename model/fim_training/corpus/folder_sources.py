@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fim_training.corpus.python_sources import (
 NPM = "npm/"
 """Before the name of an npm package: `click` of npm is another project than `click` of PyPI."""
 
-_LICENCE_FILE = re.compile(r"(?:un)?licen[sc]e(?:[.-].*)?|copying(?:\..*)?", re.IGNORECASE)
+LICENCE_FILE = re.compile(r"(?:un)?licen[sc]e(?:[.-].*)?|copying(?:\..*)?", re.IGNORECASE)
 _COPYLEFT_TEXT = re.compile(r"GNU (?:Lesser |Affero |Library )?General|Mozilla Public|Creative")
 _PERMISSIVE_TEXTS = (
     ("Apache-2.0", re.compile(r"Apache License\s+Version 2\.0")),
@@ -69,15 +69,24 @@ def npm_licence(described: dict[str, Any]) -> Verdict:
 
 
 def licence_of_folder(folder: Path) -> Verdict:
-    """Judge the licence files at the top: one known text each, and no copyleft in any of them."""
+    """Judge the licence files at the top."""
+    return licence_of_texts(
+        {
+            path.name: path.read_text(encoding="utf-8", errors="replace")
+            for path in sorted(folder.iterdir())
+            if path.is_file() and LICENCE_FILE.fullmatch(path.name)
+        }
+    )
+
+
+def licence_of_texts(texts: Mapping[str, str]) -> Verdict:
+    """Judge licence files, by name: one known text each, and no copyleft in any of them."""
     found: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and _LICENCE_FILE.fullmatch(path.name):
-            text = path.read_text(encoding="utf-8", errors="replace")
-            names = [name for name, pattern in _PERMISSIVE_TEXTS if pattern.search(text)]
-            if _COPYLEFT_TEXT.search(text) or not names:
-                return Verdict(False, f"the text of {path.name}")
-            found += names[:1]
+    for name, text in texts.items():
+        names = [name for name, pattern in _PERMISSIVE_TEXTS if pattern.search(text)]
+        if _COPYLEFT_TEXT.search(text) or not names:
+            return Verdict(False, f"the text of {name}")
+        found += names[:1]
     return Verdict(bool(found), " and ".join(found))
 
 
@@ -104,7 +113,7 @@ def _package_folders(root: Path) -> Iterator[Path]:
 def _files(folder: Path, languages: Collection[Language]) -> Iterator[SourceFile]:
     for where, folders, files in os.walk(folder):
         # A folder with a licence of its own is another project's, whatever that licence is.
-        if Path(where) != folder and any(map(_LICENCE_FILE.fullmatch, files)):
+        if Path(where) != folder and any(map(LICENCE_FILE.fullmatch, files)):
             folders.clear()
             continue
         folders[:] = sorted(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import edit_pages
 import pytest
-from edit_pages import expected
+
+expected = partial(edit_pages.expected, rules=("call_arguments", "call_sites"))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import edit_pages
 import pytest
-from edit_pages import after, expected
+
+RULES = ("call_sites", "call_arguments", "renames", "docstrings")
+after = partial(edit_pages.after, rules=RULES)
+expected = partial(edit_pages.expected, rules=RULES)
 
 PAY = "def pay(who, amount):\n    pass\n\n\ndef main(who, when):\n    pay(who)\n\n    x = pay\n"
 

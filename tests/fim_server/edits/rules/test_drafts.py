@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from fim_server.edits.rules.drafts import (
     MAX_REGION_DRAFTS,
-    Draft,
+    Candidate,
     LineEdit,
     applied,
     region_drafts,
 )
 
 
-def test_drafts_are_bounded_and_the_joint_one_comes_first() -> None:
+def candidate(odds: float, *edits: LineEdit, about: str = "") -> Candidate:
+    why = f"why {odds}"
+    return Candidate(edits[0].line, edits[-1].line + 1, edits, why, "rule", odds, about)
+
+
+def test_drafts_are_bounded_and_the_likely_ones_come_together() -> None:
     lines = ["a b c", "a"]
-    many = [Draft((LineEdit(5, 4, 5, f"C{n}"),), "c", 1.0 - n / 100) for n in range(20)]
-    both = [Draft((LineEdit(5, 0, 1, "A"), LineEdit(6, 0, 1, "A")), "a", 3.0), *many]
-    found = region_drafts(lines, 5, both)
+    many = [candidate(1.0 - n / 100, LineEdit(5, 4, 5, f"C{n}")) for n in range(20)]
+    first = candidate(3.0, LineEdit(5, 0, 1, "A"), LineEdit(6, 0, 1, "A"))
+    found = region_drafts(lines, 5, [*many, first])
     assert len(found) == MAX_REGION_DRAFTS
-    assert [draft.text for draft in found[:2]] == ["A b C0\nA", "A b c\nA"]
-    assert region_drafts(lines, 50, both) == []
+    assert [draft.text for draft in found[:2]] == ["A b C0\nA", "a b C1\na"]
+    assert found[0].odds == 1.0, "both must be right"
+    assert region_drafts(lines, 5, []) == []
+
+
+def test_an_unlikely_draft_spoils_no_likely_one() -> None:
+    likely, unlikely = (
+        candidate(2.0, LineEdit(0, 0, 1, "A")),
+        candidate(-1.0, LineEdit(0, 2, 3, "B")),
+    )
+    found = region_drafts(["a b"], 0, [unlikely, likely])
+    assert [(draft.text, draft.odds) for draft in found] == [("A b", 2.0), ("a B", -1.0)]
+
+
+def test_of_drafts_about_the_same_thing_one_is_applied() -> None:
+    twice = [candidate(2.0 - at, LineEdit(0, at, at, "x"), about="x") for at in range(2)]
+    assert region_drafts(["ab"], 0, twice)[0].text == "xab"
 
 
 def test_edits_of_lines() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from edit_pages import URI, expected
+from functools import partial
+
+import edit_pages
+from edit_pages import URI
 
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk
-from fim_server.edits.regions import regions
+from fim_server.edits.rules.page import Page
 from fim_server.syntax.languages import language_of
+
+expected = partial(edit_pages.expected, rules=("renames",))
 
 LOCAL = """\
 total = 0
@@ -76,8 +81,8 @@ def test_other_documents_follow_what_they_can_see() -> None:
 
     def follows(old: str, new: str) -> dict[int, str]:
         hunk = Hunk("file:///project/b.py", 0, (old,), (new,), 0.0)
-        found = regions(snapshot, [hunk], language_of("python"), 0)
-        return {region.first: region.drafts[0].text for region in found}
+        found = edit_pages.drafts(Page(snapshot, 0, language_of("python"), [hunk]), "renames")
+        return {first: texts[0] for first, texts in found.items()}
 
     exported = follows("def size(): pass", "def area(): pass")
     assert exported == {0: "from b import area", 2: "area(1)"}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import edit_pages
 import pytest
-from edit_pages import expected
 
 from fim_server.edits.rules.token_diff import merged
+
+expected = partial(edit_pages.expected, rules=("similar_lines",))
 
 
 @pytest.mark.parametrize(

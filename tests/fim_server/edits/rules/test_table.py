@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules import table
+from fim_server.edits.rules.drafts import Draft, LineEdit
 from fim_server.edits.rules.page import Page
-from fim_server.edits.rules.table import FADING, RULES, Rule, drafts_of
+from fim_server.edits.rules.score import FEATURES, WEIGHTS
+from fim_server.edits.rules.table import RULES, Rule, candidates
 from fim_server.syntax.languages import language_of
 
 URI = "file:///project/a.py"
@@ -67,23 +70,40 @@ def test_a_rule_is_a_pure_function(rule: Rule) -> None:
 
 
 def test_a_row_is_enough_to_add_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older hunks weigh less, edited lines only get repairs, and equal drafts are merged."""
-    from fim_server.edits.rules.drafts import Draft, LineEdit
+    """Edited lines only get repairs, equal drafts are one candidate, and how often and how long ago
+    they followed is known."""
 
     def rule(page: Page, hunk: Hunk) -> list[Draft]:
         there, edited = LineEdit(12, 0, 0, hunk.new[0]), LineEdit(10, 0, 0, "x")
-        return [Draft((there, edited), "why", 2.0), Draft((LineEdit(13, 0, 0, "y"),), "why", 1.0)]
+        return [Draft((there, edited), "why"), Draft((LineEdit(13, 0, 0, "y"),), "why")]
 
     monkeypatch.setattr(table, "RULES", (Rule(rule),))
-    found = [(draft.edits, draft.weight) for draft in drafts_of(page(), repairs=False)]
-    news = [hunk.new[0] for hunk in reversed(page().hunks)]
-    assert found == [
-        ((LineEdit(12, 0, 0, news[0]),), 2.0),
-        ((LineEdit(13, 0, 0, "y"),), 1.0),
-        ((LineEdit(12, 0, 0, news[1]),), 2.0 * FADING),
-        ((LineEdit(12, 0, 0, news[2]),), 2.0 * FADING**2),
-    ]
-    assert drafts_of(page(), repairs=True) == []
-    monkeypatch.setattr(table, "RULES", (Rule(rule, fades=False, repairs=True),))
-    assert {draft.weight for draft in drafts_of(page(), repairs=True)} == {2.0, 1.0}
-    assert len(drafts_of(page(), repairs=True)[0].edits) == 2
+    found = {candidate.edits: candidate for candidate in candidates(page())}
+    news = [hunk.new[0] for hunk in page().hunks]
+    repeated, last = (LineEdit(13, 0, 0, "y"),), (LineEdit(12, 0, 0, news[-1]),)
+    assert {*found} == {repeated, *((LineEdit(12, 0, 0, new),) for new in news)}
+    repeats, age = FEATURES.index("repeats"), FEATURES.index("age")
+    assert found[repeated].features[repeats] > found[last].features[repeats] == 0
+    assert found[last].features[age] == 0 < found[LineEdit(12, 0, 0, news[0]),].features[age]
+    monkeypatch.setattr(table, "RULES", (Rule(rule, repairs=True),))
+    assert (LineEdit(10, 0, 0, "x"),) in {candidate.edits for candidate in candidates(page())}
+
+
+def test_a_rule_that_drafts_everywhere_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MAX_PLACES", 1)
+    assert all(candidate.features[0] == 1.0 for candidate in candidates(page()))
+
+    def rule(page: Page, hunk: Hunk) -> list[Draft]:
+        return [Draft((LineEdit(12, 0, 0, "x"), LineEdit(13, 0, 0, "y")), "why")]
+
+    monkeypatch.setattr(table, "RULES", (Rule(rule),))
+    assert candidates(page()) == []
+
+
+def test_every_weight_belongs_to_a_feature_and_a_rule() -> None:
+    raw = json.loads(WEIGHTS.read_text())
+    assert {*raw["shared"]} <= {*FEATURES}
+    names = {rule.drafts.__name__ for rule in RULES}
+    for name, own in raw["rules"].items():
+        assert name.partition(".")[0] in names
+        assert {*own} <= {*FEATURES}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import edit_pages
 import pytest
-from edit_pages import expected
 
 from fim_server.edits.rules.typos import is_typo
+
+expected = partial(edit_pages.expected, rules=("typos",))
 
 
 def test_a_name_is_corrected_once_the_cursor_has_left_its_line() -> None:

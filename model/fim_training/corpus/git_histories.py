@@ -1,0 +1,158 @@
+"""Reads the changes of files from a git history, without a checkout.
+
+Two processes serve a whole history: one `git log --raw` for the names and object ids, and one
+`git cat-file --batch` for the texts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from fim_training.corpus.folder_sources import LICENCE_FILE, licence_of_texts
+from fim_training.corpus.python_sources import Verdict
+
+_COMMIT, _FIELD = "\x01", "\x02"
+_FORMAT = f"--format={_COMMIT}%H{_FIELD}%P{_FIELD}%s"
+_REGULAR = ("100644", "100755")
+_MAX_MESSAGE = 200
+
+
+class GitHistoryError(ValueError):
+    """A folder that is no usable git history; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file that a commit modified: its object ids before and after."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit with one parent. `changes` are the modified files; `files` counts those that were
+    added, deleted and renamed as well."""
+
+    id: str
+    parent: str
+    subject: str
+    changes: tuple[FileChange, ...]
+    files: int
+
+
+class GitHistory:
+    """The history that leads to HEAD of a clone, bare or not. A context manager: it owns a process.
+
+    Raises GitHistoryError for a folder without commits.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._batch: subprocess.Popen[bytes] | None = None
+        self.head = self._text("rev-parse", "--verify", "HEAD").strip()
+
+    @property
+    def name(self) -> str:
+        """The project: the folder's name without `.git`."""
+        where = self.folder.resolve()
+        return (where.parent if where.name == ".git" else where).name.removesuffix(".git")
+
+    def __enter__(self) -> GitHistory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._batch is not None:
+            self._batch.communicate()
+            self._batch = None
+
+    def commits(self) -> Iterator[Commit]:
+        """All commits with exactly one parent, the newest first."""
+        log = self._text(
+            "log", "--no-merges", "--raw", "--no-renames", "--abbrev=40", _FORMAT, "HEAD"
+        )
+        for entry in log.split(_COMMIT)[1:]:
+            head, _, raw = entry.partition("\n")
+            commit, parents, subject = head.split(_FIELD, 2)
+            lines = [line for line in raw.split("\n") if line.startswith(":")]
+            if len(parents.split()) == 1:
+                changes = tuple(filter(None, map(_change, lines)))
+                yield Commit(commit, parents, subject[:_MAX_MESSAGE], changes, len(lines))
+
+    def files(self, commit: str, folder: str) -> dict[str, str]:
+        """The object ids of the regular files directly in a folder ("" is the top), by path."""
+        listed = self._text("ls-tree", "-z", commit, f"{folder}/" if folder else ".")
+        found = {}
+        for entry in filter(None, listed.split("\0")):
+            fields, _, path = entry.partition("\t")
+            mode, kind, name = fields.split()
+            if kind == "blob" and mode in _REGULAR:
+                found[path] = name
+        return found
+
+    def text(self, blob: str) -> str | None:
+        """An object's text; None if it is absent or not UTF-8."""
+        content = self._content(blob)
+        try:
+            return None if content is None else content.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    @cached_property
+    def licence(self) -> Verdict:
+        """What the licence files at HEAD say, by the rules of the corpus."""
+        listed = self.files(self.head, "")
+        texts = {
+            path: self.text(blob) or ""
+            for path, blob in sorted(listed.items())
+            if LICENCE_FILE.fullmatch(path)
+        }
+        return licence_of_texts(texts)
+
+    def _content(self, blob: str) -> bytes | None:
+        if self._batch is None:
+            command = ["git", "-C", str(self.folder), "cat-file", "--batch"]
+            self._batch = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        to, answer = self._batch.stdin, self._batch.stdout
+        assert to is not None
+        assert answer is not None
+        to.write(f"{blob}\n".encode())
+        to.flush()
+        header = answer.readline().split()
+        if len(header) != 3:
+            return None
+        content = answer.read(int(header[2]) + 1)[:-1]
+        return content if header[1] == b"blob" else None
+
+    def _text(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.folder), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, check=True)
+        except FileNotFoundError:
+            raise GitHistoryError("git was not found; install it to read histories") from None
+        except subprocess.CalledProcessError as failed:
+            said = failed.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+            raise GitHistoryError(
+                f"{self.folder}: no readable git history ({said}); "
+                "give the folder of a clone that has commits"
+            ) from None
+        return done.stdout.decode("utf-8", "replace")
+
+
+def _change(line: str) -> FileChange | None:
+    """The modification of a regular file in a line of `git log --raw`; None for other changes."""
+    fields, _, path = line[1:].partition("\t")
+    old_mode, new_mode, before, after, status = fields.split()
+    regular = old_mode in _REGULAR and new_mode in _REGULAR
+    return FileChange(path, before, after) if status == "M" and regular else None
