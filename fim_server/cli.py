@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fim_server.commands.arguments import (
     Commands,
+    add_backend_option,
     add_loading_options,
     add_model_options,
     add_place,
@@ -73,14 +74,18 @@ def _add_engine(commands: Commands) -> None:
     engine = commands.add_parser(
         "engine", help="run the engine, which serves the model to all editors of this user"
     )
-    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the bundled model")
+    engine.add_argument(
+        "--model",
+        metavar="ID_OR_PATH",
+        help="default: the setting model, or else the model that ships",
+    )
     engine.add_argument("--threads", type=positive, metavar="N", help="number of CPU threads")
     engine.add_argument(
         "--tcp",
         type=port,
         metavar="PORT",
-        help="serve on 127.0.0.1 instead of a Unix socket; clients must send the bearer token from "
-        "the file that is named at the start",
+        help="serve on 127.0.0.1 too, from the running engine if there is one; clients must send "
+        "the bearer token from the file that is named at the start",
     )
     engine.add_argument(
         "--idle-minutes", type=minutes, metavar="N", help="exit after N minutes without a request"
@@ -102,10 +107,17 @@ def _add_engine(commands: Commands) -> None:
 
 
 def _add_complete(commands: Commands) -> None:
-    complete = commands.add_parser("complete", help="complete at a position in a file")
+    complete = commands.add_parser(
+        "complete",
+        help="complete at a position in a file",
+        epilog="example: fim-server complete src/app.py:12:9 --watch",
+    )
     add_place(complete)
     add_model_options(complete, mode=None)
-    complete.add_argument("--alternatives", type=positive, default=1, metavar="N")
+    add_backend_option(complete)
+    complete.add_argument(
+        "--alternatives", type=positive, default=1, metavar="N", help="most suggestions to print"
+    )
     complete.add_argument("--max-tokens", type=positive)
     complete.add_argument(
         "--temperature",
@@ -116,7 +128,8 @@ def _add_complete(commands: Commands) -> None:
     complete.add_argument("--seed", type=int, default=0)
     output = complete.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object")
-    output.add_argument("--watch", action="store_true", help="show the text while it is decoded")
+    output.add_argument("--text", action="store_true", help="print the suggested text alone")
+    output.add_argument("--watch", action="store_true", help="show how the text is decoded")
     complete.set_defaults(run=lazily("complete", "run"))
 
 
@@ -131,6 +144,7 @@ def _add_edit(commands: Commands) -> None:
         help="unified diff of the edits already made; - reads stdin",
     )
     add_loading_options(edit)
+    add_backend_option(edit)
     edit.add_argument("--json", action="store_true", help="print one JSON object")
     edit.set_defaults(run=lazily("edit", "edit"))
 
@@ -142,6 +156,7 @@ def _add_revise(commands: Commands) -> None:
         "--lines", required=True, metavar="A-B", help="first and last line, from 1, inclusive"
     )
     add_loading_options(revise)
+    add_backend_option(revise)
     output = revise.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object")
     output.add_argument(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from fim_server import log
 from fim_server.commands.usage_error import UsageError
+from fim_server.commands.user_settings import settings_of
 from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.paths import EngineStartError, engine_paths
 
@@ -14,32 +16,50 @@ from fim_server.engine.paths import EngineStartError, engine_paths
 def run(arguments: argparse.Namespace) -> int:
     """Serve until idle or interrupted. Raises UsageError."""
     try:
+        from fim_server.engine.loopback import hold_port
         from fim_server.engine.process import AT_ONCE, EngineOptions, run_engine
     except ImportError as missing:
         raise UsageError(
             f"the engine needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
     log.configure("info" if arguments.verbose else "warning")
-    paths = engine_paths(arguments.model)
+    # An engine is for models of this machine, whatever the editors' backend is.
+    settings = settings_of(model=arguments.model, threads=arguments.threads, backend="engine")
+    model = settings.model
+    if model is not None and Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().resolve())
+    paths = engine_paths(model)
+    token = f"token in {paths.token}"
     if arguments.tcp is None:
-        sys.stderr.write(f"fim-server engine: listening on {paths.socket}\n")
+        say(f"listening on {paths.socket}")
     else:
-        sys.stderr.write(
-            f"fim-server engine: listening on http://127.0.0.1:{arguments.tcp}, "
-            f"token in {paths.token}\n"
-        )
+        say(f"listening on {paths.socket} and http://127.0.0.1:{arguments.tcp}, {token}")
     options = EngineOptions(
-        model=arguments.model,
-        threads=arguments.threads,
+        model=model,
+        threads=settings.threads,
         idle_minutes=arguments.idle_minutes,
         cache_bytes=None if arguments.cache_mb is None else arguments.cache_mb * 2**20,
         port=arguments.tcp,
         at_once=arguments.at_once or AT_ONCE,
     )
+
+    def opened(port: int, pid: int) -> None:
+        say(
+            f"an engine with this model runs already (process {pid}); it serves "
+            f"http://127.0.0.1:{port} as well while this command runs, {token}"
+        )
+
     try:
-        code = run_engine(options)
+        while (code := run_engine(options)) == ALREADY_RUNNING:
+            if options.port is None:
+                say("another engine already serves this model")
+                break
+            hold_port(paths, options.port, opened)
     except EngineStartError as problem:
         raise UsageError(str(problem)) from None
-    if code == ALREADY_RUNNING:
-        sys.stderr.write("fim-server engine: another engine already serves this model\n")
     return code
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"fim-server engine: {line}\n")
+    sys.stderr.flush()

@@ -22,7 +22,7 @@ from fim_server.completion.active_backend import ActiveBackend
 from fim_server.completion.answer import Answer, items_for, log_answer, silent
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, confidence_threshold, judge
+from fim_server.completion.gate import Judgement, confidence_threshold, judge, judge_context
 from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
 from fim_server.completion.in_context import ContextReader
 from fim_server.completion.selected import Target, continuing
@@ -110,10 +110,13 @@ class Completer:
         version: int | None,
         selected: lsp.SelectedCompletionInfo | None,
     ) -> Answer:
-        """The answer, by five steps: accept, known already, ask, gate, show."""
+        """The answer, by six steps: accept, anything to go on, known already, ask, gate, show."""
         question = self._accept(uri, position, trigger, version, selected)
         if isinstance(question, Answer):
             return question
+
+        if (silence := judge_context(question.hole)) is not None:
+            return silent(silence)
 
         if (known := self._known(question)) is not None:
             return self._show(question, known, cached=True)

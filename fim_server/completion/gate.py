@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,15 @@ from fim_server.completion.trim import (
     is_word,
     repeats_next_lines,
     repeats_previous_lines,
+)
+
+MIN_SHARE_OF_BEST = 0.05
+"""Least confidence of a second suggestion, as a share of the best one's."""
+
+_WORD = re.compile(r"\w")
+_LICENCE = re.compile(
+    r"copyright|licen[cs]ed under|spdx-license|all rights reserved|permission is hereby granted",
+    re.IGNORECASE,
 )
 
 
@@ -40,10 +50,20 @@ def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) 
     return 0.0 if invoked else advised
 
 
+def judge_context(hole: Hole) -> Silence | None:
+    """Why the model is not even asked at this hole; None if it may be."""
+    has_words = _WORD.search(hole.before) or _WORD.search(hole.after)
+    return None if has_words else Silence.NOTHING_TO_GO_ON
+
+
 def judge(
     items: Iterable[CompletionItem], hole: Hole, min_confidence: float, limit: int | None = None
 ) -> Judgement:
-    """The distinct answers to show, `limit` at most (None: all), or the best answer's silence."""
+    """The distinct answers to show, `limit` at most (None: all), or the best answer's silence.
+
+    Answers that differ only in white space count as one. Others than the best one need
+    MIN_SHARE_OF_BEST of its confidence.
+    """
     shown: dict[str, CompletionItem] = {}
     silences: list[Silence] = []
     for item in items:
@@ -51,10 +71,13 @@ def judge(
         if isinstance(verdict, Silence):
             silences.append(verdict)
         else:
-            shown.setdefault(verdict, replace(item, text=verdict))
-    if shown:
-        return Judgement(list(shown)[:limit], None, list(shown.values())[:limit])
-    return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
+            shown.setdefault("".join(verdict.split()), replace(item, text=verdict))
+    if not shown:
+        return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
+    first, *others = shown.values()
+    least = MIN_SHARE_OF_BEST * first.confidence
+    kept = [first, *(item for item in others if item.confidence >= least)][:limit]
+    return Judgement([item.text for item in kept], None, kept)
 
 
 def judge_item(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
@@ -68,6 +91,8 @@ def judge_item(item: CompletionItem, hole: Hole, min_confidence: float) -> str |
     text = within_scope(_plain(item.text), line_before)
     if not text.strip():
         return Silence.OUT_OF_SCOPE
+    if _LICENCE.search(text) and not _LICENCE.search(hole.before + hole.after):
+        return Silence.LICENCE_TEXT
     text = cut(text, hole.before, hole.after)
     if not text.strip():
         return Silence.NOTHING_LEFT_AFTER_TRIMMING

@@ -44,7 +44,8 @@ def engine_paths(model: str | None) -> EnginePaths:
     """
     name = "default"
     if model is not None:
-        name = str(Path(model).expanduser().resolve()) if Path(model).exists() else model
+        folder = Path(model).expanduser()
+        name = str(folder.resolve()) if folder.exists() else model
     identity = f"{version('fim-server')}/{PROTOCOL}/{name}"
     stem = f"engine-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     with warnings.catch_warnings():

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.allocator import return_large_buffers
-from fim_server.engine.http_app import build_app
+from fim_server.engine.http_app import build_app, build_port_app
 from fim_server.engine.launch import ALREADY_RUNNING
+from fim_server.engine.loopback import (
+    loopback_listener,
+    read_or_make_token,
+    server_config,
+    serving,
+)
 from fim_server.engine.paths import (
     EnginePaths,
     EngineStartError,
@@ -40,15 +44,12 @@ AT_ONCE = 4
 EVICT_AFTER_SECONDS = 900.0
 """Sessions idle for longer are evicted: their editor may have died."""
 
-_MAX_CONNECTIONS = 512
-_KEEP_ALIVE_SECONDS = 60
-
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options of the engine process.
 
-    `port` None serves on the user's Unix socket, a number on 127.0.0.1 (0: any free port).
+    The engine serves on the user's Unix socket, with `port` on 127.0.0.1 as well (0: any free one).
     `idle_minutes` without a request end the process (None: never). `cache_bytes` limits the KV of
     all sessions together. Up to `at_once` requests of different sessions share their forwards.
     """
@@ -62,13 +63,12 @@ class EngineOptions:
 
 
 def run_engine(options: EngineOptions) -> int:
-    """Serve until idle or interrupted, and return the exit code. Raises EngineStartError."""
+    """Serve until idle or interrupted, and return the exit code.
+
+    ALREADY_RUNNING if another engine serves this model. Raises EngineStartError.
+    """
     paths = engine_paths(options.model)
     make_private_folder(paths.socket.parent)
-    if options.port is not None:
-        token = read_or_make_token(paths.token)
-        with loopback_listener(options.port) as listener:
-            return asyncio.run(_serve(options, listener, token))
     check_socket_path(paths.socket)
     lock = FileLock(paths.lock, timeout=LOCK_SECONDS, mode=0o600)
     try:
@@ -80,30 +80,30 @@ def run_engine(options: EngineOptions) -> int:
             f"{paths.lock}: cannot be locked ({problem.strerror}); make it and its folder writable"
         ) from None
     try:
-        with unix_listener(paths) as listener:
-            return asyncio.run(_serve(options, listener, None))
+        with contextlib.ExitStack() as listeners:
+            socket_listener = listeners.enter_context(unix_listener(paths))
+            port_listener, token = None, ""
+            if options.port is not None:
+                token = read_or_make_token(paths.token)
+                port_listener = listeners.enter_context(loopback_listener(options.port))
+            return asyncio.run(_serve(options, socket_listener, port_listener, token))
     finally:
         lock.release()
 
 
-async def _serve(options: EngineOptions, listener: socket.socket, token: str | None) -> int:
+async def _serve(
+    options: EngineOptions, listener: socket.socket, port: socket.socket | None, token: str
+) -> int:
     return_large_buffers()
     backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
-    config = uvicorn.Config(
-        build_app(state, token),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=2,
-        ws="none",
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(build_app(state), with_lifespan=True))
     idle_exit = asyncio.create_task(_exit_when_idle(server, state, options.idle_minutes))
-    await server.serve(sockets=[listener])
+    async with contextlib.AsyncExitStack() as ports:
+        if port is not None:
+            await ports.enter_async_context(serving(build_port_app(state, token), port))
+        await server.serve(sockets=[listener])
     idle_exit.cancel()
     return 2 if state.status == "failed" else 0
 
@@ -150,49 +150,3 @@ def unix_listener(paths: EnginePaths) -> Iterator[socket.socket]:
             yield listener
         finally:
             paths.socket.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def loopback_listener(port: int) -> Iterator[socket.socket]:
-    """A listening socket on 127.0.0.1. Raises EngineStartError if the port is taken."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as problem:
-            raise EngineStartError(
-                f"port {port}: cannot be used ({problem.strerror}); choose another one"
-            ) from None
-        listener.listen(128)
-        yield listener
-
-
-def read_or_make_token(path: Path) -> str:
-    """The bearer token for clients of the TCP port, kept in a file that only the user can read."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_token(path)
-    except OSError as problem:
-        raise EngineStartError(f"{path}: cannot be created ({problem.strerror})") from None
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
-    return token
-
-
-def _read_token(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        raise EngineStartError(
-            f"{path}: cannot be read; delete it, and a new one will be created"
-        ) from None
-    if mode & 0o077:
-        raise EngineStartError(
-            f"{path}: other users may read it; delete it, and a new one will be created"
-        )
-    if not token:
-        raise EngineStartError(f"{path}: is empty; delete it, and a new one will be created")
-    return token
