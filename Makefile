@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo quick fast lint format test fuzz dev \
-        test-editors test-neovim test-vscode latency-editors clean
+        release test-editors test-neovim test-vscode latency-editors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: env lint ## lint, and all tests but the editors': under ten minutes on two
 
 fuzz: env ## 50,000 malformed, reordered and cancelled messages against the real server
 	$(BIN)/python tests/support/fuzz.py --messages 50000
+
+release: env ## wheel, VSIX, Neovim plugin, checksums and notes, into dist/release
+	PYTHON="$(BIN)/python" scripts/release dist/release
 
 dev: env ## add pre-commit and debugpy, and run lint before every commit
 	$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[dev]'

@@ -20,6 +20,7 @@ from fim_server.commands.arguments import (
     positive,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
+from fim_server.commands.shell_completion import SHELLS
 from fim_server.commands.usage_error import UsageError
 
 
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_stats(commands)
     _add_models(commands)
+    _add_completion(commands, parser)
     return parser
 
 
@@ -207,3 +209,11 @@ def _add_stats(commands: Commands) -> None:
     )
     stats.add_argument("--json", action="store_true", help="print one JSON object")
     stats.set_defaults(run=lazily("stats", "run"))
+
+
+def _add_completion(commands: Commands, parser: argparse.ArgumentParser) -> None:
+    completion = commands.add_parser(
+        "completion", help="print a script that completes these commands in a shell"
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=lazily("shell_completion", "run"), parser=parser)

@@ -107,7 +107,7 @@ def _others(items: Sequence[CompletionItem]) -> Any:
 
     table = Table("", "suggestion", "confidence", box=None, padding=(0, 1))
     for number, item in enumerate(items, 1):
-        table.add_row(str(number), Text(item.text), f"{item.confidence:.2f}")
+        table.add_row(str(number), Text(item.text), f"{item.confidence:.3f}")
     return table
 
 

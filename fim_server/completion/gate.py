@@ -21,6 +21,9 @@ from fim_server.completion.trim import (
 MIN_SHARE_OF_BEST = 0.05
 """Least confidence of a second suggestion, as a share of the best one's."""
 
+MIN_ALTERNATIVE = 0.001
+"""Least confidence of a second suggestion."""
+
 _WORD = re.compile(r"\w")
 _LICENCE = re.compile(
     r"copyright|licen[cs]ed under|spdx-license|all rights reserved|permission is hereby granted",
@@ -61,8 +64,8 @@ def judge(
 ) -> Judgement:
     """The distinct answers to show, `limit` at most (None: all), or the best answer's silence.
 
-    Answers that differ only in white space count as one. Others than the best one need
-    MIN_SHARE_OF_BEST of its confidence.
+    Answers that differ only in white space count as one. All but the best one must be plausible:
+    they need MIN_ALTERNATIVE, and MIN_SHARE_OF_BEST of its confidence.
     """
     shown: dict[str, CompletionItem] = {}
     silences: list[Silence] = []
@@ -75,7 +78,7 @@ def judge(
     if not shown:
         return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
     first, *others = shown.values()
-    least = MIN_SHARE_OF_BEST * first.confidence
+    least = max(MIN_ALTERNATIVE, MIN_SHARE_OF_BEST * first.confidence)
     kept = [first, *(item for item in others if item.confidence >= least)][:limit]
     return Judgement([item.text for item in kept], None, kept)
 

@@ -44,7 +44,7 @@ def test_edit_proposes_edits_that_follow_from_a_patch(
         arguments = ["edit", str(file), "--history", history, "--model", model, "--threads", "1"]
         assert main([*arguments, "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
-        assert set(answer) == {"edits", "stats"}
+        assert set(answer) == {"edits", "silent", "stats"}
         for edit in answer["edits"]:
             assert edit["old"] == CODE.split("\n")[edit["line"] - 1 :][: len(edit["old"])]
             assert edit["new"] != edit["old"]
