@@ -43,14 +43,17 @@ class Judgement:
     items: list[CompletionItem] = field(default_factory=list)
 
 
-def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) -> float:
+def confidence_threshold(
+    asked: float | None, advised: float, *, invoked: bool, prose: float = 0.0
+) -> float:
     """The threshold: the setting `asked` if it is set, otherwise what the model advises.
 
-    Explicit requests show answers of any confidence.
+    Explicit requests show answers of any confidence. `prose` is the least for others in prose, 0 in
+    code.
     """
     if asked is not None:
         return asked
-    return 0.0 if invoked else advised
+    return 0.0 if invoked else max(advised, prose)
 
 
 def judge_context(hole: Hole) -> Silence | None:

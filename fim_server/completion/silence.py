@@ -74,8 +74,8 @@ _EXPLAINED = {
     Silence.BACKEND_ERROR: "the model failed on this request; the log says how",
     Silence.NOTHING_WRITTEN: "the model gave no answer",
     Silence.BLANK: "the model has nothing to put between the text before and after the cursor",
-    Silence.LOW_CONFIDENCE: "the model is not sure enough (setting minConfidence); "
-    "ask explicitly to see its guesses",
+    Silence.LOW_CONFIDENCE: "the model is not sure enough (settings minConfidence, "
+    "proseConfidence); ask explicitly to see its guesses",
     Silence.OUT_OF_SCOPE: "what the model wrote belongs after the end of this block",
     Silence.NOTHING_LEFT_AFTER_TRIMMING: "all that the model wrote is right of the cursor already",
     Silence.MID_WORD: "the cursor is inside a word that the answer does not complete",
