@@ -25,7 +25,7 @@ const SWITCHES = { automatic: "Suggest while typing", nextEdits: "Propose next e
 function switches(): Entry[] {
   const configuration = workspace.getConfiguration(SECTION);
   return Object.entries(SWITCHES).map(([key, label]) => ({
-    label: `${configuration.get(key, true) ? "$(check)" : "$(circle-slash)"} ${label}`,
+    label: `${configuration.get<boolean>(key, true) ? "$(check)" : "$(circle-slash)"} ${label}`,
     description: `fim.${key}`,
     command: `fim.switch.${key}`,
   }));
@@ -38,7 +38,7 @@ export function switchCommands(): Record<string, () => unknown> {
       `fim.switch.${key}`,
       () => {
         const configuration = workspace.getConfiguration(SECTION);
-        return configuration.update(key, !configuration.get(key, true), ConfigurationTarget.Global);
+        return configuration.update(key, !configuration.get<boolean>(key, true), ConfigurationTarget.Global);
       },
     ]),
   );
