@@ -27,9 +27,10 @@ async def _ask(settings: Settings, ask: Callable[[Backend], Awaitable[T]]) -> T:
     from rich.console import Console
     from rich.progress import Progress
 
+    console = Console(stderr=True)
     backend = backend_for(settings)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("Starting", total=1.0)
             await backend.start(
                 lambda what, share: bar.update(task, description=what, completed=share)

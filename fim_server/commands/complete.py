@@ -83,6 +83,7 @@ def _as_json(completion: Completion, judgement: Judgement) -> dict[str, Any]:
     }
     if judgement.silence is not None:
         answer["silence"] = judgement.silence
+        answer["why"] = judgement.silence.explained
     return answer
 
 

@@ -25,8 +25,9 @@ def load_infiller(model: str | None, threads: int | None) -> Infiller:
     from rich.console import Console
     from rich.progress import Progress
 
+    console = Console(stderr=True)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("Loading the model", total=1.0)
             return Infiller.load(
                 model,

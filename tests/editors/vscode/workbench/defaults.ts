@@ -31,17 +31,8 @@ export async function defaultsTests(t: TestContext, workbench: Workbench): Promi
     await window.saved("a.py", (now) => now.endsWith(`print(${ghost})`));
   });
 
-  await workbench.step(t, "a new line in a block is indented, and ghost text appears there", async () => {
-    await window.press("Escape", "End", "Enter");
-    await window.insert("if value_one:");
-    await window.press("Escape", "Enter");
-    const [, ghost] = await shown(window, /\[\d+\]/);
-    await window.press("Tab");
-    await window.saved("a.py", (now) => now.endsWith(`if value_one:\n    ${ghost}`));
-  });
-
   await workbench.step(t, "with the list of words open, Tab inserts the word; the text is not damaged", async () => {
-    await window.press("Escape", "Enter", "Home");
+    await window.press("Escape", "End", "Enter", "Home");
     await window.type("valu");
     await window.page.locator(".suggest-widget.visible .monaco-list-row.focused").waitFor();
     await until("a request with the selected item", () => transcript.asked().some(({ selected }) => selected !== undefined));
