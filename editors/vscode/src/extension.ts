@@ -182,4 +182,6 @@ async function openSample(context: ExtensionContext): Promise<void> {
   const end = document.positionAt(content.length);
   editor.selection = new Selection(end, end);
   editor.revealRange(editor.selection);
+  // Opening a document is no typing, so VS Code asks nothing by itself.
+  await commands.executeCommand("editor.action.inlineSuggest.trigger");
 }

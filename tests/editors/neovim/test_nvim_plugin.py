@@ -198,9 +198,10 @@ def test_the_status_command(start):
     assert "last answer:" in said
     assert "a suggestion is shown" in editor.nvim.command_output("Fim why")
     editor.type("<Esc>")
-    assert "not in insert mode" in editor.nvim.command_output("Fim why")
+    assert "was shown until insert mode ended" in editor.nvim.command_output("Fim why")
     assert editor.lua("return vim.fn.getcompletion('Fim ', 'cmdline')") == [
-        "log", "model", "restart", "status", "toggle", "why",
+        "alternatives", "log", "menu", "model", "restart", "settings", "snooze", "stats", "status",
+        "toggle", "tour", "why",
     ]  # fmt: skip
     editor.type(":Fim nonsense<CR>")
     assert "nonsense is unknown; say one of log, model" in editor.messages()

@@ -256,7 +256,8 @@ function Session:reset()
   self:stop_timer()
   self:cancel()
   self.dismissed = nil
-  self:drop('not in insert mode in this buffer')
+  -- :Fim why is typed outside insert mode, and asks about what was before.
+  self:drop(self.visible and 'a suggestion was shown until insert mode ended' or self.why)
 end
 
 --- Request suggestions now, with alternatives.
