@@ -113,8 +113,9 @@ end
 
 --- Request suggestions at the cursor and show them.
 function M.show()
-  local client = require('fim.status').client()
-  if not client then
+  local current = require('fim.buffers').get()
+  local client = current and current.client
+  if not current or not client then
     return vim.notify('fim: no server runs for this buffer', vim.log.levels.WARN)
   end
   local insert = vim.api.nvim_get_mode().mode:match('^i') ~= nil
@@ -129,7 +130,8 @@ function M.show()
   local place = { window = window, bufnr = bufnr, row = row - 1, col = col }
   place.tick = vim.api.nvim_buf_get_changedtick(bufnr)
   params.context = { triggerKind = INVOKED }
-  client:request('textDocument/inlineCompletion', params, function(err, result)
+  -- By the view: it intercepts what others request of this client.
+  current.view:request(params, function(err, result)
     local items = require('fim.session').items_of(result)
     if err or #items == 0 then
       return vim.notify('fim: no suggestion here: ' .. (err and err.message or require('fim.status').server_why()))
@@ -139,7 +141,7 @@ function M.show()
     end
     vim.cmd.stopinsert()
     draw({ windows = {}, items = items, place = place, client = client, insert = insert })
-  end, bufnr)
+  end)
 end
 
 return M

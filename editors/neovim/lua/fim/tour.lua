@@ -66,7 +66,7 @@ local function sample()
   local source = vim.api.nvim_get_runtime_file('tour/sample.py', false)[1]
   local file = vim.fn.tempname() .. '/tour.py'
   vim.fn.mkdir(vim.fs.dirname(file), 'p')
-  vim.fn.writefile(vim.fn.readblob(source), file)
+  vim.fn.writefile(vim.fn.readfile(source, 'b'), file, 'b')
   return file
 end
 
