@@ -22,10 +22,22 @@ WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `text_before`)."""
 
 PROSE_LANGUAGES = frozenset(
-    (
-        "markdown plaintext text latex tex restructuredtext rst asciidoc org mail "
-        "git-commit gitcommit scminput help"
-    ).split()
+    [
+        "markdown",
+        "plaintext",
+        "text",
+        "latex",
+        "tex",
+        "restructuredtext",
+        "rst",
+        "asciidoc",
+        "org",
+        "mail",
+        "git-commit",
+        "gitcommit",
+        "scminput",
+        "help",
+    ]
 )
 """Language ids of VS Code and Neovim for documents that consist of sentences."""
 
