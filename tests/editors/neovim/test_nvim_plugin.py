@@ -204,7 +204,7 @@ def test_the_status_command(start):
         "toggle", "tour", "why",
     ]  # fmt: skip
     editor.type(":Fim nonsense<CR>")
-    assert "nonsense is unknown; say one of log, model" in editor.messages()
+    assert "nonsense is unknown; say one of alternatives, log, menu, model" in editor.messages()
 
 
 def test_why_names_an_empty_answer(start):
@@ -213,7 +213,7 @@ def test_why_names_an_empty_answer(start):
     editor.ready()
     editor.type("A")
     editor.wait(lambda: [] in editor.answers(), "an empty answer")
-    editor.wait(lambda: "nothing to suggest" in editor.why(), "the reason")
+    editor.wait(lambda: "nothing to put between" in editor.why(), "the reason")
 
 
 def test_status_is_ready_when_the_model_is_loaded(start, monkeypatch):
