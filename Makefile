@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo quick fast lint format test fuzz dev \
-        test-editors test-neovim test-vscode latency-editors clean
+        release test-editors test-emacs test-neovim test-vscode latency-editors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,11 +41,17 @@ fuzz: env ## 50,000 malformed, reordered and cancelled messages against the real
 	$(BIN)/python tests/support/fuzz.py --messages 50000
 	$(BIN)/python tests/support/fuzz_remote.py --requests 5000
 
+release: env ## wheel, VSIX, Neovim plugin, checksums and notes, into dist/release
+	PYTHON="$(BIN)/python" scripts/release dist/release
+
 dev: env ## add pre-commit and debugpy, and run lint before every commit
 	$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[dev]'
 	$(BIN)/pre-commit install
 
-test-editors: test-neovim test-vscode ## the plugins in real editors
+test-editors: test-neovim test-vscode test-emacs ## the plugins in real editors
+
+test-emacs: env ## the Emacs package in the Emacs on PATH or in FIM_EMACS; skipped without one
+	$(BIN)/python -m pytest tests/editors/emacs
 
 test-neovim: env ## the Neovim plugin in Neovim 0.12 and 0.11, fetched into .cache/
 	PYTHON="$(BIN)/python" scripts/setup-neovim .cache/neovim

@@ -49,7 +49,9 @@ GAPS = (
         "    return ",
     ),
     Gap("model/fim_model/network/kv_cache.py", "        self.length += count", "        self."),
-    Gap("fim_server/commands/request_at.py", "    except OSError as problem:", "    except OSErr"),
+    Gap(
+        "fim_server/commands/file_position.py", "    except OSError as problem:", "    except OSErr"
+    ),
 )
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
+from fim_model.requests import AUTO, Completion, CompletionRequest, Rewrite, RewriteRequest
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.backends.mode_choice import measured_choice
@@ -94,6 +94,11 @@ class InProcessBackend:
         `latest_wins` False does not cancel older requests of the session.
         """
         infiller = self._loaded()
+        if request.mode not in (AUTO, *infiller.modes):
+            raise Unfit(
+                f"this model has no mode {request.mode!r}, only {', '.join(infiller.modes)}; "
+                "change the setting mode"
+            )
         listener = None if on_text is None else _in_loop(on_text)
 
         def work(should_stop: ShouldStop) -> Completion:

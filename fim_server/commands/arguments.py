@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from fim_model.requests import MODES
 
-from fim_server.settings.settings import Settings
+from fim_server.commands.user_settings import with_configured_model
+from fim_server.settings.settings import BACKENDS, Settings
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -29,10 +30,29 @@ def lazily(module: str, command: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def measuring(module: str, command: str) -> Callable[[argparse.Namespace], int]:
+    """As `lazily`, for a measurement of the model that the user's settings name."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        return lazily(module, command)(with_configured_model(arguments))
+
+    return run
+
+
 def add_place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--line", type=whole, required=True, help="counted from 1")
-    parser.add_argument("--column", type=whole, required=True, help="characters, counted from 0")
+    parser.add_argument(
+        "file",
+        metavar="FILE[:LINE[:COLUMN]]",
+        help="both counted from 1, as compilers print them; without COLUMN the line's end; - reads "
+        "the text before the cursor from stdin",
+    )
+    parser.add_argument("--line", type=whole, help="counted from 1")
+    parser.add_argument("--column", type=whole, help="characters, counted from 0")
+    parser.add_argument(
+        "--stdin",
+        action="store_true",
+        help="read the text of FILE from stdin, such as unsaved text",
+    )
     parser.add_argument(
         "--open", type=Path, nargs="+", default=[], metavar="FILE", help="files open beside it"
     )
@@ -43,8 +63,18 @@ def add_model_options(parser: argparse.ArgumentParser, mode: str | None = Settin
     add_loading_options(parser)
 
 
+def add_backend_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="what runs the model; default: the setting backend"
+    )
+
+
 def add_loading_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="ID_OR_PATH", help="default: the model that ships")
+    parser.add_argument(
+        "--model",
+        metavar="ID_OR_PATH",
+        help="default: the setting model, or else the model that ships",
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
 
 

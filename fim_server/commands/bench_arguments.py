@@ -11,7 +11,7 @@ from fim_server.commands.arguments import (
     Commands,
     add_loading_options,
     add_model_options,
-    lazily,
+    measuring,
     positive,
 )
 from fim_server.settings.settings import Settings
@@ -31,7 +31,7 @@ def add_eval(commands: Commands) -> None:
     humaneval.add_argument("--seed", type=int, default=0)
     add_model_options(humaneval)
     humaneval.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    humaneval.set_defaults(run=lazily("eval_humaneval", "run"))
+    humaneval.set_defaults(run=measuring("eval_humaneval", "run"))
 
     edits = kinds.add_parser("edits", help="next edits in replayed commits, or made-up sessions")
     source = edits.add_mutually_exclusive_group(required=True)
@@ -60,7 +60,7 @@ def add_eval(commands: Commands) -> None:
     )
     add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    edits.set_defaults(run=lazily("eval_edits", "run"))
+    edits.set_defaults(run=measuring("eval_edits", "run"))
 
 
 def add_bench(commands: Commands) -> None:
@@ -72,7 +72,7 @@ def add_bench(commands: Commands) -> None:
     latency.add_argument("--model", metavar="ID_OR_PATH")
     latency.add_argument("--threads", type=positive, metavar="N")
     latency.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    latency.set_defaults(run=lazily("bench_latency", "run"))
+    latency.set_defaults(run=measuring("bench_latency", "run"))
 
     modes = kinds.add_parser("modes", help="quality and speed of every mode; sets --mode auto")
     modes.add_argument("--data", type=Path, required=True, help="HumanEval-Infilling FILE.jsonl.gz")
@@ -81,7 +81,7 @@ def add_bench(commands: Commands) -> None:
     modes.add_argument("--model", metavar="ID_OR_PATH")
     modes.add_argument("--threads", type=positive, metavar="N")
     modes.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    modes.set_defaults(run=lazily("bench_modes", "run"))
+    modes.set_defaults(run=measuring("bench_modes", "run"))
 
     typing = kinds.add_parser("typing", help="keystroke-to-answer latency, with and without reuse")
     typing.add_argument("--sessions", type=positive, default=5, metavar="N", help="documents")
@@ -106,7 +106,7 @@ def add_bench(commands: Commands) -> None:
         help="FIM template of its model; default: the server decides",
     )
     _add_typing_options(typing)
-    typing.set_defaults(run=lazily("bench_typing", "run"))
+    typing.set_defaults(run=measuring("bench_typing", "run"))
 
     soak = kinds.add_parser("soak", help="many sessions at one engine: errors, queue, memory")
     soak.add_argument("--sessions", type=positive, default=16, metavar="N")
@@ -120,7 +120,7 @@ def add_bench(commands: Commands) -> None:
         help="finally kill the engine during a request and measure the time to recovery",
     )
     _add_typing_options(soak)
-    soak.set_defaults(run=lazily("bench_soak", "run"))
+    soak.set_defaults(run=measuring("bench_soak", "run"))
 
     add_device_benches(kinds)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fim_server.commands.arguments import (
     Commands,
+    add_backend_option,
     add_loading_options,
     add_model_options,
     add_place,
@@ -22,6 +23,7 @@ from fim_server.commands.arguments import (
     whole,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
+from fim_server.commands.shell_completion import SHELLS
 from fim_server.commands.terminal import discard_output, prepare_streams, print_error
 from fim_server.commands.usage_error import UsageError
 
@@ -67,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_stats(commands)
     _add_models(commands)
+    _add_completion(commands, parser)
     return parser
 
 
@@ -91,14 +94,18 @@ def _add_engine(commands: Commands) -> None:
     engine = commands.add_parser(
         "engine", help="run the engine, which serves the model to all editors of this user"
     )
-    engine.add_argument("--model", metavar="ID_OR_PATH", help="default: the bundled model")
+    engine.add_argument(
+        "--model",
+        metavar="ID_OR_PATH",
+        help="default: the setting model, or else the model that ships",
+    )
     engine.add_argument("--threads", type=positive, metavar="N", help="number of CPU threads")
     engine.add_argument(
         "--tcp",
         type=port,
         metavar="PORT",
-        help="serve on 127.0.0.1 instead of a Unix socket; clients must send the bearer token from "
-        "the file that is named at the start",
+        help="serve on 127.0.0.1 too, from the running engine if there is one; clients must send "
+        "the bearer token from the file that is named at the start",
     )
     engine.add_argument(
         "--idle-minutes", type=minutes, metavar="N", help="exit after N minutes without a request"
@@ -120,10 +127,17 @@ def _add_engine(commands: Commands) -> None:
 
 
 def _add_complete(commands: Commands) -> None:
-    complete = commands.add_parser("complete", help="complete at a position in a file")
+    complete = commands.add_parser(
+        "complete",
+        help="complete at a position in a file",
+        epilog="example: fim-server complete src/app.py:12:9 --watch",
+    )
     add_place(complete)
     add_model_options(complete, mode=None)
-    complete.add_argument("--alternatives", type=positive, default=1, metavar="N")
+    add_backend_option(complete)
+    complete.add_argument(
+        "--alternatives", type=positive, default=1, metavar="N", help="most suggestions to print"
+    )
     complete.add_argument("--max-tokens", type=positive)
     complete.add_argument(
         "--temperature",
@@ -134,7 +148,8 @@ def _add_complete(commands: Commands) -> None:
     complete.add_argument("--seed", type=whole, default=0)
     output = complete.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object")
-    output.add_argument("--watch", action="store_true", help="show the text while it is decoded")
+    output.add_argument("--text", action="store_true", help="print the suggested text alone")
+    output.add_argument("--watch", action="store_true", help="show how the text is decoded")
     complete.set_defaults(run=lazily("complete", "run"))
 
 
@@ -149,6 +164,7 @@ def _add_edit(commands: Commands) -> None:
         help="unified diff of the edits already made; - reads stdin",
     )
     add_loading_options(edit)
+    add_backend_option(edit)
     edit.add_argument("--json", action="store_true", help="print one JSON object")
     edit.set_defaults(run=lazily("edit", "edit"))
 
@@ -160,6 +176,7 @@ def _add_revise(commands: Commands) -> None:
         "--lines", required=True, metavar="A-B", help="first and last line, from 1, inclusive"
     )
     add_loading_options(revise)
+    add_backend_option(revise)
     output = revise.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object")
     output.add_argument(
@@ -210,3 +227,11 @@ def _add_stats(commands: Commands) -> None:
     )
     stats.add_argument("--json", action="store_true", help="print one JSON object")
     stats.set_defaults(run=lazily("stats", "run"))
+
+
+def _add_completion(commands: Commands, parser: argparse.ArgumentParser) -> None:
+    completion = commands.add_parser(
+        "completion", help="print a script that completes these commands in a shell"
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=lazily("shell_completion", "run"), parser=parser)

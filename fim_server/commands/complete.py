@@ -5,25 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fim_model.requests import Completion, CompletionItem, CompletionRequest
 
-from fim_server.commands.load_model import load_infiller
-from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.backends.base import Backend
+from fim_server.commands.ask_backend import ask_backend
+from fim_server.commands.file_position import position_of
+from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of
 from fim_server.commands.usage_error import UsageError
-from fim_server.completion.gate import confidence_threshold, judge
+from fim_server.commands.user_settings import settings_of
+from fim_server.completion.gate import Judgement, confidence_threshold, judge, judge_context
 from fim_server.engine.wire import item_to_json
-from fim_server.settings.settings import Settings
-
-if TYPE_CHECKING:
-    from fim_model.decoding.core import Step
-    from fim_model.infiller import Infiller
-
-WATCH_PAUSE = 0.15
-"""Seconds between two frames of --watch; forwards alone are too fast to follow."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,42 +27,89 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         mode=arguments.mode,
         threads=arguments.threads,
+        backend=arguments.backend,
         maxTokens=arguments.max_tokens,
     )
-    if refusal := refusal_of(arguments.file, settings):
+    where = position_of(arguments)
+    if refusal := refusal_of(where.file, settings):
         return _print_refusal(arguments, refusal)
-    question = question_at(arguments, settings)
-    snapshot, hole = question.snapshot, question.hole
+    question = question_at(where, settings, arguments.open, arguments.alternatives)
     try:
-        request = replace(question.request, temperature=arguments.temperature, seed=arguments.seed)
+        request = replace(
+            question.request,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
+            session="",  # another process could not use what it would keep
+            trace=arguments.watch,
+        )
     except ValueError as wrong:
         raise UsageError(str(wrong)) from None
-    infiller = load_infiller(settings.model, settings.threads)
-    if arguments.watch:
-        _watch(infiller, request, question)
-        return 0
-    completion = _infill(infiller, request)
-    judgement = judge(completion.items, hole, _threshold(settings, completion))
-    items = judgement.items
-    assert completion.stats is not None
+    if silence := judge_context(question.hole):
+        completion, judgement = Completion(), Judgement([], silence)
+    else:
+        completion = _ask(question, request)
+        judgement = _judge(question, completion, arguments.alternatives)
     if arguments.json:
-        answer: dict[str, Any] = {
-            "items": [item_to_json(item) for item in items],
-            "stats": asdict(completion.stats),
-        }
-        if judgement.silence is not None:
-            answer["silence"] = judgement.silence
-        sys.stdout.write(json.dumps(answer) + "\n")
-        return 0
+        sys.stdout.write(json.dumps(_as_json(completion, judgement)) + "\n")
+    elif arguments.text:
+        sys.stdout.write(judgement.texts[0] if judgement.texts else "")
+    elif arguments.watch:
+        from fim_server.commands.watch import watch
+
+        watch(question, completion, judgement)
+    else:
+        _show(question, completion, judgement)
+    return 0
+
+
+def _ask(question: Question, request: CompletionRequest) -> Completion:
+    async def ask(backend: Backend) -> Completion:
+        return await backend.complete(request)
+
+    return ask_backend(question.settings, ask)
+
+
+def _judge(question: Question, completion: Completion, limit: int) -> Judgement:
+    """What the gate shows: a command is an explicit request."""
+    asked = question.settings.min_confidence
+    threshold = confidence_threshold(asked, completion.show_above, invoked=True)
+    return judge(completion.items, question.hole, threshold, limit)
+
+
+def _as_json(completion: Completion, judgement: Judgement) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "items": [item_to_json(item) for item in judgement.items],
+        "stats": None if completion.stats is None else asdict(completion.stats),
+    }
+    if judgement.silence is not None:
+        answer["silence"] = judgement.silence
+        answer["why"] = judgement.silence.explained
+    return answer
+
+
+def _show(question: Question, completion: Completion, judgement: Judgement) -> None:
+    """The best suggestion in place, the others below it."""
     from rich.console import Console
 
     from fim_server.commands.render import figures, ghost_view
 
     console = Console(highlight=False)
-    for item in items or [CompletionItem("", 0.0)]:
-        console.print(ghost_view(snapshot, hole.position, item.text))
+    position = question.hole.position
+    text = judgement.texts[0] if judgement.texts else ""
+    console.print(ghost_view(question.snapshot, position, text), end="")
+    if len(judgement.items) > 1:
+        console.print(_others(judgement.items))
     console.print(figures(completion, silence=judgement.silence))
-    return 0
+
+
+def _others(items: Sequence[CompletionItem]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "suggestion", "confidence", box=None, padding=(0, 1))
+    for number, item in enumerate(items, 1):
+        table.add_row(str(number), Text(item.text), f"{item.confidence:.3f}")
+    return table
 
 
 def _print_refusal(arguments: argparse.Namespace, refusal: Refusal) -> int:
@@ -78,40 +120,3 @@ def _print_refusal(arguments: argparse.Namespace, refusal: Refusal) -> int:
     else:
         sys.stderr.write(f"fim-server: nothing: {refusal.silence} ({refusal.detail})\n")
     return 0
-
-
-def _infill(infiller: Infiller, request: CompletionRequest, **listeners: Any) -> Completion:
-    try:
-        return infiller.infill(request, **listeners)
-    except ValueError as unfit:
-        raise UsageError(str(unfit)) from unfit
-
-
-def _threshold(settings: Settings, completion: Completion) -> float:
-    """The gate's threshold: a command is an explicit request."""
-    return confidence_threshold(settings.min_confidence, completion.show_above, invoked=True)
-
-
-def _watch(infiller: Infiller, request: CompletionRequest, question: Question) -> None:
-    """Complete, redrawing the hole after every forward."""
-    from rich.console import Console, Group
-    from rich.live import Live
-
-    from fim_server.commands.render import figures, ghost_view, step_line, unfinished
-
-    snapshot, hole = question.snapshot, question.hole
-    console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False) as live:
-
-        def show(step: Step) -> None:
-            text = unfinished(infiller.pieces(step.hole, step.typed))
-            live.update(
-                Group(ghost_view(snapshot, hole.position, text), step_line(step)), refresh=True
-            )
-            time.sleep(WATCH_PAUSE)
-
-        completion = _infill(infiller, request, on_step=show)
-        judgement = judge(completion.items, hole, _threshold(question.settings, completion))
-        text = judgement.items[0].text if judgement.items else ""
-        ghost = ghost_view(snapshot, hole.position, text)
-        live.update(Group(ghost, figures(completion, silence=judgement.silence)), refresh=True)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of, settings_of
+from fim_server.commands.file_position import position_of
+from fim_server.commands.request_at import Question, Refusal, question_at, refusal_of
 from fim_server.commands.terminal import visible
+from fim_server.commands.user_settings import settings_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,9 +33,10 @@ class Part:
 def run(arguments: argparse.Namespace) -> int:
     """Print the context; the exit code. Raises UsageError for bad input."""
     settings = settings_of(snippets=arguments.snippets, model=arguments.model)
-    if refusal := refusal_of(arguments.file, settings):
+    where = position_of(arguments)
+    if refusal := refusal_of(where.file, settings):
         return _print_refusal(arguments, refusal)
-    question = question_at(arguments, settings)
+    question = question_at(where, settings, arguments.open)
     prompt = _prompt(question) if arguments.tokens else None
     if arguments.json:
         sys.stdout.write(json.dumps(as_json(question, prompt)) + "\n")

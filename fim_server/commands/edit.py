@@ -9,21 +9,38 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fim_model.requests import Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 
+from fim_server.backends.base import Backend, Unfit
+from fim_server.commands.ask_backend import ask_backend
+from fim_server.commands.file_position import read_source
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.patch import PatchError, hunks_of
-from fim_server.commands.request_at import read_source, refusal_of, settings_of, workspace_of
+from fim_server.commands.request_at import refusal_of, workspace_of
 from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
+from fim_server.commands.user_settings import settings_of
 from fim_server.documents.alignment import opcodes
 from fim_server.documents.documents import Snapshot, without_end
-from fim_server.edits.next_edit import EditContext, Gate, Proposal, proposals, ranked, request_for
+from fim_server.edits.history import past_edits
+from fim_server.edits.next_edit import (
+    MAX_EDITS,
+    MAX_TRIES,
+    EditContext,
+    Gate,
+    Proposal,
+    best_of,
+    considered,
+    ranked,
+    request_for,
+)
+from fim_server.edits.regions import Region
 from fim_server.edits.rejections import is_unproven_prose
 from fim_server.settings.settings import Settings
 from fim_server.syntax.interruptible import Allowance, GaveUp
@@ -37,6 +54,11 @@ WATCH_PAUSE = 0.15
 
 CONTEXT_LINES = 2
 
+NO_REGION = (
+    "no rule expects another change: nothing in the file repeats what the patch changed (a renamed "
+    "name, a changed signature's calls, similar lines, a missing import)"
+)
+
 
 def edit(arguments: argparse.Namespace) -> int:
     """Print the edits that follow from those of a patch. Raises UsageError."""
@@ -49,34 +71,83 @@ def edit(arguments: argparse.Namespace) -> int:
     workspace = workspace_of(arguments.file, settings)
     path = workspace.shown_path(snapshot.uri)
     context = EditContext(snapshot, hunks, hunks[-1].first, path=path)
-    infiller = load_infiller(settings.model, settings.threads)
     try:
-        found, asked = asyncio.run(_proposals(context, infiller, settings))
+        regions = asyncio.run(Allowance().spend(context.regions))
     except GaveUp as late:
         raise UsageError(f"{arguments.file}: this text takes too long to search: {late}") from late
-    forwards, ms = sum(rewrite.forwards for rewrite in asked), sum(rewrite.ms for rewrite in asked)
+    gate = Gate(
+        settings.min_edit_gain,
+        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
+    )
+    search = _Search(context, regions[:MAX_TRIES], gate)
+    if search.regions:
+        ask_backend(settings, search.run)
+    forwards = sum(rewrite.forwards for rewrite in search.asked)
+    ms = sum(rewrite.ms for rewrite in search.asked)
+    found = ranked(search.found, snapshot.uri)
     if arguments.json:
         answer = {
             "edits": [_as_json(proposal) for proposal in found],
-            "stats": {
-                "regions": len(asked),
-                "forwards": forwards,
-                "ms": ms,
-            },
+            "silent": [asdict(silence) for silence in search.silent],
+            "stats": {"regions": len(search.asked), "forwards": forwards, "ms": ms},
         }
         sys.stdout.write(json.dumps(answer) + "\n")
         return 0
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for proposal in found:
         _print_diff(console, proposal, path)
-    ways = ", ".join(sorted({rewrite.way for rewrite in asked})) or "the model was not asked"
+    for silence in search.silent:
+        console.print(f"line {silence.line}: nothing shown: {silence.why}", markup=False)
+    if not search.regions:
+        console.print(NO_REGION)
+    ways = ", ".join(sorted({rewrite.way for rewrite in search.asked})) or "the model was not asked"
     console.print(
-        f"{len(found)} of {len(asked)} regions · {ways} · {forwards} forwards · {ms:.0f} ms",
+        f"{len(found)} of {len(search.asked)} regions · {ways} · {forwards} forwards · {ms:.0f} ms",
         style="dim",
     )
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """A region without a shown edit: its first line, from 1, and why."""
+
+    line: int
+    why: str
+
+
+class _Search:
+    """Asks the model about each region, and keeps what is shown and why the rest is not."""
+
+    def __init__(self, context: EditContext, regions: list[Region], gate: Gate) -> None:
+        self.context, self.regions, self.gate = context, regions, gate
+        self.found: list[Proposal] = []
+        self.silent: list[_Silent] = []
+        self.asked: list[Rewrite] = []
+
+    async def run(self, backend: Backend) -> None:
+        edits = past_edits(self.context.hunks, MAX_EDITS)
+
+        async def ask(request: RewriteRequest) -> Rewrite | None:
+            rewrite = await backend.rewrite(replace(request, session=""))
+            if rewrite is not None:
+                self.asked.append(rewrite)
+            return rewrite
+
+        for region in self.regions:
+            best = best_of(await considered(self.context, region, edits, ask))
+            if best is None:
+                self._note(region, "the model would leave it as it is")
+            elif why := self.gate.objection(best):
+                new = " ⏎ ".join(line.strip() for line in best.new) or "(deleted)"
+                self._note(region, f"{new}: {why}")
+            else:
+                self.found.append(best)
+
+    def _note(self, region: Region, why: str) -> None:
+        self.silent.append(_Silent(region.first + 1, f"{region.reason}; {why}"))
 
 
 def revise(arguments: argparse.Namespace) -> int:
@@ -87,11 +158,11 @@ def revise(arguments: argparse.Namespace) -> int:
     workspace = workspace_of(arguments.file, settings)
     context = EditContext(snapshot, (), first, path=workspace.shown_path(snapshot.uri))
     request = request_for(context, first, end, ())
-    infiller = load_infiller(settings.model, settings.threads)
     if arguments.watch:
+        infiller = load_infiller(settings.model, settings.threads)
         rewrite = _watch(infiller, request, snapshot, first, end)
     else:
-        rewrite = _rewrite(infiller, request)
+        rewrite = ask_backend(settings, partial(_revised, request=request))
     old, new = tuple(request.old.split("\n")), tuple(rewrite.new.split("\n"))
     proposal = Proposal(snapshot, first, old, new, 0.0, "asked for", rewrite, rewrite.gain)
     if arguments.json:
@@ -113,7 +184,9 @@ def revise(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    settings = settings_of(model=arguments.model, threads=arguments.threads)
+    settings = settings_of(
+        model=arguments.model, threads=arguments.threads, backend=arguments.backend
+    )
     if refusal := refusal_of(arguments.file, settings):
         raise UsageError(f"{arguments.file}: {refusal.silence} ({refusal.detail})")
     return settings
@@ -142,23 +215,11 @@ def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]
     return first, end
 
 
-async def _proposals(
-    context: EditContext, infiller: Infiller, settings: Settings
-) -> tuple[list[Proposal], list[Rewrite]]:
-    asked: list[Rewrite] = []
-
-    async def ask(request: RewriteRequest) -> Rewrite:
-        asked.append(_rewrite(infiller, request))
-        return asked[-1]
-
-    gate = Gate(
-        settings.min_edit_gain,
-        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
-    )
-    where = await Allowance().spend(context.regions)
-    shown = proposals(context, where, ask, gate)
-    found = [proposal async for proposal in shown]
-    return ranked(found, context.snapshot.uri), asked
+async def _revised(backend: Backend, request: RewriteRequest) -> Rewrite:
+    rewrite = await backend.rewrite(replace(request, session=""))
+    if rewrite is None:
+        raise Unfit("another request took this one's place; try again")
+    return rewrite
 
 
 def _rewrite(infiller: Infiller, request: RewriteRequest, **listeners: Any) -> Rewrite:

@@ -25,8 +25,8 @@ def load_infiller(model: str | None, threads: int | None) -> Infiller:
     from rich.console import Console
     from rich.progress import Progress
 
+    console = Console(stderr=True)
     try:
-        console = Console(stderr=True)
         # Where nobody watches, even a transient bar would leave an empty line.
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("Loading the model", total=1.0)

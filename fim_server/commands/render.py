@@ -24,6 +24,13 @@ LINES_AROUND = 6
 
 def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
     """The lines around the cursor with `ghost` highlighted in place, or a cursor mark if empty."""
+    return pieces_view(snapshot, cursor, [(ghost, GHOST)] if ghost else [("▏", "bright_green")])
+
+
+def pieces_view(
+    snapshot: Snapshot, cursor: lsp.Position, pieces: Sequence[tuple[str, str]]
+) -> Text:
+    """The lines around the cursor with pieces of text in place, each in its style."""
     first = max(0, cursor.line - LINES_AROUND)
     last = min(len(snapshot.lines), cursor.line + LINES_AROUND + 1)
     lines = [without_end(line) for line in snapshot.lines[first:last]]
@@ -32,12 +39,15 @@ def ghost_view(snapshot: Snapshot, cursor: lsp.Position, ghost: str) -> Text:
     after = "\n".join(
         [lines[cursor.line - first][place.index :], *lines[cursor.line - first + 1 :]]
     )
-    before, after, ghost = visible(before), visible(after), visible(ghost)
-    shown = ghost or "▏"
+    before, after = visible(before), visible(after)
+    pieces = [(visible(text), style) for text, style in pieces]
     code = Syntax("", _lexer(snapshot), theme="ansi_dark", background_color="default")
-    view = code.highlight(before + shown + after)
+    view = code.highlight(before + "".join(text for text, _ in pieces) + after)
     view.rstrip()
-    view.stylize(GHOST if ghost else "bright_green", len(before), len(before) + len(shown))
+    begin = len(before)
+    for text, style in pieces:
+        view.stylize(style, begin, begin + len(text))
+        begin += len(text)
     numbered = Text()
     for number, line in enumerate(view.split("\n", allow_blank=True), first + 1):
         numbered.append(f"{number:>5} │ ", style="dim")
@@ -61,14 +71,15 @@ def step_line(step: Step) -> Text:
 def figures(completion: Completion, *, silence: Silence | None) -> Text:
     """One line with the completion's cost, preceded by the silence reason if there is one."""
     stats = completion.stats
-    assert stats is not None
-    silent = f"nothing to show ({silence}) · " if silence else ""
-    return Text(
-        f"{silent}{stats.mode} · {stats.forwards} forwards · {stats.tokens} tokens · "
+    silent = f"nothing to show: {silence.explained}" if silence else ""
+    if stats is None:
+        return Text(silent, style="dim")
+    cost = (
+        f"{stats.mode} · {stats.forwards} forwards · {stats.tokens} tokens · "
         f"{stats.tokens_per_forward:.2f} tokens per forward · {stats.prefill_tokens} prefilled, "
-        f"{stats.reused_tokens} reused · {stats.ms:.0f} ms",
-        style="dim",
+        f"{stats.reused_tokens} reused · {stats.ms:.0f} ms"
     )
+    return Text(f"{silent} · {cost}" if silent else cost, style="dim")
 
 
 def _lexer(snapshot: Snapshot) -> str:

@@ -22,8 +22,14 @@ from fim_server.completion.active_backend import ActiveBackend
 from fim_server.completion.answer import Answer, items_for, log_answer, silent
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, confidence_threshold, judge
-from fim_server.completion.hole import Hole, budgeted_hole, hole_after_accepting, request_for
+from fim_server.completion.gate import Judgement, confidence_threshold, judge, judge_context
+from fim_server.completion.hole import (
+    Hole,
+    budgeted_hole,
+    hole_after_accepting,
+    is_prose,
+    request_for,
+)
 from fim_server.completion.in_context import ContextReader
 from fim_server.completion.right_side import Fit
 from fim_server.completion.selected import Target, continuing
@@ -115,10 +121,13 @@ class Completer:
         version: int | None,
         selected: lsp.SelectedCompletionInfo | None,
     ) -> Answer:
-        """The answer, by five steps: accept, known already, ask, gate, show."""
+        """The answer, by six steps: accept, anything to go on, known already, ask, gate, show."""
         question = self._accept(uri, position, trigger, version, selected)
         if isinstance(question, Answer):
             return question
+
+        if (silence := judge_context(question.hole)) is not None:
+            return silent(silence)
 
         if (known := self._known(question)) is not None:
             return self._show(question, known, cached=True)
@@ -133,7 +142,11 @@ class Completer:
             return silent(Silence.BACKEND_ERROR, str(error))
 
         judgement = self._gate(
-            completion, question.hole, question.alternatives, invoked=question.invoked
+            completion,
+            question.hole,
+            question.snapshot.language,
+            question.alternatives,
+            invoked=question.invoked,
         )
         if completion.items and settings is self._settings:
             uri = question.snapshot.uri
@@ -221,9 +234,15 @@ class Completer:
         request = await self._context.add(request, hole, snapshot, settings, workspace)
         return await self._active.backend.complete(request)
 
-    def _gate(self, completion: Completion, hole: Hole, limit: int, *, invoked: bool) -> Judgement:
+    def _gate(
+        self, completion: Completion, hole: Hole, language: str, limit: int, *, invoked: bool
+    ) -> Judgement:
+        gentle = not invoked and is_prose(hole, language)
         threshold = confidence_threshold(
-            self._settings.min_confidence, completion.show_above, invoked=invoked
+            self._settings.min_confidence,
+            completion.show_above,
+            invoked=invoked,
+            prose=self._settings.prose_confidence if gentle else 0.0,
         )
         return judge(completion.items, hole, threshold, limit, replaces=self._replaces_rest)
 
@@ -270,7 +289,7 @@ class Completer:
             logger.error("speculation failed: %s", where(mistake))
             return
         if completion.items and settings is self._settings:
-            judgement = self._gate(completion, hole, 1, invoked=False)
+            judgement = self._gate(completion, hole, snapshot.language, 1, invoked=False)
             self._cache.remember(snapshot.uri, hole, judgement, 1)
 
     # What happens to the backend, the settings and the documents.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,18 @@ from fim_server.completion.right_side import Fit, fitted
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
 from fim_server.completion.trim import is_word, repeats_next_lines, repeats_previous_lines
+
+MIN_SHARE_OF_BEST = 0.05
+"""Least confidence of a second suggestion, as a share of the best one's."""
+
+MIN_ALTERNATIVE = 0.001
+"""Least confidence of a second suggestion."""
+
+_WORD = re.compile(r"\w")
+_LICENCE = re.compile(
+    r"copyright|licen[cs]ed under|spdx-license|all rights reserved|permission is hereby granted",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +46,23 @@ class Judgement:
             object.__setattr__(self, "fits", [Fit(text, 0, text) for text in self.texts])
 
 
-def confidence_threshold(asked: float | None, advised: float, *, invoked: bool) -> float:
+def confidence_threshold(
+    asked: float | None, advised: float, *, invoked: bool, prose: float = 0.0
+) -> float:
     """The threshold: the setting `asked` if it is set, otherwise what the model advises.
 
-    Explicit requests show answers of any confidence.
+    Explicit requests show answers of any confidence. `prose` is the least for others in prose, 0 in
+    code.
     """
     if asked is not None:
         return asked
-    return 0.0 if invoked else advised
+    return 0.0 if invoked else max(advised, prose)
+
+
+def judge_context(hole: Hole) -> Silence | None:
+    """Why the model is not even asked at this hole; None if it may be."""
+    has_words = _WORD.search(hole.before) or _WORD.search(hole.after)
+    return None if has_words else Silence.NOTHING_TO_GO_ON
 
 
 def judge(
@@ -53,7 +75,9 @@ def judge(
 ) -> Judgement:
     """The distinct answers to show, `limit` at most (None: all), or the best answer's silence.
 
-    `replaces`: whether the client shows an item that takes the place of the rest of the line.
+    Answers that differ only in white space count as one. All but the best one must be plausible:
+    they need MIN_ALTERNATIVE, and MIN_SHARE_OF_BEST of its confidence. `replaces`: whether the
+    client shows an item that takes the place of the rest of the line.
     """
     shown: dict[str, tuple[CompletionItem, Fit]] = {}
     silences: list[Silence] = []
@@ -62,12 +86,15 @@ def judge(
         if isinstance(verdict, Silence):
             silences.append(verdict)
         else:
-            shown.setdefault(verdict.text, (replace(item, text=verdict.text), verdict))
-    if shown:
-        best = list(shown.values())[:limit]
-        items, fits = [item for item, _ in best], [fit for _, fit in best]
-        return Judgement([fit.text for fit in fits], None, items, fits)
-    return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
+            key = "".join(verdict.text.split())
+            shown.setdefault(key, (replace(item, text=verdict.text), verdict))
+    if not shown:
+        return Judgement([], silences[0] if silences else Silence.NOTHING_WRITTEN)
+    best, *others = shown.values()
+    least = max(MIN_ALTERNATIVE, MIN_SHARE_OF_BEST * best[0].confidence)
+    kept = [best, *(other for other in others if other[0].confidence >= least)][:limit]
+    found, fits = [item for item, _ in kept], [fit for _, fit in kept]
+    return Judgement([fit.text for fit in fits], None, found, fits)
 
 
 def judge_item(item: CompletionItem, hole: Hole, min_confidence: float) -> str | Silence:
@@ -86,6 +113,8 @@ def _judged(
         return Silence.LOW_CONFIDENCE
     head, _, line_before = hole.before.rpartition("\n")
     line_after, _, following = hole.after.partition("\n")
+    if _LICENCE.search(text) and not _LICENCE.search(hole.before + hole.after):
+        return Silence.LICENCE_TEXT
     text = without_restated(text, hole.before, hole.language)
     if not text.strip():
         return Silence.NOTHING_LEFT_AFTER_TRIMMING

@@ -16,11 +16,31 @@ from lsprotocol import types as lsp
 from fim_server.documents.documents import Place, Snapshot, without_end
 from fim_server.documents.lines import downward, upward
 from fim_server.settings.settings import Settings
-from fim_server.syntax.definitions import CursorContext, cursor_context
+from fim_server.syntax.definitions import CursorContext, cursor_context, in_comment
 from fim_server.syntax.languages import language_of
 
 WINDOW_STRIDE = 8
 """The window begins at a line number that divides by this (see `text_before`)."""
+
+PROSE_LANGUAGES = frozenset(
+    [
+        "markdown",
+        "plaintext",
+        "text",
+        "latex",
+        "tex",
+        "restructuredtext",
+        "rst",
+        "asciidoc",
+        "org",
+        "mail",
+        "git-commit",
+        "gitcommit",
+        "scminput",
+        "help",
+    ]
+)
+"""Language ids of VS Code and Neovim for documents that consist of sentences."""
 
 _SYNTAX_CHARS = 4000
 """Characters on each side of the cursor that are parsed to judge its syntax."""
@@ -139,6 +159,16 @@ def lines_to_ask_for(hole: Hole, language: str, settings: Settings) -> int:
         before = before.partition("\n")[2]
     context = cursor_context(before, hole.after[:_SYNTAX_CHARS], language_of(language))
     return 1 if context in (CursorContext.STATEMENT, CursorContext.TEXT) else settings.max_lines
+
+
+def is_prose(hole: Hole, language: str) -> bool:
+    """Whether a person writes sentences at this hole: in a comment, or in a language of prose."""
+    if language in PROSE_LANGUAGES:
+        return True
+    before = hole.before[-_SYNTAX_CHARS:]
+    if len(before) < len(hole.before):
+        before = before.partition("\n")[2]
+    return in_comment(before, hole.after[:_SYNTAX_CHARS], language_of(language))
 
 
 def text_before(snapshot: Snapshot, place: Place, limit: int) -> str:

@@ -20,6 +20,8 @@ class Silence(StrEnum):
     """The setting `disabledLanguages` names the document's language."""
     EXCLUDED = "excluded"
     """The model must not see the document; the log names the rule."""
+    NOTHING_TO_GO_ON = "nothing_to_go_on"
+    """The document has no word yet: a model would recite the beginning of another file."""
     SELECTED_ITEM_ELSEWHERE = "selected_item_elsewhere"
     """The item selected in the editor's list is not at the cursor."""
     STALE = "stale"
@@ -48,5 +50,40 @@ class Silence(StrEnum):
     """The completed line only repeats the next ones."""
     REPEATS_PREVIOUS_LINES = "repeats_previous_lines"
     """The completed line only repeats the previous ones."""
+    LICENCE_TEXT = "licence_text"
+    """The answer is a licence or copyright notice, and the document has none."""
     INTERNAL_ERROR = "internal_error"
     """A bug in this program; the log says where."""
+
+    @property
+    def explained(self) -> str:
+        """The reason in plain words, to follow "nothing was shown: "."""
+        return _EXPLAINED[self]
+
+
+_EXPLAINED = {
+    Silence.LOADING: "the model is still being loaded",
+    Silence.NO_MODEL: "the model could not be loaded; the log says why",
+    Silence.BAD_PARAMS: "the editor's request is malformed; please report this",
+    Silence.UNKNOWN_DOCUMENT: "the server has lost this document; close it and open it again",
+    Silence.LANGUAGE_DISABLED: "suggestions are off for this language (setting disabledLanguages)",
+    Silence.EXCLUDED: "the model may not see this document",
+    Silence.NOTHING_TO_GO_ON: "the document is empty; type the first line",
+    Silence.SELECTED_ITEM_ELSEWHERE: "the item selected in the list is not at the cursor",
+    Silence.STALE: "the text changed before the answer came; pause at the cursor",
+    Silence.SUPERSEDED: "a newer request took its place",
+    Silence.CANCELLED: "the editor cancelled the request, as it does while you type",
+    Silence.BACKEND_ERROR: "the model failed on this request; the log says how",
+    Silence.NOTHING_WRITTEN: "the model gave no answer",
+    Silence.BLANK: "the model has nothing to put between the text before and after the cursor",
+    Silence.LOW_CONFIDENCE: "the model is not sure enough (settings minConfidence, "
+    "proseConfidence); ask explicitly to see its guesses",
+    Silence.OUT_OF_SCOPE: "what the model wrote belongs after the end of this block",
+    Silence.NOTHING_LEFT_AFTER_TRIMMING: "all that the model wrote is right of the cursor already",
+    Silence.UNBALANCED: "the answer would break the brackets or quotes of this line",
+    Silence.MID_WORD: "the cursor is inside a word that the answer does not complete",
+    Silence.REPEATS_NEXT_LINES: "the answer only repeats the next lines",
+    Silence.REPEATS_PREVIOUS_LINES: "the answer only repeats the previous lines",
+    Silence.LICENCE_TEXT: "the model recited a licence notice",
+    Silence.INTERNAL_ERROR: "of an error in the server; the log says where",
+}

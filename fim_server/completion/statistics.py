@@ -64,6 +64,16 @@ class Statistics:
         if self._events >= FLUSH_EVERY:
             self.flush()
 
+    def totals(self) -> dict[str, dict[str, int]]:
+        """The counts of `today` and of all days as `total`, this process's included."""
+        days = read_statistics(self._file)
+        today = Counter(days.get(self._today().isoformat(), {}))
+        total: Counter[str] = Counter()
+        for counts in days.values():
+            total.update(counts)
+        both = {"today": today + self._counts, "total": total + self._counts}
+        return {when: {name: counts[name] for name in COUNTS} for when, counts in both.items()}
+
     def flush(self) -> None:
         """Append the counts since the last flush. A write error drops them, with a warning."""
         if not self._counts:

@@ -144,13 +144,20 @@ class Gate:
 
     def passes(self, proposal: Proposal) -> bool:
         """Whether to show a proposal."""
+        return self.objection(proposal) is None
+
+    def objection(self, proposal: Proposal) -> str | None:
+        """Why a proposal is not shown, in plain words; None if it is."""
         if proposal.evidence < self.min_gain:
-            return False
+            return (
+                f"its evidence is {proposal.evidence:.1f} nats, and minEditGain asks for "
+                f"{self.min_gain:g}"
+            )
         if _without_spaces(proposal.old) == _without_spaces(proposal.new):
-            return False
+            return "it changes only white space"
         if _repeats_what_follows(proposal):
-            return False
-        return not self.refused(proposal)
+            return "it repeats the lines below it"
+        return "you have undone or rejected it" if self.refused(proposal) else None
 
 
 async def proposals(

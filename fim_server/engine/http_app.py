@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.engine import llama_cpp_api, native_api, openai_api
+from fim_server.engine import llama_cpp_api, loopback, native_api, openai_api
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
@@ -31,8 +31,8 @@ LOG_REFUSALS_SECONDS = 60.0
 Endpoint = Callable[[EngineState, Request], Awaitable[Response]]
 
 
-def build_app(state: EngineState, token: str | None = None) -> Starlette | BearerToken:
-    """The application that serves `state`; with `token`, every request must carry it."""
+def build_app(state: EngineState) -> Starlette:
+    """The application on the user's socket, which loads the model and may open ports."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -41,29 +41,38 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
         loading.cancel()
         await state.backend.close()
 
-    app = Starlette(
-        routes=[
-            Route("/health", _quick(state, health), methods=["GET"]),
-            Route("/metrics", _quick(state, metrics), methods=["GET"]),
-            Route("/v1/models", _quick(state, models), methods=["GET"]),
-            Route("/v1/fim", _answering(state, "native", native_api.fim), methods=["POST"]),
-            Route(
-                "/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]
-            ),
-            Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
-            Route(
-                "/v1/completions",
-                _answering(state, "openai", openai_api.completions),
-                methods=["POST"],
-            ),
-            Route(
-                "/infill", _answering(state, "llama_cpp", llama_cpp_api.infill), methods=["POST"]
-            ),
-        ],
+    async def listen(state: EngineState, http: Request) -> Response:
+        return await loopback.listen(state, http, lambda token: build_port_app(state, token))
+
+    opening = Route("/v1/listen", _answering(state, "listen", listen), methods=["POST"])
+    return Starlette(
+        routes=[*_routes(state), opening],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
-    return app if token is None else BearerToken(app, token)
+
+
+def build_port_app(state: EngineState, token: str) -> BearerToken:
+    """The application on a port: every request must carry `token`."""
+    app = Starlette(routes=_routes(state), exception_handlers={HTTPException: _http_error})
+    return BearerToken(app, token)
+
+
+def _routes(state: EngineState) -> list[Route]:
+    return [
+        Route("/health", _quick(state, health), methods=["GET"]),
+        Route("/metrics", _quick(state, metrics), methods=["GET"]),
+        Route("/v1/models", _quick(state, models), methods=["GET"]),
+        Route("/v1/fim", _answering(state, "native", native_api.fim), methods=["POST"]),
+        Route("/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]),
+        Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
+        Route(
+            "/v1/completions",
+            _answering(state, "openai", openai_api.completions),
+            methods=["POST"],
+        ),
+        Route("/infill", _answering(state, "llama_cpp", llama_cpp_api.infill), methods=["POST"]),
+    ]
 
 
 async def health(state: EngineState, request: Request) -> Response:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import uvicorn
 from filelock import FileLock, Timeout
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.engine.allocator import return_large_buffers
-from fim_server.engine.http_app import build_app
+from fim_server.engine.http_app import build_app, build_port_app
 from fim_server.engine.launch import ALREADY_RUNNING
+from fim_server.engine.loopback import (
+    loopback_listener,
+    read_or_make_token,
+    server_config,
+    serving,
+)
 from fim_server.engine.paths import (
     EnginePaths,
     EngineStartError,
@@ -40,15 +45,12 @@ AT_ONCE = 4
 EVICT_AFTER_SECONDS = 900.0
 """Sessions idle for longer are evicted: their editor may have died."""
 
-_MAX_CONNECTIONS = 512
-_KEEP_ALIVE_SECONDS = 60
-
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options of the engine process.
 
-    `port` None serves on the user's Unix socket, a number on 127.0.0.1 (0: any free port).
+    The engine serves on the user's Unix socket, with `port` on 127.0.0.1 as well (0: any free one).
     `idle_minutes` without a request end the process (None: never). `cache_bytes` limits the KV of
     all sessions together. Up to `at_once` requests of different sessions share their forwards.
     """
@@ -62,18 +64,14 @@ class EngineOptions:
 
 
 def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
-    """Serve until idle or interrupted, and return the exit code. Raises EngineStartError.
+    """Serve until idle or interrupted, and return the exit code.
 
-    `announce` is given one line when the model is loaded, or why it could not be loaded. By then
-    the address is bound, and requests have been accepted while the model was loading.
+    ALREADY_RUNNING if another engine serves this model. `announce` is given one line when the model
+    is loaded, or why it could not be loaded. By then the addresses are bound, and requests have
+    been accepted while the model was loading. Raises EngineStartError.
     """
     paths = engine_paths(options.model)
     make_private_folder(paths.socket.parent)
-    if options.port is not None:
-        token = read_or_make_token(paths.token)
-        with loopback_listener(options.port) as listener:
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}, token in {paths.token}"
-            return asyncio.run(_serve(options, listener, token, announce, address))
     check_socket_path(paths.socket)
     lock = FileLock(paths.lock, timeout=LOCK_SECONDS, mode=0o600)
     try:
@@ -85,8 +83,16 @@ def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
             f"{paths.lock}: cannot be locked ({problem.strerror}); make it and its folder writable"
         ) from None
     try:
-        with unix_listener(paths) as listener:
-            return asyncio.run(_serve(options, listener, None, announce, str(paths.socket)))
+        with contextlib.ExitStack() as listeners:
+            socket_listener = listeners.enter_context(unix_listener(paths))
+            port_listener, token, address = None, "", str(paths.socket)
+            if options.port is not None:
+                token = read_or_make_token(paths.token)
+                port_listener = listeners.enter_context(loopback_listener(options.port))
+                port = port_listener.getsockname()[1]
+                address += f" and http://127.0.0.1:{port}, token in {paths.token}"
+            say = partial(announce_loaded, announce=announce, address=address)
+            return asyncio.run(_serve(options, socket_listener, port_listener, token, say))
     finally:
         lock.release()
 
@@ -94,34 +100,30 @@ def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
 async def _serve(
     options: EngineOptions,
     listener: socket.socket,
-    token: str | None,
-    announce: Callable[[str], None],
-    address: str,
+    port: socket.socket | None,
+    token: str,
+    say: Callable[[EngineState], Coroutine[None, None, None]],
 ) -> int:
     return_large_buffers()
     backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
-    config = uvicorn.Config(
-        build_app(state, token),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=2,
-        ws="none",
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(build_app(state), with_lifespan=True))
     idle_exit = asyncio.create_task(_exit_when_idle(server, state, options.idle_minutes))
-    announcing = asyncio.create_task(_announce(state, announce, address))
-    await server.serve(sockets=[listener])
+    announcing = asyncio.create_task(say(state))
+    async with contextlib.AsyncExitStack() as ports:
+        if port is not None:
+            await ports.enter_async_context(serving(build_port_app(state, token), port))
+        await server.serve(sockets=[listener])
     idle_exit.cancel()
     announcing.cancel()
     return 2 if state.status == "failed" else 0
 
 
-async def _announce(state: EngineState, announce: Callable[[str], None], address: str) -> None:
+async def announce_loaded(
+    state: EngineState, announce: Callable[[str], None], address: str
+) -> None:
+    """Say when the model is loaded, or why it could not be loaded."""
     await state.loaded.wait()
     failed = state.status == "failed"
     announce(state.problem if failed else f"serving the model {state.model} on {address}")
@@ -169,49 +171,3 @@ def unix_listener(paths: EnginePaths) -> Iterator[socket.socket]:
             yield listener
         finally:
             paths.socket.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def loopback_listener(port: int) -> Iterator[socket.socket]:
-    """A listening socket on 127.0.0.1. Raises EngineStartError if the port is taken."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as problem:
-            raise EngineStartError(
-                f"port {port}: cannot be used ({problem.strerror}); choose another one"
-            ) from None
-        listener.listen(128)
-        yield listener
-
-
-def read_or_make_token(path: Path) -> str:
-    """The bearer token for clients of the TCP port, kept in a file that only the user can read."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_token(path)
-    except OSError as problem:
-        raise EngineStartError(f"{path}: cannot be created ({problem.strerror})") from None
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
-    return token
-
-
-def _read_token(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        raise EngineStartError(
-            f"{path}: cannot be read; delete it, and a new one will be created"
-        ) from None
-    if mode & 0o077:
-        raise EngineStartError(
-            f"{path}: other users may read it; delete it, and a new one will be created"
-        )
-    if not token:
-        raise EngineStartError(f"{path}: is empty; delete it, and a new one will be created")
-    return token

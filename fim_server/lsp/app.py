@@ -42,7 +42,11 @@ def build_server(
     def accepted(*arguments: Any) -> None:
         server.feedback.accepted(arguments[0] if arguments else None)
 
+    def statistics(_params: Any) -> dict[str, dict[str, int]]:
+        return server.statistics.totals()
+
     edits.register(server)
+    server.feature(feedback.STATISTICS)(statistics)
     server.feature(feedback.DID_SHOW)(shown)
     server.feature(feedback.DID_PARTIALLY_ACCEPT)(partly_accepted)
     server.command(server.feedback.accept_command)(accepted)

@@ -19,6 +19,9 @@ DID_SHOW = "textDocument/didShowCompletion"
 DID_PARTIALLY_ACCEPT = "textDocument/didPartiallyAcceptCompletion"
 DID_FOCUS = "textDocument/didFocus"
 
+STATISTICS = "fim/statistics"
+"""A request of ours: the counts of `today` and in `total`, for editors to show."""
+
 MAX_ITEMS = 256
 """Maximum number of items remembered; feedback on older ones is ignored."""
 

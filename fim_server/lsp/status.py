@@ -1,18 +1,22 @@
 """The server's state, as `didChangeStatus` notifications of Copilot's protocol.
 
-`{busy, message, kind}` with kind Normal, Error, Warning or Inactive, sent on every change to
+`{busy, message, kind, why}` with kind Normal, Error, Warning or Inactive, sent on every change to
 clients that announce that they know it (`lsp/announced.py`).
+`why` is ours: plain words for why the last request had no suggestion, "" if it had one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from fim_server.completion.silence import Silence
 
 METHOD = "didChangeStatus"
+
+PASSING = (Silence.STALE, Silence.SUPERSEDED, Silence.CANCELLED)
+"""Reasons of requests that a newer one has replaced."""
 
 Kind = Literal["Normal", "Error", "Warning", "Inactive"]
 
@@ -24,6 +28,7 @@ class Status:
     busy: bool = False
     message: str = ""
     kind: Kind = "Normal"
+    why: str = ""
 
 
 class StatusReporter:
@@ -52,20 +57,25 @@ class StatusReporter:
     def asked(self) -> None:
         """A request arrived."""
         self._requests += 1
-        if self._idle == Status():
-            self._send(Status(busy=True))
+        if self._idle.kind == "Normal" and not self._idle.busy:
+            self._send(replace(self._idle, busy=True))
 
     def answered(self, silence: Silence | None, detail: str) -> None:
         """A request was answered; inactive if this document or its language gets no suggestions."""
         self._requests -= 1
         if self._idle.kind == "Error" or self._idle.busy:
             return
-        self._idle = Status()
+        why = "" if silence is None else silence.explained + (f" ({detail})" if detail else "")
+        self._idle = Status(why=why)
         if silence in (Silence.EXCLUDED, Silence.LANGUAGE_DISABLED):
-            self._idle = Status(kind="Inactive", message=f"{silence}: {detail}")
+            self._idle = Status(kind="Inactive", message=f"{silence}: {detail}", why=why)
         elif silence is Silence.BACKEND_ERROR:
-            self._idle = Status(kind="Warning", message=f"the last request failed: {detail}")
-        self._send(Status(busy=True) if self._requests and not self._idle.message else self._idle)
+            message = f"the last request failed: {detail}"
+            self._idle = Status(kind="Warning", message=message, why=why)
+        elif self._requests and silence in PASSING:
+            return  # the answer to a newer request says more
+        busy = bool(self._requests) and not self._idle.message
+        self._send(replace(self._idle, busy=busy))
 
     def _set_idle(self, status: Status) -> None:
         self._idle = status

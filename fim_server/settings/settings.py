@@ -50,6 +50,7 @@ class Settings:
     multiline: Multiline = "auto"
     alternatives: int = 3
     min_confidence: float | None = None
+    prose_confidence: float = 0.5
     prefix_chars: int = 1200
     suffix_chars: int = 500
     next_edits: bool = True
@@ -219,6 +220,14 @@ SETTINGS: dict[str, Setting] = {
         "min_confidence",
         "Minimum confidence, from 0 to 1, for a suggestion to be shown: 0 shows all; unset, the "
         "model's calibrated threshold applies while typing, and explicit requests show all.",
+    ),
+    "proseConfidence": Setting(
+        "prose_confidence",
+        "a number from 0 to 1",
+        lambda value: type(value) in (int, float) and 0 <= value <= 1,
+        "Minimum confidence while you type in comments and in prose (Markdown, plain text, commit "
+        "messages), unless `minConfidence` is set: 0 treats them as code, 1 hides nearly all.",
+        {"type": "number", "minimum": 0, "maximum": 1},
     ),
     "prefixChars": _integer(
         "prefix_chars",

@@ -130,6 +130,15 @@ def cursor_context(before: str, after: str, language: Language | None) -> Cursor
     return CursorContext.STATEMENT
 
 
+def in_comment(before: str, after: str, language: Language | None) -> bool:
+    """Whether the cursor between two texts is in a comment; False for an unknown language."""
+    root = parsed(before + after, language) if language is not None else None
+    if root is None or language is None:
+        return False
+    text = _text_around(root, before, language)
+    return text is not None and "comment" in text.type
+
+
 def _text_around(root: Node, before: str, language: Language) -> Node | None:
     """The comment or string around the cursor; None if there is none."""
     at = len(before.encode("utf-8", "replace"))

@@ -13,7 +13,9 @@ return {
   end,
   handlers = {
     ['fim/nextEdit'] = function(_, params, ctx)
-      require('fim.next_edit').receive(params, ctx.client_id)
+      if not require('fim.snooze').reason(vim.api.nvim_get_current_buf()) then
+        require('fim.next_edit').receive(params, ctx.client_id)
+      end
     end,
     ['didChangeStatus'] = function(_, params)
       require('fim.status').server_says(params)

@@ -19,7 +19,7 @@ vim.api.nvim_create_user_command('Fim', function(arguments)
   require('fim.command').run(arguments.fargs)
 end, {
   nargs = '*',
-  desc = 'fim-server: status, why, restart, model, log, toggle',
+  desc = 'fim-server: menu, tour, status, why, snooze, alternatives, stats, settings, …',
   complete = function(lead, line)
     return require('fim.command').complete(lead, line)
   end,

@@ -1,6 +1,6 @@
 /** Middleware between VS Code and the language client: which requests are sent, and their results. */
 
-import { EventEmitter, InlineCompletionList, InlineCompletionTriggerKind } from "vscode";
+import { EventEmitter, InlineCompletionList, InlineCompletionTriggerKind, type TextDocument } from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
 import { automatic, enable } from "./config";
 import { isEnabled } from "./enablement";
@@ -18,8 +18,11 @@ export class Asking {
   private readonly changed = new EventEmitter<void>();
   readonly onDidChange = this.changed.event;
 
+  constructor(private readonly snoozed: (document: TextDocument) => boolean) {}
+
   readonly provide: Provide = async (document, position, context, token, next) => {
     if (!isEnabled(enable(document), document.languageId)) return undefined;
+    if (context.triggerKind === InlineCompletionTriggerKind.Automatic && this.snoozed(document)) return undefined;
     if (context.triggerKind === InlineCompletionTriggerKind.Automatic && !automatic()) {
       this.last = { kind: "on demand only" };
       this.changed.fire();

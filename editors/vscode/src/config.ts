@@ -18,7 +18,7 @@ export function serverPath(): string {
 }
 
 export function serverPackage(): string {
-  return workspace.getConfiguration(SECTION).get("server.package", "fim-server[local]").trim();
+  return workspace.getConfiguration(SECTION).get("server.package", "").trim();
 }
 
 /** The names of the server's settings: the generated part of package.json. */

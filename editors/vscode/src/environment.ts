@@ -27,10 +27,22 @@ async function findPython(log: LogOutputChannel, cancelled: CancellationToken): 
   throw new Error(NEEDS_PYTHON);
 }
 
+/** A build of torch. */
+export type Build = "cpu" | "cuda";
+
+/** PyTorch's own index of CPU builds; the default build for Linux brings gigabytes of CUDA libraries. */
+const CPU_INDEX = "https://download.pytorch.org/whl/cpu";
+
+/** Options of `pip install` that select the build: only Linux's default build differs from the CPU's. */
+export function buildOptions(build: Build, platform: NodeJS.Platform): string[] {
+  return build === "cpu" && platform === "linux" ? ["--extra-index-url", CPU_INDEX] : [];
+}
+
 /** Create the environment in `folder` and install `requirement`; on failure, remove it again. */
 export async function createEnvironment(
   folder: string,
   requirement: string,
+  build: Build,
   log: LogOutputChannel,
   progress: Progress<{ message: string }>,
   cancelled: CancellationToken,
@@ -42,8 +54,8 @@ export async function createEnvironment(
     await run(program, [...rest, "-m", "venv", "--clear", folder], log, cancelled);
     progress.report({ message: `installing ${requirement}` });
     const python = inEnvironment(folder, process.platform, "python");
-    const pip = ["-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off", requirement];
-    await run(python, pip, log, cancelled, (line) => {
+    const pip = ["-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"];
+    await run(python, [...pip, ...buildOptions(build, process.platform), requirement], log, cancelled, (line) => {
       progress.report({ message: line.trim().slice(0, 100) });
     });
   } catch (problem) {

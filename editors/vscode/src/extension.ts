@@ -1,23 +1,28 @@
 /** Entry point: creates the parts of the extension and connects them. */
 
+import { readFile } from "node:fs/promises";
+import path from "node:path";
 import {
   commands,
   type Disposable,
+  EventEmitter,
   type ExtensionContext,
   type LogOutputChannel,
-  ProgressLocation,
+  Selection,
   window,
   workspace,
 } from "vscode";
 import { Asking } from "./asking";
-import { enable, SECTION, serverKeys, serverPackage } from "./config";
+import { showAlternatives } from "./alternatives";
+import { enable, SECTION, serverKeys } from "./config";
 import { ALL, isEnabled } from "./enablement";
-import { createEnvironment } from "./environment";
-import { chooseModel, showMenu, toggle } from "./menu";
+import { install } from "./install";
+import { chooseModel, chooseSnooze, showMenu, switchCommands, toggle } from "./menu";
 import { NextEdits } from "./nextEdit/controller";
-import { privateEnvironment } from "./program";
 import { offer, Server } from "./server";
+import { Snooze } from "./snooze";
 import { explain, type ServerState, type View } from "./state";
+import { countsIn, inWords } from "./statistics";
 import { StatusBar } from "./statusBar";
 import { Walkthrough } from "./walkthrough";
 
@@ -26,7 +31,10 @@ const SETTLE_MS = 300;
 
 export async function activate(context: ExtensionContext): Promise<void> {
   const log = window.createOutputChannel("fim-server", { log: true });
-  const asking = new Asking();
+  const changed = new EventEmitter<void>();
+  const snooze = new Snooze(() => { changed.fire(); });
+  const asking = new Asking((document) => snooze.reason(document.uri.toString(), document.languageId) !== undefined);
+  let why = "";
   const server = new Server(context, log, asking.provide);
   const bar = new StatusBar();
   const nextEdits = new NextEdits(
@@ -36,8 +44,9 @@ export async function activate(context: ExtensionContext): Promise<void> {
 
   const walkthrough = new Walkthrough(() => isRunning(server.state));
 
+  const view = (): View => viewOf(server.state, asking, snooze, why);
   const refresh = (): void => {
-    bar.show(viewOf(server.state, asking));
+    bar.show(view());
   };
   context.subscriptions.push(
     log,
@@ -53,14 +62,20 @@ export async function activate(context: ExtensionContext): Promise<void> {
     server.onDidLog((line) => {
       asking.takeLine(line);
     }),
-    server.onDidProposeEdits((params) => {
-      nextEdits.propose(params);
+    server.onDidTellWhy((told) => {
+      why = told;
     }),
+    server.onDidProposeEdits((params) => {
+      if (view().snoozed === undefined) nextEdits.propose(params);
+    }),
+    changed,
+    changed.event(refresh),
+    snooze,
     asking.onDidChange(refresh),
     window.onDidChangeActiveTextEditor(refresh),
     workspace.onDidGrantWorkspaceTrust(() => server.restart()),
     restartOnChange(context, server, refresh),
-    ...registerCommands(context, { log, asking, server, nextEdits }),
+    ...registerCommands(context, { log, view, server, nextEdits, snooze }),
   );
   refresh();
   await server.start();
@@ -73,15 +88,22 @@ function isRunning({ kind }: ServerState): boolean {
 
 interface Parts {
   readonly log: LogOutputChannel;
-  readonly asking: Asking;
+  readonly view: () => View;
+  readonly snooze: Snooze;
   readonly server: Server;
   readonly nextEdits: NextEdits;
 }
 
-function registerCommands(context: ExtensionContext, { log, asking, server, nextEdits }: Parts): Disposable[] {
-  const view = (): View => viewOf(server.state, asking);
+function registerCommands(context: ExtensionContext, { log, view, server, nextEdits, snooze }: Parts): Disposable[] {
   const table: Record<string, () => unknown> = {
-    "fim.menu": () => showMenu(view()),
+    "fim.menu": async () => showMenu(view(), countsIn(await server.request("fim/statistics", null), "today")),
+    "fim.alternatives": () => showAlternatives(server),
+    "fim.snooze": () => chooseSnooze(snooze),
+    "fim.statistics": () => showStatistics(server),
+    "fim.tour": () => openSample(context),
+    "fim.openWalkthrough": () =>
+      commands.executeCommand("workbench.action.openWalkthrough", `${context.extension.id}#start`, false),
+    ...switchCommands(),
     "fim.trigger": () => commands.executeCommand("editor.action.inlineSuggest.trigger"),
     "fim.toggle": () => toggle(ALL),
     "fim.toggleLanguage": () => toggle(window.activeTextEditor?.document.languageId ?? ALL),
@@ -104,7 +126,7 @@ function registerCommands(context: ExtensionContext, { log, asking, server, next
   return Object.entries(table).map(([name, run]) => commands.registerCommand(name, run));
 }
 
-function viewOf(server: ServerState, asking: Asking): View {
+function viewOf(server: ServerState, asking: Asking, snooze: Snooze, why: string): View {
   const document = window.activeTextEditor?.document;
   const settings = workspace.getConfiguration(SECTION);
   const model = settings.get<string | null>("model");
@@ -117,6 +139,8 @@ function viewOf(server: ServerState, asking: Asking): View {
     mode: settings.get("mode", ""),
     latency: asking.latency,
     last: asking.last,
+    why,
+    snoozed: snooze.reason(document?.uri.toString(), document?.languageId),
   };
 }
 
@@ -140,19 +164,24 @@ async function offerInstall(remedy: string): Promise<void> {
   });
 }
 
-async function install(context: ExtensionContext, log: LogOutputChannel, server: Server): Promise<void> {
-  const requirement = serverPackage();
-  const folder = privateEnvironment(context);
-  await server.stop();
-  try {
-    await window.withProgress(
-      { location: ProgressLocation.Notification, title: "fim-server", cancellable: true },
-      (progress, token) => createEnvironment(folder, requirement, log, progress, token),
-    );
-  } catch (problem) {
-    const message = problem instanceof Error ? problem.message : String(problem);
-    log.error(message);
-    void offer(`${requirement} could not be installed: ${message}`, { "Open the Log": "fim.showLog" });
-  }
-  await server.start();
+async function showStatistics(server: Server): Promise<void> {
+  const answer = await server.request("fim/statistics", null);
+  const today = countsIn(answer, "today");
+  const total = countsIn(answer, "total");
+  if (today === undefined || total === undefined) return;
+  void window.showInformationMessage(
+    `Accepted today: ${inWords(today)}. In all: ${inWords(total)}. Counted on this machine only (setting fim.statistics).`,
+  );
+}
+
+/** Open the tour's sample as a document without a file, the cursor where text is missing. */
+async function openSample(context: ExtensionContext): Promise<void> {
+  const content = await readFile(path.join(context.extensionPath, "media", "tour.py"), "utf8");
+  const document = await workspace.openTextDocument({ language: "python", content });
+  const editor = await window.showTextDocument(document);
+  const end = document.positionAt(content.length);
+  editor.selection = new Selection(end, end);
+  editor.revealRange(editor.selection);
+  // Opening a document is no typing, so VS Code asks nothing by itself.
+  await commands.executeCommand("editor.action.inlineSuggest.trigger");
 }

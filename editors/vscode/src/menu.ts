@@ -3,21 +3,48 @@
 import { commands, ConfigurationTarget, QuickPickItemKind, type QuickPickItem, window, workspace } from "vscode";
 import { enable, SECTION } from "./config";
 import { ALL, type Enable, isEnabled, toggled } from "./enablement";
+import type { Snooze } from "./snooze";
+import { type Counts, inWords } from "./statistics";
 import { explain, statusText, type View } from "./state";
 
 interface Entry extends QuickPickItem {
   readonly command?: string;
 }
 
-export async function showMenu(view: View): Promise<void> {
-  const chosen = await window.showQuickPick(entries(view), {
+export async function showMenu(view: View, today: Counts | undefined): Promise<void> {
+  const chosen = await window.showQuickPick(entries(view, today), {
     title: `fim-server: ${statusText(view).summary}`,
     placeHolder: explain(view),
   });
   if (chosen?.command !== undefined) await commands.executeCommand(chosen.command);
 }
 
-function entries(view: View): Entry[] {
+/** Switches in the menu: settings that are true or false. */
+const SWITCHES = { automatic: "Suggest while typing", nextEdits: "Propose next edits" } as const;
+
+function switches(): Entry[] {
+  const configuration = workspace.getConfiguration(SECTION);
+  return Object.entries(SWITCHES).map(([key, label]) => ({
+    label: `${configuration.get<boolean>(key, true) ? "$(check)" : "$(circle-slash)"} ${label}`,
+    description: `fim.${key}`,
+    command: `fim.switch.${key}`,
+  }));
+}
+
+/** The commands of the menu's switches. */
+export function switchCommands(): Record<string, () => unknown> {
+  return Object.fromEntries(
+    Object.keys(SWITCHES).map((key) => [
+      `fim.switch.${key}`,
+      () => {
+        const configuration = workspace.getConfiguration(SECTION);
+        return configuration.update(key, !configuration.get<boolean>(key, true), ConfigurationTarget.Global);
+      },
+    ]),
+  );
+}
+
+function entries(view: View, today: Counts | undefined): Entry[] {
   const on = enable();
   const { language } = view;
   const install: Entry[] =
@@ -38,12 +65,48 @@ function entries(view: View): Entry[] {
       command: "fim.toggle",
     },
     ...forLanguage,
+    {
+      label: view.snoozed === undefined ? "$(bell-slash) Snooze…" : "$(bell) Snoozing…",
+      description: view.snoozed ?? "5 minutes, 1 hour, this file, this language",
+      command: "fim.snooze",
+    },
+    { label: "$(split-horizontal) Alternatives side by side", command: "fim.alternatives" },
     { label: "$(question) Why was nothing shown?", command: "fim.why" },
-    { label: "", kind: QuickPickItemKind.Separator },
+    ...(today === undefined
+      ? []
+      : [{ label: "$(graph) Accepted today", description: inWords(today), command: "fim.statistics" }]),
+    { label: "Settings", kind: QuickPickItemKind.Separator },
+    ...switches(),
+    { label: "$(gear) All settings", command: "fim.settings" },
     { label: "$(package) Choose a model…", description: view.model, command: "fim.chooseModel" },
+    { label: "Server", kind: QuickPickItemKind.Separator },
     { label: "$(debug-restart) Restart the server", command: "fim.restart" },
     { label: "$(output) Open the log", command: "fim.showLog" },
+    { label: "$(mortar-board) Take the tour", command: "fim.openWalkthrough" },
   ];
+}
+
+/** Let the user choose how long, or where, nothing is suggested while typing. */
+export async function chooseSnooze(snooze: Snooze): Promise<void> {
+  const document = window.activeTextEditor?.document;
+  const choices: (QuickPickItem & { readonly run: () => void })[] = [];
+  if (snooze.reason(document?.uri.toString(), document?.languageId) !== undefined) {
+    choices.push({ label: "$(bell) Wake up now", run: () => { snooze.wake(); } });
+  }
+  choices.push(
+    { label: "For 5 minutes", run: () => { snooze.forMinutes(5); } },
+    { label: "For 1 hour", run: () => { snooze.forMinutes(60); } },
+  );
+  if (document !== undefined) {
+    const uri = document.uri.toString();
+    const { languageId } = document;
+    choices.push(
+      { label: "In this file", description: "until the window closes", run: () => { snooze.file(uri); } },
+      { label: `For ${languageId}`, description: "until the window closes", run: () => { snooze.language(languageId); } },
+    );
+  }
+  const chosen = await window.showQuickPick(choices, { title: "Snooze suggestions" });
+  chosen?.run();
 }
 
 /** Toggle suggestions for a language, or for all languages without an entry. */

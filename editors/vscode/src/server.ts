@@ -14,7 +14,7 @@ import {
 import { initializationOptions, serverKeys, serverPath } from "./config";
 import { findProgram } from "./program";
 import { type LogLine, readLine } from "./serverLog";
-import { type ServerState, stateTold } from "./state";
+import { type ServerState, stateTold, whyTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
 
@@ -36,6 +36,9 @@ export class Server implements Disposable {
   private readonly changed = new EventEmitter<ServerState>();
   private readonly logged = new EventEmitter<LogLine>();
   private readonly notified = new EventEmitter<unknown>();
+  private readonly toldWhy = new EventEmitter<string>();
+  /** Why the last request had no suggestion, in plain words; "" if it had one. */
+  readonly onDidTellWhy = this.toldWhy.event;
   readonly onDidChange = this.changed.event;
   readonly onDidLog = this.logged.event;
   readonly onDidProposeEdits = this.notified.event;
@@ -78,6 +81,16 @@ export class Server implements Disposable {
     }
   }
 
+  /** The server's answer to a request; undefined while no server is running, or if it refuses. */
+  async request(method: string, params: unknown): Promise<unknown> {
+    try {
+      return await this.client?.sendRequest(method, params);
+    } catch (problem) {
+      this.log.warn(`${method}: ${String(problem)}`);
+      return undefined;
+    }
+  }
+
   /** Send a notification; dropped while no server is running. */
   async notify(method: string, params: unknown): Promise<void> {
     await this.client?.sendNotification(method, params);
@@ -116,6 +129,8 @@ export class Server implements Disposable {
       this.show(type, message);
     });
     client.onNotification("didChangeStatus", (params: unknown) => {
+      const why = whyTold(params);
+      if (why !== undefined) this.toldWhy.fire(why);
       const state = stateTold(params);
       if (state !== undefined) this.enter(state);
     });

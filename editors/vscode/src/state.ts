@@ -30,6 +30,10 @@ export interface View {
   /** Latency of the last request with a suggestion, in ms, as measured in this editor. */
   readonly latency: number | undefined;
   readonly last: LastAsk;
+  /** Why the last answer was empty, in the server's words; "" if it was not. */
+  readonly why: string;
+  /** Why suggestions are snoozed here; undefined if they are not. */
+  readonly snoozed: string | undefined;
 }
 
 export interface StatusText {
@@ -69,6 +73,9 @@ function readyText(view: View): StatusText {
     const language = view.language === undefined ? "" : ` for ${view.language}`;
     return { text: "$(circle-slash) fim", summary: `Off${language}`, severity: "normal" };
   }
+  if (view.snoozed !== undefined) {
+    return { text: "$(bell-slash) fim", summary: capitalized(view.snoozed), severity: "normal" };
+  }
   const icon = view.asking ? "$(loading~spin)" : "$(sparkle)";
   const latency = view.latency === undefined ? "" : ` ${view.latency.toFixed(0)} ms`;
   return { text: `${icon} fim${latency}`, summary: view.asking ? "Thinking" : "Ready", severity: "normal" };
@@ -91,30 +98,11 @@ export function stateTold(params: unknown): ServerState | undefined {
   return { kind: "loading", what, percent: Number(percent) };
 }
 
-/** The reasons in the server's `completion/silence.py`, as texts for the user. */
-const SILENCES: Readonly<Record<string, string>> = {
-  loading: "the model was still being loaded.",
-  no_model: "the model could not be loaded. The log says why.",
-  bad_params: "the server could not read the request. This is a mistake of the extension; please report it.",
-  unknown_document: "the server has lost track of this document. Close and open it again.",
-  selected_item_elsewhere: "the item selected in the list does not stand at the cursor.",
-  stale: "the text changed before the answer was there. Wait a moment at the cursor.",
-  superseded: "a newer request took its place.",
-  cancelled: "the editor took the request back, as it does when typing goes on.",
-  backend_error: "the model failed on this request. The log says how.",
-  language_disabled: "this language is switched off.",
-  excluded: "the model must not see this document.",
-  nothing_written: "the model gave no answer.",
-  blank: "the model had nothing to put between the text before and after the cursor.",
-  low_confidence: "the model is less sure than fim.minConfidence asks for.",
-  out_of_scope: "what the model wrote belongs behind the end of this block.",
-  nothing_left_after_trimming: "all that the model wrote stands around the cursor already.",
-  unbalanced: "it would break the brackets or quotes of this line.",
-  mid_word: "the cursor is inside a word that the answer does not complete.",
-  repeats_next_lines: "it would only say what the next lines say.",
-  repeats_previous_lines: "it would only say what the lines before it say.",
-  internal_error: "of a mistake of the server. The log says where.",
-};
+/** Why the last request had no suggestion, in a `didChangeStatus` notification; undefined if it says nothing. */
+export function whyTold(params: unknown): string | undefined {
+  const why = (params as { why?: unknown } | null | undefined)?.why;
+  return typeof why === "string" ? why : undefined;
+}
 
 /** One sentence that says why there was no suggestion. */
 export function explain(view: View): string {
@@ -124,16 +112,21 @@ export function explain(view: View): string {
     const language = view.language === undefined ? "" : ` for ${view.language}`;
     return `Nothing was shown: suggestions are off${language} (setting fim.enable).`;
   }
+  if (view.snoozed !== undefined) return `Nothing is shown while typing: ${view.snoozed}.`;
   switch (last.kind) {
     case "none":
       return "Nothing has been asked for yet: type in a file, or use “fim: Suggest at the Cursor”.";
     case "on demand only":
       return "Nothing was shown: suggestions come only when asked for (setting fim.automatic).";
     case "answered": {
-      const { silence, detail, ms } = last.answer;
-      const time = `(${detail === undefined ? "" : `${detail}, `}${ms.toFixed(0)} ms)`;
+      const { silence, ms } = last.answer;
+      const time = `(${ms.toFixed(0)} ms)`;
       if (silence === undefined) return `The last answer had something to show ${time}.`;
-      return `Nothing was shown because ${SILENCES[silence] ?? `of “${silence}”.`} ${time}`;
+      return `Nothing was shown: ${view.why === "" ? silence : view.why} ${time}.`;
     }
   }
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -198,12 +198,13 @@ def test_the_status_command(start):
     assert "last answer:" in said
     assert "a suggestion is shown" in editor.nvim.command_output("Fim why")
     editor.type("<Esc>")
-    assert "not in insert mode" in editor.nvim.command_output("Fim why")
+    assert "was shown until insert mode ended" in editor.nvim.command_output("Fim why")
     assert editor.lua("return vim.fn.getcompletion('Fim ', 'cmdline')") == [
-        "log", "model", "restart", "status", "toggle", "why",
+        "alternatives", "log", "menu", "model", "restart", "settings", "snooze", "stats", "status",
+        "toggle", "tour", "why",
     ]  # fmt: skip
     editor.type(":Fim nonsense<CR>")
-    assert "nonsense is unknown; say one of log, model" in editor.messages()
+    assert "nonsense is unknown; say one of alternatives, log, menu, model" in editor.messages()
 
 
 def test_why_names_an_empty_answer(start):
@@ -212,7 +213,7 @@ def test_why_names_an_empty_answer(start):
     editor.ready()
     editor.type("A")
     editor.wait(lambda: [] in editor.answers(), "an empty answer")
-    editor.wait(lambda: "nothing to suggest" in editor.why(), "the reason")
+    editor.wait(lambda: "nothing to put between" in editor.why(), "the reason")
 
 
 def test_status_is_ready_when_the_model_is_loaded(start, monkeypatch):

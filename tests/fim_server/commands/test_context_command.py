@@ -12,6 +12,7 @@ from tiny_checkpoint import write_tiny_checkpoint
 from fim_server.cli import main
 from fim_server.settings.sources import config_file
 
+IN_PROCESS = ("--backend", "in_process")
 SOURCE = "import shapes\n\n\ndef main():\n    shapes.make_circle(\n\nprint(main())\n"
 
 
@@ -108,7 +109,7 @@ def test_the_command_line_overrides_the_users_settings_file(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('mode = "ar"\nminConfidence = 1.0\nmaxTokens = 2\ntypo = 1\n')
     try:
-        where = (*at(project / "main.py"), "--model", checkpoint, "--json")
+        where = (*at(project / "main.py"), "--model", checkpoint, *IN_PROCESS, "--json")
         assert main(("complete", *where)) == 0
         captured = capsys.readouterr()
         answer = json.loads(captured.out)

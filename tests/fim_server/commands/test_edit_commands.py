@@ -41,10 +41,21 @@ def test_edit_proposes_edits_that_follow_from_a_patch(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(PATCH.replace("-def sum", "-def plus")))
     for history in (str(file.with_name("edits.patch")), "-"):
-        arguments = ["edit", str(file), "--history", history, "--model", model, "--threads", "1"]
+        arguments = [
+            "edit",
+            str(file),
+            "--history",
+            history,
+            "--model",
+            model,
+            "--threads",
+            "1",
+            "--backend",
+            "in_process",
+        ]
         assert main([*arguments, "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
-        assert set(answer) == {"edits", "stats"}
+        assert set(answer) == {"edits", "silent", "stats"}
         for edit in answer["edits"]:
             assert edit["old"] == CODE.split("\n")[edit["line"] - 1 :][: len(edit["old"])]
             assert edit["new"] != edit["old"]
@@ -58,7 +69,18 @@ def test_edit_proposes_edits_that_follow_from_a_patch(
 def test_revise_shows_the_models_version_of_lines(
     file: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["revise", str(file), "--lines", "1-2", "--model", model, "--threads", "1"]
+    arguments = [
+        "revise",
+        str(file),
+        "--lines",
+        "1-2",
+        "--model",
+        model,
+        "--threads",
+        "1",
+        "--backend",
+        "in_process",
+    ]
     assert main([*arguments, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["old"] == CODE.split("\n")[:2]
@@ -120,3 +142,43 @@ def test_a_patch_of_several_files_with_deletions_and_crlf() -> None:
     ]
     with pytest.raises(PatchError, match="no changes"):
         hunks_of("", snapshot)
+
+
+def test_edit_says_why_a_place_is_left_alone(
+    file: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A renamed function with a call beside it: one place, and a reason where nothing is shown."""
+    patch = file.with_name("rename.patch")
+    patch.write_text(PATCH.replace("-def sum", "-def plus"))
+    file.write_text(CODE.replace("print(add(1, 2))", "print(plus(1, 2))\nprint(plus(3, 4))"))
+    options = [
+        "--history",
+        str(patch),
+        "--model",
+        model,
+        "--threads",
+        "1",
+        "--backend",
+        "in_process",
+    ]
+    options += ["--backend", "in_process"]
+    assert main(["edit", str(file), *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["stats"]["regions"] > 0
+    assert len(answer["edits"]) + len(answer["silent"]) == answer["stats"]["regions"]
+    for silence in answer["silent"]:
+        assert silence["line"] >= 1
+        assert "minEditGain asks for" in silence["why"] or "leave it as it is" in silence["why"]
+
+
+def test_edit_says_that_no_rule_expects_a_change(
+    file: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch = file.with_name("lonely.patch")
+    patch.write_text(
+        "--- a/code.py\n+++ b/code.py\n@@ -1,1 +1,2 @@\n+unrelated = 1\n def add(first, second):\n"
+    )
+    file.write_text("unrelated = 1\n" + CODE)
+    options = ["--history", str(patch), "--model", model, "--backend", "in_process"]
+    assert main(["edit", str(file), *options]) == 0
+    assert "no rule expects another change" in capsys.readouterr().out

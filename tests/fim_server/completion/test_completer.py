@@ -193,8 +193,15 @@ async def test_blank_answers_and_repetitions_are_not_shown() -> None:
         async def complete(self, request: CompletionRequest) -> Completion:
             return Completion()
 
-    desk = await Desk("", Mute()).started()
+    desk = await Desk("x", Mute()).started()
     assert (await desk.ask()).silence is Silence.NOTHING_WRITTEN
+
+
+@pytest.mark.parametrize("text", ["", "\n", "  \n\t\n", "{\n\n}\n"])
+async def test_a_document_without_a_word_is_not_sent_to_the_model(text: str) -> None:
+    desk = await Desk(text).started()
+    assert (await desk.ask()).silence is Silence.NOTHING_TO_GO_ON
+    assert desk.backend.asked == []
 
 
 async def test_every_answer_is_logged_with_reason_and_time_and_no_code(

@@ -19,8 +19,8 @@ from raw_client import RawClient, inline_params, raw_client
 from fim_server.backends.base import BackendError
 from fim_server.bench.machine import memory_of
 from fim_server.engine.client import EngineBackend
+from fim_server.engine.loopback import read_or_make_token
 from fim_server.engine.paths import EngineStartError
-from fim_server.engine.process import read_or_make_token
 
 URI = "file:///add.py"
 SLOW = {"mode": "ar", "maxTokens": 256, "alternatives": 10}

@@ -223,15 +223,16 @@ async def test_status_from_loading_to_ready_to_inactive() -> None:
         client.open(URI, "#say x")
         first = await client.notified(STATUS, 3)
         assert first == [
-            {"busy": True, "message": "Loading the model (0 %)", "kind": "Normal"},
-            {"busy": True, "message": "Loading (50 %)", "kind": "Normal"},
-            {"busy": False, "message": "", "kind": "Normal"},
+            {"busy": True, "message": "Loading the model (0 %)", "kind": "Normal", "why": ""},
+            {"busy": True, "message": "Loading (50 %)", "kind": "Normal", "why": ""},
+            {"busy": False, "message": "", "kind": "Normal", "why": ""},
         ]
         await client.complete(URI, 0, 6)
         busy, inactive = (await client.notified(STATUS, 5))[3:]
-        assert busy == {"busy": True, "message": "", "kind": "Normal"}
+        assert busy == {"busy": True, "message": "", "kind": "Normal", "why": ""}
         message = "language_disabled: python"
-        assert inactive == {"busy": False, "message": message, "kind": "Inactive"}
+        why = "suggestions are off for this language (setting disabledLanguages) (python)"
+        assert inactive == {"busy": False, "message": message, "kind": "Inactive", "why": why}
         await client.complete(URI, 0, 6)
         assert len(await client.notified(STATUS, 5)) == 5, "said once"
 
@@ -241,7 +242,7 @@ async def test_a_failed_load_is_an_error_with_a_remedy() -> None:
         await client.initialize()
         told = (await client.notified(STATUS, 3))[-1]
         message = "x: no such folder; choose one"
-        assert told == {"busy": False, "message": message, "kind": "Error"}
+        assert told == {"busy": False, "message": message, "kind": "Error", "why": ""}
         client.open(URI, "#say x")
         await client.complete(URI, 0, 6)
         assert (await client.notified(STATUS, 3))[-1] == told
@@ -255,9 +256,10 @@ async def test_a_failed_request_is_a_warning_until_one_succeeds() -> None:
         seen = len(await client.notified(STATUS))
         await client.complete(URI, 0, 10)
         busy, warning = (await client.notified(STATUS, seen + 2))[seen:]
-        assert busy == {"busy": True, "message": "", "kind": "Normal"}
+        assert busy == {"busy": True, "message": "", "kind": "Normal", "why": ""}
         message = "the last request failed: boom"
-        assert warning == {"busy": False, "message": message, "kind": "Warning"}
+        why = "the model failed on this request; the log says how (boom)"
+        assert warning == {"busy": False, "message": message, "kind": "Warning", "why": why}
         assert await client.complete(URI, 1, 6) == ["x"]
         assert (await client.notified(STATUS, seen + 3))[-1]["kind"] == "Normal"
 

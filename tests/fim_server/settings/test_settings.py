@@ -24,6 +24,7 @@ SET = {
     "copiesFrom": "file",
     "alternatives": 2,
     "minConfidence": 0.25,
+    "proseConfidence": 0.9,
     "prefixChars": 4000,
     "suffixChars": 0,
     "nextEdits": False,

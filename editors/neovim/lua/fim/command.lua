@@ -26,6 +26,87 @@ function commands.why()
   local status = require('fim.status').get()
   local usual = status.state == 'ready' or status.state == 'busy'
   say('fim: ' .. (usual and status.why or status.message))
+  require('fim').note('why')
+end
+
+--- 5, 60, another number of minutes, buffer, filetype, or off.
+function commands.snooze(scope)
+  local known = scope == 'buffer' or scope == 'filetype' or scope == 'off'
+  local minutes = tonumber(scope or '5')
+  if not known and not (minutes and minutes > 0) then
+    local usage = 'fim: :Fim snooze MINUTES, or buffer, filetype, off; not ' .. scope
+    return vim.notify(usage, vim.log.levels.ERROR)
+  end
+  require('fim').snooze(known and scope or minutes)
+  say('fim: ' .. (require('fim.snooze').reason(vim.api.nvim_get_current_buf()) or 'awake'))
+end
+
+function commands.alternatives()
+  require('fim').alternatives()
+end
+
+function commands.tour()
+  require('fim.tour').start()
+end
+
+function commands.stats()
+  local client = require('fim.status').client()
+  if not client then
+    return say('fim: no server runs for this buffer')
+  end
+  client:request('fim/statistics', vim.NIL, function(err, result)
+    if err or not result then
+      return say('fim: the server did not tell its counts')
+    end
+    local function words(counts)
+      local text = '%d suggestions, %d in part, %d characters, %d edits'
+      return text:format(counts.accepted, counts.partly_accepted, counts.characters, counts.edits_accepted)
+    end
+    say(('accepted today: %s\nin all: %s'):format(words(result.today), words(result.total)))
+  end)
+end
+
+-- Entries of :Fim menu, as arguments of :Fim.
+local entries = {
+  { 'Turn suggestions on or off', 'toggle' },
+  { 'Turn them on or off in this buffer', 'toggle', 'buffer' },
+  { 'Snooze for 5 minutes', 'snooze', '5' },
+  { 'Snooze for 1 hour', 'snooze', '60' },
+  { 'Snooze in this buffer', 'snooze', 'buffer' },
+  { 'Snooze for this file type', 'snooze', 'filetype' },
+  { 'Wake up', 'snooze', 'off' },
+  { 'Why was nothing shown?', 'why' },
+  { 'Alternatives side by side', 'alternatives' },
+  { 'What was accepted', 'stats' },
+  { 'Edit the settings of all editors', 'settings' },
+  { 'Restart the server', 'restart' },
+  { 'Open the log', 'log' },
+  { 'Take the tour', 'tour' },
+}
+
+function commands.menu()
+  local status = require('fim.status').get()
+  vim.ui.select(entries, {
+    prompt = ('fim: %s (%s)'):format(status.state, status.message),
+    format_item = function(entry)
+      return entry[1]
+    end,
+  }, function(entry)
+    if entry then
+      M.run(vim.list_slice(entry, 2))
+    end
+  end)
+end
+
+--- The settings file that the server reads before the editor's settings.
+function commands.settings()
+  local home = vim.env.XDG_CONFIG_HOME or vim.fs.joinpath(vim.env.HOME, '.config')
+  if vim.fn.has('mac') == 1 then
+    home = vim.fs.joinpath(vim.env.HOME, 'Library', 'Application Support')
+  end
+  local file = vim.fs.joinpath(home, 'fim-server', 'config.toml')
+  vim.fn.mkdir(vim.fs.dirname(file), 'p')
+  vim.cmd.tabedit(vim.fn.fnameescape(file))
 end
 
 function commands.restart()
@@ -73,6 +154,8 @@ function M.complete(lead, line)
     return vim.list_extend({ 'default' }, vim.fn.getcompletion(lead, 'dir'))
   elseif line:match('^%S+%s+toggle%s') then
     words = { 'buffer' }
+  elseif line:match('^%S+%s+snooze%s') then
+    words = { '5', '60', 'buffer', 'filetype', 'off' }
   end
   table.sort(words)
   return vim.tbl_filter(function(word)

@@ -24,7 +24,7 @@ local defaults = {
   next_edit = 'fim',
 
   -- Keys in insert mode, none by default. Names: accept, accept_word, accept_line, next, previous,
-  -- dismiss, trigger, toggle, tab. Common choices:
+  -- dismiss, trigger, toggle, alternatives, tab. Common choices:
   --   accept = '<M-l>', next = '<M-]>', previous = '<M-[>', dismiss = '<C-]>', tab = '<Tab>'
   keys = {},
 }
@@ -38,6 +38,7 @@ M.key_names = {
   'dismiss',
   'trigger',
   'toggle',
+  'alternatives',
   'tab',
 }
 

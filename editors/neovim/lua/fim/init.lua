@@ -23,9 +23,20 @@ local function borrowed_name()
   return client
 end
 
+--- Tell that the user has done something: the event `User FimAction`, data = { name = … }.
+---@param name string
+local function note(name)
+  vim.schedule(function()
+    vim.api.nvim_exec_autocmds('User', { pattern = 'FimAction', modeline = false, data = { name = name } })
+  end)
+end
+M.note = note
+
 --- Apply options, enable the server for all files, set the configured keys.
 ---@param options? table see fim.config
 function M.setup(options)
+  -- Plugin managers that add this folder after the start have not sourced it.
+  vim.cmd.runtime('plugin/fim.lua')
   for _, problem in ipairs(config.set(options)) do
     vim.notify('fim: ' .. problem, vim.log.levels.ERROR)
   end
@@ -45,34 +56,40 @@ function M.setup(options)
   require('fim.keys').set(chosen.keys)
 end
 
+---@param name string of the action
 ---@param cut fun(text: string): string
-local function accept(cut)
+local function accept(name, cut)
   local current = buffers.get()
-  return current ~= nil and current:accept(cut)
+  local accepted = current ~= nil and current:accept(cut)
+  if accepted then
+    note(name)
+  end
+  return accepted
 end
 
 --- Accept the whole suggestion; false if there is none, so that a mapping can fall back.
 ---@return boolean accepted
 function M.accept()
-  return accept(function(text)
+  return accept('accept', function(text)
     return text
   end)
 end
 
 ---@return boolean accepted
 function M.accept_word()
-  return accept(suggestions.first_word)
+  return accept('accept_word', suggestions.first_word)
 end
 
 ---@return boolean accepted
 function M.accept_line()
-  return accept(suggestions.first_line)
+  return accept('accept_line', suggestions.first_line)
 end
 
 --- Show the next alternative.
 ---@return boolean whether there is a suggestion
 function M.next()
   local current = buffers.get()
+  note('next')
   return current ~= nil and current:cycle(1)
 end
 
@@ -80,6 +97,7 @@ end
 ---@return boolean whether there is a suggestion
 function M.previous()
   local current = buffers.get()
+  note('previous')
   return current ~= nil and current:cycle(-1)
 end
 
@@ -95,6 +113,32 @@ function M.trigger()
   local current = buffers.get()
   if current then
     current:trigger()
+  end
+end
+
+--- Show all suggestions for the cursor side by side.
+function M.alternatives()
+  note('alternatives')
+  require('fim.alternatives').show()
+end
+
+--- Snooze suggestions: for minutes, or until Neovim exits in this buffer or for its file type.
+---@param scope number|'buffer'|'filetype'|'off'
+function M.snooze(scope)
+  local snooze, bufnr = require('fim.snooze'), vim.api.nvim_get_current_buf()
+  if scope == 'off' then
+    snooze.wake()
+  elseif scope == 'buffer' then
+    snooze.buffer(bufnr)
+  elseif scope == 'filetype' then
+    snooze.filetype(vim.bo[bufnr].filetype)
+  else
+    snooze.minutes(assert(tonumber(scope)))
+  end
+  note('snooze')
+  local current = buffers.get()
+  if current then
+    current:on_typed()
   end
 end
 
@@ -114,6 +158,7 @@ end
 --- Go to the next edit, or apply it if the cursor is there already.
 ---@return boolean whether there is one
 function M.next_edit()
+  note('next_edit')
   return next_edit.accept()
 end
 
@@ -124,6 +169,7 @@ end
 function M.tab(fallback)
   local current = buffers.get()
   if next_edit.visible() and not (current and current.visible) and next_edit.accept_soon() then
+    note('next_edit')
     return ''
   elseif M.accept() then
     return ''

@@ -30,9 +30,13 @@ local function earlier(lhs, before)
   return before.rhs or lhs
 end
 
+-- Actions that always do something; the others leave the key to its earlier mapping if they cannot.
+local ALWAYS = { trigger = true, toggle = true, alternatives = true }
+
 ---@param name string one of fim.config's key_names
 ---@param lhs string
-local function set(name, lhs)
+---@param bufnr? integer for one buffer alone
+local function set(name, lhs, bufnr)
   local before = original(lhs)
   vim.keymap.set('i', lhs, function()
     local fim = require('fim')
@@ -40,12 +44,20 @@ local function set(name, lhs)
       return fim.tab(function()
         return earlier(lhs, before)
       end)
-    elseif name == 'trigger' or name == 'toggle' then
-      fim[name]()
+    elseif ALWAYS[name] then
+      vim.schedule(fim[name])
       return ''
     end
     return fim[name]() and '' or earlier(lhs, before)
-  end, { expr = true, replace_keycodes = true, desc = 'fim: ' .. name:gsub('_', ' ') })
+  end, { expr = true, replace_keycodes = true, buffer = bufnr, desc = 'fim: ' .. name:gsub('_', ' ') })
+end
+
+--- Set a key in one buffer.
+---@param bufnr integer
+---@param name string one of fim.config's key_names
+---@param lhs string
+function M.set_in(bufnr, name, lhs)
+  set(name, lhs, bufnr)
 end
 
 ---@param keys table<string, string>

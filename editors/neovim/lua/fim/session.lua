@@ -4,6 +4,7 @@
 local config = require('fim.config')
 local insert = require('fim.insert')
 local menu = require('fim.menu')
+local snooze = require('fim.snooze')
 local suggestions = require('fim.suggestion')
 
 local M = {}
@@ -17,6 +18,7 @@ local CANCELLED = { [-32800] = true, [-32802] = true, [-32801] = true }
 ---@field view fim.View
 ---@field suggestion? fim.Suggestion
 ---@field visible boolean whether ghost text is on the screen
+---@field invoked boolean whether the suggestion was requested by key, which snoozing allows
 ---@field cycled boolean whether the user has cycled through alternatives
 ---@field request_id? integer id of the pending request
 ---@field asked_state? string state of the buffer at the last request
@@ -61,6 +63,12 @@ function Session:held_back()
   end
 end
 
+--- Why nothing may be shown that was not requested by key; nil if something may.
+---@return string?
+function Session:quiet()
+  return self:held_back() or (not self.invoked and snooze.reason(self.bufnr) or nil)
+end
+
 --- The untyped parts of the suggestion, and the index of the shown one; 0 if none is shown.
 ---@return fim.Item[], integer
 function Session:rests()
@@ -94,7 +102,7 @@ end
 --- Drop the suggestion.
 ---@param why string
 function Session:drop(why)
-  self.suggestion, self.cycled, self.why = nil, false, why
+  self.suggestion, self.cycled, self.invoked, self.why = nil, false, false, why
   self:hide()
 end
 
@@ -108,13 +116,17 @@ function Session:update()
     end
     return false
   end
-  local reason = self:held_back()
+  local reason = self:quiet()
   if reason then
     self.why = reason
     self:hide()
   else
+    local appeared = not self.visible
     self.visible = self.view:show(rests, shown, self.cycled)
     self.why = self.visible and 'a suggestion is shown' or 'Neovim has not asked yet'
+    if self.visible and appeared then
+      require('fim').note('shown')
+    end
   end
   return true
 end
@@ -141,11 +153,12 @@ function Session:ask()
   if not vim.api.nvim_buf_is_valid(self.bufnr) then
     return
   end
-  local reason = self:held_back()
+  local reason = self:quiet()
   if reason then
     self.why = reason
   elseif not self:update() and self.dismissed ~= self:state() and not self:waits_for_this() then
     self:request(AUTOMATIC, function(items, anchor)
+      self.invoked = false
       self:take(items, anchor)
     end)
   end
@@ -236,7 +249,7 @@ function Session:take(items, anchor)
   if self.suggestion then
     self:update()
   else
-    self:drop("the server had nothing to suggest (its log says why: server = { logLevel = 'debug' }, :Fim log)")
+    self:drop(require('fim.status').server_why())
   end
 end
 
@@ -261,12 +274,14 @@ function Session:reset()
   self:stop_timer()
   self:cancel()
   self.dismissed = nil
-  self:drop('not in insert mode in this buffer')
+  -- :Fim why is typed outside insert mode, and asks about what was before.
+  self:drop(self.visible and 'a suggestion was shown until insert mode ended' or self.why)
 end
 
 --- Request suggestions now, with alternatives.
 function Session:trigger()
   self:request(INVOKED, function(items, anchor)
+    self.invoked = true
     self:take(items, anchor)
   end)
 end
@@ -352,6 +367,7 @@ function M.new(client, bufnr)
     bufnr = bufnr,
     client = client,
     visible = false,
+    invoked = false,
     cycled = false,
     why = 'nothing was typed yet',
   }, Session)

@@ -2,6 +2,7 @@
 
 local buffers = require('fim.buffers')
 local config = require('fim.config')
+local snooze = require('fim.snooze')
 
 local M = {}
 
@@ -12,13 +13,21 @@ local M = {}
 ---@field latency_ms? number latency of the last answer in this buffer
 ---@field why? string why nothing is shown in this buffer
 
----@type { kind?: string, message?: string, busy?: boolean, error?: string, loading?: string }
+---@type { kind?: string, message?: string, busy?: boolean, why?: string, error?: string, loading?: string }
 local server = {}
 
 --- The server's own status (`didChangeStatus`).
 ---@param params { busy?: boolean, message?: string, kind?: string }
 function M.server_says(params)
   server.kind, server.message, server.busy = params.kind, params.message, params.busy
+  server.why = params.why
+end
+
+--- Why the last request had no suggestion, in the server's words.
+---@return string
+function M.server_why()
+  local why = server.why
+  return why ~= nil and why ~= '' and why or 'the server had nothing to suggest'
 end
 
 ---@param params lsp.ShowMessageParams
@@ -72,6 +81,8 @@ local function state_of(client, current)
     return 'loading', server.loading or server.message
   elseif vim.g.fim_enabled == false or vim.b[current.bufnr].fim_enabled == false then
     return 'paused', current:held_back() or 'paused'
+  elseif snooze.reason(current.bufnr) then
+    return 'paused', assert(snooze.reason(current.bufnr))
   elseif not server.kind then
     return 'starting', 'the server starts'
   elseif server.kind ~= 'Normal' then

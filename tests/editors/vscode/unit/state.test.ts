@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import path from "node:path";
 import { test } from "node:test";
+import { buildOptions } from "../../../../editors/vscode/src/environment";
 import { isEnabled, toggled } from "../../../../editors/vscode/src/enablement";
 import { answerIn, readLine } from "../../../../editors/vscode/src/serverLog";
-import { explain, type ServerState, stateTold, statusText, type View } from "../../../../editors/vscode/src/state";
+import { MINUTE_MS, Snooze } from "../../../../editors/vscode/src/snooze";
+import { countsIn, inWords } from "../../../../editors/vscode/src/statistics";
+import { explain, type ServerState, stateTold, statusText, type View, whyTold } from "../../../../editors/vscode/src/state";
 
 const VIEW: View = {
   server: { kind: "ready" },
@@ -15,6 +16,8 @@ const VIEW: View = {
   mode: "ar",
   latency: undefined,
   last: { kind: "none" },
+  why: "",
+  snoozed: undefined,
 };
 
 void test("a line of the server's log has a level; anything else is a warning", () => {
@@ -44,19 +47,55 @@ void test("an answer is parsed from the log, with its silence reason or its cost
   assert.equal(answerIn("a.b: the model failed on a request"), undefined);
 });
 
-void test("every silence reason of the server has an explanation", () => {
-  const source = readFileSync(path.join(process.env.FIM_ROOT ?? "", "fim_server/completion/silence.py"), "utf8");
-  const reasons = [...source.matchAll(/^ {4}[A-Z_]+ = "(\w+)"$/gm)].map((match) => match[1] ?? "");
-  assert.ok(reasons.length >= 10, "silence.py was not read");
-  for (const silence of reasons) {
-    const text = explain({ ...VIEW, last: { kind: "answered", answer: { silence, ms: 1 } } });
-    assert.ok(!text.includes("“"), `${silence} has no words: ${text}`);
-  }
+void test("an empty answer is explained in the server's words", () => {
+  const last = { kind: "answered", answer: { silence: "blank", ms: 1.4 } } as const;
+  const why = whyTold({ busy: false, kind: "Normal", message: "", why: "the model has nothing to add" });
+  assert.equal(explain({ ...VIEW, last, why: why ?? "" }), "Nothing was shown: the model has nothing to add (1 ms).");
+  assert.equal(explain({ ...VIEW, last }), "Nothing was shown: blank (1 ms).", "an older server");
+  for (const nothing of [null, {}, "x", { why: 1 }]) assert.equal(whyTold(nothing), undefined);
 });
 
-void test("an unknown reason is named", () => {
-  const view: View = { ...VIEW, last: { kind: "answered", answer: { silence: "moon", ms: 2 } } };
-  assert.equal(explain(view), "Nothing was shown because of “moon”. (2 ms)");
+void test("while snoozed, the status says so, and a broken server takes precedence", () => {
+  const snoozed = { ...VIEW, snoozed: "snoozed until 14:05" };
+  assert.equal(statusText(snoozed).text, "$(bell-slash) fim");
+  assert.equal(statusText(snoozed).summary, "Snoozed until 14:05");
+  assert.match(explain(snoozed), /snoozed until 14:05/);
+  assert.equal(statusText({ ...snoozed, server: { kind: "failed", problem: "x" } }).severity, "error");
+});
+
+void test("snoozing ends by itself after its time, files and languages when woken", () => {
+  let changes = 0;
+  const snooze = new Snooze(() => changes++);
+  const now = Date.now();
+  assert.equal(snooze.reason("a", "python", now), undefined);
+  snooze.forMinutes(5, now);
+  assert.match(snooze.reason("a", "python", now + 5 * MINUTE_MS - 1) ?? "", /snoozed until/);
+  assert.equal(snooze.reason("a", "python", now + 5 * MINUTE_MS), undefined);
+  snooze.wake();
+  snooze.file("a");
+  snooze.language("go");
+  assert.equal(snooze.reason("a", "python"), "snoozed in this file");
+  assert.equal(snooze.reason("b", "go"), "snoozed for go");
+  assert.equal(snooze.reason("b", "python"), undefined);
+  snooze.wake();
+  assert.equal(snooze.reason("a", "go"), undefined);
+  assert.equal(changes, 5);
+  snooze.dispose();
+});
+
+void test("counts in words", () => {
+  const answer = { today: { accepted: 1, characters: 12 }, total: { accepted: 3, partly_accepted: 2, characters: 1, edits_accepted: 4 } };
+  const [today, total] = [countsIn(answer, "today"), countsIn(answer, "total")];
+  assert.ok(today !== undefined && total !== undefined);
+  assert.equal(inWords(today), "1 suggestion, 12 characters");
+  assert.equal(inWords(total), "3 suggestions, 2 in part, 1 character, 4 edits");
+  for (const other of [undefined, null, {}, "x"]) assert.equal(countsIn(other, "today"), undefined);
+});
+
+void test("only Linux needs another index for torch's CPU build", () => {
+  assert.deepEqual(buildOptions("cuda", "linux"), []);
+  assert.deepEqual(buildOptions("cpu", "darwin"), []);
+  assert.equal(buildOptions("cpu", "linux")[0], "--extra-index-url");
 });
 
 void test("the server's state, in terms that other clients also know", () => {

@@ -53,6 +53,7 @@ export async function missingTests(t: TestContext, workbench: Workbench): Promis
     const notification = window.notifications.filter({ hasText: "install fim-server, or set fim.server.path" });
     const told = await window.watchNotifications();
     await notification.getByRole("button", { name: "Install It" }).click();
+    await window.choose("For the CPU");
     await until("the server to be ready", async () => (await window.icon()) === "sparkle");
     assert.match(await told(), /making a virtual environment/);
     await window.focus("a.py");

@@ -1,0 +1,195 @@
+"""A port of 127.0.0.1 beside the engine's socket: the same process and model, for other clients.
+
+`fim-server engine --tcp` either becomes the engine and opens the port, or has the running engine
+open it: one model in memory in both cases. The running engine keeps the port open as long as the
+request for it is connected, that is, as long as the command runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fim_server.engine.bodies import HttpError, read_json
+from fim_server.engine.paths import EnginePaths, EngineStartError, engine_paths
+from fim_server.engine.state import EngineState
+from fim_server.engine.wire import check_type
+
+MAX_CONNECTIONS = 512
+KEEP_ALIVE_SECONDS = 60
+MAX_PORT = 65535
+
+Secured = Callable[[str], ASGIApp]
+"""The application for a port, which asks for the token."""
+
+
+def server_config(app: ASGIApp, *, with_lifespan: bool) -> uvicorn.Config:
+    """The configuration of the socket's server, and of a port's, whose model is loaded already."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=2,
+        ws="none",
+        lifespan="on" if with_lifespan else "off",
+    )
+
+
+class _PortServer(uvicorn.Server):
+    """Leaves the signals to the socket's server."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve `app` on a listening socket while inside."""
+    server = _PortServer(server_config(app, with_lifespan=False))
+    work = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await work
+
+
+async def listen(state: EngineState, http: Request, secured: Secured) -> Response:
+    """`POST /v1/listen {port}`: serve the port while this request is connected."""
+    body = await read_json(http)
+    port = body.get("port") if isinstance(body, dict) else None
+    check_type("port", port, int)
+    if not isinstance(port, int) or not 0 <= port <= MAX_PORT:
+        raise HttpError(400, f"'port' must be 0 to {MAX_PORT}, not {port}")
+    try:
+        app = secured(read_or_make_token(engine_paths(None).token))
+        listener = contextlib.ExitStack()
+        opened = listener.enter_context(loopback_listener(port))
+    except EngineStartError as problem:
+        raise HttpError(409, str(problem)) from None
+    return _OpenPort(state, app, opened, listener)
+
+
+class _OpenPort(Response):
+    """Sends one line of JSON, `{"port", "pid"}`, and serves the port until the client leaves."""
+
+    def __init__(
+        self,
+        state: EngineState,
+        app: ASGIApp,
+        listener: socket.socket,
+        closing: contextlib.ExitStack,
+    ) -> None:
+        super().__init__(media_type="application/json")
+        del self.headers["content-length"]
+        self._state, self._app = state, app
+        self._listener, self._closing = listener, closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state.active += 1  # an open port keeps the engine from exiting
+        try:
+            async with serving(self._app, self._listener):
+                told = {"port": self._listener.getsockname()[1], "pid": os.getpid()}
+                start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                await send(start)
+                line = json.dumps(told).encode() + b"\n"
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        finally:
+            self._closing.close()
+            self._state.active -= 1
+            self._state.touch()
+
+
+def hold_port(paths: EnginePaths, port: int, opened: Callable[[int, int], None]) -> None:
+    """Have the running engine serve a port until it ends, or this process does.
+
+    `opened` is called with the port and the engine's process id. Raises EngineStartError if the
+    engine cannot open the port.
+    """
+    transport = httpx2.HTTPTransport(uds=str(paths.socket))
+    with httpx2.Client(transport=transport, base_url="http://engine", timeout=None) as client:
+        try:
+            with client.stream("POST", "/v1/listen", json={"port": port}) as answer:
+                if answer.status_code == 404:
+                    raise EngineStartError(
+                        "the running engine is older and cannot open a port; end its process, "
+                        "which fim-server doctor names"
+                    )
+                if answer.status_code != 200:
+                    raise EngineStartError(_message(answer.read()))
+                for line in answer.iter_lines():
+                    told = json.loads(line)
+                    opened(told["port"], told["pid"])
+        except httpx2.TransportError:
+            return  # the engine has ended
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return "the running engine could not open the port; its log says why"
+
+
+@contextlib.contextmanager
+def loopback_listener(port: int) -> Iterator[socket.socket]:
+    """A listening socket on 127.0.0.1. Raises EngineStartError if the port is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as problem:
+            raise EngineStartError(
+                f"port {port}: cannot be used ({problem.strerror}); choose another one"
+            ) from None
+        listener.listen(128)
+        yield listener
+
+
+def read_or_make_token(path: Path) -> str:
+    """The bearer token for clients of the TCP port, kept in a file that only the user can read."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_token(path)
+    except OSError as problem:
+        raise EngineStartError(f"{path}: cannot be created ({problem.strerror})") from None
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(token)
+    return token
+
+
+def _read_token(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        raise EngineStartError(
+            f"{path}: cannot be read; delete it, and a new one will be created"
+        ) from None
+    if mode & 0o077:
+        raise EngineStartError(
+            f"{path}: other users may read it; delete it, and a new one will be created"
+        )
+    if not token:
+        raise EngineStartError(f"{path}: is empty; delete it, and a new one will be created")
+    return token

@@ -1,0 +1,112 @@
+"""`fim-server engine --tcp`: one process and one model, on the socket and on the port."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from engine_home import EngineHome, TcpEngine
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def health(port: int, token: Path, seconds: float = 30) -> dict[str, object] | None:
+    """The health report on a port, waiting until it is open; None if it does not open."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            headers = {"Authorization": f"Bearer {token.read_text()}"}
+            answer = httpx2.get(f"http://127.0.0.1:{port}/health", headers=headers)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+        except (httpx2.TransportError, OSError):
+            time.sleep(0.05)
+    return None
+
+
+def test_a_new_engine_serves_socket_and_port_from_one_process(tcp: TcpEngine) -> None:
+    port = int(tcp.url.rpartition(":")[2])
+    on_port = health(port, tcp.home.paths.token)
+    assert on_port is not None
+    assert on_port["pid"] == tcp.home.engine_pid() == tcp.home.processes[0].pid
+
+
+def test_a_running_engine_opens_the_port_while_the_command_runs(home: EngineHome) -> None:
+    home.start()
+    home.wait_until_ready()
+    port = free_port()
+    command = home.start("--tcp", str(port))
+    on_port = health(port, home.paths.token)
+    assert on_port is not None
+    assert on_port["pid"] == home.processes[0].pid == home.engine_pid()
+    assert command.poll() is None
+    without_token = httpx2.get(f"http://127.0.0.1:{port}/health")
+    assert without_token.status_code == 401
+    headers = {"Authorization": f"Bearer {home.paths.token.read_text()}"}
+    url = f"http://127.0.0.1:{port}/v1/listen"
+    refused = httpx2.post(url, headers=headers, json={"port": free_port()})
+    assert refused.status_code == 404, "ports are opened over the user's socket alone"
+
+    command.terminate()
+    command.wait(10)
+    deadline = time.monotonic() + 10
+    while health(port, home.paths.token, seconds=0.1) is not None:
+        assert time.monotonic() < deadline, "the port is still open"
+    assert home.engine_pid() == home.processes[0].pid, "the engine goes on"
+
+
+def test_the_command_becomes_the_engine_when_the_running_one_ends(home: EngineHome) -> None:
+    first = home.start()
+    home.wait_until_ready()
+    port = free_port()
+    command = home.start("--tcp", str(port))
+    assert health(port, home.paths.token) is not None
+    first.terminate()
+    first.wait(15)
+    deadline = time.monotonic() + 60
+    while (health(port, home.paths.token) or {}).get("pid") != command.pid:
+        assert time.monotonic() < deadline, "the command did not take over"
+    assert home.engine_pid() == command.pid
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_taken_port_is_named(home: EngineHome, running: bool) -> None:
+    if running:
+        home.start()
+        home.wait_until_ready()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = home.start("--tcp", str(port))
+        assert command.wait(60) == 2
+        assert command.stderr is not None
+        said = command.stderr.read().decode()
+    assert f"port {port}: cannot be used" in said
+    assert "Traceback" not in said
+    if running:
+        assert home.engine_pid() == home.processes[0].pid
+
+
+def test_a_lone_engine_exits_when_idle_but_not_while_a_port_is_open(home: EngineHome) -> None:
+    engine = home.start("--idle-minutes", "0.05")  # three seconds
+    home.wait_until_ready()
+    command = home.start("--tcp", str(free_port()))
+    time.sleep(5)
+    assert engine.poll() is None, "the open port keeps it"
+    command.kill()
+    assert engine.wait(30) == 0
+
+
+@pytest.mark.parametrize("port", [-1, 70000, "80", None, True])
+def test_other_values_than_ports_are_refused(engine: httpx2.Client, port: object) -> None:
+    answer = engine.post("/v1/listen", json={"port": port})
+    assert answer.status_code == 400
+    assert "port" in answer.json()["error"]["message"]
