@@ -45,12 +45,14 @@ class Gap:
 GAPS = (
     Gap(
         "fim_server/documents/documents.py",
-        "    return Place(len(lines) - 1, len(lines[-1]))",
-        "    return ",
+        "        return self._documents.get(uri)",
+        "        return ",
     ),
     Gap("model/fim_model/network/kv_cache.py", "        self.length += count", "        self."),
     Gap(
-        "fim_server/commands/file_position.py", "    except OSError as problem:", "    except OSErr"
+        "fim_server/commands/file_position.py",
+        "    except UnicodeDecodeError as problem:",
+        "    except Unicod",
     ),
 )
 
