@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.engine import llama_cpp_api, native_api, openai_api
+from fim_server.engine import chat_api, llama_cpp_api, native_api, openai_api
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
@@ -44,10 +44,30 @@ def build_app(state: EngineState, token: str | None = None) -> Starlette | Beare
             Route(
                 "/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]
             ),
+            Route(
+                "/v1/instruct",
+                _answering(state, "instruct", native_api.instruct),
+                methods=["POST"],
+            ),
             Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
             Route(
                 "/v1/completions",
                 _answering(state, "openai", openai_api.completions),
+                methods=["POST"],
+            ),
+            Route(
+                "/v1/fim/completions",
+                _answering(state, "openai", openai_api.fim_completions),
+                methods=["POST"],
+            ),
+            Route(
+                "/v1/chat/completions",
+                _answering(state, "chat", chat_api.chat_completions),
+                methods=["POST"],
+            ),
+            Route(
+                "/completion",
+                _answering(state, "llama_cpp", llama_cpp_api.completion),
                 methods=["POST"],
             ),
             Route(

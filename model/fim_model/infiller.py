@@ -182,8 +182,10 @@ class Infiller:
         a conversation that the model cannot answer, ValueError for a mode that it lacks.
         """
         began = time.perf_counter()
-        is_chat = isinstance(request, ChatRequest)
-        hole = self._prepare_answer(request) if is_chat else self._prepare(request)
+        if isinstance(request, ChatRequest):
+            hole = self._prepare_answer(request)
+        else:
+            hole = self._prepare(request)
         if should_stop():
             raise Cancelled
         items: list[CompletionItem] = []

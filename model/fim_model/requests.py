@@ -141,9 +141,7 @@ class ChatRequest:
         if not self.messages:
             raise ValueError("messages must have at least one message")
         if not 1 <= self.max_tokens <= MAX_ANSWER_TOKENS:
-            raise ValueError(
-                f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}"
-            )
+            raise ValueError(f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}")
         if self.mode == NATIVE:
             raise ValueError("mode 'native' fills holes; it does not answer")
         _check_decoding(self)
@@ -172,9 +170,7 @@ class InstructionRequest:
         if not self.instruction.strip():
             raise ValueError("instruction must not be empty")
         if not 1 <= self.max_tokens <= MAX_ANSWER_TOKENS:
-            raise ValueError(
-                f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}"
-            )
+            raise ValueError(f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fim_model.decoding.core import DecodingCore, StepListener, StopRule
 from fim_model.decoding.prompt_cache import PART, SessionStore
@@ -100,7 +100,7 @@ class InstructedEditor:
             )
         return ids
 
-    def _closed(self, ids: list[int]) -> bool:
+    def _closed(self, ids: Sequence[int]) -> bool:
         """Whether the answer has closed its code fence."""
         return f"\n{FENCE}" in "\n" + self.tokenizer.decode(ids)
 

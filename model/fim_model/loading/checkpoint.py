@@ -72,9 +72,10 @@ def load_model(
     """Read a model for inference, each tensor straight to its dtype and device.
 
     Tensors are mapped from their file: where dtype and device are the file's own, nothing is
-    copied; otherwise tensors are converted one by one, those of a GGUF file dequantised. `kv_tokens` is the size of the KV cache
-    that must fit beside the weights. `progress` is called for every tensor. Raises CheckpointError
-    as `check_weights` does, and where memory does not suffice.
+    copied; otherwise tensors are converted one by one, those of a GGUF file dequantised.
+    `kv_tokens` is the size of the KV cache that must fit beside the weights. `progress` is called
+    for every tensor. Raises CheckpointError as `check_weights` does, and where memory does not
+    suffice.
     """
     config = check_weights(folder)
     files = weight_files(folder)

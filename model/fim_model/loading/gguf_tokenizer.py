@@ -138,9 +138,7 @@ def _sentence_piece(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:
         "normalizer": {"type": "Sequence", "normalizers": steps},
         "pre_tokenizer": None,
         "decoder": None,
-        "model": _bpe(
-            tokens, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True
-        ),
+        "model": _bpe(tokens, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True),
     }
 
 

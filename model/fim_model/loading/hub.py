@@ -108,8 +108,9 @@ def local_folder(id_or_path: str | Path) -> Path | None:
         )
     if isinstance(id_or_path, Path) or is_gguf(path) or not _ID.fullmatch(id_or_path):
         raise HubError(
-            f"{id_or_path}: there is no such checkpoint folder or GGUF file; give the path of one, a Hugging "
-            "Face id such as Qwen/Qwen2.5-Coder-1.5B, or leave the model out to use the default"
+            f"{id_or_path}: there is no such checkpoint folder or GGUF file; give the path of one, "
+            "a Hugging Face id such as Qwen/Qwen2.5-Coder-1.5B, or leave the model out to use the "
+            "default"
         )
     return None
 

@@ -13,9 +13,7 @@ _SYSTEM = (
 )
 
 
-def conversation(
-    request: InstructionRequest, context: int
-) -> tuple[tuple[ChatMessage, ...], str]:
+def conversation(request: InstructionRequest, context: int) -> tuple[tuple[ChatMessage, ...], str]:
     """Messages, and how the answer must begin: with an opened code fence.
 
     context: the most characters of the text around the region that are shown, in whole lines.
