@@ -13,7 +13,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fim_model.requests import AUTO, Completion, CompletionRequest, Rewrite, RewriteRequest
+from fim_model.requests import (
+    AUTO,
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    InstructionRequest,
+    Rewrite,
+    RewriteRequest,
+)
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
 from fim_server.backends.mode_choice import measured_choice
@@ -84,12 +92,12 @@ class InProcessBackend:
 
     async def stream(
         self,
-        request: CompletionRequest,
+        request: CompletionRequest | ChatRequest,
         on_text: TextListener | None,
         *,
         latest_wins: bool = True,
     ) -> Completion:
-        """`complete`, calling `on_text` in the event loop with the text so far.
+        """`complete`, or an answer, calling `on_text` in the event loop with the text so far.
 
         `latest_wins` False does not cancel older requests of the session.
         """
@@ -113,6 +121,19 @@ class InProcessBackend:
             return self._rewrite(infiller, request, should_stop)
 
         return await self.scheduler.run(request, work, None)
+
+    async def instruct(self, request: InstructionRequest) -> Rewrite | None:
+        infiller = self._loaded()
+
+        def work(should_stop: ShouldStop) -> Rewrite | None:
+            return self._rewrite(infiller, request, should_stop)
+
+        return await self.scheduler.run(request, work, None)
+
+    @property
+    def infiller(self) -> Infiller:
+        """The loaded model, for what needs no forward. Raises BackendError before it is loaded."""
+        return self._loaded()
 
     async def forget(self, session: str) -> None:
         if self._infiller is not None:
@@ -180,11 +201,11 @@ class InProcessBackend:
     def _infill(
         self,
         infiller: Infiller,
-        request: CompletionRequest,
+        request: CompletionRequest | ChatRequest,
         should_stop: ShouldStop,
         on_text: TextListener | None,
     ) -> Completion:
-        from fim_model.errors import Cancelled
+        from fim_model.errors import Cancelled, RequestError
 
         def stopped() -> bool:
             return should_stop() or self._closed.is_set()
@@ -197,11 +218,16 @@ class InProcessBackend:
             return infiller.infill(request, should_stop=stopped, on_step=on_step)
         except Cancelled:
             return Completion()
+        except RequestError as unfit:
+            raise Unfit(str(unfit)) from unfit
         except Exception as mistake:
             raise BackendError(f"the model failed on a request ({where(mistake)})") from mistake
 
     def _rewrite(
-        self, infiller: Infiller, request: RewriteRequest, should_stop: ShouldStop
+        self,
+        infiller: Infiller,
+        request: RewriteRequest | InstructionRequest,
+        should_stop: ShouldStop,
     ) -> Rewrite | None:
         from fim_model.errors import Cancelled
 
@@ -210,10 +236,12 @@ class InProcessBackend:
 
         if stopped():
             return None
-        if infiller.rewriter.way is None:
+        if isinstance(request, RewriteRequest) and infiller.rewriter.way is None:
             raise Unsupported("this model was not trained on edits and denoises no blocks")
         self._bound_threads()
         try:
+            if isinstance(request, InstructionRequest):
+                return infiller.instruct(request, should_stop=stopped)
             return infiller.rewrite(request, should_stop=stopped)
         except Cancelled:
             return None

@@ -19,13 +19,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fim_model.requests import CompletionRequest, RewriteRequest
+from fim_model.requests import (
+    ChatRequest,
+    CompletionRequest,
+    InstructionRequest,
+    RewriteRequest,
+)
 
 from fim_server.backends.base import BackendError
 from fim_server.backends.latest_only import LatestOnly, RunCounts, SharedRun, Stopped
 
 ShouldStop = Callable[[], bool]
-Request = CompletionRequest | RewriteRequest
+Request = CompletionRequest | ChatRequest | RewriteRequest | InstructionRequest
 T = TypeVar("T")
 """The result of the work, which runs in a worker thread. Stopped work may return anything of this
 type: it is not read."""

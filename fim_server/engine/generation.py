@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from fim_model.requests import Completion, CompletionRequest
+from fim_model.requests import ChatRequest, Completion, CompletionRequest
 
 from fim_server.backends.in_process import TextListener
 from fim_server.engine.native_api import answer
@@ -26,7 +26,7 @@ class Generation:
 
     state: EngineState
     api: str
-    request: CompletionRequest
+    request: CompletionRequest | ChatRequest
     stops: Sequence[str] = ()
     began: float = field(default_factory=time.perf_counter)
     prompt_ms: float = 0.0

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fim_server.engine import llama_cpp_api, loopback, native_api, openai_api
+from fim_server.engine import chat_api, llama_cpp_api, loopback, native_api, openai_api
 from fim_server.engine.bodies import HttpError, refusal
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
@@ -59,19 +59,25 @@ def build_port_app(state: EngineState, token: str) -> BearerToken:
 
 
 def _routes(state: EngineState) -> list[Route]:
+    posts = {
+        "/v1/fim": ("native", native_api.fim),
+        "/v1/rewrite": ("rewrite", native_api.rewrite),
+        "/v1/instruct": ("instruct", native_api.instruct),
+        "/v1/forget": ("forget", native_api.forget),
+        "/v1/completions": ("openai", openai_api.completions),
+        "/v1/fim/completions": ("openai", openai_api.fim_completions),
+        "/v1/chat/completions": ("chat", chat_api.chat_completions),
+        "/completion": ("llama_cpp", llama_cpp_api.completion),
+        "/infill": ("llama_cpp", llama_cpp_api.infill),
+    }
     return [
         Route("/health", _quick(state, health), methods=["GET"]),
         Route("/metrics", _quick(state, metrics), methods=["GET"]),
         Route("/v1/models", _quick(state, models), methods=["GET"]),
-        Route("/v1/fim", _answering(state, "native", native_api.fim), methods=["POST"]),
-        Route("/v1/rewrite", _answering(state, "rewrite", native_api.rewrite), methods=["POST"]),
-        Route("/v1/forget", _answering(state, "forget", native_api.forget), methods=["POST"]),
-        Route(
-            "/v1/completions",
-            _answering(state, "openai", openai_api.completions),
-            methods=["POST"],
+        *(
+            Route(path, _answering(state, api, handler), methods=["POST"])
+            for path, (api, handler) in posts.items()
         ),
-        Route("/infill", _answering(state, "llama_cpp", llama_cpp_api.infill), methods=["POST"]),
     ]
 
 

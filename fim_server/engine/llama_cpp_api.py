@@ -1,86 +1,103 @@
-"""`POST /infill` of llama.cpp's server, as llama.vim and llama.vscode send it."""
+"""`POST /infill` and `/completion` of llama.cpp's server, as llama.vim, llama.vscode, Continue and
+Twinny send them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fim_model.requests import Completion, CompletionRequest, Snippet
+from fim_model.requests import MAX_TOKENS, Completion, CompletionRequest, Snippet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fim_server.engine.bodies import read_json, refusal, unless_disconnected
+from fim_server.engine.fields import Body, as_object, given, sampling
 from fim_server.engine.generation import Generation
-from fim_server.engine.openai_api import MAX_TOKENS
+from fim_server.engine.openai_api import read_hole
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
-from fim_server.engine.wire import WireError, check_type, completion_request
+from fim_server.engine.wire import WireError, completion_request
 
-DEFAULT_TEMPERATURE = 0.8
-"""llama.cpp's default, for clients that set neither a temperature nor their samplers."""
+DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 0.8, 0.95
+"""llama.cpp's defaults, for clients that set neither the values nor their samplers."""
 
 
 async def infill(state: EngineState, http: Request) -> Response:
-    """Answer an infill request, streaming or whole.
+    """Answer an infill request, streaming or whole."""
+    body = as_object(await read_json(http))
+    return await _answered(state, http, body, read_infill(body))
+
+
+async def completion(state: EngineState, http: Request) -> Response:
+    """Answer a prompt, which may have a model's FIM markers."""
+    body = as_object(await read_json(http))
+    return await _answered(state, http, body, read_completion(body))
+
+
+async def _answered(
+    state: EngineState, http: Request, body: Body, request: CompletionRequest
+) -> Response:
+    """The answer of both endpoints.
 
     A request with `n_predict` 0 only warms llama.cpp's cache; it is answered at once without
     running the model, because the extra context is prefilled with the next request.
     """
-    body = await read_json(http)
-    request, stops = read_request(body)
-    fields = body.get("response_fields")
+    fields, stops = given(body, "response_fields", None, list), read_stops(body.get("stop"))
+    indent = given(body, "n_indent", 0, int)
     generation = Generation(state, "llama_cpp", request, stops)
     if body.get("n_predict") == 0:
         return JSONResponse(selected(_answer(state, generation, Completion(), None), fields))
-    if body.get("stream"):
+    if given(body, "stream", False, bool):
         return EventStream(state, _events(state, generation, fields))
-    completion = await unless_disconnected(http, generation.whole())
+    done = await unless_disconnected(http, generation.whole())
     cutter = Stops(stops)
-    text = cutter.cut(completion.items[0].text if completion.items else "")
-    text = before_dedent(text, body.get("n_indent") or 0)
-    answer = {**_answer(state, generation, completion, cutter.found), "content": text}
+    text = cutter.cut(done.items[0].text if done.items else "")
+    answer = {
+        **_answer(state, generation, done, cutter.found),
+        "content": before_dedent(text, indent),
+    }
     return JSONResponse(selected(answer, fields))
 
 
-def read_request(body: object) -> tuple[CompletionRequest, list[str]]:
-    """The completion request and the stop strings in a body. Raises WireError."""
-    if not isinstance(body, dict):
-        raise WireError("the body must be a JSON object")
-    for name, kinds in _FIELDS.items():
-        if body.get(name) is not None:
-            check_type(name, body[name], *kinds)
-    extra = body.get("input_extra") or []
-    if not isinstance(extra, list) or not all(
-        isinstance(chunk, dict) and isinstance(chunk.get("text"), str) for chunk in extra
-    ):
+def read_infill(body: Body) -> CompletionRequest:
+    """The hole of an `/infill` body. Raises WireError."""
+    extra = given(body, "input_extra", [], list)
+    if not all(isinstance(chunk, dict) and isinstance(chunk.get("text"), str) for chunk in extra):
         raise WireError("'input_extra' must be a list of objects with a 'text'")
-    samplers = body.get("samplers")
-    default = DEFAULT_TEMPERATURE if samplers is None or "temperature" in samplers else 0.0
-    predict = body.get("n_predict") or -1
-    request = completion_request(
-        prefix=(body.get("input_prefix") or "") + (body.get("prompt") or ""),
-        suffix=body.get("input_suffix") or "",
-        max_tokens=min(predict, MAX_TOKENS) if predict > 0 else MAX_TOKENS,
-        temperature=max(0.0, default if (given := body.get("temperature")) is None else given),
-        seed=max(0, body.get("seed") or 0),
-        snippets=tuple(Snippet(str(chunk.get("filename") or ""), chunk["text"]) for chunk in extra),
-        session=f"llama.cpp/{body.get('id_slot') or 0}",
+    prefix = given(body, "input_prefix", "", str) + given(body, "prompt", "", str)
+    snippets = (Snippet(str(chunk.get("filename") or ""), chunk["text"]) for chunk in extra)
+    return completion_request(
+        prefix=prefix,
+        suffix=given(body, "input_suffix", "", str),
+        snippets=tuple(snippets),
+        **_decoding(body),
     )
-    return request, read_stops(body.get("stop"))
 
 
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "input_prefix": (str,),
-    "input_suffix": (str,),
-    "prompt": (str,),
-    "n_predict": (int,),
-    "n_indent": (int,),
-    "temperature": (int, float),
-    "seed": (int,),
-    "id_slot": (int,),
-    "samplers": (list,),
-    "response_fields": (list,),
-    "stream": (bool,),
-}
+def read_completion(body: Body) -> CompletionRequest:
+    """The hole of a `/completion` body. Raises WireError."""
+    hole = read_hole(body, "")
+    return completion_request(
+        prefix=hole.prefix,
+        suffix=hole.suffix,
+        path=hole.path,
+        snippets=hole.snippets,
+        **_decoding(body),
+    )
+
+
+def _decoding(body: Body) -> dict[str, Any]:
+    samplers = given(body, "samplers", None, list)
+    warm = samplers is None or "temperature" in samplers
+    share = samplers is None or "top_p" in samplers
+    chosen = sampling(body, DEFAULT_TEMPERATURE if warm else 0.0, DEFAULT_TOP_P if share else 1.0)
+    # llama.cpp takes a temperature below 0 for greedy, and a top_p of 0 for the likeliest token.
+    chosen |= {"temperature": max(0.0, chosen["temperature"]), "top_p": chosen["top_p"] or 1e-9}
+    predict = given(body, "n_predict max_tokens", -1, int)
+    return {
+        **chosen,
+        "max_tokens": min(predict, MAX_TOKENS) if predict > 0 else MAX_TOKENS,
+        "session": f"llama.cpp/{given(body, 'id_slot', 0, int)}",
+    }
 
 
 def before_dedent(text: str, indent: int) -> str:

@@ -1,10 +1,11 @@
-"""`POST /v1/fim`, `/v1/rewrite`, `/v1/forget`: fim-server's own requests, with sessions."""
+"""`POST /v1/fim`, `/v1/rewrite`, `/v1/instruct`, `/v1/forget`: fim-server's own requests, with
+sessions."""
 
 from __future__ import annotations
 
 import time
 
-from fim_model.requests import Completion, CompletionRequest
+from fim_model.requests import ChatRequest, Completion, CompletionRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -14,6 +15,7 @@ from fim_server.engine.state import EngineState
 from fim_server.engine.wire import (
     check_type,
     completion_to_json,
+    instruction_from_json,
     request_from_json,
     rewrite_from_json,
     rewrite_to_json,
@@ -30,9 +32,19 @@ async def fim(state: EngineState, http: Request) -> Response:
 async def rewrite(state: EngineState, http: Request) -> Response:
     """The body is a RewriteRequest; the rewrite is null if another request took its place."""
     request = rewrite_from_json(await read_json(http))
-    _check_loaded(state)
+    check_loaded(state)
     began = time.perf_counter()
     rewritten = await unless_disconnected(http, state.backend.rewrite(request))
+    state.metrics.rewritten(time.perf_counter() - began, rewritten)
+    return JSONResponse(rewrite_to_json(rewritten))
+
+
+async def instruct(state: EngineState, http: Request) -> Response:
+    """The body is an InstructionRequest; the rewrite is null if another request took its place."""
+    request = instruction_from_json(await read_json(http))
+    check_loaded(state)
+    began = time.perf_counter()
+    rewritten = await unless_disconnected(http, state.backend.instruct(request))
     state.metrics.rewritten(time.perf_counter() - began, rewritten)
     return JSONResponse(rewrite_to_json(rewritten))
 
@@ -50,19 +62,20 @@ async def forget(state: EngineState, http: Request) -> Response:
 async def answer(
     state: EngineState,
     api: str,
-    request: CompletionRequest,
+    request: CompletionRequest | ChatRequest,
     on_text: TextListener | None = None,
     *,
     latest_wins: bool = True,
 ) -> Completion:
     """Run the model on a request of any API. Raises HttpError while no model is loaded."""
-    _check_loaded(state)
+    check_loaded(state)
     began = time.perf_counter()
     completion = await state.backend.stream(request, on_text, latest_wins=latest_wins)
     state.metrics.answered(api, time.perf_counter() - began, completion)
     return completion
 
 
-def _check_loaded(state: EngineState) -> None:
+def check_loaded(state: EngineState) -> None:
+    """Raise HttpError while no model is loaded."""
     if state.status != "ok":
         raise HttpError(503, state.problem or "the model is being loaded", "backend_error")

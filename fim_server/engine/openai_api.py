@@ -1,20 +1,18 @@
-"""`POST /v1/completions` with `suffix`, as OpenAI's clients send it, streaming included."""
+"""`POST /v1/completions` with `suffix`, as OpenAI's clients send it, and Mistral's
+`/v1/fim/completions`, which Continue, minuet and Zed send to Codestral."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from dataclasses import dataclass
-from typing import Any
-
-from fim_model.requests import MODES, Completion, CompletionRequest
+from fim_model.requests import MAX_TOKENS, MODES
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
-from fim_server.engine.generation import Generation
+from fim_server.engine.bodies import HttpError, read_json
+from fim_server.engine.fields import Body, as_object, given, refuse, sampling
+from fim_server.engine.fim_markers import Hole, marked_hole
+from fim_server.engine.openai_answers import FIM, TEXT, Call, Shape, respond, streaming
 from fim_server.engine.state import EngineState
-from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
+from fim_server.engine.streams import read_stops
 from fim_server.engine.wire import (
     MAX_ALTERNATIVES,
     WireError,
@@ -24,130 +22,57 @@ from fim_server.engine.wire import (
 )
 
 DEFAULT_MAX_TOKENS = 16
-MAX_TOKENS = 256
-"""Larger values of `max_tokens` are clamped: the answer then ends with "length"."""
+"""OpenAI's. Values above MAX_TOKENS are clamped: the answer then ends with "length"."""
 
-REFUSED: dict[str, tuple[object, ...]] = {
-    "logprobs": (None, 0, False),
-    "echo": (None, False),
-    "logit_bias": (None, {}),
-}
+REFUSED: dict[str, tuple[object, ...]] = {"logprobs": (0, False), "logit_bias": ({},)}
 """Unsupported fields that change the answer, with the values that are accepted because they are
-neutral. Fields that only shape sampling (`top_p`, penalties, `best_of`) are ignored.
+neutral. Penalties only shape sampling and are ignored.
 """
-
-_IDS = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _CompletionCall:
-    request: CompletionRequest
-    stops: list[str]
-    stream: bool
-    usage: bool
 
 
 async def completions(state: EngineState, http: Request) -> Response:
-    call = read_request(await read_json(http))
-    generation = Generation(state, "openai", call.request, call.stops)
-    if call.stream:
-        return EventStream(state, _events(state, call, generation))
-    completion = await unless_disconnected(http, generation.whole())
-    choices = [
-        _choice(index, *_ended(item.text, item.finish, call.stops))
-        for index, item in enumerate(completion.items)
-    ]
-    return JSONResponse({**_head(state), "choices": choices, "usage": _usage(completion)})
+    return await respond(state, http, read_call(await read_json(http), TEXT))
 
 
-def read_request(body: object) -> _CompletionCall:
+async def fim_completions(state: EngineState, http: Request) -> Response:
+    return await respond(state, http, read_call(await read_json(http), FIM))
+
+
+def read_call(body: object, shape: Shape = TEXT) -> Call:
     """The parsed body; `mode`, the decoding mode, is our extension. Raises WireError, HttpError."""
-    if not isinstance(body, dict):
-        raise WireError("the body must be a JSON object")
-    for name, neutral in REFUSED.items():
-        if body.get(name) not in neutral:
-            raise HttpError(400, f"{name!r} is not supported; leave it out")
-    prompt = "" if body.get("prompt") is None else body["prompt"]
+    body = as_object(body)
+    refuse(body, REFUSED)
+    # Twinny sends Ollama's options to servers with OpenAI's API.
+    body = {**given(body, "options", {}, dict), **body}
+    count = given(body, "n", 1, int)
+    check_range("n", count, 1, MAX_ALTERNATIVES)
+    if given(body, "best_of", count, int) != count:
+        raise HttpError(400, "'best_of' is not supported, except for the value of 'n'")
+    if (mode := given(body, "mode", "auto", str)) not in MODES:
+        raise WireError(f"'mode' must be one of {', '.join(MODES)}")
+    hole = read_hole(body, given(body, "suffix", "", str))
+    tokens = given(body, "max_tokens num_predict", DEFAULT_MAX_TOKENS, int)
+    request = completion_request(
+        prefix=hole.prefix,
+        suffix=hole.suffix,
+        path=hole.path,
+        snippets=hole.snippets,
+        max_tokens=min(tokens, MAX_TOKENS),
+        alternatives=count,
+        mode=mode,
+        session=f"openai/{given(body, 'user', '', str)}",
+        **sampling(body, 1.0),
+    )
+    echo = hole.prefix if given(body, "echo", False, bool) else ""
+    return Call(shape, request, read_stops(body.get("stop")), **streaming(body), echo=echo)
+
+
+def read_hole(body: Body, suffix: str) -> Hole:
+    """The text around the hole: a prompt that has a model's FIM markers is taken apart."""
+    prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
+    prompt = "" if prompt is None else prompt
     check_type("prompt", prompt, str)
-    values = {
-        "suffix": _given(body, "suffix", "", str),
-        "max_tokens": min(_given(body, "max_tokens", DEFAULT_MAX_TOKENS, int), MAX_TOKENS),
-        "temperature": _given(body, "temperature", 1.0, int, float),
-        "alternatives": _given(body, "n", 1, int),
-        "seed": _given(body, "seed", 0, int),
-        "mode": _given(body, "mode", "auto", str),
-    }
-    check_range("n", values["alternatives"], 1, MAX_ALTERNATIVES)
-    if values["mode"] not in MODES:
-        raise WireError(f"'mode' must be one of {', '.join(MODES)}")
-    options = body.get("stream_options") or {}
-    user = _given(body, "user", "", str)
-    return _CompletionCall(
-        completion_request(prefix=prompt, session=f"openai/{user}", **values),
-        read_stops(body.get("stop")),
-        stream=_given(body, "stream", False, bool),
-        usage=isinstance(options, dict) and bool(options.get("include_usage")),
-    )
-
-
-def _given(body: dict[str, Any], name: str, default: Any, *types: type) -> Any:
-    value = body.get(name)
-    if value is None:
-        return default
-    check_type(name, value, *types)
-    return value
-
-
-async def _events(state: EngineState, call: _CompletionCall, generation: Generation) -> Events:
-    head = _head(state)
-    try:
-        async for text in generation.pieces():
-            yield {**head, "choices": [_choice(0, text, None)]}
-        items = generation.completion.items
-        stopped = generation.stop is not None or not items
-        yield {**head, "choices": [_choice(0, "", "stop" if stopped else _reason(items[0].finish))]}
-        for index, item in enumerate(items[1:], 1):
-            ended = _ended(item.text, item.finish, call.stops)
-            yield {**head, "choices": [_choice(index, *ended)]}
-        if call.usage:
-            yield {**head, "choices": [], "usage": _usage(generation.completion)}
-        yield "[DONE]"
-    except Exception as error:
-        yield error_event(refusal(error))
-
-
-def _ended(text: str, finish: str, stops: list[str]) -> tuple[str, str]:
-    cutter = Stops(stops)
-    return cutter.cut(text), "stop" if cutter.found else _reason(finish)
-
-
-def _reason(finish: str) -> str:
-    return "length" if finish == "length" else "stop"
-
-
-def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-
-
-def _head(state: EngineState) -> dict[str, Any]:
-    return {
-        "id": f"cmpl-{next(_IDS)}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": state.model,
-    }
-
-
-def _usage(completion: Completion) -> dict[str, Any]:
-    stats = completion.stats
-    if stats is None:
-        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    prompt = stats.prefill_tokens + stats.reused_tokens
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": stats.tokens,
-        "total_tokens": prompt + stats.tokens,
-        "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
-    }
+    marked = None if suffix else marked_hole(prompt)
+    return marked or Hole(prompt, suffix)

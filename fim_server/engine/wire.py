@@ -14,10 +14,13 @@ from fim_model.copies import Copied
 from fim_model.requests import (
     AUTO,
     MODES,
+    ChatMessage,
+    ChatRequest,
     Completion,
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    InstructionRequest,
     PastEdit,
     Rewrite,
     RewriteRequest,
@@ -25,13 +28,13 @@ from fim_model.requests import (
     TraceStep,
 )
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MAX_ALTERNATIVES = 10
 
 
-T = TypeVar("T", CompletionRequest, RewriteRequest)
+T = TypeVar("T", CompletionRequest, ChatRequest, RewriteRequest, InstructionRequest)
 
 
 class WireError(ValueError):
@@ -48,6 +51,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "max_lines": (int, type(None)),
     "temperature": (int, float),
+    "top_p": (int, float),
     "seed": (int,),
     "session": (str,),
     "speculative": (bool,),
@@ -74,6 +78,17 @@ _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "speculative": (bool,),
     "drafts": (list,),
 }
+_INSTRUCTION_TYPES: dict[str, tuple[type, ...]] = {
+    "instruction": (str,),
+    "prefix": (str,),
+    "old": (str,),
+    "suffix": (str,),
+    "path": (str,),
+    "language": (str,),
+    "max_tokens": (int,),
+    "session": (str,),
+    "speculative": (bool,),
+}
 _NAMES = {
     str: "text",
     int: "a whole number",
@@ -84,7 +99,9 @@ _NAMES = {
 }
 
 
-def request_to_json(request: CompletionRequest | RewriteRequest) -> dict[str, Any]:
+def request_to_json(
+    request: CompletionRequest | RewriteRequest | InstructionRequest,
+) -> dict[str, Any]:
     return asdict(request)
 
 
@@ -105,6 +122,21 @@ def request_from_json(body: object) -> CompletionRequest:
 def completion_request(**values: Any) -> CompletionRequest:
     """A request from fields of the right types. Raises WireError for one out of range."""
     return _in_range(CompletionRequest, values)
+
+
+def chat_request(**values: Any) -> ChatRequest:
+    """The same for a conversation; `messages` are pairs of role and content."""
+    try:
+        messages = tuple(ChatMessage(*message) for message in values.pop("messages"))
+    except ValueError as wrong:
+        raise WireError(str(wrong)) from None
+    return _in_range(ChatRequest, {**values, "messages": messages})
+
+
+def instruction_from_json(body: object) -> InstructionRequest:
+    """Raises WireError. Instruction and texts are required, everything else has its default."""
+    required = ("instruction", "prefix", "old", "suffix")
+    return _in_range(InstructionRequest, _checked(body, _INSTRUCTION_TYPES, required))
 
 
 def rewrite_from_json(body: object) -> RewriteRequest:

@@ -11,5 +11,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used."""
 
 
+class RequestError(ValueError):
+    """A request that this model cannot serve, such as a conversation longer than its window."""
+
+
 class Cancelled(Exception):
     """The caller cancelled the request; raised between two forwards."""

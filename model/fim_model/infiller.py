@@ -1,6 +1,7 @@
-"""Fill a hole in code: a request in, ranked texts out.
+"""Fill a hole in code, or answer in a conversation: a request in, ranked texts out.
 
-`Infiller` is the entrance to `fim_model`. A completion goes straight through it:
+`Infiller` is the entrance to `fim_model`. A completion goes straight through it, and so does an
+answer, whose prompt is a conversation:
 
     request -> mode -> prompt -> prefill, with judged copies -> attempts -> items
 
@@ -23,31 +24,36 @@ from fim_model.decoding.attempts import Attempt, native_attempts, prompted_attem
 from fim_model.decoding.auto import ModeChoice, resolve_mode
 from fim_model.decoding.core import DecodingCore, Step, StepListener, StopRule
 from fim_model.decoding.healing import Continuations
+from fim_model.decoding.instructed_edit import InstructedEditor, instruction_session
 from fim_model.decoding.judge_copies import CopyJudge
 from fim_model.decoding.modes import ModeOptions
 from fim_model.decoding.native import LengthCalibration
 from fim_model.decoding.prepared_hole import PreparedHole
 from fim_model.decoding.prompt_cache import SESSION_BYTES, Prefill, PromptCache, SessionStore
 from fim_model.decoding.rewrite_region import RegionRewriter, rewrite_session
-from fim_model.errors import Cancelled
+from fim_model.errors import Cancelled, RequestError
 from fim_model.loading.checkpoint import check_weights, default_checkpoint, load_model
 from fim_model.loading.hub import local_folder, resolve
 from fim_model.loading.memory import check_kernels, default_device, default_dtype, default_weights
 from fim_model.loading.progress import Progress, in_steps, part, unseen
-from fim_model.loading.stored_tokenizer import read_tokenizer
+from fim_model.loading.stored_tokenizer import read_chat, read_tokenizer
 from fim_model.network.batching import BatchedNetwork
 from fim_model.network.choice import Weights, fast_network
 from fim_model.network.contract import Network
+from fim_model.prompt.chat_prompt import ChatPrompt, no_template
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.line_limit import first_lines, line_limit
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import WINDOW, fim_prompt, kv_tokens, usable_window
 from fim_model.requests import (
+    AUTO,
     NATIVE,
+    ChatRequest,
     Completion,
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    InstructionRequest,
     Rewrite,
     RewriteRequest,
     TraceStep,
@@ -75,13 +81,19 @@ class Infiller:
         cache_bytes: int | None = None,
         calibration: Calibration | None = None,
         edit_priors: EditPriors | None = None,
+        chat: ChatPrompt | None = None,
+        name: str = "this model",
     ) -> None:
         """`window` is the most tokens of a prompt, also bounded by the model's own window.
+
+        `chat` is how the model is asked in a conversation, None if it cannot be; `name` is for
+        messages.
 
         `cache_bytes` is the budget for the keys and values of all documents. Raises CheckpointError
         for a tokenizer that the model was not trained with.
         """
         self.model, self.tokenizer = model, tokenizer
+        self.chat, self.name = chat, name
         self.batched = model if isinstance(model, BatchedNetwork) else None
         self.fim = fim_prompt(model.config, tokenizer)
         self.continuations = Continuations(tokenizer)
@@ -94,6 +106,7 @@ class Infiller:
         budget = SESSION_BYTES if cache_bytes is None else cache_bytes
         self.sessions = SessionStore(self._new_cache, budget)
         self.rewriter = RegionRewriter(model, tokenizer, self.sessions, self.window, edit_priors)
+        self.instructed = InstructedEditor(model, tokenizer, self.sessions, self.window)
 
     @classmethod
     def load(
@@ -111,7 +124,7 @@ class Infiller:
         batched: bool = False,
         progress: Progress = unseen,
     ) -> Infiller:
-        """Load a checkpoint folder or a Hugging Face id; None is the model that ships.
+        """Load a checkpoint folder, a GGUF file or a Hugging Face id; None is the model that ships.
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where available, `dtype` None bfloat16 there and float32 on a
@@ -130,6 +143,7 @@ class Infiller:
         fetching, reading = part(tell, 0, fetched), part(tell, fetched, 1)
         folder = resolve(checkpoint or folder, check=read_tokenizer, progress=fetching)
         tokenizer, config = read_tokenizer(folder), check_weights(folder)
+        chat = read_chat(folder, tokenizer)
         calibration, priors = calibration or Calibration.read(folder), EditPriors.read(folder)
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
@@ -146,6 +160,8 @@ class Infiller:
             cache_bytes=cache_bytes,
             calibration=calibration,
             edit_priors=priors,
+            chat=chat,
+            name=folder.name if checkpoint else "the default model",
         )
 
     @property
@@ -155,17 +171,21 @@ class Infiller:
 
     def infill(
         self,
-        request: CompletionRequest,
+        request: CompletionRequest | ChatRequest,
         *,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: StepListener = lambda step: None,
     ) -> Completion:
-        """Fill the hole. `on_step` receives every forward; Cancelled is raised between two.
+        """Fill the hole, or write the answer.
 
-        Raises ValueError for a mode that the model lacks.
+        `on_step` receives every forward; Cancelled is raised between two. Raises RequestError for
+        a conversation that the model cannot answer, ValueError for a mode that it lacks.
         """
         began = time.perf_counter()
-        hole = self._prepare(request)
+        if isinstance(request, ChatRequest):
+            hole = self._prepare_answer(request)
+        else:
+            hole = self._prepare(request)
         if should_stop():
             raise Cancelled
         items: list[CompletionItem] = []
@@ -219,6 +239,24 @@ class Infiller:
         with self._using(rewrite_session(request.session)):
             return self.rewriter.rewrite(request, should_stop=should_stop, on_step=on_step)
 
+    def instruct(
+        self,
+        request: InstructionRequest,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: StepListener = lambda step: None,
+    ) -> Rewrite:
+        """What a region becomes by an instruction; see `InstructedEditor.edit`.
+
+        Raises RequestError for a model that cannot follow instructions.
+        """
+        if self.chat is None:
+            raise no_template(self.name)
+        with self._using(instruction_session(request.session)):
+            return self.instructed.edit(
+                request, self.chat, should_stop=should_stop, on_step=on_step
+            )
+
     def prompt(self, request: CompletionRequest) -> list[int]:
         """The token ids that the model reads for this request."""
         return self._prepare(request).prompt
@@ -242,7 +280,10 @@ class Infiller:
 
     def _prepare(self, request: CompletionRequest) -> PreparedHole:
         """Everything up to the prompt. Raises ValueError for a mode that the model lacks."""
-        mode, options = resolve_mode(request.mode, self.model.config, self.options, self.auto)
+        asked = request.mode
+        if asked == AUTO and not self.fim.layout.fills and NATIVE in self.modes:
+            asked = NATIVE
+        mode, options = resolve_mode(asked, self.model.config, self.options, self.auto)
         if mode == NATIVE:
             prompt, typed = self.fim.plain(request.prefix, self.window // 2), ""
         else:
@@ -255,6 +296,24 @@ class Infiller:
             self.fim.stops,
         )
         return PreparedHole(request, mode, options, prompt, typed, stop)
+
+    def _prepare_answer(self, request: ChatRequest) -> PreparedHole:
+        """Everything up to the prompt. Raises RequestError, ValueError for a mode it lacks."""
+        if self.chat is None:
+            raise no_template(self.name)
+        mode, options = resolve_mode(request.mode, self.model.config, self.options, self.auto)
+        if mode == NATIVE:  # what `auto` may mean; it fills holes only
+            mode, options = resolve_mode(self.modes[0], self.model.config, options, self.auto)
+        prompt = self.chat(request.messages, request.opening)
+        room = self.window - len(prompt)
+        if room < 1:
+            raise RequestError(
+                f"the conversation has {len(prompt)} tokens, and this model's window has "
+                f"{self.window}; begin a new one, or leave out earlier messages"
+            )
+        end, *others = self.chat.template.ends
+        stop = StopRule(end, min(request.max_tokens, room), stops=frozenset(others))
+        return PreparedHole(request, mode, options, prompt, "", stop)
 
     def _fim_prompt(self, request: CompletionRequest, settled: str) -> list[int]:
         """The ids of snippets, suffix and the prefix up to the last settled token border.
@@ -282,7 +341,7 @@ class Infiller:
             text = first_lines(text, max_lines)
         assert core.finish is not None
         confidence = core.confidence
-        if self._calibration is not None:
+        if self._calibration is not None and isinstance(hole.request, CompletionRequest):
             confidence = self._calibration(core.nats, core.finish == "length")
         return CompletionItem(text, confidence, core.finish, core.nats)
 

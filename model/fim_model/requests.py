@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from fim_model.copies import Copied
 
@@ -27,6 +27,12 @@ AUTO: Mode = "auto"
 
 MAX_TOKENS = 256
 """Longest middle that can be asked for."""
+
+ROLES = ("system", "user", "assistant")
+"""Who speaks in a conversation."""
+
+MAX_ANSWER_TOKENS = 4096
+"""Longest answer in a conversation that can be asked for; the model's window may allow less."""
 
 MAX_DRAFTS = 8
 """Drafts of one rewrite."""
@@ -59,7 +65,8 @@ class CompletionRequest:
     calibrated model judges beside its own.
 
     How it decodes: `mode`; `alternatives`, which differ in their first token (temperature 0) or in
-    their seed; `max_tokens`; `max_lines`, None to leave the end to the model's end-of-middle token.
+    their seed; `max_tokens`; `max_lines`, None to leave the end to the model's end-of-middle token;
+    `temperature`, 0 for greedy; `top_p`, the share of the probability that is sampled from.
 
     What the service needs: `session` names the document whose cached tokens may be reused ("" keeps
     nothing; after a `#` it names a part of one, such as its second prompt). A `speculative`
@@ -78,6 +85,7 @@ class CompletionRequest:
     max_tokens: int = 64
     max_lines: int | None = None
     temperature: float = 0.0
+    top_p: float = 1.0
     seed: int = 0
     session: str = ""
     snippets: Sequence[Snippet] = ()
@@ -86,16 +94,83 @@ class CompletionRequest:
     trace: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            known = ", ".join(MODES)
-            raise ValueError(f"mode {self.mode!r} is unknown; known are {known}")
         _check_tokens(self.max_tokens)
-        if self.alternatives < 1:
-            raise ValueError(f"alternatives must be at least 1, not {self.alternatives}")
+        _check_decoding(self)
         if self.max_lines is not None and self.max_lines < 1:
             raise ValueError(f"max_lines must be at least 1, not {self.max_lines}")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """What a role said. Raises ValueError for an unknown role."""
+
+    role: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} is unknown; known are {', '.join(ROLES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation whose next answer is asked for, in the terms of the model's chat template.
+
+    `opening` is how the answer must begin; it is not part of the text that is returned. The other
+    fields mean what they mean in a CompletionRequest.
+
+    Raises ValueError, naming the field, for a value out of range.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    opening: str = ""
+    mode: str = AUTO
+    alternatives: int = 1
+    max_tokens: int = MAX_ANSWER_TOKENS
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    session: str = ""
+    speculative: bool = False
+    trace: bool = False
+
+    max_lines: ClassVar[None] = None
+    copies: ClassVar[Sequence[Copied]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise ValueError("messages must have at least one message")
+        if not 1 <= self.max_tokens <= MAX_ANSWER_TOKENS:
+            raise ValueError(f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}")
+        if self.mode == NATIVE:
+            raise ValueError("mode 'native' fills holes; it does not answer")
+        _check_decoding(self)
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionRequest:
+    """A region of whole lines, to be rewritten as `instruction` says.
+
+    `old`, `prefix` and `suffix` as in a RewriteRequest. `language` is the editor's name for the
+    document's language. `max_tokens` is how many tokens longer than the old region the new one
+    may get.
+    """
+
+    instruction: str
+    prefix: str
+    old: str
+    suffix: str
+    path: str = ""
+    language: str = ""
+    max_tokens: int = 256
+    session: str = ""
+    speculative: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.instruction.strip():
+            raise ValueError("instruction must not be empty")
+        if not 1 <= self.max_tokens <= MAX_ANSWER_TOKENS:
+            raise ValueError(f"max_tokens must be 1 to {MAX_ANSWER_TOKENS}, not {self.max_tokens}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +236,9 @@ class Completion:
     trace: list[TraceStep] = field(default_factory=list)
 
 
-RewriteWay = Literal["rewrite", "refill"]
-"""How a region is rewritten: by a model with edit training, or by a revision that re-masks and
-refills (`decoding/revise_region.py`)."""
+RewriteWay = Literal["rewrite", "refill", "instruction"]
+"""How a region is rewritten: by a model with edit training, by a revision that re-masks and
+refills (`decoding/revise_region.py`), or as an instruction says (`decoding/instructed_edit.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +306,18 @@ class Rewrite:
     draft_gains: tuple[float | None, ...] = ()
     draft_weight: float = DRAFT_WEIGHT
     own_prior: float = OWN_PRIOR
+
+
+def _check_decoding(request: CompletionRequest | ChatRequest) -> None:
+    if request.mode not in MODES:
+        known = ", ".join(MODES)
+        raise ValueError(f"mode {request.mode!r} is unknown; known are {known}")
+    if request.alternatives < 1:
+        raise ValueError(f"alternatives must be at least 1, not {request.alternatives}")
+    if not 0 <= request.temperature < math.inf:
+        raise ValueError(f"temperature must be 0 or more, not {request.temperature}")
+    if not 0 < request.top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, not {request.top_p}")
 
 
 def _check_tokens(count: int) -> None:

@@ -21,6 +21,7 @@ from fim_model.decoding.prompt_cache import Prefill, PromptCache
 from fim_model.decoding.sampling import Sampler, openings
 from fim_model.network.contract import Network
 from fim_model.prompt.tokenizer import CodeTokenizer
+from fim_model.requests import CompletionRequest
 
 
 class Attempt(NamedTuple):
@@ -46,7 +47,7 @@ def prompted_attempts(
         first = restricted(first, continuations.choices(typed))
     request = hole.request
     for token, confidence, sampler in openings(
-        first, request.alternatives, request.temperature, request.seed
+        first, request.alternatives, request.temperature, request.seed, request.top_p
     ):
         core = hole.open(model, cache, sampler)
         core.commit([token], [confidence])
@@ -64,10 +65,11 @@ def native_attempts(
     The caller rewinds the cache to the prompt between two attempts.
     """
     request, block_size = hole.request, model.config.block_size
+    assert isinstance(request, CompletionRequest)
     suffix = tokenizer.encode(request.suffix[: 8 * block_size])
     right = RightContext.of(suffix, block_size)
     lengths = [length for length in LENGTHS if length <= request.max_tokens]
-    sampler = Sampler(request.temperature, request.seed)
+    sampler = Sampler(request.temperature, request.seed, request.top_p)
     probe = hole.open(model, cache, sampler)
     ranked = probe_lengths(probe, right, lengths, hole.options.lengths)
     for rank, best in enumerate(ranked[: request.alternatives]):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fim_model.decoding.commit_rules import parse_rule
 from fim_model.decoding.modes import ModeOptions
+from fim_model.errors import RequestError
 from fim_model.network.config import ModelConfig
 from fim_model.requests import AUTO
 
@@ -36,7 +37,7 @@ def resolve_mode(
 ) -> tuple[str, ModeOptions]:
     """The mode to decode in, and its options: `auto` stands for a choice, others for themselves.
 
-    Where the model lacks the chosen mode, `auto` is the model's first one. Raises ValueError for
+    Where the model lacks the chosen mode, `auto` is the model's first one. Raises RequestError for
     another mode that it lacks.
     """
     modes = config.modes
@@ -44,7 +45,7 @@ def resolve_mode(
         choice = auto if auto.mode in modes else ModeChoice(modes[0])
         return choice.mode, replace(choice.options(), lengths=options.lengths)
     if asked not in modes:
-        raise ValueError(
+        raise RequestError(
             f"mode {asked!r} needs a model that denoises blocks; this {config.model_type} model "
             f"has the modes {', '.join(modes)}"
         )

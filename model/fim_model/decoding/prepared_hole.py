@@ -1,4 +1,4 @@
-"""A completion request in the terms of decoding, worked out once."""
+"""A completion or chat request in the terms of decoding, worked out once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fim_model.decoding.modes import ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.sampling import Sampler
 from fim_model.network.contract import Network
-from fim_model.requests import CompletionRequest
+from fim_model.requests import ChatRequest, CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class PreparedHole:
     first tokens (token healing); always "" in mode `native`. stop: when a hole is done.
     """
 
-    request: CompletionRequest
+    request: CompletionRequest | ChatRequest
     mode: str
     options: ModeOptions
     prompt: list[int]

@@ -18,12 +18,18 @@ SEEDS = 2**64
 
 
 class Sampler:
-    """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`."""
+    """Temperature 0 takes the arg-max; above it, seeded draws from `softmax(logits / T)`.
 
-    def __init__(self, temperature: float = 0.0, seed: int = 0) -> None:
+    `top_p` keeps the likeliest tokens whose probabilities reach that sum (nucleus sampling,
+    arXiv 1904.09751). Drafts and their verification use the same distribution.
+    """
+
+    def __init__(self, temperature: float = 0.0, seed: int = 0, top_p: float = 1.0) -> None:
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {temperature}")
-        self.temperature = temperature
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+        self.temperature, self.top_p = temperature, top_p
         self.generator = torch.Generator().manual_seed(seed % SEEDS)
 
     def choose(self, rows: Predicted) -> TokenScores:
@@ -42,8 +48,9 @@ class Sampler:
         return Draft(TokenScores(token, chosen, scores.entropy), probabilities)
 
     def distribution(self, logits: Tensor) -> Tensor:
-        """`softmax(logits / T)`, float32 `[T, V]`; requires temperature > 0."""
-        return (logits.float() / self.temperature).softmax(-1)
+        """`softmax(logits / T)` within `top_p`, float32 `[T, V]`; requires temperature > 0."""
+        probabilities = (logits.float() / self.temperature).softmax(-1)
+        return probabilities if self.top_p == 1 else nucleus(probabilities, self.top_p)
 
     def draw(self, probabilities: Tensor) -> Tensor:
         """One id a row of `[T, V]` (need not be normalised)."""
@@ -74,8 +81,20 @@ class Sampler:
         return _accepted(target, draft.tokens, int(self.draw(target[-1:])))
 
 
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Rows `[T, V]` that keep the fewest likeliest tokens whose sum reaches `top_p`, normalised."""
+    sorted_rows, order = probabilities.sort(-1, descending=True)
+    before = sorted_rows.cumsum(-1) - sorted_rows
+    kept = torch.zeros_like(probabilities).scatter(-1, order, sorted_rows * (before < top_p))
+    return kept / kept.sum(-1, keepdim=True)
+
+
 def openings(
-    logits: Tensor, alternatives: int, temperature: float = 0.0, seed: int = 0
+    logits: Tensor,
+    alternatives: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    top_p: float = 1.0,
 ) -> Iterator[tuple[int, float, Sampler]]:
     """Each alternative's first token, its probability, and the sampler for the rest of it.
 
@@ -84,7 +103,7 @@ def openings(
     """
     if temperature:
         for index in range(alternatives):
-            sampler = Sampler(temperature, seed + index)
+            sampler = Sampler(temperature, seed + index, top_p)
             chosen = sampler.choose(logits)
             yield int(chosen.token), float(chosen.confidence), sampler
         return

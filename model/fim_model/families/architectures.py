@@ -12,6 +12,7 @@ from fim_model.families.fim_layouts import (
     DEEPSEEK,
     OWN,
     QWEN,
+    STARCODER,
     TEKKEN,
     FimLayout,
 )
@@ -27,7 +28,8 @@ BLOCK_MODES = ("self_speculation", "quadratic_speculation", "diffusion", "native
 class Family:
     """A `model_type` of `config.json`, all of them shaped like Llama.
 
-    layouts: how its checkpoints may ask for a middle, the first that the tokenizer can spell.
+    layouts: how its checkpoints may ask for a middle, the first that the tokenizer can spell;
+    with none of them, the model completes left to right. Many code models are `llama` by shape.
     mask: whether `mask_token_id` is "required", "optional" (without it the model is causal only)
     or "none". stored_names: prefixes of tensor names in the file, and what they are called here.
     absent: values that the family's own code takes for fields which older configs leave out.
@@ -81,7 +83,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("mistral", (CODESTRAL,), absent={**_OLD_CONFIGS, "sliding_window": 4096}),
         Family(
             "llama",
-            (CODE_LLAMA, DEEPSEEK),
+            (CODE_LLAMA, DEEPSEEK, QWEN, STARCODER, CODESTRAL),
             absent=_OLD_CONFIGS,
             query_bias="attention_bias",
             output_bias="attention_bias",

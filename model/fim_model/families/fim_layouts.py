@@ -15,7 +15,7 @@ class Slot(Enum):
     """A part of the prompt that is not a marker."""
 
     START = "begin-of-text"
-    """The config's `bos_token_id`."""
+    """The config's `bos_token_id`; in LEFT_TO_RIGHT what the tokenizer puts before every text."""
     FILE = "file name"
     PREFIX = "prefix"
     SUFFIX = "suffix"
@@ -46,6 +46,11 @@ class FimLayout:
     def joined(self) -> bool:
         """Whether the middle follows the prefix directly, without a marker in between."""
         return self.order[-1] is Slot.PREFIX
+
+    @property
+    def fills(self) -> bool:
+        """Whether the text after the cursor has a place in it."""
+        return Slot.SUFFIX in self.order
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -124,3 +129,30 @@ TEKKEN = FimLayout(
     source="the names in Mistral's Tekken tokenizer",
     verified=False,
 )
+
+STARCODER = FimLayout(
+    name="StarCoder",
+    order=("<fim_prefix>", Slot.PREFIX, "<fim_suffix>", Slot.SUFFIX, "<fim_middle>"),
+    end="<|endoftext|>",
+    stops=("<fim_prefix>", "<fim_suffix>", "<fim_pad>", "<file_sep>"),
+    source="StarCoder's fill-in-the-middle example",
+)
+
+LEFT_TO_RIGHT = FimLayout(
+    name="left to right",
+    order=(Slot.START, Slot.PREFIX),
+    end=None,
+    source="none: the tokenizer has no tokens to ask for a middle",
+    verified=False,
+)
+"""The layout of a model that was not trained to fill in the middle: the prefix alone."""
+
+
+def named_layout(prefix: str, suffix: str, middle: str) -> FimLayout:
+    """The layout of a file that names its markers itself (GGUF), as llama.cpp asks for a middle."""
+    return FimLayout(
+        name="named by the file",
+        order=(Slot.START, prefix, Slot.PREFIX, suffix, Slot.SUFFIX, middle),
+        end=None,
+        source="the file's own metadata, in llama.cpp's order",
+    )

@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face layout: `config.json`, `tokenizer.json`, safetensors weights.
+"""Checkpoints in Hugging Face layout (`config.json`, `tokenizer.json`, safetensors) or as GGUF.
 
 Headers are checked before any weight is read; an error is one line that names the file. Nothing in
 a checkpoint is executed.
@@ -7,6 +7,7 @@ a checkpoint is executed.
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterator
 from math import prod
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from fim_model.errors import CheckpointError
 from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
+from fim_model.loading.gguf_file import forget_gguf, is_gguf, read_gguf
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
@@ -70,9 +72,10 @@ def load_model(
     """Read a model for inference, each tensor straight to its dtype and device.
 
     Tensors are mapped from their file: where dtype and device are the file's own, nothing is
-    copied; otherwise tensors are converted one by one. `kv_tokens` is the size of the KV cache
-    that must fit beside the weights. `progress` is called for every tensor. Raises CheckpointError
-    as `check_weights` does, and where memory does not suffice.
+    copied; otherwise tensors are converted one by one, those of a GGUF file dequantised.
+    `kv_tokens` is the size of the KV cache that must fit beside the weights. `progress` is called
+    for every tensor. Raises CheckpointError as `check_weights` does, and where memory does not
+    suffice.
     """
     config = check_weights(folder)
     files = weight_files(folder)
@@ -86,12 +89,12 @@ def load_model(
     state: dict[str, Tensor] = {}
     left = total = sum(map(prod, shapes.values()))
     for path in files:
-        with open_tensors(path, device=device) as tensors:
-            for stored in wanted.keys() & set(tensors.keys()):
-                name = wanted[stored]
-                state[name] = tensors.get_tensor(stored).to(dtype)
-                left -= prod(shapes[name])
-                progress("Loading the model", 1 - left / total)
+        for stored, tensor in _tensors(path, wanted, device):
+            name = wanted[stored]
+            state[name] = tensor.to(device, dtype)
+            left -= prod(shapes[name])
+            progress("Loading the model", 1 - left / total)
+    forget_gguf()
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -99,6 +102,17 @@ def load_model(
     if lora is not None:
         model.draft_lora = read_draft_lora(lora, dtype=dtype, device=device)
     return model.requires_grad_(False).eval()
+
+
+def _tensors(path: Path, wanted: Container[str], device: str) -> Iterator[tuple[str, Tensor]]:
+    """The wanted tensors of a file, by their names there."""
+    if is_gguf(path):
+        yield from ((name, weight) for name, weight in read_gguf(path).tensors() if name in wanted)
+        return
+    with open_tensors(path, device=device) as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no dict
+            if name in wanted:
+                yield name, tensors.get_tensor(name)
 
 
 def save_checkpoint(

@@ -1,4 +1,6 @@
-"""Names, shapes and dtypes of a checkpoint's weights, from the headers of its safetensors files.
+"""Names, shapes and dtypes of a checkpoint's weights, from the headers of its files.
+
+A checkpoint is a folder with safetensors files, or one GGUF file.
 
 Errors in a checkpoint's tensors are found here, before any of them is read.
 Importing this module does not import torch.
@@ -15,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fim_model.errors import CheckpointError, ConfigError
+from fim_model.loading.gguf_file import is_gguf, read_gguf
 from fim_model.network.config import ModelConfig
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -26,7 +29,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor in a file: its shape, and its dtype as safetensors calls it ("BF16")."""
+    """A tensor in a file: its shape, and its type as the format calls it ("BF16", "Q4_0")."""
 
     shape: Shape
     dtype: str
@@ -34,8 +37,8 @@ class Stored:
 
 def read_config(folder: Path) -> ModelConfig:
     """The model's shape. Raises CheckpointError."""
-    path = folder / CONFIG
-    raw = read_json(path)
+    path = folder if is_gguf(folder) else folder / CONFIG
+    raw = read_gguf(folder).config if is_gguf(folder) else read_json(path)
     try:
         return ModelConfig.from_hf(raw)
     except ConfigError as wrong:
@@ -85,7 +88,9 @@ def kv_values(config: ModelConfig) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint. Raises CheckpointError if it names none."""
+    """The files of a checkpoint that hold weights. Raises CheckpointError if it names none."""
+    if is_gguf(folder):
+        return [folder]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
@@ -126,7 +131,7 @@ def check_headers(config: ModelConfig, found: Mapping[str, Stored], folder: Path
             raise CheckpointError(
                 f"{folder}: {name} has shape {list(found[name].shape)}, {CONFIG} says {list(shape)}"
             )
-        if found[name].dtype not in _FLOATS:
+        if found[name].dtype not in _FLOATS and not is_gguf(folder):
             raise CheckpointError(
                 f"{folder}: {name} is stored as {found[name].dtype}; quantised checkpoints cannot "
                 f"be read, take one in {', '.join(_FLOATS)}"
@@ -167,6 +172,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _header(path: Path) -> Iterator[tuple[str, Stored]]:
+    if is_gguf(path):
+        for name, shape, kind in read_gguf(path).headers():
+            yield name, Stored(shape, kind)
+        return
     with open_tensors(path, framework="np") as tensors:
         for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no dict
             tensor = tensors.get_slice(name)

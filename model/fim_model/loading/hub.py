@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fim_model.errors import CheckpointError
+from fim_model.loading.gguf_file import is_gguf
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
@@ -26,7 +27,10 @@ from fim_model.loading.headers import (
 )
 from fim_model.loading.progress import Progress
 
-DESCRIPTIONS = (CONFIG, TOKENIZER, INDEX, "linear_spec_lora/adapter_config.json")
+DESCRIPTIONS = (
+    CONFIG, TOKENIZER, INDEX, "linear_spec_lora/adapter_config.json",
+    "tokenizer_config.json", "generation_config.json", "chat_template.jinja",
+)  # fmt: skip
 TENSORS = (WEIGHTS, "model-*-of-*.safetensors", "linear_spec_lora/adapter_model.safetensors")
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -91,16 +95,22 @@ def remote_headers(name: str, folder: Path) -> dict[str, Stored]:
 
 
 def local_folder(id_or_path: str | Path) -> Path | None:
-    """The path if it is a folder, None for a possible id. Raises HubError for anything else."""
+    """The path if it is a folder or a GGUF file, None for a possible id.
+
+    Raises HubError for anything else.
+    """
     path = Path(id_or_path).expanduser()
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and is_gguf(path)):
         return path
     if path.exists():
-        raise HubError(f"{path}: a checkpoint is a folder with {CONFIG}, not a single file")
-    if isinstance(id_or_path, Path) or not _ID.fullmatch(id_or_path):
         raise HubError(
-            f"{id_or_path}: there is no such checkpoint folder; give the path of one, a Hugging "
-            "Face id such as Qwen/Qwen2.5-Coder-1.5B, or leave the model out to use the default"
+            f"{path}: a checkpoint is a folder with {CONFIG}, or a file whose name ends in .gguf"
+        )
+    if isinstance(id_or_path, Path) or is_gguf(path) or not _ID.fullmatch(id_or_path):
+        raise HubError(
+            f"{id_or_path}: there is no such checkpoint folder or GGUF file; give the path of one, "
+            "a Hugging Face id such as Qwen/Qwen2.5-Coder-1.5B, or leave the model out to use the "
+            "default"
         )
     return None
 

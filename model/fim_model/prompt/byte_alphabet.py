@@ -24,6 +24,25 @@ class Spelling(Enum):
     SENTENCE_PIECE = "SentencePiece"
 
 
+class Opening(Enum):
+    """Where the tokenizer's own rules put a space before a text, when control tokens cut it."""
+
+    NEVER = "never"
+    FIRST = "at the start of the text"
+    EACH = "after every control token too"
+
+
+def opening_space(tokenizer: Tokenizer) -> Opening:
+    """What the file of a SentencePiece tokenizer says about the space before a text."""
+    raw = json.loads(tokenizer.to_str())
+    normalizer, words = raw["normalizer"] or {}, raw["pre_tokenizer"] or {}
+    steps = [normalizer, *normalizer.get("normalizers", ())]
+    if any(step.get("type") == "Prepend" for step in steps):
+        return Opening.EACH
+    scheme = words.get("prepend_scheme", "never") if words.get("type") == "Metaspace" else "never"
+    return {"always": Opening.EACH, "first": Opening.FIRST}.get(scheme, Opening.NEVER)
+
+
 def exact(tokenizer: Tokenizer) -> tuple[Tokenizer, Spelling]:
     """A copy of the tokenizer that neither changes text nor recognises control tokens in it.
 

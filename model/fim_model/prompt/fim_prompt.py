@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
-from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS, FimLayout, Slot
+from fim_model.families.fim_layouts import (
+    LEFT_TO_RIGHT,
+    OWN,
+    OWN_LAYOUTS,
+    FimLayout,
+    Slot,
+    named_layout,
+)
 from fim_model.network.config import ModelConfig
 from fim_model.prompt.tokenizer import CodeTokenizer, TokenizerError, well_formed
 
@@ -53,20 +60,21 @@ class FimPrompt:
 
     @classmethod
     def for_model(cls, config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
-        """The first of the family's layouts that the tokenizer can spell.
+        """The first of the family's layouts that the tokenizer can spell, else LEFT_TO_RIGHT.
 
-        Raises TokenizerError if it can spell none of them.
+        Raises TokenizerError if nothing says how a text of this model ends.
         """
         layouts = config.family.layouts
         if OWN in layouts and tokenizer.has_roles:
             return cls.own(tokenizer, OWN_LAYOUTS[config.fim_layout])
-        for layout in layouts:
+        named = [named_layout(*tokenizer.fim_markers)] if tokenizer.fim_markers else []
+        for layout in (*layouts, *named, LEFT_TO_RIGHT):
             if prompt := cls._bind(layout, config, tokenizer):
                 return prompt
-        wanted = "; or ".join(f"{' '.join(layout.needed)} ({layout.name})" for layout in layouts)
         raise TokenizerError(
-            f"the tokenizer lacks the tokens to ask for a middle: a {config.model_type} model "
-            f"needs {wanted}; choose a checkpoint that was trained to fill in the middle"
+            f"nothing says how a text of this {config.model_type} model ends: the config has no "
+            "eos_token_id, and the tokenizer no tokens to ask for a middle; take the config.json "
+            "that was published with the model"
         )
 
     @classmethod
@@ -91,6 +99,8 @@ class FimPrompt:
         if not found.keys() >= set(layout.needed) or not ends:
             return None
         bos = config.bos_token_id if Slot.START in layout.order else None
+        if layout is LEFT_TO_RIGHT:
+            bos = next(iter(tokenizer.begins), None)
         blank = ends[0] if bos is None else bos
         return cls(layout, tokenizer, found, ends[0], blank, frozenset(ends[1:]), bos)
 
@@ -100,7 +110,7 @@ class FimPrompt:
         Suffix and prefix are tokenised apart, in training as here. Where the layout is joined,
         the prefix must end where `split` says.
         """
-        suffix_ids = self.tokenizer.encode(suffix)[: budget.suffix]
+        suffix_ids = self.tokenizer.encode(suffix)[: budget.suffix] if self.layout.fills else []
         room = budget.total - len(suffix_ids)
         slots: dict[Slot, Sequence[int]] = {
             Slot.START: [] if self.bos is None else [self.bos],
@@ -111,7 +121,8 @@ class FimPrompt:
         ids: list[int] = []
         for part in self.layout.order:
             ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
-        return ids
+        # A text that is empty needs a token to go on from.
+        return ids or [self.blank]
 
     def split(self, prefix: str) -> tuple[str, str]:
         """The prefix up to its last settled token border, and the rest: the middle's beginning.

@@ -9,14 +9,23 @@ through `CodeTokenizer.special`, those of any family through `fim_model.prompt.f
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from fim_model.errors import CheckpointError
-from fim_model.prompt.byte_alphabet import SPACE, Spelling, bytes_by_id, exact
+from fim_model.prompt.byte_alphabet import (
+    SPACE,
+    Opening,
+    Spelling,
+    bytes_by_id,
+    exact,
+    opening_space,
+)
 
 # The token of each role in this project's own tokenizer, in the order of the ids.
 SPECIAL_TOKEN_NAMES: Mapping[str, str] = {
@@ -96,6 +105,9 @@ class CodeTokenizer:
 
     Attributes:
         vocab_size: number of ids, special tokens included.
+        fim_markers: the texts of the markers before prefix, suffix and middle, where the file names
+            them itself (GGUF).
+        begins: ids that the tokenizer's own rules put before every text, such as Llama's `<s>`.
         newline_ids: ids, ascending, of the tokens whose text holds a newline.
     """
 
@@ -105,6 +117,7 @@ class CodeTokenizer:
         names: Mapping[str, str] | None = SPECIAL_TOKEN_NAMES,
         *,
         ids: int = 0,
+        fim_markers: tuple[str, str, str] | None = None,
     ) -> None:
         """Wrap a copy of a tokenizer. `names` is None for another family, without our roles.
 
@@ -115,6 +128,9 @@ class CodeTokenizer:
         self._special: SpecialTokens | None = None
         if names is not None:
             self._special = SpecialTokens.from_names(names, tokenizer.token_to_id)
+        self.fim_markers = fim_markers
+        self.begins = _ids_before_a_text(tokenizer)
+        self._opening = opening_space(tokenizer)
         self._tokenizer, self.spelling = exact(tokenizer)
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         self._bytes = bytes_by_id(self._tokenizer, self.spelling, max(ids, self.vocab_size))
@@ -172,6 +188,11 @@ class CodeTokenizer:
         token_id: int | None = self._tokenizer.token_to_id(name)
         return token_id
 
+    def token_name(self, token_id: int) -> str | None:
+        """A token as the tokenizer's file spells it."""
+        name: str | None = self._tokenizer.id_to_token(token_id)
+        return name
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never the id of a special token.
 
@@ -191,6 +212,45 @@ class CodeTokenizer:
         """`encode` for the start of a text, where SentencePiece models expect a space."""
         opened = " " + text if self.spelling is Spelling.SENTENCE_PIECE else text
         return self.encode(opened)
+
+    def encode_marked(self, text: str, hidden: str) -> list[int]:
+        """Token ids of a text in which special tokens are spelled out, as chat templates write it.
+
+        `hidden` is a character that is left out of the text: one put into the spelling of a special
+        token makes it plain text.
+        """
+        ids: list[int] = []
+        at = 0
+        for match in (*self._marks.finditer(text), None):
+            plain = text[at : match.start() if match else len(text)].replace(hidden, "")
+            first = self._opening is Opening.FIRST and not at
+            if plain and (first or self._opening is Opening.EACH):
+                ids += self.encode_opening(plain)
+            elif plain:
+                ids += self.encode(plain)
+            if match:
+                ids.append(self.token_id(match[0].strip()) or 0)
+                at = match.end()
+        return ids
+
+    def hide_marks(self, text: str, hidden: str) -> str:
+        """The text with `hidden` inside every special token that it spells."""
+        return self._marks.sub(lambda match: _with_inside(match[0], hidden), text)
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        """The special tokens, with the white space that they swallow by the tokenizer's rules."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        marks = sorted(
+            (token for token in added if token.special and token.content.strip() == token.content),
+            key=lambda token: -len(token.content),
+        )
+        space = r"\s*"
+        spelled = (
+            space * token.lstrip + re.escape(token.content) + space * token.rstrip
+            for token in marks
+        )
+        return re.compile("|".join(spelled) or r"(?!)")
 
     def unsettled(self, text: str) -> int:
         """Number of characters at the end of a text whose tokens may change when it is continued.
@@ -252,6 +312,17 @@ class CodeTokenizer:
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _ids_before_a_text(tokenizer: Tokenizer) -> tuple[int, ...]:
+    plain: list[int] = tokenizer.encode("a", add_special_tokens=False).ids
+    whole: list[int] = tokenizer.encode("a").ids
+    return tuple(whole[: whole.index(plain[0])]) if plain and plain[0] in whole else ()
+
+
+def _with_inside(mark: str, hidden: str) -> str:
+    at = len(mark) - len(mark.lstrip()) + 1
+    return mark[:at] + hidden + mark[at:]
 
 
 def well_formed(text: str) -> str:

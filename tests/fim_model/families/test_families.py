@@ -12,7 +12,15 @@ from checkpoints import byte_level, nld_checkpoint, random_weights, sentence_pie
 from fim_model.decoding.modes import MODES
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.architectures import BLOCK_MODES, CAUSAL_MODES, FAMILIES
-from fim_model.families.fim_layouts import CODE_LLAMA, DEEPSEEK, OWN, QWEN, FimLayout, Slot
+from fim_model.families.fim_layouts import (
+    CODE_LLAMA,
+    DEEPSEEK,
+    LEFT_TO_RIGHT,
+    OWN,
+    QWEN,
+    FimLayout,
+    Slot,
+)
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import read_config, weight_shapes
@@ -229,20 +237,19 @@ def test_the_default_models_prompt_equals_that_of_training(tiny_tokenizer: Any) 
 
 
 @pytest.mark.parametrize("name", ["Qwen2", "Llama", "Mistral"])
-def test_a_tokenizer_without_fim_tokens_is_refused_before_reading_weights(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_without_fim_tokens_completes_left_to_right(tmp_path: Path, name: str) -> None:
+    """The prompt is the prefix alone: the suffix changes nothing."""
     checkpoint(tmp_path, name, byte_level(["<s>"]))
-    monkeypatch.setattr(
-        "fim_model.loading.checkpoint.load_model", lambda *a, **k: pytest.fail("read weights")
-    )
-    with pytest.raises(TokenizerError) as caught:
-        Infiller.load(tmp_path)
-    says = str(caught.value)
-    assert str(tmp_path / "tokenizer.json") in says
-    assert "\n" not in says
-    for layout in FAMILIES[name.lower()].layouts:
-        assert all(token in says for token in layout.needed)
+    infiller = Infiller.load(tmp_path)
+    assert infiller.fim.layout is LEFT_TO_RIGHT
+    prompts = [
+        infiller.prompt(CompletionRequest("def f():\n    return ", suffix))
+        for suffix in ("", "\n\nclass A:\n")
+    ]
+    assert prompts[0] == prompts[1]
+    assert "def f" in infiller.tokenizer.decode(prompts[0])
+    assert infiller.infill(CompletionRequest("a = ", "", max_tokens=3)).items
+    assert infiller.infill(CompletionRequest("", "", max_tokens=3)).items
 
 
 def test_an_unsupported_model_type_names_the_supported_ones(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_shape_name_and_licence(file: Path, tokenizer: Tokenizer) -> None:
     assert config.head_dim == 8
     assert config.rope.rope_theta == 5000.0
     assert config.tie_word_embeddings
-    assert config.eos_token_ids == (2,)
+    assert config.eos_token_ids == (2, 0)  # the one that the file states, then `<|endoftext|>`
     assert config.bos_token_id == 1
 
 
@@ -162,9 +162,9 @@ def test_the_default_pre_tokenizer_is_gpt2s(tokenizer: Tokenizer, tmp_path: Path
 
 
 def test_rope_scaling_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    metadata = {"llama.rope.scaling.type": "yarn"}
+    metadata = {"llama.rope.scaling.type": "longrope"}
     path = write_gguf(tmp_path / "model.gguf", tokenizer, metadata=metadata)
-    with pytest.raises(CheckpointError, match="rope scaling 'yarn' is not supported"):
+    with pytest.raises(CheckpointError, match="rope scaling 'longrope' is not supported"):
         read_gguf(path)
 
 

@@ -298,6 +298,8 @@ def test_a_name_that_is_neither_folder_nor_id_is_an_error(name: str, tmp_path: P
 
 
 def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
+    (tmp_path / "model.bin").touch()
     with pytest.raises(HubError, match="a checkpoint is a folder"):
-        local_folder(str(tmp_path / "model.gguf"))
+        local_folder(str(tmp_path / "model.bin"))
+    (tmp_path / "model.gguf").touch()
+    assert local_folder(str(tmp_path / "model.gguf")) == tmp_path / "model.gguf"

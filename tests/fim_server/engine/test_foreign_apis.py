@@ -121,7 +121,8 @@ def test_null_is_the_default_of_every_field(client: OpenAI) -> None:
     ("fields", "named"),
     [
         ({"logprobs": 3}, "'logprobs' is not supported"),
-        ({"echo": True}, "'echo' is not supported"),
+        ({"best_of": 3}, "'best_of' is not supported"),
+        ({"logit_bias": {"5": 100}}, "'logit_bias' is not supported"),
         ({"n": 11}, "'n' must be 1 to 10"),
         ({"prompt": [1, 2, 3]}, "'prompt' must be text"),
         ({"temperature": -1}, "temperature"),
