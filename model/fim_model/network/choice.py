@@ -20,6 +20,11 @@ def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Networ
         from fim_model.network.cuda import DeviceTransformer
 
         return DeviceTransformer.of(model, storage=storage, consume=True)
+    if storage is torch.int8:
+        from fim_model.network.cpu_onnx import OnnxTransformer, available
+
+        if available():
+            return OnnxTransformer.of(model, storage=storage, consume=True)
     from fim_model.network.cpu import PackedTransformer
 
     return PackedTransformer.of(model, storage=storage, consume=True)

@@ -63,27 +63,16 @@ class PackedTransformer(FusedNetwork):
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`: products over the tokens of all parts, attention for each part alone."""
-        config, weights = self.config, self._weights
-        queries, groups = config.num_attention_heads, config.num_key_value_heads
-        readers = [PartAttention(part, queries // groups) for part in parts]
-        widths = [part.width for part in parts]
-        turns, query_scale = self._turns(joined([part.positions[0] for part in parts]))
+        weights = self._weights
+        attend = PartsAttention(parts, self.config, self._turns)
         x = self._embed(joined([part.tokens[0] for part in parts]))
         for i, layer in enumerate(weights.layers):
             heads = self._read(x, layer.input_norm, layer.qkv, layer.qkv_bias)
-            heads = heads.view(len(x), -1, config.head_dim)
-            turn(heads[:, : queries + groups], turns)
-            if query_scale is not None:
-                heads[:, :queries].mul_(query_scale)
-            if len(readers) == 1:
-                mixed = readers[0](i, heads)
-            else:
-                each = zip(readers, heads.split(widths), strict=True)
-                mixed = torch.cat([read(i, part) for read, part in each])
+            mixed = attend(i, heads)
             after = add_product(x, mixed, layer.output, layer.output_bias)
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
-        return list(self._norm(x, weights.norm)[None].split(widths, dim=1))
+        return attend.split(self._norm(x, weights.norm))
 
     @property
     def device_drafting(self) -> None:
@@ -124,6 +113,35 @@ which a product takes its sums depends on how many there are."""
 QUERY_BLOCK, MIN_ROWS = 32, 4
 """PyTorch's attention takes queries in multiples of QUERY_BLOCK; a last block of fewer rows than
 MIN_ROWS is multiplied by another routine, with sums in another order."""
+
+
+class PartsAttention:
+    """Rotation and attention of all parts of a forward; what layers share is made once."""
+
+    def __init__(self, parts: Sequence[Part], config: ModelConfig, turns: Turns) -> None:
+        """Raises ValueError if a cache is too small."""
+        self._queries, self._dim = config.num_attention_heads, config.head_dim
+        self._turned = self._queries + config.num_key_value_heads
+        share = self._queries // config.num_key_value_heads
+        self._readers = [PartAttention(part, share) for part in parts]
+        self._widths = [part.width for part in parts]
+        self._turns, self._query_scale = turns(joined([part.positions[0] for part in parts]))
+
+    def __call__(self, layer: int, heads: Tensor) -> Tensor:
+        """heads: queries, keys and values, `[T, (H + 2G) * D]`, of which the first two are turned
+        in place. Returns `[T, H * D]`."""
+        heads = heads.view(len(heads), -1, self._dim)
+        turn(heads[:, : self._turned], self._turns)
+        if self._query_scale is not None:
+            heads[:, : self._queries].mul_(self._query_scale)
+        if len(self._readers) == 1:
+            return self._readers[0](layer, heads)
+        each = zip(self._readers, heads.split(self._widths), strict=True)
+        return torch.cat([read(layer, part) for read, part in each])
+
+    def split(self, hidden: Tensor) -> list[Tensor]:
+        """Rows `[T, N]` of all parts as `[1, T, N]` of each."""
+        return list(hidden[None].split(self._widths, dim=1))
 
 
 class PartAttention:
@@ -236,28 +254,31 @@ class Turns:
 
 
 def _pack(weights: FusedTransformer) -> None:
-    """Pack the weights one by one, so that they are in memory only once.
-
-    An embedding that is the head as well is looked up by rows, which packed weights do not have:
-    it is there twice if it is small, or in bytes. A larger one lies in columns, which a narrow
-    product reads quicker than rows.
-    """
-    config = weights.config
-    turned = config.num_attention_heads + config.num_key_value_heads
-    order = pairs_side_by_side(turned, config.num_key_value_heads, config.head_dim)
+    """Pack the weights one by one, so that they are in memory only once."""
+    order = pairs_side_by_side(weights.config)
     for number, layer in enumerate(weights.layers):
         weights.layers[number] = replace(
             layer,
-            qkv=_packed(_reordered(layer.qkv, order)),
+            qkv=_packed(reordered(layer.qkv, order)),
             qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
             output=_packed(layer.output),
             gate_up=_packed(layer.gate_up),
             down=_packed(layer.down),
         )
+    pack_head(weights, integers=isinstance(weights.layers[0].qkv, IntegerWeight))
+
+
+def pack_head(weights: FusedTransformer, *, integers: bool) -> None:
+    """The head and the embedding, in place.
+
+    An embedding that is the head as well is looked up by rows, which packed weights do not have:
+    it is there twice if it is small, or in bytes. A larger one lies in columns, which a narrow
+    product reads quicker than rows.
+    """
     assert isinstance(weights.head, Tensor)
     assert isinstance(weights.embedding, Tensor)
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
-    if isinstance(weights.layers[0].qkv, IntegerWeight):
+    if integers:
         head = quantise(weights.head)
         weights.head = pack_int8(head)
         weights.embedding = head if tied else quantise(weights.embedding)
@@ -267,18 +288,20 @@ def _pack(weights: FusedTransformer) -> None:
         weights.head = pack(weights.head)
 
 
-def pairs_side_by_side(turned: int, others: int, dim: int) -> Tensor:
-    """Where each output of query, key and value comes from, int64 `[(turned + others) * dim]`.
+def pairs_side_by_side(config: ModelConfig) -> Tensor:
+    """Where each output of query, key and value comes from, int64 `[(H + 2G) * D]`.
 
-    A rotation turns dimension i together with i + dim / 2; side by side they are complex numbers.
+    A rotation turns dimension i together with i + D / 2; side by side they are complex numbers.
     """
+    others, dim = config.num_key_value_heads, config.head_dim
+    turned = config.num_attention_heads + others
     within = torch.arange(dim).view(2, -1).t().reshape(-1)
     order = torch.arange((turned + others) * dim).view(-1, dim)
     order[:turned] = order[:turned, within]
     return order.view(-1)
 
 
-def _reordered(weight: Weight, order: Tensor) -> Weight:
+def reordered(weight: Weight, order: Tensor) -> Weight:
     if isinstance(weight, Tensor):
         return weight[order]
     assert isinstance(weight, Weight8Bit)

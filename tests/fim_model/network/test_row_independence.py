@@ -16,6 +16,7 @@ from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PIECE, PromptCache
 from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
+from fim_model.network import cpu_onnx
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.contract import Network, forward_one
@@ -30,9 +31,15 @@ SHAPE = {
 LENGTH = 300
 
 
-@pytest.fixture(params=[None, torch.int8], ids=["full", "int8"])
+@pytest.fixture(params=["full", "int8", "onnx"])
 def network(request: pytest.FixtureRequest, tiny: Any) -> Network:
-    return PackedTransformer.of(tiny.model(1, **SHAPE), storage=request.param)
+    if request.param == "onnx":
+        pytest.importorskip("onnxruntime", reason="pip install 'fim-server[onnx]'")
+        if not cpu_onnx.available():
+            pytest.skip("this processor multiplies bytes slowly (no AVX-512 VNNI, no AMX)")
+        return cpu_onnx.OnnxTransformer.of(tiny.model(1, **SHAPE), storage=torch.int8)
+    storage = torch.int8 if request.param == "int8" else None
+    return PackedTransformer.of(tiny.model(1, **SHAPE), storage=storage)
 
 
 def ids(count: int, seed: int = 0) -> list[int]:

@@ -1,0 +1,282 @@
+"""The 8-bit network of a CPU with everything between two attentions in ONNX Runtime.
+
+What stands between the attention of one layer and that of the next (output, feed-forward, the next
+layer's query, key and value, with norms and quantisation) is one small graph, so that a layer costs
+one call instead of two dozen. Its products of integers (MLAS) read weights about twice as fast as
+oneDNN's at a few rows. Rotation, cache and attention are `cpu.PartsAttention`'s, so that masks,
+parts of several caches and a LoRA for drafts work as there.
+
+Sums of integers are exact and every other operation works row by row, so a row's result does not
+depend on its neighbours here either. It differs from oneDNN's in the last bits, and where a byte
+lies half-way between two: `QuantizeLinear` rounds to even.
+
+ONNX Runtime's threads wait for work, which two pools in one process must not do at the same time.
+So it gets the threads that PyTorch had, which keeps one; and its threads sleep between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from fim_kernels.matmul_int8 import LEVELS, MIDDLE, SMALLEST
+from fim_kernels.matmul_int8 import available as has_instruction
+from fim_kernels.onnx_graph import MICROSOFT, Graph
+from fim_kernels.types import Weight8Bit
+from torch import Tensor
+
+from fim_model.network.batch_parts import Part
+from fim_model.network.config import ModelConfig
+from fim_model.network.cpu import (
+    PackedTransformer,
+    PartsAttention,
+    Turns,
+    joined,
+    pack_head,
+    pairs_side_by_side,
+    reordered,
+)
+from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight
+from fim_model.network.fused_network import FusedNetwork
+from fim_model.network.lora import DraftLora
+
+KEPT_WIDTH = 64
+"""Buffers of forwards up to this many rows are kept; those of wider ones, which are rarer and take
+far longer than making buffers, are made each time."""
+
+
+def available() -> bool:
+    """Whether ONNX Runtime is installed and this processor multiplies bytes quickly."""
+    return find_spec("onnxruntime") is not None and has_instruction()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The buffers of one width, and how each session is bound to them.
+
+    residual: float32 `[T, hidden]`, a pair that layers use in turn. heads: `[T, (H + 2G) * D]`.
+    mixed: `[T, H * D]`, what attention returned. hidden: `[T, hidden]`, the result.
+    """
+
+    residual: tuple[Tensor, Tensor]
+    heads: Tensor
+    mixed: Tensor
+    hidden: Tensor
+    bindings: list[Any]
+
+
+class OnnxTransformer(PackedTransformer):
+    """A `Network` over a model's rearranged 8-bit weights."""
+
+    def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
+        FusedNetwork.__init__(self, weights, draft_lora)
+        pack_head(weights, integers=True)
+        self._turns = Turns(weights.config, weights.rotary)
+        self._sessions = _sessions(weights)
+        torch.set_num_threads(1)
+        self._steps: dict[int, Step] = {}
+
+    @property
+    def products(self) -> str:
+        return "8-bit integers, ONNX Runtime"
+
+    @torch.inference_mode()
+    def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        """See `Network`."""
+        attend = PartsAttention(parts, self.config, self._turns)
+        tokens = joined([part.tokens[0] for part in parts])
+        step = self._step(len(tokens))
+        step.residual[0].copy_(self._embed(tokens))
+        first, *others = zip(self._sessions, step.bindings, strict=True)
+        first[0].run_with_iobinding(first[1])
+        for i, (session, binding) in enumerate(others):
+            step.mixed.copy_(attend(i, step.heads))
+            if lora is not None:
+                step.residual[i % 2].add_(lora.update(i, step.mixed))
+            session.run_with_iobinding(binding)
+        return attend.split(step.hidden)
+
+    def _step(self, width: int) -> Step:
+        if width in self._steps:
+            return self._steps[width]
+        step = _bound(self._sessions, self.config, width)
+        if width <= KEPT_WIDTH:
+            self._steps[width] = step
+        return step
+
+
+def _sessions(weights: FusedTransformer) -> list[Any]:
+    """One session more than there are layers; the layers' weights are taken out on the way."""
+    module, options = runtime()
+    order = pairs_side_by_side(weights.config)
+    found, before = [], None
+    for layer in [*weights.layers, None]:
+        if layer is not None:
+            bias = layer.qkv_bias
+            layer_qkv = reordered(layer.qkv, order), None if bias is None else bias[order]
+        builder = _Between(weights.config)
+        norm = weights.norm if layer is None else layer.input_norm
+        graph = builder.build(before, norm, None if layer is None else layer_qkv)
+        found.append(module.InferenceSession(graph, options, providers=["CPUExecutionProvider"]))
+        before = layer
+    weights.layers.clear()
+    return found
+
+
+class _Between:
+    """The graph from what a layer's attention returned to the next layer's heads.
+
+    Inputs: residual `[T, hidden]` and, but for the first layer, mixed `[T, H * D]`. Outputs:
+    residual_after and heads, or hidden behind the last layer.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config, self._graph = config, Graph()
+        constants = {
+            "middle": torch.tensor(MIDDLE, dtype=torch.uint8),
+            "one": torch.tensor(1.0),
+            "smallest": torch.tensor(SMALLEST),
+            "level": torch.tensor(1 / LEVELS),
+            "last": torch.tensor([-1]),
+        }
+        for name, value in constants.items():
+            self._graph.constant(name, value)
+
+    def build(
+        self, layer: FusedLayer | None, norm: Tensor, qkv: tuple[Weight, Tensor | None] | None
+    ) -> bytes:
+        """layer: whose attention came before, None for none. norm, qkv: what follows; no qkv at the
+        end."""
+        graph, config = self._graph, self._config
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        residual = graph.input("residual", "T", hidden)
+        # One zero point a row, which QuantizeLinear asks for.
+        rows = graph.node("Shape", residual, start=0, end=1)
+        graph.node("Expand", "middle", rows, outputs=["middles"])
+        graph.constant("norm", norm.float())
+        if layer is None:
+            normed = graph.node(
+                "SimplifiedLayerNormalization", residual, "norm", axis=-1, epsilon=eps
+            )
+        else:
+            mixed = graph.input("mixed", "T", config.num_attention_heads * config.head_dim)
+            written = self._product("output", mixed, layer.output, layer.output_bias)
+            graph.constant("post_norm", layer.post_norm.float())
+            normed = self._add_norm(written, residual, "post_norm", "residual_between")
+            written = self._feed_forward(normed, layer)
+            normed = self._add_norm(written, "residual_between", "norm", "residual_after")
+        if qkv is None:
+            graph.node("Identity", normed, outputs=["hidden"])
+            graph.output("hidden", "T", hidden)
+        else:
+            graph.node("Identity", self._product("qkv", normed, *qkv), outputs=["heads"])
+            heads = config.num_attention_heads + 2 * config.num_key_value_heads
+            graph.output("heads", "T", heads * config.head_dim)
+            if layer is not None:
+                graph.output("residual_after", "T", hidden)
+        return graph.serialised()
+
+    def _add_norm(self, x: str, residual: str, norm: str, total: str) -> str:
+        outputs = [f"{total}_normed", "", "", total]
+        return self._graph.node(
+            "SkipSimplifiedLayerNormalization", x, residual, norm,
+            outputs=outputs, domain=MICROSOFT, epsilon=self._config.rms_norm_eps,
+        )  # fmt: skip
+
+    def _feed_forward(self, normed: str, layer: FusedLayer) -> str:
+        graph = self._graph
+        both, bias = layer.gate_up, layer.gate_up_bias
+        assert isinstance(both, Weight8Bit)
+        half = len(both.scale) // 2
+        gate, up = (Weight8Bit(both.values[i], both.scale[i]) for i in _halves(half))
+        biases = [None, None] if bias is None else [bias[i] for i in _halves(half)]
+        rows, scale = self._quantised(normed)
+        gated = self._scaled("gate", rows, gate, scale, biases[0])
+        gated = graph.node("QuickGelu", gated, domain=MICROSOFT, alpha=1.0)  # SiLU
+        if biases[1] is None:
+            # A row's scale passes through the next quantisation, so one column is multiplied.
+            inner = graph.node("Mul", gated, self._sums("up", rows, up))
+            rows, inner_scale = self._quantised(inner)
+            scale = graph.node("Mul", inner_scale, scale)
+        else:
+            inner = graph.node("Mul", gated, self._scaled("up", rows, up, scale, biases[1]))
+            rows, scale = self._quantised(inner)
+        return self._scaled("down", rows, layer.down, scale, layer.down_bias)
+
+    def _product(self, name: str, x: str, weight: Weight, bias: Tensor | None) -> str:
+        rows, scale = self._quantised(x)
+        return self._scaled(name, rows, weight, scale, bias)
+
+    def _quantised(self, x: str) -> tuple[str, str]:
+        """`fim_kernels.matmul_int8.quantise_rows`: bytes `[T, K]` and scales `[T, 1]`."""
+        graph = self._graph
+        largest = graph.node("ReduceMax", graph.node("Abs", x), "last", keepdims=1)
+        scale = graph.node("Add", graph.node("Mul", largest, "level"), "smallest")
+        flat = graph.node("Reshape", scale, "last")
+        return graph.node("QuantizeLinear", x, flat, "middles", axis=0), scale
+
+    def _sums(self, name: str, rows: str, weight: Weight) -> str:
+        """Sums of products times the weight's scales."""
+        assert isinstance(weight, Weight8Bit)
+        values = self._graph.constant(name, weight.values.t())
+        scales = self._graph.constant(f"{name}_scale", weight.scale.float())
+        return self._graph.node(
+            "MatMulIntegerToFloat", rows, values, "one", scales, "middle", domain=MICROSOFT
+        )
+
+    def _scaled(self, name: str, rows: str, weight: Weight, scale: str, bias: Tensor | None) -> str:
+        product = self._graph.node("Mul", self._sums(name, rows, weight), scale)
+        if bias is None:
+            return product
+        constant = self._graph.constant(f"{name}_bias", bias.float())
+        return self._graph.node("Add", product, constant)
+
+
+def _halves(half: int) -> tuple[slice, slice]:
+    return slice(0, half), slice(half, None)
+
+
+def _bound(sessions: Sequence[Any], config: ModelConfig, width: int) -> Step:
+    """Buffers for a width, and the sessions' inputs and outputs in them."""
+    attended = config.num_attention_heads * config.head_dim
+    heads = torch.empty(width, attended + 2 * config.num_key_value_heads * config.head_dim)
+    residual = torch.empty(width, config.hidden_size), torch.empty(width, config.hidden_size)
+    hidden, mixed = torch.empty(width, config.hidden_size), torch.empty(width, attended)
+    bindings = []
+    for i, session in enumerate(sessions):
+        # Session 0 reads the embedding in the first residual and leaves it there.
+        before, after = residual[(i - 1) % 2 if i else 0], residual[i % 2]
+        places = {"residual": before, "mixed": mixed, "heads": heads, "hidden": hidden}
+        places["residual_after"] = after
+        binding = session.io_binding()
+        for value in session.get_inputs():
+            _bind(binding.bind_input, value.name, places[value.name])
+        for value in session.get_outputs():
+            _bind(binding.bind_output, value.name, places[value.name])
+        bindings.append(binding)
+    return Step(residual, heads, mixed, hidden, bindings)
+
+
+def _bind(bind: Any, name: str, buffer: Tensor) -> None:
+    import numpy as np
+
+    bind(name, "cpu", 0, np.float32, tuple(buffer.shape), buffer.data_ptr())
+
+
+@cache
+def runtime() -> tuple[Any, Any]:
+    """The module and the options of every session. The pool of threads is the process's, as large
+    as PyTorch's at the first load."""
+    import onnxruntime
+
+    onnxruntime.set_global_thread_pool_sizes(torch.get_num_threads(), 1)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.use_per_session_threads = False
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime, options
