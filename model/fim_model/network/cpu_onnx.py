@@ -121,7 +121,9 @@ def _sessions(weights: FusedTransformer) -> list[Any]:
         builder = _Between(weights.config)
         norm = weights.norm if layer is None else layer.input_norm
         graph = builder.build(before, norm, None if layer is None else layer_qkv)
-        found.append(module.InferenceSession(graph, options, providers=["CPUExecutionProvider"]))
+        session = module.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session._model_bytes = b""  # kept for a fallback to other devices: a copy of all weights
+        found.append(session)
         before = layer
     weights.layers.clear()
     return found
@@ -277,6 +279,7 @@ def runtime() -> tuple[Any, Any]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.use_per_session_threads = False
+    # Each session would keep an arena as large as its widest forward.
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime, options
