@@ -10,8 +10,9 @@ Sums of integers are exact and every other operation works row by row, so a row'
 depend on its neighbours here either. It differs from oneDNN's in the last bits, and where a byte
 lies half-way between two: `QuantizeLinear` rounds to even.
 
-ONNX Runtime's threads wait for work, which two pools in one process must not do at the same time.
-So it gets the threads that PyTorch had, which keeps one; and its threads sleep between calls.
+Two pools of threads in one process must not spin at the same time: ONNX Runtime's, as large as
+PyTorch's at the first load, stop with each call, and OpenMP's should run with
+`OMP_WAIT_POLICY=PASSIVE`, as the server has them.
 """
 
 from __future__ import annotations
@@ -77,7 +78,6 @@ class OnnxTransformer(PackedTransformer):
         pack_head(weights, integers=True)
         self._turns = Turns(weights.config, weights.rotary)
         self._sessions = _sessions(weights)
-        torch.set_num_threads(1)
         self._steps: dict[int, Step] = {}
 
     @property

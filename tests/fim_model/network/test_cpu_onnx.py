@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,14 +26,6 @@ pytestmark = pytest.mark.skipif(
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 96}
 BIASES = {"query_bias": True, "output_bias": True, "mlp_bias": True}
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The network takes PyTorch's threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["plain", "yarn", "biases", "untied, another seed"])
@@ -120,14 +111,10 @@ def test_wide_forwards_keep_no_buffers(tiny: Any) -> None:
     assert set(network._steps) == {3, cpu_onnx.KEPT_WIDTH}
 
 
-def test_it_is_chosen_for_8_bit_weights_and_leaves_pytorch_one_thread(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.set_num_threads(2)
+def test_it_is_chosen_for_8_bit_weights(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     network = fast_network(tiny.model(1, **SHAPE), "int8")
     assert isinstance(network, cpu_onnx.OnnxTransformer)
     assert network.products == "8-bit integers, ONNX Runtime"
-    assert torch.get_num_threads() == 1
     assert not isinstance(fast_network(tiny.model(1, **SHAPE)), cpu_onnx.OnnxTransformer)
     monkeypatch.setattr(cpu_onnx, "find_spec", lambda name: None)
     other = fast_network(tiny.model(1, **SHAPE), "int8")

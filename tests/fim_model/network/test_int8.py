@@ -76,6 +76,7 @@ def test_int8_is_asked_for(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIM_WEIGHTS", "int4")
     with pytest.raises(CheckpointError, match="FIM_WEIGHTS=int4 is unknown; use 'full' or 'int8'"):
         default_weights()
+    monkeypatch.setattr("fim_model.network.cpu_onnx.available", lambda: False)
     network = fast_network(tiny.model(1, **FITS), "int8")
     assert isinstance(network, PackedTransformer)
     assert network.products == ("8-bit integers" if available() else "8-bit weights, bfloat16 rows")
