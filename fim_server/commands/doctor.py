@@ -90,7 +90,8 @@ def device(_settings: Settings) -> Iterator[Finding]:
     if find_spec("torch") is None:
         return
     code = (
-        "import torch; print(torch.__version__, torch.get_num_threads(), "
+        "import torch; from fim_kernels.matmul_int8 import available; "
+        "print(torch.__version__, torch.get_num_threads(), int(available()), "
         "torch.cuda.get_device_name(0) if torch.cuda.is_available() else '')"
     )
     try:
@@ -109,8 +110,13 @@ def device(_settings: Settings) -> Iterator[Finding]:
             "pip install --force-reinstall 'fim-server[local]'",
         )
         return
-    version, threads, name = [*done.stdout.strip().split(" ", 2), ""][:3]
+    version, threads, integers, name = [*done.stdout.strip().split(" ", 3), ""][:4]
     yield Finding("device", "ok", f"torch {version} on {name or f'the CPU, {threads} threads'}")
+    if not name:
+        quick = (
+            "integer products" if integers == "1" else "float32 products: no AVX-512 VNNI or AMX"
+        )
+        yield Finding("products", "ok", f"8-bit weights run by {quick}")
 
 
 def model(settings: Settings) -> Iterator[Finding]:
