@@ -101,6 +101,10 @@ class InProcessBackend:
 
         return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
 
+    def prompt(self, request: CompletionRequest) -> list[int]:
+        """The token ids that the model reads for this request."""
+        return self._loaded().prompt(request)
+
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         infiller = self._loaded()
 
