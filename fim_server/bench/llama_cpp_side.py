@@ -49,10 +49,9 @@ def serve(channel: Channel) -> None:
         channel.fail(f"llama.cpp cannot load {options['path']}: {problem}")
         return
     channel.send(_description(xllamacpp, params, options))
-    http_server = _Http(server.listening_address)
     for message in messages:
         try:
-            channel.send(_complete(http_server, message))
+            channel.send(_complete(server.listening_address, message))
         except (OSError, http.client.HTTPException, KeyError, ValueError) as problem:
             channel.fail(f"llama.cpp failed on a request: {problem!r}")
 
@@ -75,27 +74,27 @@ def _description(xllamacpp: Any, params: Any, options: dict[str, Any]) -> dict[s
     }
 
 
-class _Http:
-    """One connection to the server."""
-
-    def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
-        self._connection = http.client.HTTPConnection(
-            parts.hostname or "127.0.0.1", parts.port, timeout=_TIMEOUT_S
-        )
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def _post(address: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The server's answer, over a connection of its own: idle ones are closed."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "127.0.0.1", parts.port, timeout=_TIMEOUT_S
+    )
+    try:
         headers = {"Content-Type": "application/json"}
-        self._connection.request("POST", path, json.dumps(body), headers)
-        response = self._connection.getresponse()
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
         answer: dict[str, Any] = json.loads(response.read())
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status}: {answer.get('error')}")
-        return answer
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ValueError(f"HTTP {response.status}: {answer.get('error')}")
+    return answer
 
 
-def _complete(server: _Http, message: dict[str, Any]) -> dict[str, Any]:
-    answer = server.post(
+def _complete(address: str, message: dict[str, Any]) -> dict[str, Any]:
+    answer = _post(
+        address,
         "/completion",
         {
             "prompt": message["ids"],
