@@ -1,7 +1,7 @@
 """Our side of `bench peers`: the engine's backend in a process of its own.
 
-Messages: `{"request": …}` completes, `{"ids": …}` answers the prompt's token ids, `{"forget": …}`
-drops a session's cache.
+Messages: `{"request": …}` completes, `{"prompt": …}` answers the token ids of a request and
+the text that its completion spells again, `{"forget": …}` drops a session's cache.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ async def _answer(backend: InProcessBackend, message: dict[str, Any]) -> dict[st
     if "forget" in message:
         await backend.forget(message["forget"])
         return {}
-    if "ids" in message:
-        return {"ids": backend.prompt(request_from_json(message["ids"]))}
+    if "prompt" in message:
+        ids, spelled = backend.prompt(request_from_json(message["prompt"]))
+        return {"ids": ids, "spelled": spelled}
     request = request_from_json(message["request"])
     began = time.perf_counter()
     completion = await backend.complete(request)

@@ -14,7 +14,7 @@ TIMEOUT_S = 60.0
 
 
 class LlamaServer:
-    """llama.cpp serving one GGUF file on a free local port, with float32 keys and values."""
+    """llama.cpp serving one GGUF file on a free local port, with plain attention in float32."""
 
     def __init__(self, path: Path, *, context: int = 512) -> None:
         xllamacpp = pytest.importorskip("xllamacpp", reason=WITHOUT)
@@ -23,6 +23,7 @@ class LlamaServer:
         params.n_ctx = context
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_ram_mib = 0
         params.fit_params = False
         params.verbosity = 0
