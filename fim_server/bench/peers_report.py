@@ -17,6 +17,8 @@ from fim_server.bench.machine import Machine, Memory, machine_description
 AR, SELF_SPECULATION, AUTO = "ours ar", "ours self_speculation", "ours auto"
 PEER, PEER_NGRAM = "llama.cpp", "llama.cpp n-gram"
 
+_SHOWN = {"ours": "ours", "peer": PEER}
+
 
 @dataclass(slots=True)
 class Runs:
@@ -174,7 +176,7 @@ def _engine_table(report: PeersReport) -> Table:
     for name, engine in report.engines.items():
         times = (engine.prefill_ms, engine.decode_ms, engine.ready_ms, engine.first_ms)
         memory = (engine.memory.rss_mib, engine.memory.peak_rss_mib)
-        table.add_row(name, *(f"{figure:g}" for figure in times), *map(str, memory))
+        table.add_row(_SHOWN[name], *(f"{figure:g}" for figure in times), *map(str, memory))
     return table
 
 

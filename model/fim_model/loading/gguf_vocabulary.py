@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
+_MISTRAL_MIDDLE = "[MIDDLE]"
+"""In Mistral's tokenizers, though their FIM prompts end with the prefix."""
+
 _UNMATCHED = "default"
 """llama.cpp's rule for models that name none."""
 
@@ -180,6 +183,8 @@ def _markers(prompt: FimPrompt) -> dict[str, int]:
         found["fim_mid"] = prompt.ids[last]
     elif prompt.tokenizer.has_roles:
         found["fim_mid"] = prompt.tokenizer.special.pad
+    elif (middle := prompt.tokenizer.token_id(_MISTRAL_MIDDLE)) is not None:
+        found["fim_mid"] = middle
     return found
 
 
