@@ -170,7 +170,7 @@ def _markers(prompt: FimPrompt) -> dict[str, int]:
 
     A joined layout has none before the middle. There the padding token stands in: the model never
     saw it, so its completions are nearly those without it, whereas this project's own middle marker
-    belongs to edits and ends the middle at once (docs/gguf.md has the figures).
+    belongs to edits and ends the middle at once (docs/serving.md has the figures).
     """
     order = prompt.layout.order
     found: dict[str, int] = {}
