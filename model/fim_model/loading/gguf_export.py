@@ -87,6 +87,8 @@ def export_gguf(
         raise CheckpointError(
             f"{path}: writing GGUF needs the package gguf; pip install gguf"
         ) from None
+    if folder.is_file():
+        raise CheckpointError(f"{folder}: is a file; name the folder of a checkpoint")
     config, files = read_config(folder), weight_files(folder)
     check_headers(config, read_headers(files), folder)
     tokenizer = read_tokenizer(folder)

@@ -212,6 +212,8 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     folder = write_own_checkpoint(tmp_path / "own")
     with pytest.raises(CheckpointError, match=r"is a folder; name the file"):
         export_gguf(folder, tmp_path)
+    with pytest.raises(CheckpointError, match=r"is a file; name the folder"):
+        export_gguf(folder / "config.json", tmp_path / "out.gguf")
     with pytest.raises(CheckpointError, match=r"there is no folder .*absent; create it"):
         export_gguf(folder, tmp_path / "absent" / "out.gguf")
 
