@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.blocks import (
@@ -48,6 +49,8 @@ def _changed(page: Page, hunk: Hunk) -> Iterator[Draft]:
     for number in page.by_skeleton.get(shapes[block.anchor], ()):
         first = number - block.anchor
         there = [page.line(at) for at in range(first, first + len(shapes))]
+        if same_texts(hunk.old, there):
+            continue  # the same lines: `identical_blocks`
         if any(skeleton(line.strip()) != shape for line, shape in zip(there, shapes, strict=True)):
             continue
         names = substitution(hunk.old, there) or {}
@@ -68,7 +71,7 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
     if above is None or not any(line.strip() for line in hunk.new):
         return
     here = [page.line(above), page.line(below)]
-    if count_tokens(here) < _MIN_TOKENS:
+    if count_tokens(here[:1]) < _MIN_TOKENS:
         return
     blank = hunk.first - 1 - above
     shapes = [skeleton(line.strip()) for line in here]
@@ -77,9 +80,10 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
         there = [page.line(number), page.line(at + 1)]
         if number == above or (blank and page.line(at).strip()):
             continue
+        kind, like = "inserted", 2
         if skeleton(there[1].strip()) != shapes[1] or not _same_indents(here, there):
-            continue
-        names = substitution(here, there) or {}
+            kind, like = "inserted_below", 1
+        names = substitution(here[:like], there[:like]) or {}
         if not _differ(names):
             continue
         new = reindented(carried(hunk.new, names), indentation(here[0]), indentation(there[0]))
@@ -90,9 +94,9 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
         line = page.line(at)
         edit = LineEdit(at, len(line), len(line), "".join(f"\n{text}" for text in new))
         signs = Signs(
-            "inserted",
-            equal_share(here, there),
-            count_tokens(here),
+            kind,
+            equal_share(here[:like], there[:like]),
+            count_tokens(here[:like]),
             text=page.is_text(number, len(indentation(there[0]))),
         )
         yield Draft((edit,), "looks like where lines were inserted", signs, whole=True)
@@ -146,8 +150,15 @@ def equal_share(here: Sequence[str], there: Sequence[str]) -> float:
     return sum(a == b for a, b in pairs) / len(pairs) if pairs else 0.0
 
 
-def _words(line: str) -> list[str]:
-    return [piece for piece in pieces(line.strip()) if NAME.fullmatch(piece) or is_literal(piece)]
+@lru_cache(maxsize=1 << 12)
+def _words(line: str) -> tuple[str, ...]:
+    found = pieces(line.strip())
+    return tuple(piece for piece in found if NAME.fullmatch(piece) or is_literal(piece))
+
+
+def same_texts(here: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether lines are equal but for their indentation."""
+    return all(a.strip() == b.strip() for a, b in zip(here, there, strict=True))
 
 
 def _same_indents(here: Sequence[str], there: Sequence[str]) -> bool:

@@ -44,11 +44,17 @@ def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
         # A line that is more like the new one has the change already.
         if other == number or alike < _ALIKE or alike <= similarity(here, new):
             continue
+        made, kind = None, ""
         if alike >= _NEARLY_EQUAL or same_shape(before, text):
             made = merged(before, after, text)
-            if made is not None:
-                edit = LineEdit(other, 0, len(text), made)
-                signs = Signs(
-                    "", alike, len(old), text=page.is_text(other, len(text) - len(text.lstrip()))
-                )
-                yield Draft((edit,), "looks like a line that changed", signs)
+        elif after.startswith(before):
+            made, kind = text + after[len(before) :], "appended"
+        elif after.strip().endswith(before.strip()):
+            start = len(text) - len(text.lstrip())
+            added = after.strip().removesuffix(before.strip())
+            made, kind = text[:start] + added + text[start:], "prepended"
+        if made is not None:
+            edit = LineEdit(other, 0, len(text), made)
+            is_text = page.is_text(other, len(text) - len(text.lstrip()))
+            signs = Signs(kind, alike, len(old), text=is_text)
+            yield Draft((edit,), "looks like a line that changed", signs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import warnings
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,6 +89,26 @@ async def test_no_exception_of_the_work_stops_the_stopping() -> None:
     with pytest.raises(GaveUp):
         await Allowance(0.05).spend(stubborn)
     assert await ended() < STOPPED_WITHIN
+
+
+class Finalized:
+    """Python ignores what is raised while it is finalized."""
+
+    def __del__(self) -> None:
+        sum(1 for _ in range(300))
+
+
+async def test_a_stop_that_python_ignores_is_repeated() -> None:
+    def finalizing() -> None:
+        while True:
+            Finalized()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
+        for _ in range(20):
+            with pytest.raises(GaveUp):
+                await Allowance(0.01).spend(finalizing)
+            assert await ended() < STOPPED_WITHIN
 
 
 NO_CODE = {
