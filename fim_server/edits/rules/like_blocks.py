@@ -71,7 +71,7 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
     if above is None or not any(line.strip() for line in hunk.new):
         return
     here = [page.line(above), page.line(below)]
-    if count_tokens(here[:1]) < _MIN_TOKENS:
+    if count_tokens(here) < _MIN_TOKENS:
         return
     blank = hunk.first - 1 - above
     shapes = [skeleton(line.strip()) for line in here]
@@ -80,10 +80,9 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
         there = [page.line(number), page.line(at + 1)]
         if number == above or (blank and page.line(at).strip()):
             continue
-        kind, like = "inserted", 2
         if skeleton(there[1].strip()) != shapes[1] or not _same_indents(here, there):
-            kind, like = "inserted_below", 1
-        names = substitution(here[:like], there[:like]) or {}
+            continue
+        names = substitution(here, there) or {}
         if not _differ(names):
             continue
         new = reindented(carried(hunk.new, names), indentation(here[0]), indentation(there[0]))
@@ -94,9 +93,9 @@ def _inserted(page: Page, hunk: Hunk) -> Iterator[Draft]:
         line = page.line(at)
         edit = LineEdit(at, len(line), len(line), "".join(f"\n{text}" for text in new))
         signs = Signs(
-            kind,
-            equal_share(here[:like], there[:like]),
-            count_tokens(here[:like]),
+            "inserted",
+            equal_share(here, there),
+            count_tokens(here),
             text=page.is_text(number, len(indentation(there[0]))),
         )
         yield Draft((edit,), "looks like where lines were inserted", signs, whole=True)

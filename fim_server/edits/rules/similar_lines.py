@@ -49,10 +49,6 @@ def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
             made = merged(before, after, text)
         elif after.startswith(before):
             made, kind = text + after[len(before) :], "appended"
-        elif after.strip().endswith(before.strip()):
-            start = len(text) - len(text.lstrip())
-            added = after.strip().removesuffix(before.strip())
-            made, kind = text[:start] + added + text[start:], "prepended"
         if made is not None:
             edit = LineEdit(other, 0, len(text), made)
             is_text = page.is_text(other, len(text) - len(text.lstrip()))
