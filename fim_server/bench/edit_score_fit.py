@@ -234,11 +234,7 @@ def curve(
     figures = []
     for threshold in THRESHOLDS:
         for order in ORDERS:
-            shown = [
-                each
-                for value, each in best
-                if value >= threshold and each.moment[2] == order
-            ]
+            shown = [each for value, each in best if value >= threshold and each.moment[2] == order]
             firsts = [each for each in shown if each.coming]
             figures.append(
                 {

@@ -158,7 +158,9 @@ def test_penalties_are_as_large_as_histories_differ() -> None:
         for number in range(80)
     ]
     mixed = [
-        observed(f"rule {rule}", 0.5, right=(hash_of(project, rule) + number) % 3 > 0, project=project)
+        observed(
+            f"rule {rule}", 0.5, right=(hash_of(project, rule) + number) % 3 > 0, project=project
+        )
         for project in "abcde"
         for rule in range(8)
         for number in range(2)
