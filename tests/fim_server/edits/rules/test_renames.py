@@ -97,7 +97,7 @@ def test_a_rename_in_lines_that_were_wrapped_as_well() -> None:
     found = edit_pages.after(
         text,
         0,
-        ["from certs import dict_from_string, CA_PATH"],
+        ["from certs import (dict_from_string, CA_PATH)"],
         ["from certs import (dict_from_string,", "                   DEFAULT_CA_PATH)"],
         rules=("renames",),
     )
