@@ -13,7 +13,7 @@ _MAX_LINES = 3
 """Lines above and below an insertion that are compared."""
 
 _MIN_CONTEXT = 2
-"""Equal lines on a side, where the other side differs."""
+"""Equal lines on a side, where the other side differs and the lines were inserted once."""
 
 
 def inserted_lines(page: Page, hunk: Hunk) -> Iterator[Draft]:
@@ -49,7 +49,7 @@ def _after(page: Page, hunk: Hunk, above: int, number: int) -> Iterator[Draft]:
     higher = _alike(page, above, number, -1)
     lower = _alike(page, hunk.end, at + 1, 1)
     kind = "between" if lower and not blank else "below"
-    if kind == "below" and higher < _MIN_CONTEXT:
+    if kind == "below" and higher < _least(page, hunk):
         return
     signs = _signs(page, hunk, kind, number, higher, lower)
     line = page.line(at)
@@ -68,11 +68,20 @@ def _before(page: Page, hunk: Hunk, below: int, number: int) -> Iterator[Draft]:
     if higher or _stands(page, at - len(new), new):
         return  # the line above is equal as well: that is `_after`
     lower = _alike(page, below, number, 1)
-    if lower < _MIN_CONTEXT:
+    if lower < _least(page, hunk):
         return
     signs = _signs(page, hunk, "above", number, higher, lower)
     edit = LineEdit(at, 0, 0, "".join(f"{text}\n" for text in new))
     yield Draft((edit,), "same line as below what was inserted", signs, whole=True)
+
+
+def _least(page: Page, hunk: Hunk) -> int:
+    """Equal lines that are asked for: one, if the same lines were inserted more than once."""
+    new = [line.strip() for line in hunk.new]
+    same = (
+        not other.old and [line.strip() for line in other.new] == new for other in page.own_hunks
+    )
+    return 1 if sum(same) > 1 else _MIN_CONTEXT
 
 
 def _signs(page: Page, hunk: Hunk, kind: str, number: int, higher: int, lower: int) -> Signs:
