@@ -88,7 +88,7 @@ def imports_until_initialized() -> dict[str, int]:
     The server then finds its stdin closed and ends, before it loads a model. Raises ProbeError.
     """
     python, *arguments = SERVER
-    params = {"processId": None, "rootUri": None, "capabilities": {}}
+    params: dict[str, Any] = {"processId": None, "rootUri": None, "capabilities": {}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
     body = json.dumps(request).encode()
     try:

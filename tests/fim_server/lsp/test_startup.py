@@ -20,6 +20,7 @@ NOT_BEFORE_INITIALIZE = (
     "fim_kernels",
     "fim_training",
     "fim_server.bench",
+    "fim_server.edits",
     "fim_model.network",
     "fim_model.decoding",
 )
