@@ -11,6 +11,7 @@ from fim_server.commands.arguments import (
     Commands,
     add_loading_options,
     add_model_options,
+    lazily,
     measuring,
     positive,
 )
@@ -73,6 +74,13 @@ def add_bench(commands: Commands) -> None:
     latency.add_argument("--threads", type=positive, metavar="N")
     latency.add_argument("--json", action="store_true", help="one JSON object on stdout")
     latency.set_defaults(run=measuring("bench_latency", "run"))
+
+    startup = kinds.add_parser(
+        "startup", help="from the start of the server to the answer to initialize, and its imports"
+    )
+    startup.add_argument("--starts", type=positive, default=15, metavar="N")
+    startup.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    startup.set_defaults(run=lazily("bench_startup", "run"))
 
     modes = kinds.add_parser("modes", help="quality and speed of every mode; sets --mode auto")
     modes.add_argument("--data", type=Path, required=True, help="HumanEval-Infilling FILE.jsonl.gz")
