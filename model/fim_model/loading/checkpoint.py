@@ -7,10 +7,15 @@ a checkpoint is executed.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from fim_kernels.matmul_8bit import quantise
+from fim_kernels.types import Weight8Bit
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,13 +24,17 @@ from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
+    SCALE,
     TIED_HEAD,
     TOKENIZER,
     WEIGHTS,
+    Quantization,
     check_headers,
+    described,
     open_tensors,
     read_config,
     read_headers,
+    read_quantization,
     weight_files,
     weight_shapes,
 )
@@ -36,7 +45,8 @@ from fim_model.network.transformer import TriModeTransformer
 
 __all__ = [
     "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "check_weights",
-    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "write_weights",
+    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "save_int8",
+    "write_weights",
 ]  # fmt: skip
 
 
@@ -75,23 +85,22 @@ def load_model(
     as `check_weights` does, and where memory does not suffice.
     """
     config = check_weights(folder)
-    files = weight_files(folder)
     lora = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
     check_memory(config, dtype, device, folder, kv_tokens=kv_tokens)
 
     with torch.device("meta"):
         model = TriModeTransformer(config)
-    shapes = weight_shapes(config)
-    wanted = {config.family.stored_name(name): name for name in shapes}
+    shapes, int8 = weight_shapes(config), read_quantization(folder) is not None
     state: dict[str, Tensor] = {}
     left = total = sum(map(prod, shapes.values()))
-    for path in files:
-        with open_tensors(path, device=device) as tensors:
-            for stored in wanted.keys() & set(tensors.keys()):
-                name = wanted[stored]
-                state[name] = tensors.get_tensor(stored).to(dtype)
-                left -= prod(shapes[name])
-                progress("Loading the model", 1 - left / total)
+    with mapped_tensors(folder, config, device=device) as read:
+        for name, shape in shapes.items():
+            if int8 and len(shape) == 2:
+                state[name] = read_int8(read, name, folder).dequantise(dtype)
+            else:
+                state[name] = read(name).to(dtype)
+            left -= prod(shape)
+            progress("Loading the model", 1 - left / total)
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -99,6 +108,64 @@ def load_model(
     if lora is not None:
         model.draft_lora = read_draft_lora(lora, dtype=dtype, device=device)
     return model.requires_grad_(False).eval()
+
+
+Read = Callable[[str], Tensor]
+"""A tensor by this package's name for it."""
+
+
+@contextmanager
+def mapped_tensors(folder: Path, config: ModelConfig, *, device: str = "cpu") -> Iterator[Read]:
+    """The tensors of a checked checkpoint; on a CPU they are mapped, and read where touched."""
+    with ExitStack() as opened:
+        files: dict[str, Any] = {}
+        for path in weight_files(folder):
+            tensors = opened.enter_context(open_tensors(path, device=device))
+            files |= dict.fromkeys(tensors.keys(), tensors)
+
+        def read(name: str) -> Tensor:
+            stored = config.family.stored_name(name)
+            found: Tensor = files[stored].get_tensor(stored)
+            return found
+
+        yield read
+
+
+def read_int8(read: Read, name: str, folder: Path) -> Weight8Bit:
+    """A stored int8 matrix, values and scale as they are. Raises CheckpointError."""
+    values, scale = read(name), read(name + SCALE)
+    if not bool((scale.isfinite() & (scale >= 0)).all()):
+        raise CheckpointError(
+            f"{folder}: {name}{SCALE} has scales that are negative or no numbers; "
+            "the file is damaged, download it again"
+        )
+    return Weight8Bit(values, scale)
+
+
+def save_int8(
+    model: TriModeTransformer,
+    folder: Path,
+    *,
+    levels: int = 127,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write config and weights with all matrices in int8: see `headers.Quantization`.
+
+    Norms and biases are float32. The same values as `fim_kernels.matmul_8bit.quantise` gives.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if model.config.tie_word_embeddings and name == TIED_HEAD:
+            continue
+        if tensor.ndim == 2:
+            weight = quantise(tensor, levels=levels)
+            state[name], state[name + SCALE] = weight.values.contiguous(), weight.scale
+        else:
+            state[name] = tensor.detach().float().contiguous()
+    raw = {**model.config.to_hf(), "quantization": described(Quantization(levels))}
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    write_weights(state, folder, metadata=metadata)
 
 
 def save_checkpoint(

@@ -242,18 +242,11 @@ def _pack(weights: FusedTransformer) -> None:
     it is there twice if it is small, or in bytes. A larger one lies in columns, which a narrow
     product reads quicker than rows.
     """
-    config = weights.config
-    turned = config.num_attention_heads + config.num_key_value_heads
-    order = pairs_side_by_side(turned, config.num_key_value_heads, config.head_dim)
     for number, layer in enumerate(weights.layers):
-        weights.layers[number] = replace(
-            layer,
-            qkv=_packed(_reordered(layer.qkv, order)),
-            qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
-            output=_packed(layer.output),
-            gate_up=_packed(layer.gate_up),
-            down=_packed(layer.down),
-        )
+        weights.layers[number] = packed_layer(layer, weights.config)
+    if isinstance(weights.head, Weight8Bit):
+        weights.head = _packed(weights.head)
+        return
     assert isinstance(weights.head, Tensor)
     assert isinstance(weights.embedding, Tensor)
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
@@ -265,6 +258,22 @@ def _pack(weights: FusedTransformer) -> None:
         weights.embedding = weights.head = weights.head.t().contiguous().t()
     else:
         weights.head = pack(weights.head)
+
+
+def packed_layer(layer: FusedLayer, config: ModelConfig) -> FusedLayer:
+    """A layer in the layouts that are multiplied; one that is in them already, as it is."""
+    if isinstance(layer.qkv, IntegerWeight):
+        return layer
+    turned = config.num_attention_heads + config.num_key_value_heads
+    order = pairs_side_by_side(turned, config.num_key_value_heads, config.head_dim)
+    return replace(
+        layer,
+        qkv=_packed(_reordered(layer.qkv, order)),
+        qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
+        output=_packed(layer.output),
+        gate_up=_packed(layer.gate_up),
+        down=_packed(layer.down),
+    )
 
 
 def pairs_side_by_side(turned: int, others: int, dim: int) -> Tensor:
