@@ -28,6 +28,11 @@ from fim_model.network.fused_forward import FusedLayer, FusedTransformer
 from fim_model.network.transformer import RotaryEmbedding
 
 
+def multiplies_integers() -> bool:
+    """Whether this CPU runs stored int8 as it is."""
+    return available()
+
+
 def load_network(
     folder: Path,
     *,
@@ -44,7 +49,7 @@ def load_network(
     parameters and errors are those of `load_model`.
     """
     stored_int8 = read_quantization(folder) is not None
-    straight = stored_int8 and device == "cpu" and dtype is torch.float32 and available()
+    straight = stored_int8 and device == "cpu" and dtype is torch.float32 and multiplies_integers()
     weights = weights or default_weights(stored_int8=straight)
     if straight and weights == "int8":
         return _integer_network(folder, kv_tokens, progress)

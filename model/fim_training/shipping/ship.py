@@ -23,10 +23,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from fim_kernels.matmul_int8 import available
 from fim_model.errors import CheckpointError
 from fim_model.loading.checkpoint import CONFIG, load_model, save_int8
-from fim_model.loading.load_network import load_network
+from fim_model.loading.load_network import load_network, multiplies_integers
 from fim_model.loading.stored_tokenizer import read_tokenizer
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
@@ -165,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--out must be another folder than --model")
         if any(not 1 <= count <= 127 for count in given.levels):
             raise ValueError("--levels must be from 1 to 127")
-        if not available():
+        if not multiplies_integers():
             raise ValueError(
                 "this processor has no integer products, by which losses are measured; use one "
                 "with AVX-512 VNNI"
