@@ -23,7 +23,13 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from fim_kernels.matmul_8bit import quantise
-from fim_kernels.matmul_int8 import IntegerWeight, available, pack_int8, rms_norm_matmul_int8
+from fim_kernels.matmul_int8 import (
+    IntegerWeight,
+    available,
+    matmul_int8_fine,
+    pack_int8,
+    rms_norm_matmul_int8,
+)
 from fim_kernels.matmul_packed import matmul_packed, pack
 from fim_kernels.token_scores import score_tokens
 from fim_kernels.types import TokenScores, Weight8Bit
@@ -91,6 +97,13 @@ class PackedTransformer(FusedNetwork):
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        head = self._weights.head
+        if not isinstance(head, IntegerWeight):
+            return super().logits(hidden)
+        found = matmul_int8_fine(hidden.flatten(0, -2), head)
+        return found.unflatten(0, hidden.shape[:-1])
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """`[T]` to `[T, hidden]`."""
