@@ -24,6 +24,7 @@ from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
+    MAX_LEVELS,
     SCALE,
     TIED_HEAD,
     TOKENIZER,
@@ -152,6 +153,7 @@ def save_int8(
     """Write config and weights with all matrices in int8: see `headers.Quantization`.
 
     Norms and biases are float32. The same values as `fim_kernels.matmul_8bit.quantise` gives.
+    Embedding and head keep all levels: they are small, and lose most by rounding.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Tensor] = {}
@@ -159,7 +161,7 @@ def save_int8(
         if model.config.tie_word_embeddings and name == TIED_HEAD:
             continue
         if tensor.ndim == 2:
-            weight = quantise(tensor, levels=levels)
+            weight = quantise(tensor, levels=levels if ".layers." in name else MAX_LEVELS)
             state[name], state[name + SCALE] = weight.values.contiguous(), weight.scale
         else:
             state[name] = tensor.detach().float().contiguous()

@@ -26,8 +26,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """How the matrices are stored: int8 `[rows, columns]` up to `levels` in magnitude, and the
-    scale of each row as float32 `[rows]` under the matrix's name and `SCALE`."""
+    """How the matrices are stored: int8 `[rows, columns]`, in layers up to `levels` in magnitude,
+    and the scale of each row as float32 `[rows]` under the matrix's name and `SCALE`."""
 
     levels: int
 

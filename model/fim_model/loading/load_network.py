@@ -66,12 +66,12 @@ def _integer_network(folder: Path, kv_tokens: int, progress: Progress) -> Networ
     check_memory(config, torch.float32, "cpu", folder, kv_tokens=kv_tokens, bytes_each=1)
     with mapped_tensors(folder, config) as read, torch.inference_mode():
         reader = _LayerReader(read, config, folder)
-        embedding = reader.matrix("model.embed_tokens.weight")
+        embedding = reader.matrix("model.embed_tokens.weight", copied=True)
         weights = FusedTransformer(
             config,
             embedding,
             [packed_layer(layer, config) for layer in reader.layers(progress)],
-            read("model.norm.weight").float(),
+            reader.vector("model.norm.weight"),
             embedding if config.tie_word_embeddings else reader.matrix(TIED_HEAD),
             RotaryEmbedding(config),
         )
@@ -81,7 +81,10 @@ def _integer_network(folder: Path, kv_tokens: int, progress: Progress) -> Networ
 
 class _LayerReader:
     """The layers of a stored int8 checkpoint, with the products fused that `network/cpu.py` does
-    as one."""
+    as one.
+
+    What is kept is copied, and little: one view into the file would keep all of it resident.
+    """
 
     def __init__(self, read: Read, config: ModelConfig, folder: Path) -> None:
         self._read, self._config, self._folder = read, config, folder
@@ -93,14 +96,19 @@ class _LayerReader:
             yield self._layer(f"model.layers.{number}.")
             progress("Loading the model", (number + 1) / count)
 
-    def matrix(self, *names: str) -> Weight8Bit:
-        """The rows of these matrices as one."""
+    def matrix(self, *names: str, copied: bool = False) -> Weight8Bit:
+        """The rows of these matrices as one. copied: even if it is but one, which else is mapped
+        until it is packed."""
         parts = [read_int8(self._read, name, self._folder) for name in names]
-        if len(parts) == 1:
-            return parts[0]
+        values = [part.values for part in parts]
         return Weight8Bit(
-            torch.cat([part.values for part in parts]), torch.cat([part.scale for part in parts])
+            torch.cat(values) if copied or len(values) > 1 else values[0],
+            torch.cat([part.scale for part in parts]),
         )
+
+    def vector(self, *names: str) -> Tensor:
+        """Norms or biases, one after the other, in float32."""
+        return torch.cat([self._read(name).float() for name in names])
 
     def _layer(self, prefix: str) -> FusedLayer:
         config = self._config
@@ -109,10 +117,10 @@ class _LayerReader:
         output, down = attention + "o_proj", mlp + "down_proj"
         gate_up = [mlp + "gate_proj", mlp + "up_proj"]
         return FusedLayer(
-            input_norm=self._read(prefix + "input_layernorm.weight").float(),
+            input_norm=self.vector(prefix + "input_layernorm.weight"),
             qkv=self.matrix(*(name + ".weight" for name in qkv)),
             output=self.matrix(output + ".weight"),
-            post_norm=self._read(prefix + "post_attention_layernorm.weight").float(),
+            post_norm=self.vector(prefix + "post_attention_layernorm.weight"),
             gate_up=self.matrix(*(name + ".weight" for name in gate_up)),
             down=self.matrix(down + ".weight"),
             qkv_bias=self._bias(*qkv) if config.query_bias else None,
@@ -122,4 +130,4 @@ class _LayerReader:
         )
 
     def _bias(self, *names: str) -> Tensor:
-        return torch.cat([self._read(name + ".bias").float() for name in names])
+        return self.vector(*(name + ".bias" for name in names))

@@ -102,8 +102,9 @@ class PackedTransformer(FusedNetwork):
         head = self._weights.head
         if not isinstance(head, IntegerWeight):
             return super().logits(hidden)
-        found = matmul_int8_fine(hidden.flatten(0, -2), head)
-        return found.unflatten(0, hidden.shape[:-1])
+        rows = matmul_int8_fine(hidden.flatten(0, -2), head)
+        logits: Tensor = rows.unflatten(0, hidden.shape[:-1])
+        return logits
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """`[T]` to `[T, hidden]`."""
