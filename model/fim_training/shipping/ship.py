@@ -89,10 +89,15 @@ def zipped_size(folder: Path) -> int:
     return size
 
 
-def chosen(found: Sequence[Attempt], tolerated: float) -> Attempt:
-    """The fewest levels whose best loss is within `tolerated` of the best of all."""
-    best = min(attempt.loss for attempt in found)
-    within = [attempt for attempt in found if attempt.loss <= best + tolerated]
+def chosen(found: Sequence[Attempt], tolerated: float, max_mb: float) -> Attempt:
+    """The fewest levels whose best loss is within `tolerated` of the best, among those of at most
+    `max_mb` zipped. Raises ValueError if there is none."""
+    fitting = [attempt for attempt in found if attempt.zipped <= max_mb * 1e6]
+    if not fitting:
+        least = min(attempt.zipped for attempt in found) / 1e6
+        raise ValueError(f"the smallest takes {least:.1f} MB zipped: give fewer --levels")
+    best = min(attempt.loss for attempt in fitting)
+    within = [attempt for attempt in fitting if attempt.loss <= best + tolerated]
     return min(within, key=lambda attempt: (attempt.levels, attempt.loss))
 
 
@@ -152,12 +157,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--alpha", type=float, nargs="+", default=[0.5, 0.65, 0.8])
-    parser.add_argument("--levels", type=int, nargs="+", default=[127, 63, 31])
+    parser.add_argument("--alpha", type=float, nargs="+", default=[0.35, 0.5, 0.65])
+    parser.add_argument("--levels", type=int, nargs="+", default=[127, 95, 63])
     parser.add_argument("--files", type=int, default=16, help="for the maxima, and to judge")
     parser.add_argument(
         "--tolerated", type=float, default=0.002, help="nats a token that fewer levels may cost"
     )
+    parser.add_argument("--max-mb", type=float, default=98, help="zipped size of the weights")
     given = parser.parse_args(argv)
     try:
         if given.model.resolve() == given.out.resolve():
@@ -178,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = attempt_all(
                 given.model, maxima_on, judged_on, given.alpha, given.levels, Path(scratch)
             )
-        taken = chosen(found, given.tolerated)
+        taken = chosen(found, given.tolerated, given.max_mb)
         write_shipped(
             smoothed(given.model, maxima_on, taken.alpha), given.model, given.out, taken.levels
         )

@@ -63,12 +63,15 @@ def test_bad_smoothing_is_refused(tiny: Any) -> None:
 
 def test_the_fewest_levels_within_reach_are_chosen() -> None:
     found = [
-        Attempt(0.5, 127, 0.0010, 0, 9), Attempt(0.5, 63, 0.0040, 0, 8),
-        Attempt(0.7, 63, 0.0020, 0, 8), Attempt(0.7, 31, 0.0090, 0, 7),
+        Attempt(0.5, 127, 0.0010, 0, 9_000_000), Attempt(0.5, 63, 0.0040, 0, 8_000_000),
+        Attempt(0.7, 63, 0.0020, 0, 8_000_000), Attempt(0.7, 31, 0.0090, 0, 7_000_000),
     ]  # fmt: skip
-    assert chosen(found, 0.0) == found[0]
-    assert chosen(found, 0.002) == found[2]
-    assert chosen(found, 0.1) == found[3]
+    assert chosen(found, 0.0, 9) == found[0]
+    assert chosen(found, 0.002, 9) == found[2]
+    assert chosen(found, 0.1, 9) == found[3]
+    assert chosen(found, 0.0, 8.5) == found[2]
+    with pytest.raises(ValueError, match=r"the smallest takes 7.0 MB zipped: give fewer --levels"):
+        chosen(found, 0.0, 6)
 
 
 @pytest.mark.skipif(not available(), reason="losses are measured with this CPU's integer products")
