@@ -77,6 +77,17 @@ def matmul_int8(x: Tensor, weight: IntegerWeight) -> Tensor:
     return integer_product(rows, weight).mul_(rows.scale)
 
 
+def matmul_int8_fine(x: Tensor, weight: IntegerWeight) -> Tensor:
+    """`matmul_int8` with activations of two bytes: what rounding took from a row is a second row,
+    under the same read of the weights. For logits, which a byte is too coarse for."""
+    coarse = quantise_rows(x)
+    rest = quantise_rows(x - (coarse.values.float() - MIDDLE) * coarse.scale)
+    scale = torch.cat([coarse.scale, rest.scale])
+    rows = IntegerRows(torch.cat([coarse.values, rest.values]), scale)
+    first, second = integer_product(rows, weight).mul_(scale).chunk(2)
+    return first.add_(second)
+
+
 def rms_norm_matmul_int8(x: Tensor, norm: Tensor, weight: IntegerWeight, eps: float) -> Tensor:
     """`matmul_int8(rms_norm(x) * norm, weight)` with fewer operations; x: float32 `[T, K]`.
 

@@ -11,6 +11,7 @@ from fim_kernels.matmul_int8 import (
     integer_product,
     integer_product_reference,
     matmul_int8,
+    matmul_int8_fine,
     pack_int8,
     quantise_rows,
     rms_norm_matmul_int8,
@@ -108,3 +109,15 @@ def test_a_forced_reference_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     packed, _, _ = weight(48, 256)
     assert not available()
     assert not packed.packed.is_mkldnn
+
+
+def test_two_bytes_round_a_hundredth_as_much() -> None:
+    """Against the exact product with the rounded weights; a row does not depend on the others."""
+    generator = torch.Generator().manual_seed(3)
+    weight = quantise(torch.randn(48, 64, generator=generator))
+    x = torch.randn(5, 64, generator=generator)
+    x[:, 7] *= 40
+    exact, packed = x @ weight.dequantise(torch.float32).T, pack_int8(weight)
+    coarse, fine = (product(x, packed) for product in (matmul_int8, matmul_int8_fine))
+    assert (fine - exact).norm() < 0.01 * (coarse - exact).norm()
+    assert torch.equal(matmul_int8_fine(x[2:3], packed), fine[2:3])
