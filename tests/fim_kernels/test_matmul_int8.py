@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fim_kernels.matmul_8bit import quantise
@@ -19,6 +21,7 @@ from fim_kernels.matmul_int8 import (
 from fim_kernels.rms_norm import rms_norm
 from kernel_checks import normal
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU = torch.device("cpu")
 WIDTHS = (1, 2, 3, 4, 7, 8, 15, 16, 17, 33, 72)
@@ -93,6 +96,27 @@ def test_a_row_does_not_depend_on_other_rows(channels: int, depth: int) -> None:
         assert torch.equal(matmul_int8(x[:width], packed), alone[:width])
         found = rms_norm_matmul_int8(x[:width], norm, packed, 1e-5)
         assert torch.equal(found, normed[:width])
+
+
+@needs_integers
+def test_few_numbers_of_rows_reach_onednn() -> None:
+    """It makes code for every number that it meets, and keeps it: a third of a megabyte each."""
+    packed, _, _ = weight(48, 256)
+    met = set()
+
+    class Recording(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.onednn.qlinear_pointwise.default:
+                met.add(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with Recording():
+        for width in range(1, 129):
+            assert len(matmul_int8(rows(width, 256), packed)) == width
+    assert 1 in met
+    assert len(met) < 20
 
 
 def test_the_norm_is_taken_in_by_the_rows_scale() -> None:
