@@ -114,6 +114,14 @@ class InProcessBackend:
 
         return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
 
+    def prompt(self, request: CompletionRequest) -> tuple[list[int], str]:
+        """The token ids that the model reads, and the text before the cursor that it spells again.
+
+        The second is "" unless the model's layout is joined (token healing).
+        """
+        infiller = self._loaded()
+        return infiller.prompt(request), infiller.fim.split(request.prefix)[1]
+
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         infiller = self._loaded()
 

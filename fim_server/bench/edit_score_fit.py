@@ -30,8 +30,12 @@ from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.score import FEATURES
 from fim_server.edits.rules.table import candidates
 
-SHARED_PENALTY, OWN_PENALTY = 2.0, 6.0
-"""L2 penalties of the shared weights and of a rule's differences; of both biases less."""
+PENALTIES = ((2.0, 6.0), (4.0, 15.0), (8.0, 15.0), (8.0, 40.0), (20.0, 40.0))
+"""L2 penalties to choose from, of the shared weights and of a rule's differences; of both biases
+less."""
+
+FOLDS = 5
+"""Parts of the histories, each scored by weights that were fitted on the others."""
 
 _BIAS_PENALTY = 0.1
 _STEPS = 25
@@ -40,8 +44,12 @@ _CONVERGED = 1e-4
 MAX_CROWD = 12
 """Candidates of one rule at one moment that are observed, drawn at random; each counts for more."""
 
-MIN_FIRST_RIGHT, MAX_AFTER_LAST = 78.0, 3.0
-"""Percentages: what a threshold must reach in both orders."""
+MIN_FIRST_RIGHT, MAX_AFTER_LAST = {"in order": 75.0, "shuffled": 70.0}, 3.0
+"""Percentages: what a threshold must reach, by order."""
+
+DRAWS, SURE = 400, 0.9
+"""Sets of as many histories, drawn with replacement, and the share of them in which a threshold
+must reach that: the histories of a user are other ones."""
 
 THRESHOLDS = tuple(step / 10 for step in range(31))
 
@@ -118,16 +126,17 @@ def _lines(page: Page, candidate: Candidate) -> tuple[int, list[str], list[str]]
     return candidate.first, old, [] if deleted else text.split("\n")
 
 
-def fit(found: Sequence[Observation]) -> Weights:
+def fit(found: Sequence[Observation], penalties: tuple[float, float] = PENALTIES[1]) -> Weights:
     """The weights of each rule, in the order of FEATURES; the shared ones by the name ""."""
+    shared_penalty, own_penalty = penalties
     by_rule: dict[str, list[Observation]] = defaultdict(list)
     for each in found:
         by_rule[each.rule].append(each)
     rules = sorted(by_rule)
     data = [_Cases.of(by_rule[rule]) for rule in rules]
     count = len(FEATURES)
-    penalty = np.full((len(rules) + 1, count), OWN_PENALTY)
-    penalty[0] = SHARED_PENALTY
+    penalty = np.full((len(rules) + 1, count), own_penalty)
+    penalty[0] = shared_penalty
     penalty[:, 0] *= _BIAS_PENALTY
     weights = np.zeros_like(penalty)
     for _ in range(_STEPS):
@@ -178,17 +187,42 @@ def odds_by(weights: Weights, each: Observation) -> float:
     return float(total)
 
 
-def cross_validated(found: Sequence[Observation]) -> list[float]:
-    """The log-odds of each candidate by weights fitted on the other half of the projects."""
+def cross_validated(
+    found: Sequence[Observation], penalties: tuple[float, float] = PENALTIES[1]
+) -> list[float]:
+    """The log-odds of each candidate by weights that were fitted without its history."""
     names = sorted({each.moment[0] for each in found})
-    half = set(names[::2])
     odds = [0.0] * len(found)
-    for inside in (True, False):
-        weights = fit([each for each in found if (each.moment[0] in half) is not inside])
-        for number, each in enumerate(found):
-            if (each.moment[0] in half) is inside:
-                odds[number] = odds_by(weights, each)
+    for number in range(min(FOLDS, len(names))):
+        out = set(names[number::FOLDS])
+        weights = fit([each for each in found if each.moment[0] not in out], penalties)
+        for at, each in enumerate(found):
+            if each.moment[0] in out:
+                odds[at] = odds_by(weights, each)
     return odds
+
+
+def best_penalties(
+    found: Sequence[Observation], progress: Callable[[], None] = lambda: None
+) -> tuple[tuple[float, float], list[float], list[dict[str, Any]]]:
+    """The PENALTIES whose cross-validated log-odds have the least loss, those log-odds, and the
+    loss of each (mean negative log-likelihood, nats)."""
+    tried = []
+    for penalties in PENALTIES:
+        odds = cross_validated(found, penalties)
+        tried.append((_loss(found, odds), penalties, odds))
+        progress()
+    _, best, odds = min(tried)
+    losses = [
+        {"shared": shared, "own": own, "loss": round(loss, 4)} for loss, (shared, own), _ in tried
+    ]
+    return best, odds, losses
+
+
+def _loss(found: Sequence[Observation], odds: Sequence[float]) -> float:
+    signs = np.where([each.right for each in found], -1.0, 1.0)
+    worth = np.array([each.worth for each in found])
+    return float(np.average(np.logaddexp(0.0, signs * np.array(odds)), weights=worth))
 
 
 def curve(
@@ -196,18 +230,11 @@ def curve(
 ) -> list[dict[str, Any]]:
     """The figures that each of THRESHOLDS would give, in each order, where the likeliest candidate
     of a moment is shown. `points` are moments with hunks to come, `ended` those after the last."""
-    best: dict[tuple[str, str, str, int], tuple[float, Observation]] = {}
-    for value, each in zip(odds, found, strict=True):
-        if each.moment not in best or value > best[each.moment][0]:
-            best[each.moment] = value, each
+    best = _likeliest(found, odds)
     figures = []
     for threshold in THRESHOLDS:
         for order in ORDERS:
-            shown = [
-                each
-                for value, each in best.values()
-                if value >= threshold and each.moment[2] == order
-            ]
+            shown = [each for value, each in best if value >= threshold and each.moment[2] == order]
             firsts = [each for each in shown if each.coming]
             figures.append(
                 {
@@ -221,18 +248,55 @@ def curve(
     return figures
 
 
-def chosen(figures: Sequence[dict[str, Any]]) -> float | None:
-    """The lowest threshold from which on both orders are right and silent often enough."""
-    good = [
-        threshold
-        for threshold in sorted({each["threshold"] for each in figures})
+def _likeliest(
+    found: Sequence[Observation], odds: Sequence[float]
+) -> list[tuple[float, Observation]]:
+    """The likeliest candidate of each moment, with its log-odds."""
+    best: dict[tuple[str, str, str, int], tuple[float, Observation]] = {}
+    for value, each in zip(odds, found, strict=True):
+        if each.moment not in best or value > best[each.moment][0]:
+            best[each.moment] = value, each
+    return list(best.values())
+
+
+def chosen(
+    found: Sequence[Observation],
+    odds: Sequence[float],
+    ended: Mapping[str, int],
+    seed: int = 0,
+) -> float | None:
+    """The lowest of THRESHOLDS that is right and silent often enough in SURE of DRAWS draws of the
+    histories, in each order. `ended` are the moments after the last hunk, by history."""
+    names = sorted(ended)
+    draws = np.random.default_rng(seed).integers(len(names), size=(DRAWS, len(names)))
+    over = np.array([ended[name] for name in names])[draws].sum(axis=1)
+    best = _likeliest(found, odds)
+    for threshold in THRESHOLDS:
+        shown = [each for value, each in best if value >= threshold]
         if all(
-            each["first_right"] >= MIN_FIRST_RIGHT and each["after_last"] <= MAX_AFTER_LAST
-            for each in figures
-            if each["threshold"] == threshold
-        )
-    ]
-    return min(good, default=None)
+            _suffices(_counts(shown, order, names)[draws].sum(axis=1), over, order)
+            for order in ORDERS
+        ):
+            return threshold
+    return None
+
+
+def _counts(shown: Sequence[Observation], order: str, names: Sequence[str]) -> NDArray[np.float64]:
+    """By history `[names, 3]`: first proposals with hunks to come, those that are right, and
+    those after the last hunk."""
+    counts = np.zeros((len(names), 3))
+    rows = {name: number for number, name in enumerate(names)}
+    for each in shown:
+        if each.moment[2] == order:
+            row = counts[rows[each.moment[0]]]
+            row += (each.coming, each.coming and each.right, not each.coming)
+    return counts
+
+
+def _suffices(counts: NDArray[np.float64], over: NDArray[np.int64], order: str) -> bool:
+    first, right, after = counts.T
+    good = (100 * right >= MIN_FIRST_RIGHT[order] * first) & (100 * after <= MAX_AFTER_LAST * over)
+    return bool(good.mean() >= SURE)
 
 
 def reliability(found: Sequence[Observation], odds: Sequence[float]) -> list[dict[str, Any]]:

@@ -57,10 +57,7 @@ async def probe_server(
     `options` are the client's initializationOptions. Raises ProbeError if the server exits, answers
     with an error, cannot load its model, or sends nothing for two minutes.
     """
-    times = []
-    for _ in range(starts - 1):
-        async with _server(command) as server:
-            times.append(await server.initialize(options))
+    times = await initialize_times(starts - 1, command, options)
     async with _server(command) as server:
         times.append(await server.initialize(options))
         ready_ms = await server.until_ready()
@@ -73,6 +70,20 @@ async def probe_server(
         items=items,
         memory=memory,
     )
+
+
+async def initialize_times(
+    starts: int, command: Sequence[str] = SERVER, options: Mapping[str, Any] | None = None
+) -> list[float]:
+    """Milliseconds from process start to the answer to `initialize`, of `starts` processes.
+
+    Raises ProbeError as `probe_server`.
+    """
+    times = []
+    for _ in range(starts):
+        async with _server(command) as server:
+            times.append(await server.initialize(options))
+    return times
 
 
 @asynccontextmanager

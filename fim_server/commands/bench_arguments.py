@@ -11,6 +11,7 @@ from fim_server.commands.arguments import (
     Commands,
     add_loading_options,
     add_model_options,
+    lazily,
     measuring,
     positive,
 )
@@ -74,6 +75,13 @@ def add_bench(commands: Commands) -> None:
     latency.add_argument("--json", action="store_true", help="one JSON object on stdout")
     latency.set_defaults(run=measuring("bench_latency", "run"))
 
+    startup = kinds.add_parser(
+        "startup", help="from the start of the server to the answer to initialize, and its imports"
+    )
+    startup.add_argument("--starts", type=positive, default=15, metavar="N")
+    startup.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    startup.set_defaults(run=lazily("bench_startup", "run"))
+
     modes = kinds.add_parser("modes", help="quality and speed of every mode; sets --mode auto")
     modes.add_argument("--data", type=Path, required=True, help="HumanEval-Infilling FILE.jsonl.gz")
     modes.add_argument("--limit", type=positive, metavar="N", help="an evenly spread sample")
@@ -121,6 +129,25 @@ def add_bench(commands: Commands) -> None:
     )
     _add_typing_options(soak)
     soak.set_defaults(run=measuring("bench_soak", "run"))
+
+    peers = kinds.add_parser("peers", help="this engine and llama.cpp on the same weights")
+    peers.add_argument("--samples", type=positive, default=20, metavar="N", help="holes")
+    peers.add_argument(
+        "--model", metavar="PATH", help="checkpoint folder; default: the shipped one"
+    )
+    peers.add_argument("--threads", type=positive, metavar="N", help="of both; default: all cores")
+    peers.add_argument(
+        "--weights", choices=("full", "int8"), help="of this engine; default: its own choice"
+    )
+    peers.add_argument(
+        "--peer-dtype",
+        choices=("q8_0", "f16"),
+        default="q8_0",
+        help="of the GGUF file that llama.cpp runs (default: q8_0)",
+    )
+    peers.add_argument("--picture", type=Path, metavar="FILE.svg", help="cold against warm")
+    peers.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    peers.set_defaults(run=measuring("bench_peers", "run"))
 
     add_device_benches(kinds)
 

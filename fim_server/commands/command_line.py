@@ -202,7 +202,7 @@ def _add_context(commands: Commands) -> None:
 
 
 def _add_models(commands: Commands) -> None:
-    kinds = commands.add_parser("models", help="inspect checkpoints").add_subparsers(
+    kinds = commands.add_parser("models", help="inspect and export checkpoints").add_subparsers(
         metavar="ACTION", required=True
     )
     inspect = kinds.add_parser(
@@ -211,6 +211,17 @@ def _add_models(commands: Commands) -> None:
     inspect.add_argument("model", metavar="ID_OR_PATH")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(run=lazily("models", "inspect"))
+    export = kinds.add_parser("export", help="write a checkpoint as a GGUF file for llama.cpp")
+    export.add_argument("model", metavar="ID_OR_PATH", help="'default' is the model that ships")
+    export.add_argument("out", type=Path, metavar="OUT.gguf")
+    export.add_argument(
+        "--dtype",
+        choices=("f16", "q8_0", "f32"),
+        default="f16",
+        help="of the matrices (default: f16); q8_0 is 8 bits with a scale for 32 numbers",
+    )
+    export.add_argument("--json", action="store_true", help="print one JSON object")
+    export.set_defaults(run=lazily("models", "export"))
 
 
 def _add_doctor(commands: Commands) -> None:

@@ -86,11 +86,21 @@ def environment(_settings: Settings) -> Iterator[Finding]:
         yield Finding("syntax", "ok", f"grammars for {len(LANGUAGES)} languages")
 
 
+PRODUCTS = (
+    "float32 products: no AVX-512 VNNI or AMX",
+    "integer products of PyTorch; quicker with pip install onnxruntime",
+    "integer products of ONNX Runtime",
+)
+"""By how many of the two are there; ONNX Runtime is not used without the instruction."""
+
+
 def device(_settings: Settings) -> Iterator[Finding]:
     if find_spec("torch") is None:
         return
     code = (
-        "import torch; print(torch.__version__, torch.get_num_threads(), "
+        "import torch; from fim_kernels.matmul_int8 import available; "
+        "from fim_model.network import cpu_onnx; "
+        "print(torch.__version__, torch.get_num_threads(), available() + cpu_onnx.available(), "
         "torch.cuda.get_device_name(0) if torch.cuda.is_available() else '')"
     )
     try:
@@ -109,8 +119,10 @@ def device(_settings: Settings) -> Iterator[Finding]:
             "pip install --force-reinstall 'fim-server[local]'",
         )
         return
-    version, threads, name = [*done.stdout.strip().split(" ", 2), ""][:3]
+    version, threads, integers, name = [*done.stdout.strip().split(" ", 3), ""][:4]
     yield Finding("device", "ok", f"torch {version} on {name or f'the CPU, {threads} threads'}")
+    if not name:
+        yield Finding("products", "ok", f"8-bit weights run by {PRODUCTS[int(integers)]}")
 
 
 def model(settings: Settings) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,14 +111,16 @@ def _fitted(
     points = sum(len(sequence.hunks) - 1 for sequence in sequences)
     if len({each.moment[0] for each in found}) < 2:
         raise UsageError("--fit needs candidates of two projects, to check each with the other")
-    odds = edit_score_fit.cross_validated(found)
+    ended = Counter(sequence.project for sequence in sequences)
+    penalties, odds, losses = edit_score_fit.best_penalties(found)
     curve = edit_score_fit.curve(found, odds, points, len(sequences))
     figures = {
         "commits": len(sequences),
         "candidates": len(found),
         "curve": curve,
         "reliability": edit_score_fit.reliability(found, odds),
-        "threshold": edit_score_fit.chosen(curve),
+        "penalties": losses,
+        "threshold": edit_score_fit.chosen(found, odds, ended, arguments.seed),
     }
     if arguments.write:
         fitted_on = {
@@ -125,8 +128,9 @@ def _fitted(
             "commits": arguments.commits,
             "seed": arguments.seed,
             "threshold": figures["threshold"],
+            "penalties": penalties,
         }
-        edit_score_fit.write(edit_score_fit.fit(found), WEIGHTS, fitted_on)
+        edit_score_fit.write(edit_score_fit.fit(found, penalties), WEIGHTS, fitted_on)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""`fim-server models …`: describe a checkpoint without loading it."""
+"""`fim-server models …`: describe a checkpoint without loading it, or write it as GGUF."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
     from fim_model.loading.inspection import ModelReport
+
+DEFAULT_MODEL = "default"
+"""Names the model that ships."""
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -31,6 +34,50 @@ def inspect(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(asdict(report)) + "\n")
     else:
         _show(report)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a checkpoint as a GGUF file and say how llama.cpp serves it."""
+    try:
+        from fim_model.loading.checkpoint import default_checkpoint
+        from fim_model.loading.gguf_export import export_gguf
+        from fim_model.loading.hub import resolve
+        from fim_model.loading.stored_tokenizer import read_tokenizer
+    except ImportError as missing:
+        raise UsageError(
+            f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
+        ) from missing
+    from rich.console import Console
+    from rich.progress import Progress
+
+    shipped = arguments.model == DEFAULT_MODEL
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("Writing the model", total=1.0)
+
+            def told(what: str, share: float) -> None:
+                bar.update(task, description=what, completed=share)
+
+            folder = (
+                default_checkpoint()
+                if shipped
+                else resolve(arguments.model, check=read_tokenizer, progress=told)
+            )
+            name = "fim-server default" if shipped else arguments.model.rstrip("/").split("/")[-1]
+            written = export_gguf(folder, arguments.out, arguments.dtype, name=name, progress=told)
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit
+    if arguments.json:
+        sys.stdout.write(json.dumps({**asdict(written), "path": str(written.path)}) + "\n")
+        return 0
+    spm = " --spm-infill" if written.suffix_first else ""
+    size = f"{written.bytes / 2**20:.0f} MiB"
+    sys.stdout.write(
+        f"{written.path}: {written.tensors} tensors, {written.precision}, {size}\n"
+        f"layout: {written.layout}\n"
+        f"serve it: llama-server -m {written.path}{spm}\n"
+    )
     return 0
 
 

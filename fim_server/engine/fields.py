@@ -43,19 +43,21 @@ def refuse(body: Body, neutral: Mapping[str, tuple[object, ...]]) -> None:
             raise HttpError(400, f"{name!r} is not supported; leave it out")
 
 
-def sampling(body: Body, temperature: float, top_p: float = 1.0) -> dict[str, Any]:
+def sampling(
+    body: Body, temperature: float, top_p: float = 1.0, *, no_seed: int | None = None
+) -> dict[str, Any]:
     """temperature, top_p and seed of a request, with an API's defaults for the first two.
 
-    Without a seed every request has another one; negative seeds are llama.cpp's for "none".
+    Without a seed, or with the one that an API takes for none, every request has another one.
     """
     chosen = given(body, "temperature", temperature, int, float)
     share = given(body, "top_p", top_p, int, float)
-    seed = given(body, "seed random_seed", -1, int)
+    seed = given(body, "seed random_seed", no_seed, int)
     drawn = secrets.randbelow(2**31) if chosen else 0
     return {
         "temperature": chosen,
         "top_p": 1.0 if share >= 1 else share,
-        "seed": drawn if seed < 0 else seed,
+        "seed": drawn if seed == no_seed else seed,
     }
 
 

@@ -89,7 +89,9 @@ def _decoding(body: Body) -> dict[str, Any]:
     samplers = given(body, "samplers", None, list)
     warm = samplers is None or "temperature" in samplers
     share = samplers is None or "top_p" in samplers
-    chosen = sampling(body, DEFAULT_TEMPERATURE if warm else 0.0, DEFAULT_TOP_P if share else 1.0)
+    chosen = sampling(
+        body, DEFAULT_TEMPERATURE if warm else 0.0, DEFAULT_TOP_P if share else 1.0, no_seed=-1
+    )
     # llama.cpp takes a temperature below 0 for greedy, and a top_p of 0 for the likeliest token.
     chosen |= {"temperature": max(0.0, chosen["temperature"]), "top_p": chosen["top_p"] or 1e-9}
     predict = given(body, "n_predict max_tokens", -1, int)

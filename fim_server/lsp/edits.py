@@ -1,5 +1,7 @@
 """The handlers of edit suggestions.
 
+The room `edits` is large, so it is imported only after `initialize` is answered.
+
 Copilot's messages serve clients that already support them; `fim/nextEdit` is pushed to our plugins.
 """
 
@@ -7,21 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError
-from fim_server.edits.actions import KIND, ActionData, Resolver, Stale, problems_in
-from fim_server.edits.actions import offered as offered_actions
-from fim_server.edits.next_edit import Proposal
-from fim_server.edits.service import EditService
 from fim_server.lsp import announced
 from fim_server.lsp.announced import announces, at
 from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS
 from fim_server.lsp.server import FimServer
+
+if TYPE_CHECKING:
+    from fim_server.edits.next_edit import Proposal
+    from fim_server.edits.service import EditService
 
 DID_SHOW = "textDocument/didShowInlineEdit"
 DID_REJECT = "textDocument/didRejectInlineEdit"
@@ -30,20 +32,25 @@ DID_REJECT = "textDocument/didRejectInlineEdit"
 NEXT_EDIT = "fim/nextEdit"
 
 
-def set_up(ls: FimServer, workspace: Workspace, capabilities: lsp.ClientCapabilities) -> None:
-    """Create the edit service for the client that sent `initialize`."""
+def set_up(ls: FimServer, capabilities: lsp.ClientCapabilities) -> None:
+    """Have the edit service created, when it is first used, for the client's capabilities."""
 
     def push(uri: str, proposals: Sequence[Proposal]) -> None:
         edits = [offered(ls, proposal) for proposal in proposals]
         ls.protocol.notify(NEXT_EDIT, {"edits": edits})
 
-    ls.edits = EditService(
-        ls.documents,
-        lambda: ls.completer.ready_backend,
-        ls.settings,
-        workspace,
-        push if announces(capabilities, announced.NEXT_EDIT) else None,
-    )
+    def create() -> EditService:
+        from fim_server.edits.service import EditService
+
+        return EditService(
+            ls.documents,
+            lambda: ls.completer.ready_backend,
+            ls.settings,
+            Workspace(ls.folders(), ls.settings),
+            push if announces(capabilities, announced.NEXT_EDIT) else None,
+        )
+
+    ls.create_edits = create
 
 
 def register(server: FimServer) -> None:
@@ -51,7 +58,9 @@ def register(server: FimServer) -> None:
     server.feature(INLINE_EDIT)(inline_edit)
     server.feature(DID_SHOW)(did_show)
     server.feature(DID_REJECT)(did_reject)
-    options = lsp.CodeActionOptions(code_action_kinds=[KIND], resolve_provider=True)
+    options = lsp.CodeActionOptions(
+        code_action_kinds=[lsp.CodeActionKind.RefactorRewrite], resolve_provider=True
+    )
     server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, options)(code_action)
     server.feature(lsp.CODE_ACTION_RESOLVE)(resolve)
 
@@ -114,6 +123,9 @@ def did_reject(ls: FimServer, params: Any) -> None:
 
 def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
     """The code actions available here; their edits are computed on `codeAction/resolve`."""
+    from fim_server.edits.actions import offered as offered_actions
+    from fim_server.edits.actions import problems_in
+
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
@@ -124,6 +136,8 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:
     """The action with its edit. Fails with ContentModified if the document has changed since."""
+    from fim_server.edits.actions import ActionData, Resolver, Stale
+
     data = ActionData.read(action.data)
     backend = ls.completer.ready_backend
     if data is None or backend is None:

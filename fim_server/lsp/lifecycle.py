@@ -44,7 +44,7 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
         on_trouble=lambda line: tell(ls, lsp.MessageType.Warning, line),
         replaces_rest=announces(params.capabilities, REPLACE_REST),
     )
-    edits.set_up(ls, workspace, params.capabilities)
+    edits.set_up(ls, params.capabilities)
     ls.protocol.initialized = True
 
 
@@ -60,6 +60,8 @@ async def load_model(ls: FimServer, _params: lsp.InitializedParams | None = None
         ls.status.loading(what, share)
 
     ls.status.loading("Loading the model", 0.0)
+    # Imported here, while the model loads, so that no keystroke waits for it.
+    asyncio.get_running_loop().call_soon(lambda: ls.edits)
     try:
         await ls.completer.start(report)
     except BackendError as problem:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
 from pygls.exceptions import FeatureRequestError
@@ -23,13 +24,15 @@ from fim_server.completion.silence import Silence
 from fim_server.completion.statistics import Statistics, statistics_file
 from fim_server.documents.documents import DocumentStore
 from fim_server.documents.notebooks import NotebookStore
-from fim_server.edits.service import EditService
 from fim_server.log import where
 from fim_server.lsp.feedback import Feedback
 from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS, FimProtocol
 from fim_server.lsp.status import StatusReporter
 from fim_server.settings.settings import Settings, needs_new_backend
 from fim_server.settings.sources import SettingsSources
+
+if TYPE_CHECKING:
+    from fim_server.edits.service import EditService
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class FimServer(LanguageServer):
     documents: DocumentStore
     notebooks: NotebookStore
     completer: Completer
-    edits: EditService
+    create_edits: Callable[[], EditService]
 
     def __init__(self, sources: SettingsSources, backend_factory: BackendFactory) -> None:
         cells = lsp.NotebookDocumentFilterWithNotebook(notebook="*")
@@ -65,6 +68,11 @@ class FimServer(LanguageServer):
         self._reported: set[str] = set()
         self.client_process_id: int | None = None
         self.watching: list[asyncio.Task[None]] = []
+
+    @cached_property
+    def edits(self) -> EditService:
+        """The service of next edits, created when it is first used, after `initialize`."""
+        return self.create_edits()
 
     def read_settings(self) -> None:
         """Resolve the settings from all sources, and report each mistake once."""

@@ -54,7 +54,7 @@ class Settings:
     prefix_chars: int = 1200
     suffix_chars: int = 500
     next_edits: bool = True
-    min_edit_gain: float = 0.7
+    min_edit_gain: float = 0.9
     copies_from: CopiesFrom = "project"
     snippets: int = 0
     snippet_chars: int = 600

@@ -24,6 +24,9 @@ CPU_SECONDS = 0.3
 _LOOK_SECONDS = 0.01
 """Least seconds between two looks at the CPU time of a search: other work may slow it down."""
 
+_AGAIN_SECONDS = 0.01
+"""Seconds until a thread that has not stopped is stopped again."""
+
 T = TypeVar("T")
 
 
@@ -102,12 +105,18 @@ class _Thread(threading.Thread, Generic[T]):
             self._hand_over(answer=answer)
 
     def stop(self) -> None:
-        """Stop the work; does nothing if it is done."""
+        """Stop the work; does nothing if it is done. Call it in the event loop."""
         self._interrupt.stopped = True
-        if self._running and not self._interrupt.parsing and self.ident is not None:
+        if not self._running or self.ident is None:
+            return
+        if not self._interrupt.parsing:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self.ident), ctypes.py_object(Interrupted)
             )
+        # Python ignores an exception in a finalizer or a callback of the garbage collector, where
+        # the thread may just have been.
+        if not self._loop.is_closed():
+            self._loop.call_later(_AGAIN_SECONDS, self.stop)
 
     def _hand_over(self, answer: T | None = None, problem: Exception | None = None) -> None:
         def settle() -> None:

@@ -21,16 +21,19 @@ STORAGE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 """Storage types and the largest magnitude each holds."""
 
 
-def quantise(weight: Tensor, storage: torch.dtype = torch.int8) -> Weight8Bit:
-    """Symmetric, one scale a row: `scale = max|w| / largest`, `values = w / scale` rounded.
+def quantise(
+    weight: Tensor, storage: torch.dtype = torch.int8, levels: int | None = None
+) -> Weight8Bit:
+    """Symmetric, one scale a row: `scale = max|w| / levels`, `values = w / scale` rounded.
 
-    weight: `[N, K]`, any float dtype. A row of zeros stays zeros.
+    weight: `[N, K]`, any float dtype. A row of zeros stays zeros. levels: the largest magnitude
+    used, None for all that the storage holds; with fewer, bytes compress better in an archive.
     """
     if storage not in STORAGE:
         known = ", ".join(map(str, STORAGE))
         raise ValueError(f"weights can be stored as {known}, not {storage}")
     wide = weight.float()
-    scale = wide.abs().amax(1) / STORAGE[storage]
+    scale = wide.abs().amax(1) / (levels or STORAGE[storage])
     if storage is not torch.int8:
         return Weight8Bit((wide / _divisor(scale)).to(storage), scale)
     narrow = scale.bfloat16()

@@ -20,9 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fim_kernels.dispatch import forced_reference
+from fim_kernels.matmul_packed import prepared_rows
 from fim_kernels.types import Weight8Bit
 
 LEVELS = 127
@@ -77,6 +79,17 @@ def matmul_int8(x: Tensor, weight: IntegerWeight) -> Tensor:
     return integer_product(rows, weight).mul_(rows.scale)
 
 
+def matmul_int8_fine(x: Tensor, weight: IntegerWeight) -> Tensor:
+    """`matmul_int8` with activations of two bytes: what rounding took from a row is a second row,
+    under the same read of the weights. For logits, which a byte is too coarse for."""
+    coarse = quantise_rows(x)
+    rest = quantise_rows(x - (coarse.values.float() - MIDDLE) * coarse.scale)
+    scale = torch.cat([coarse.scale, rest.scale])
+    rows = IntegerRows(torch.cat([coarse.values, rest.values]), scale)
+    first, second = integer_product(rows, weight).mul_(scale).chunk(2)
+    return first.add_(second)
+
+
 def rms_norm_matmul_int8(x: Tensor, norm: Tensor, weight: IntegerWeight, eps: float) -> Tensor:
     """`matmul_int8(rms_norm(x) * norm, weight)` with fewer operations; x: float32 `[T, K]`.
 
@@ -92,11 +105,14 @@ def integer_product(rows: IntegerRows, weight: IntegerWeight) -> Tensor:
     """The sums of products, float32 `[T, N]`, times the weight's scale but not the rows'."""
     if not weight.packed.is_mkldnn:
         return integer_product_reference(rows, weight)
+    values, count = rows.values, len(rows.values)
+    if missing := prepared_rows(count) - count:
+        values = F.pad(values, (0, 0, 0, missing))
     product: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-        rows.values, 1.0, MIDDLE, weight.packed, weight.scale, weight.no_shift, None,
+        values, 1.0, MIDDLE, weight.packed, weight.scale, weight.no_shift, None,
         1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
-    return product
+    return product[:count]
 
 
 def integer_product_reference(rows: IntegerRows, weight: IntegerWeight) -> Tensor:

@@ -32,13 +32,14 @@ from fim_model.decoding.prepared_hole import PreparedHole
 from fim_model.decoding.prompt_cache import SESSION_BYTES, Prefill, PromptCache, SessionStore
 from fim_model.decoding.rewrite_region import RegionRewriter, rewrite_session
 from fim_model.errors import Cancelled, RequestError
-from fim_model.loading.checkpoint import check_weights, default_checkpoint, load_model
+from fim_model.loading.checkpoint import check_weights, default_checkpoint
 from fim_model.loading.hub import local_folder, resolve
+from fim_model.loading.load_network import load_network
 from fim_model.loading.memory import check_kernels, default_device, default_dtype, default_weights
 from fim_model.loading.progress import Progress, in_steps, part, unseen
 from fim_model.loading.stored_tokenizer import read_chat, read_tokenizer
 from fim_model.network.batching import BatchedNetwork
-from fim_model.network.choice import Weights, fast_network
+from fim_model.network.choice import Weights
 from fim_model.network.contract import Network
 from fim_model.prompt.chat_prompt import ChatPrompt, no_template
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
@@ -128,15 +129,16 @@ class Infiller:
 
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where available, `dtype` None bfloat16 there and float32 on a
-        CPU, `weights` None what `FIM_WEIGHTS` says. `calibration` replaces the checkpoint's
-        own. `batched` lets several threads share their forwards. `progress` reports the download
-        and the reading, in a few steps. The checkpoint is validated before any weight is
-        downloaded or read; raises CheckpointError.
+        CPU, `weights` None what `FIM_WEIGHTS` says, or as they are stored. `calibration` replaces
+        the checkpoint's own. `batched` lets several threads share their forwards. `progress`
+        reports the download and the reading, in a few steps. The checkpoint is validated before
+        any weight is downloaded or read; raises CheckpointError.
         """
         if threads:
             torch.set_num_threads(threads)
-        weights, device = weights or default_weights(), device or default_device()
+        device = device or default_device()
         check_kernels(device)
+        default_weights()  # A wrong FIM_WEIGHTS is said before a download.
         folder = Path(checkpoint) if checkpoint else default_checkpoint()
         tell = in_steps(progress)
         fetched = 0.9 if local_folder(checkpoint or folder) is None else 0.0
@@ -149,8 +151,9 @@ class Infiller:
         keys = kv_tokens(config, usable_window(config, window, width), width)
         dtype = dtype or default_dtype(device)
         options = ModeOptions(lengths=LengthCalibration.read(folder))
-        model = load_model(folder, dtype=dtype, device=device, kv_tokens=keys, progress=reading)
-        network = fast_network(model, weights)
+        network = load_network(
+            folder, dtype=dtype, device=device, weights=weights, kv_tokens=keys, progress=reading
+        )
         return cls(
             BatchedNetwork(network) if batched else network,
             tokenizer,

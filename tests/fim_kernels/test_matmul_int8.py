@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fim_kernels.matmul_8bit import quantise
@@ -11,6 +13,7 @@ from fim_kernels.matmul_int8 import (
     integer_product,
     integer_product_reference,
     matmul_int8,
+    matmul_int8_fine,
     pack_int8,
     quantise_rows,
     rms_norm_matmul_int8,
@@ -18,6 +21,7 @@ from fim_kernels.matmul_int8 import (
 from fim_kernels.rms_norm import rms_norm
 from kernel_checks import normal
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU = torch.device("cpu")
 WIDTHS = (1, 2, 3, 4, 7, 8, 15, 16, 17, 33, 72)
@@ -94,6 +98,27 @@ def test_a_row_does_not_depend_on_other_rows(channels: int, depth: int) -> None:
         assert torch.equal(found, normed[:width])
 
 
+@needs_integers
+def test_few_numbers_of_rows_reach_onednn() -> None:
+    """It makes code for every number that it meets, and keeps it: a third of a megabyte each."""
+    packed, _, _ = weight(48, 256)
+    met = set()
+
+    class Recording(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.onednn.qlinear_pointwise.default:
+                met.add(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with Recording():
+        for width in range(1, 129):
+            assert len(matmul_int8(rows(width, 256), packed)) == width
+    assert 1 in met
+    assert len(met) < 20
+
+
 def test_the_norm_is_taken_in_by_the_rows_scale() -> None:
     packed, _, _ = weight(48, 256)
     x, norm = rows(9, 256), torch.rand(256) + 0.5
@@ -108,3 +133,15 @@ def test_a_forced_reference_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     packed, _, _ = weight(48, 256)
     assert not available()
     assert not packed.packed.is_mkldnn
+
+
+def test_two_bytes_round_a_hundredth_as_much() -> None:
+    """Against the exact product with the rounded weights; a row does not depend on the others."""
+    generator = torch.Generator().manual_seed(3)
+    weight = quantise(torch.randn(48, 64, generator=generator))
+    x = torch.randn(5, 64, generator=generator)
+    x[:, 7] *= 40
+    exact, packed = x @ weight.dequantise(torch.float32).T, pack_int8(weight)
+    coarse, fine = (product(x, packed) for product in (matmul_int8, matmul_int8_fine))
+    assert (fine - exact).norm() < 0.01 * (coarse - exact).norm()
+    assert torch.equal(matmul_int8_fine(x[2:3], packed), fine[2:3])

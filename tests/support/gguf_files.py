@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from checkpoints import random_weights
+from fim_model.loading.checkpoint import TOKENIZER, save_checkpoint
+from fim_model.network.config import ModelConfig
+from fim_model.network.transformer import TriModeTransformer
+from fim_model.prompt.tokenizer import SPECIAL_TOKEN_NAMES
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -51,7 +55,9 @@ _NAMES = {
 }
 
 
-def smollm_tokenizer(size: int = 320, text: str = TEXT) -> Tokenizer:
+def smollm_tokenizer(
+    size: int = 320, text: str = TEXT, control: Sequence[str] = CONTROL
+) -> Tokenizer:
     """A byte-level BPE tokenizer with SmolLM's pre-tokenizer: single digits, then GPT-2's words."""
     tokenizer = Tokenizer(models.BPE())
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -59,12 +65,37 @@ def smollm_tokenizer(size: int = 320, text: str = TEXT) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=list(CONTROL),
+        special_tokens=list(control),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator([text] * 4, trainer)
     return tokenizer
+
+
+def write_own_checkpoint(folder: Path, **changes: Any) -> Path:
+    """A random checkpoint of this project's family, with SmolLM's pre-tokenizer.
+
+    changes: to a config of rows of 64 numbers and eight tokens a block.
+    """
+    tokenizer = smollm_tokenizer(340, control=tuple(SPECIAL_TOKEN_NAMES.values()))
+    shape: dict[str, Any] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "intermediate_size": 96,
+        "mask_token_id": 1,
+        "block_size": 8,
+        "max_position_embeddings": 512,
+    }
+    model = TriModeTransformer(ModelConfig(**(shape | changes)))
+    random_weights(model)
+    save_checkpoint(model, folder, dtype=torch.float32)
+    tokenizer.save(str(folder / TOKENIZER))
+    return folder
 
 
 def llama(tokenizer: Tokenizer, *, seed: int = 0, **changes: Any) -> Any:

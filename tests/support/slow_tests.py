@@ -41,6 +41,7 @@ SLOW = (
     "fim_model/decoding/test_modes.py",
     "fim_model/decoding/test_rewrite_drafts.py",
     "fim_model/decoding/test_sampling.py",
+    "fim_model/loading/test_gguf_export.py",
     "fim_model/loading/test_gguf_file.py",
     "fim_model/network/test_networks.py",
     "fim_server/documents/test_alignment.py",

@@ -96,14 +96,15 @@ def whole_lines(page: Page, first: int, end: int, new: Sequence[str]) -> tuple[L
 def context_lines(page: Page, hunk: Hunk, first: int, count: int) -> int:
     """How many lines right above and right below a place of `count` lines are those around the
     hunk."""
-    return _agreeing(page, hunk.first - 1, first - 1, -1) + _agreeing(
-        page, hunk.end, first + count, 1
-    )
+    above = equal_lines(page, hunk.first - 1, first - 1, -1, MAX_CONTEXT_LINES)
+    return above + equal_lines(page, hunk.end, first + count, 1, MAX_CONTEXT_LINES)
 
 
-def _agreeing(page: Page, here: int, there: int, step: int) -> int:
+def equal_lines(page: Page, here: int, there: int, step: int, most: int) -> int:
+    """How many lines from two places on, downwards (step 1) or upwards (-1), are equal but for
+    their indentation: up to the first blank one, and `most` at most."""
     count = 0
-    for at in range(0, MAX_CONTEXT_LINES * step, step):
+    for at in range(0, most * step, step):
         line = page.line(here + at).strip()
         if not line or line != page.line(there + at).strip():
             break

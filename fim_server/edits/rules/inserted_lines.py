@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fim_server.edits.history import Hunk
-from fim_server.edits.rules.blocks import count_tokens, indentation, reindented
+from fim_server.edits.rules.blocks import (
+    MAX_CONTEXT_LINES,
+    count_tokens,
+    equal_lines,
+    indentation,
+    reindented,
+)
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
 
-_MAX_LINES = 3
-"""Lines above and below an insertion that are compared."""
-
 _MIN_CONTEXT = 2
-"""Equal lines on a side, where the other side differs."""
+"""Equal lines on a side, where the other side differs and the lines were inserted once."""
 
 
 def inserted_lines(page: Page, hunk: Hunk) -> Iterator[Draft]:
@@ -46,10 +49,10 @@ def _after(page: Page, hunk: Hunk, above: int, number: int) -> Iterator[Draft]:
     new = reindented(hunk.new, indentation(page.line(above)), indentation(page.line(number)))
     if _stands(page, at + 1, new):
         return
-    higher = _alike(page, above, number, -1)
-    lower = _alike(page, hunk.end, at + 1, 1)
+    higher = equal_lines(page, above, number, -1, MAX_CONTEXT_LINES)
+    lower = equal_lines(page, hunk.end, at + 1, 1, MAX_CONTEXT_LINES)
     kind = "between" if lower and not blank else "below"
-    if kind == "below" and higher < _MIN_CONTEXT:
+    if kind == "below" and higher < _least(page, hunk):
         return
     signs = _signs(page, hunk, kind, number, higher, lower)
     line = page.line(at)
@@ -64,32 +67,30 @@ def _before(page: Page, hunk: Hunk, below: int, number: int) -> Iterator[Draft]:
     if blank and page.line(at).strip():
         return
     new = reindented(hunk.new, indentation(page.line(below)), indentation(page.line(number)))
-    higher = _alike(page, hunk.first - 1, at - 1, -1)
+    higher = equal_lines(page, hunk.first - 1, at - 1, -1, MAX_CONTEXT_LINES)
     if higher or _stands(page, at - len(new), new):
         return  # the line above is equal as well: that is `_after`
-    lower = _alike(page, below, number, 1)
-    if lower < _MIN_CONTEXT:
+    lower = equal_lines(page, below, number, 1, MAX_CONTEXT_LINES)
+    if lower < _least(page, hunk):
         return
     signs = _signs(page, hunk, "above", number, higher, lower)
     edit = LineEdit(at, 0, 0, "".join(f"{text}\n" for text in new))
     yield Draft((edit,), "same line as below what was inserted", signs, whole=True)
 
 
+def _least(page: Page, hunk: Hunk) -> int:
+    """Equal lines that are asked for: one, if the same lines were inserted more than once."""
+    new = [line.strip() for line in hunk.new]
+    same = (
+        not other.old and [line.strip() for line in other.new] == new for other in page.own_hunks
+    )
+    return 1 if sum(same) > 1 else _MIN_CONTEXT
+
+
 def _signs(page: Page, hunk: Hunk, kind: str, number: int, higher: int, lower: int) -> Signs:
     tokens = count_tokens([page.line(number)])
     text = page.is_text(number, len(indentation(page.line(number))))
     return Signs(kind, tokens=tokens, context=higher + lower, text=text)
-
-
-def _alike(page: Page, here: int, there: int, step: int) -> int:
-    """How many lines from two places on are equal but for their indentation."""
-    count = 0
-    for at in range(0, _MAX_LINES * step, step):
-        line = page.line(here + at).strip()
-        if not line or line != page.line(there + at).strip():
-            break
-        count += 1
-    return count
 
 
 def _stands(page: Page, first: int, new: Sequence[str]) -> bool:

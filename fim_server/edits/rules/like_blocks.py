@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.blocks import (
@@ -48,6 +49,8 @@ def _changed(page: Page, hunk: Hunk) -> Iterator[Draft]:
     for number in page.by_skeleton.get(shapes[block.anchor], ()):
         first = number - block.anchor
         there = [page.line(at) for at in range(first, first + len(shapes))]
+        if same_texts(hunk.old, there):
+            continue  # the same lines: `identical_blocks`
         if any(skeleton(line.strip()) != shape for line, shape in zip(there, shapes, strict=True)):
             continue
         names = substitution(hunk.old, there) or {}
@@ -146,8 +149,15 @@ def equal_share(here: Sequence[str], there: Sequence[str]) -> float:
     return sum(a == b for a, b in pairs) / len(pairs) if pairs else 0.0
 
 
-def _words(line: str) -> list[str]:
-    return [piece for piece in pieces(line.strip()) if NAME.fullmatch(piece) or is_literal(piece)]
+@lru_cache(maxsize=1 << 12)
+def _words(line: str) -> tuple[str, ...]:
+    found = pieces(line.strip())
+    return tuple(piece for piece in found if NAME.fullmatch(piece) or is_literal(piece))
+
+
+def same_texts(here: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether lines are equal but for their indentation."""
+    return all(a.strip() == b.strip() for a, b in zip(here, there, strict=True))
 
 
 def _same_indents(here: Sequence[str], there: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
-from fim_server.edits.rules.token_diff import ChangedLine, Swap, changed_pairs, swaps
+from fim_server.edits.rules.token_diff import Swap, hunk_swaps
 from fim_server.syntax.occurrences import RECEIVERS, Function, Occurrence, Role
 
 _DEFINITION = re.compile(r"\b(?:def|class|function|func|fn|struct|interface|type|enum|trait)\b")
@@ -23,14 +23,13 @@ _MARKED = re.compile(r"`\Z|(?::param|@param|:arg|:ivar)\s+(?:\S+\s+)?\Z|^\s*\Z")
 
 def renames(page: Page, hunk: Hunk) -> Iterator[Draft]:
     """The other places of the names that a hunk renamed."""
-    for line in changed_pairs(hunk):
-        for swap in swaps(line):
-            if not swap.is_name or not _is_rename(page, swap):
-                continue
-            if page.has(hunk):
-                yield from _renamed_here(page, swap)
-            elif _is_exported(line):
-                yield from _renamed_elsewhere(page, swap)
+    for swap in hunk_swaps(hunk):
+        if not swap.is_name or not _is_rename(page, swap):
+            continue
+        if page.has(hunk):
+            yield from _renamed_here(page, swap)
+        elif _is_exported(hunk.new[swap.line - hunk.first]):
+            yield from _renamed_elsewhere(page, swap)
 
 
 def _is_rename(page: Page, swap: Swap) -> bool:
@@ -113,9 +112,8 @@ def _binders(places: Iterable[Occurrence]) -> set[Function]:
     return {place.function for place in places if place.binds and place.function is not None}
 
 
-def _is_exported(line: ChangedLine) -> bool:
+def _is_exported(text: str) -> bool:
     """Whether other files can see what a line names: it is not indented, or it is a definition."""
-    text = line[2]
     return bool(text) and (not text[0].isspace() or _DEFINITION.search(text) is not None)
 
 

@@ -15,7 +15,7 @@ from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import KEYWORDS, NAME
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
 from fim_server.edits.rules.page import Page
-from fim_server.edits.rules.token_diff import ChangedLine, changed_pairs, pieces
+from fim_server.edits.rules.token_diff import ChangedLine, changed_pairs, joined, pieces
 
 _MAX_CONTEXT = 6
 """Tokens on each side that are compared."""
@@ -44,7 +44,10 @@ class _Change:
 
 def replacements(page: Page, hunk: Hunk) -> Iterator[Draft]:
     """The other places of the tokens that a hunk changed."""
-    for line in changed_pairs(hunk):
+    lines = changed_pairs(hunk)
+    if len(hunk.old) != len(hunk.new) and hunk.old and hunk.new:
+        lines.append(joined(hunk))  # what changed where lines were wrapped as well
+    for line in lines:
         changes = _changes(line)
         for change in changes if len(changes) <= _MAX_CHANGES else ():
             yield from _elsewhere(page, hunk, change, len(changes))

@@ -22,10 +22,14 @@ FEATURES = (
     "bias", "likeness", "tokens", "context", "rank", "text", "changes", "repeated", "repeats",
     "age", "places", "alone", "next", "skipped", "others_above", "distance", "scope", "above",
     "passed", "lines", "agreeing", "rivals", "repeated_tokens", "unrepeated_places", "hunks",
-    "mechanical", "first_mechanical", "elsewhere",
+    "mechanical", "first_mechanical", "elsewhere", "done", "near", "indented_alike", "tests",
+    "small", "known", "latest", "same_change",
 )  # fmt: skip
 """In the order of `features_of` and of the weights."""
 
+
+_NEAR = 3
+"""Lines."""
 
 _LIKE = {"renames.exported": "renames.defined"}
 """Kinds whose weights are another one's: the commits that are replayed change one file, so they
@@ -42,6 +46,10 @@ class Circumstances:
     first of them below that edit. distance: lines to it. in_scope: in the same definition. above:
     above it. passed: below one of the hunks that it follows from and above another. lines: how many
     it changes. agreeing: other rules that draft the same; rivals: other texts for the same lines.
+    changed: the share of the lines' tokens that change, 0 to 1. indented_alike: as the edited line.
+    in_tests: the document is a test. known: the new text stands elsewhere on the page, apart from
+    the edited lines. same_change: how
+    alike the tokens are that the hunk and the draft take away and add, 0 to 1.
     hunks: recent ones; mechanical: the share of them whose tokens changed as in another one.
     elsewhere: the hunk is in another document.
     """
@@ -62,6 +70,11 @@ class Circumstances:
     hunks: int = 1
     mechanical: float = 0.0
     elsewhere: bool = False
+    changed: float = 0.0
+    indented_alike: bool = False
+    in_tests: bool = False
+    known: bool = False
+    same_change: float = 1.0
 
 
 def features_of(signs: Signs, around: Circumstances) -> tuple[float, ...]:
@@ -98,6 +111,14 @@ def features_of(signs: Signs, around: Circumstances) -> tuple[float, ...]:
         around.mechanical,
         around.mechanical * (not repeated),
         float(around.elsewhere),
+        around.repeats / (around.repeats + around.places),
+        float(around.distance <= _NEAR),
+        float(around.indented_alike),
+        float(around.in_tests),
+        1.0 - min(around.changed, 1.0),
+        float(around.known),
+        float(around.age == 0),
+        around.same_change,
     )
 
 

@@ -30,10 +30,14 @@ def similar_lines(page: Page, hunk: Hunk) -> Iterator[Draft]:
         return
     for line in changed_pairs(hunk):
         if not only_renames(line) and page.signature_at(line[0]) is None:
-            yield from _merges(page, line)
+            yield from _merges(
+                page, line, alone=len(hunk.old) == len(hunk.new) or len(hunk.old) > 1
+            )
 
 
-def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
+def _merges(page: Page, line: ChangedLine, *, alone: bool) -> Iterator[Draft]:
+    """alone: equal lines change without what was written beside them; otherwise the rule
+    `identical_blocks` changes them as a whole."""
     number, before, after = line
     old, new = tokens([before]), tokens([after])
     if len(old) < _MIN_TOKENS:
@@ -44,11 +48,15 @@ def _merges(page: Page, line: ChangedLine) -> Iterator[Draft]:
         # A line that is more like the new one has the change already.
         if other == number or alike < _ALIKE or alike <= similarity(here, new):
             continue
+        if not alone and text.strip() == before.strip():
+            continue
+        made, kind = None, ""
         if alike >= _NEARLY_EQUAL or same_shape(before, text):
             made = merged(before, after, text)
-            if made is not None:
-                edit = LineEdit(other, 0, len(text), made)
-                signs = Signs(
-                    "", alike, len(old), text=page.is_text(other, len(text) - len(text.lstrip()))
-                )
-                yield Draft((edit,), "looks like a line that changed", signs)
+        elif after.startswith(before):
+            made, kind = text + after[len(before) :], "appended"
+        if made is not None:
+            edit = LineEdit(other, 0, len(text), made)
+            is_text = page.is_text(other, len(text) - len(text.lstrip()))
+            signs = Signs(kind, alike, len(old), text=is_text)
+            yield Draft((edit,), "looks like a line that changed", signs)

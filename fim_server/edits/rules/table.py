@@ -8,14 +8,19 @@ whether it does.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
+from typing import TypedDict
 
 from fim_server.edits.history import Hunk
+from fim_server.edits.rules.blocks import indentation
 from fim_server.edits.rules.call_arguments import call_arguments
 from fim_server.edits.rules.call_sites import call_sites
+from fim_server.edits.rules.code_tokens import tokens
 from fim_server.edits.rules.docstrings import docstrings
 from fim_server.edits.rules.drafts import Candidate, Draft, LineEdit, applied
 from fim_server.edits.rules.identical_blocks import identical_blocks
@@ -33,6 +38,13 @@ from fim_server.edits.rules.typos import typos
 
 MAX_PLACES = 200
 """Places of one rule after one hunk; more are a word of the language, not an edit to repeat."""
+
+
+_MAX_EQUAL = 40
+"""Equal lines that are looked at to find one that was not just edited."""
+
+_TEST = re.compile(r"(?:^|[/_.-])(?:tests?|specs?|__tests__)(?:[/_.-]|$)")
+"""In the path of a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,7 @@ def _candidates(page: Page, found: Sequence[_Found]) -> list[Candidate]:
         groups[each.name, each.hunks[0][1]].append(each)
         texts[each.first, each.end][each.text] += 1
     made = []
+    in_tests = _TEST.search(page.snapshot.uri) is not None
     for (name, _), group in groups.items():
         at = page.own_hunks[-1].first if page.own_hunks else page.cursor
         skipped = any(_is_passed(page, each) for each in group)
@@ -150,6 +163,8 @@ def _candidates(page: Page, found: Sequence[_Found]) -> list[Candidate]:
                 hunks=max(len(page.hunks), 1),
                 mechanical=page.mechanical,
                 elsewhere=not any(page.has(hunk) for _, hunk in each.hunks),
+                in_tests=in_tests,
+                **_compared(page, each),
             )
             features = features_of(each.draft.signs, around)
             made.append(
@@ -165,6 +180,48 @@ def _candidates(page: Page, found: Sequence[_Found]) -> list[Candidate]:
                 )
             )
     return made
+
+
+class _Compared(TypedDict):
+    changed: float
+    same_change: float
+    indented_alike: bool
+    known: bool
+
+
+def _compared(page: Page, found: _Found) -> _Compared:
+    """What the change of a draft is like, beside that of the latest hunk that it follows from."""
+    hunk = found.hunks[0][1]
+    old = [page.line(at) for at in range(found.first, found.end)]
+    new = found.text.split("\n")
+    gone, come = _token_change("\n".join(old), found.text)
+    hunk_gone, hunk_come = _token_change("\n".join(hunk.old), "\n".join(hunk.new))
+    union = len(gone | hunk_gone) + len(come | hunk_come)
+    shared = len(gone & hunk_gone) + len(come & hunk_come)
+    whole = len(_tokens("\n".join(old)) | _tokens(found.text))
+    beside = {line.strip() for line in old}
+    added = {line.strip() for line in new} - beside - {""}
+    return {
+        "changed": (len(gone) + len(come)) / whole if whole else 1.0,
+        "same_change": shared / union if union else 1.0,
+        "indented_alike": page.has(hunk)
+        and indentation(old[0]) == indentation(next(iter(hunk.new or hunk.old), "")),
+        "known": any(
+            number not in page.edited_lines
+            for line in added
+            for number in islice(page.by_text.get(line, ()), _MAX_EQUAL)
+        ),
+    }
+
+
+def _token_change(old: str, new: str) -> tuple[frozenset[str], frozenset[str]]:
+    before, after = _tokens(old), _tokens(new)
+    return before - after, after - before
+
+
+@lru_cache(maxsize=1 << 12)
+def _tokens(text: str) -> frozenset[str]:
+    return tokens([text])
 
 
 def _is_passed(page: Page, found: _Found) -> bool:

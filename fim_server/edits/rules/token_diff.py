@@ -155,6 +155,35 @@ def swaps(line: ChangedLine) -> list[Swap]:
     return list(found.values())
 
 
+def hunk_swaps(hunk: Hunk) -> list[Swap]:
+    """The names and literals that a hunk replaced one by one, each pair once; where its lines were
+    wrapped or joined as well."""
+    found = {
+        (swap.old, swap.new): swap for pair in reversed(changed_pairs(hunk)) for swap in swaps(pair)
+    }
+    if len(hunk.old) != len(hunk.new) and hunk.old and hunk.new:
+        for swap in reversed(swaps(joined(hunk))):
+            found[swap.old, swap.new] = _placed(hunk, swap)
+    return list(reversed(found.values()))
+
+
+def joined(hunk: Hunk) -> ChangedLine:
+    """A hunk as one changed line: its lines without indentation, one space between them."""
+    old, new = (" ".join(line.strip() for line in lines) for lines in (hunk.old, hunk.new))
+    return hunk.first, old, new
+
+
+def _placed(hunk: Hunk, swap: Swap) -> Swap:
+    """A swap of a joined hunk, where it stands in the hunk's lines."""
+    start = swap.start
+    for number, line in enumerate(hunk.new, hunk.first):
+        size = len(line.strip())
+        if start < size:
+            return Swap(number, start + len(line) - len(line.lstrip()), swap.old, swap.new)
+        start -= size + 1
+    return swap
+
+
 def only_renames(line: ChangedLine) -> bool:
     """Whether nothing changed on a line but names replaced by names."""
     old, new = pieces(line[1]), pieces(line[2])

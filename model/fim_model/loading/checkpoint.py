@@ -7,11 +7,15 @@ a checkpoint is executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from fim_kernels.matmul_8bit import quantise
+from fim_kernels.types import Weight8Bit
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,13 +25,18 @@ from fim_model.loading.gguf_file import forget_gguf, is_gguf, read_gguf
 from fim_model.loading.headers import (
     CONFIG,
     INDEX,
+    MAX_LEVELS,
+    SCALE,
     TIED_HEAD,
     TOKENIZER,
     WEIGHTS,
+    Quantization,
     check_headers,
+    described,
     open_tensors,
     read_config,
     read_headers,
+    read_quantization,
     weight_files,
     weight_shapes,
 )
@@ -38,7 +47,8 @@ from fim_model.network.transformer import TriModeTransformer
 
 __all__ = [
     "CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "CheckpointError", "check_weights",
-    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "write_weights",
+    "default_checkpoint", "load_model", "read_config", "save_checkpoint", "save_int8",
+    "write_weights",
 ]  # fmt: skip
 
 
@@ -78,23 +88,19 @@ def load_model(
     suffice.
     """
     config = check_weights(folder)
-    files = weight_files(folder)
     lora = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
     check_memory(config, dtype, device, folder, kv_tokens=kv_tokens)
 
     with torch.device("meta"):
         model = TriModeTransformer(config)
     shapes = weight_shapes(config)
-    wanted = {config.family.stored_name(name): name for name in shapes}
     state: dict[str, Tensor] = {}
     left = total = sum(map(prod, shapes.values()))
-    for path in files:
-        for stored, tensor in _tensors(path, wanted, device):
-            name = wanted[stored]
+    with _tensors(folder, config, device) as each:
+        for name, tensor in each:
             state[name] = tensor.to(device, dtype)
             left -= prod(shapes[name])
             progress("Loading the model", 1 - left / total)
-    forget_gguf()
     model.load_state_dict(state, strict=False, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -104,15 +110,89 @@ def load_model(
     return model.requires_grad_(False).eval()
 
 
-def _tensors(path: Path, wanted: Container[str], device: str) -> Iterator[tuple[str, Tensor]]:
-    """The wanted tensors of a file, by their names there."""
-    if is_gguf(path):
-        yield from ((name, weight) for name, weight in read_gguf(path).tensors() if name in wanted)
+@contextmanager
+def _tensors(
+    folder: Path, config: ModelConfig, device: str
+) -> Iterator[Iterator[tuple[str, Tensor]]]:
+    """The tensors of a checkpoint by this package's names, one at a time, int8 ones dequantised."""
+    names = list(weight_shapes(config))
+    if is_gguf(folder):
+        local = {config.family.stored_name(name): name for name in names}
+        found = read_gguf(folder).tensors()
+        yield ((local[stored], weight) for stored, weight in found if stored in local)
+        forget_gguf()
         return
-    with open_tensors(path, device=device) as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no dict
-            if name in wanted:
-                yield name, tensors.get_tensor(name)
+    int8 = read_quantization(folder) is not None
+    matrices = {name for name, shape in weight_shapes(config).items() if int8 and len(shape) == 2}
+    with mapped_tensors(folder, config, device=device) as read:
+        yield (
+            (
+                name,
+                read_int8(read, name, folder).dequantise(torch.float32)
+                if name in matrices
+                else read(name),
+            )
+            for name in names
+        )
+
+
+Read = Callable[[str], Tensor]
+"""A tensor by this package's name for it."""
+
+
+@contextmanager
+def mapped_tensors(folder: Path, config: ModelConfig, *, device: str = "cpu") -> Iterator[Read]:
+    """The tensors of a checked checkpoint; on a CPU they are mapped, and read where touched."""
+    with ExitStack() as opened:
+        files: dict[str, Any] = {}
+        for path in weight_files(folder):
+            tensors = opened.enter_context(open_tensors(path, device=device))
+            files |= dict.fromkeys(tensors.keys(), tensors)
+
+        def read(name: str) -> Tensor:
+            stored = config.family.stored_name(name)
+            found: Tensor = files[stored].get_tensor(stored)
+            return found
+
+        yield read
+
+
+def read_int8(read: Read, name: str, folder: Path) -> Weight8Bit:
+    """A stored int8 matrix, values and scale as they are. Raises CheckpointError."""
+    values, scale = read(name), read(name + SCALE)
+    if not bool((scale.isfinite() & (scale >= 0)).all()):
+        raise CheckpointError(
+            f"{folder}: {name}{SCALE} has scales that are negative or no numbers; "
+            "the file is damaged, download it again"
+        )
+    return Weight8Bit(values, scale)
+
+
+def save_int8(
+    model: TriModeTransformer,
+    folder: Path,
+    *,
+    levels: int = 127,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write config and weights with all matrices in int8: see `headers.Quantization`.
+
+    Norms and biases are float32. The same values as `fim_kernels.matmul_8bit.quantise` gives.
+    Embedding and head keep all levels: they are small, and lose most by rounding.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if model.config.tie_word_embeddings and name == TIED_HEAD:
+            continue
+        if tensor.ndim == 2:
+            weight = quantise(tensor, levels=levels if ".layers." in name else MAX_LEVELS)
+            state[name], state[name + SCALE] = weight.values.contiguous(), weight.scale
+        else:
+            state[name] = tensor.detach().float().contiguous()
+    raw = {**model.config.to_hf(), "quantization": described(Quantization(levels))}
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    write_weights(state, folder, metadata=metadata)
 
 
 def save_checkpoint(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("llama", "qwen2")
 """Values of `general.architecture` that this package runs; Mistral's files say `llama`."""
 
-_TENSORS = {
+LAYER_TENSORS = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -37,7 +37,7 @@ _TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_OUTER_TENSORS = {
+OUTER_TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
@@ -248,12 +248,12 @@ def _llama3_scaling(
 
 
 def _local_name(tensor: ReaderTensor, path: Path) -> str:
-    if name := _OUTER_TENSORS.get(tensor.name):
+    if name := OUTER_TENSORS.get(tensor.name):
         return name
     match = _LAYER_TENSOR.fullmatch(tensor.name)
-    if match is None or match[2] not in _TENSORS:
+    if match is None or match[2] not in LAYER_TENSORS:
         raise CheckpointError(f"{path}: the tensor {tensor.name} is not part of a Llama")
-    return f"model.layers.{match[1]}.{_TENSORS[match[2]]}.{match[3]}"
+    return f"model.layers.{match[1]}.{LAYER_TENSORS[match[2]]}.{match[3]}"
 
 
 def _dequantised(tensor: ReaderTensor, path: Path) -> Tensor:

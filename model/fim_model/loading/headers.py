@@ -28,6 +28,19 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How the matrices are stored: int8 `[rows, columns]`, in layers up to `levels` in magnitude,
+    and the scale of each row as float32 `[rows]` under the matrix's name and `SCALE`."""
+
+    levels: int
+
+
+SCALE = "_scale"
+MAX_LEVELS = 127
+_METHOD = "int8 rows"
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A tensor in a file: its shape, and its type as the format calls it ("BF16", "Q4_0")."""
 
@@ -43,6 +56,34 @@ def read_config(folder: Path) -> ModelConfig:
         return ModelConfig.from_hf(raw)
     except ConfigError as wrong:
         raise CheckpointError(f"{path}: {wrong}") from None
+
+
+def read_quantization(folder: Path) -> Quantization | None:
+    """The `quantization` entry of a config, None where it has none. Raises CheckpointError."""
+    if is_gguf(folder):
+        return None
+    path = folder / CONFIG
+    raw = read_json(path).get("quantization")
+    if raw is None:
+        return None
+    method = raw.get("method") if isinstance(raw, dict) else raw
+    if method != _METHOD:
+        raise CheckpointError(
+            f"{path}: quantization {method!r} cannot be read, only {_METHOD!r}; take a checkpoint "
+            f"in {', '.join(_FLOATS)}"
+        )
+    levels = raw.get("levels")
+    if type(levels) is not int or not 1 <= levels <= MAX_LEVELS:
+        raise CheckpointError(
+            f"{path}: quantization levels must be a whole number from 1 to {MAX_LEVELS}, "
+            f"not {levels!r}"
+        )
+    return Quantization(levels)
+
+
+def described(quantization: Quantization) -> dict[str, Any]:
+    """The `quantization` entry of a config."""
+    return {"method": _METHOD, "levels": quantization.levels}
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
@@ -113,29 +154,39 @@ def read_headers(files: list[Path]) -> dict[str, Stored]:
 
 def check_headers(config: ModelConfig, found: Mapping[str, Stored], folder: Path) -> None:
     """Raises CheckpointError where tensors are missing, unknown, or not as the config says."""
-    family = config.family
+    family, int8 = config.family, read_quantization(folder) is not None
     wanted = {family.stored_name(name): shape for name, shape in weight_shapes(config).items()}
+    matrices = {name for name, shape in wanted.items() if int8 and len(shape) == 2}
+    scales = {name + SCALE: wanted[name][:1] for name in matrices}
+    wanted |= dict(sorted(scales.items()))
     if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(
             f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]}; "
             f"the weights do not belong to this {CONFIG}"
-        )
-    spare = {name for name in found if name.endswith(_COMPUTED)} | {family.stored_name(TIED_HEAD)}
-    if unknown := sorted(found.keys() - wanted.keys() - spare):
-        raise CheckpointError(
-            f"{folder}: {len(unknown)} tensors are not part of this architecture, "
-            f"the first is {unknown[0]}"
         )
     for name, shape in wanted.items():
         if found[name].shape != shape:
             raise CheckpointError(
                 f"{folder}: {name} has shape {list(found[name].shape)}, {CONFIG} says {list(shape)}"
             )
-        if found[name].dtype not in _FLOATS and not is_gguf(folder):
+        if name in matrices or name in scales:
+            dtype = "I8" if name in matrices else "F32"
+            if found[name].dtype != dtype:
+                raise CheckpointError(
+                    f"{folder}: {name} is stored as {found[name].dtype}; the quantization in "
+                    f"{CONFIG} asks for {dtype}"
+                )
+        elif found[name].dtype not in _FLOATS and not is_gguf(folder):
             raise CheckpointError(
                 f"{folder}: {name} is stored as {found[name].dtype}; quantised checkpoints cannot "
                 f"be read, take one in {', '.join(_FLOATS)}"
             )
+    spare = {name for name in found if name.endswith(_COMPUTED)} | {family.stored_name(TIED_HEAD)}
+    if unknown := sorted(found.keys() - wanted.keys() - spare):
+        raise CheckpointError(
+            f"{folder}: {len(unknown)} tensors are not part of this architecture, "
+            f"the first is {unknown[0]}"
+        )
 
 
 _FLOATS = ("BF16", "F16", "F32")

@@ -23,7 +23,13 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from fim_kernels.matmul_8bit import quantise
-from fim_kernels.matmul_int8 import IntegerWeight, available, pack_int8, rms_norm_matmul_int8
+from fim_kernels.matmul_int8 import (
+    IntegerWeight,
+    available,
+    matmul_int8_fine,
+    pack_int8,
+    rms_norm_matmul_int8,
+)
 from fim_kernels.matmul_packed import matmul_packed, pack
 from fim_kernels.token_scores import score_tokens
 from fim_kernels.types import TokenScores, Weight8Bit
@@ -48,6 +54,11 @@ class PackedTransformer(FusedNetwork):
         super().__init__(weights, draft_lora)
         _pack(weights)
         self._turns = Turns(weights.config, weights.rotary)
+
+    @staticmethod
+    def prepared(layer: FusedLayer, config: ModelConfig) -> FusedLayer:
+        """A layer of 8-bit weights as it is kept until the network is made, in place of `layer`."""
+        return packed_layer(layer, config)
 
     @property
     def products(self) -> str:
@@ -80,6 +91,14 @@ class PackedTransformer(FusedNetwork):
 
     def scores(self, hidden: Tensor) -> TokenScores:
         return score_tokens(self.logits(hidden))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        head = self._weights.head
+        if not isinstance(head, IntegerWeight):
+            return super().logits(hidden)
+        rows = matmul_int8_fine(hidden.flatten(0, -2), head)
+        logits: Tensor = rows.unflatten(0, hidden.shape[:-1])
+        return logits
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """`[T]` to `[T, hidden]`."""
@@ -255,16 +274,8 @@ class Turns:
 
 def _pack(weights: FusedTransformer) -> None:
     """Pack the weights one by one, so that they are in memory only once."""
-    order = pairs_side_by_side(weights.config)
     for number, layer in enumerate(weights.layers):
-        weights.layers[number] = replace(
-            layer,
-            qkv=_packed(reordered(layer.qkv, order)),
-            qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
-            output=_packed(layer.output),
-            gate_up=_packed(layer.gate_up),
-            down=_packed(layer.down),
-        )
+        weights.layers[number] = packed_layer(layer, weights.config)
     pack_head(weights, integers=isinstance(weights.layers[0].qkv, IntegerWeight))
 
 
@@ -275,6 +286,9 @@ def pack_head(weights: FusedTransformer, *, integers: bool) -> None:
     it is there twice if it is small, or in bytes. A larger one lies in columns, which a narrow
     product reads quicker than rows.
     """
+    if isinstance(weights.head, Weight8Bit):
+        weights.head = _packed(weights.head)
+        return
     assert isinstance(weights.head, Tensor)
     assert isinstance(weights.embedding, Tensor)
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
@@ -286,6 +300,21 @@ def pack_head(weights: FusedTransformer, *, integers: bool) -> None:
         weights.embedding = weights.head = weights.head.t().contiguous().t()
     else:
         weights.head = pack(weights.head)
+
+
+def packed_layer(layer: FusedLayer, config: ModelConfig) -> FusedLayer:
+    """A layer in the layouts that are multiplied; one that is in them already, as it is."""
+    if isinstance(layer.qkv, IntegerWeight):
+        return layer
+    order = pairs_side_by_side(config)
+    return replace(
+        layer,
+        qkv=_packed(reordered(layer.qkv, order)),
+        qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias[order],
+        output=_packed(layer.output),
+        gate_up=_packed(layer.gate_up),
+        down=_packed(layer.down),
+    )
 
 
 def pairs_side_by_side(config: ModelConfig) -> Tensor:

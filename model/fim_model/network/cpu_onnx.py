@@ -80,6 +80,11 @@ class OnnxTransformer(PackedTransformer):
         self._sessions = _sessions(weights)
         self._steps: dict[int, Step] = {}
 
+    @staticmethod
+    def prepared(layer: FusedLayer, config: ModelConfig) -> FusedLayer:
+        """As it is: graphs are made of two layers at a time."""
+        return layer
+
     @property
     def products(self) -> str:
         return "8-bit integers, ONNX Runtime"
@@ -114,7 +119,10 @@ def _sessions(weights: FusedTransformer) -> list[Any]:
     module, options = runtime()
     order = pairs_side_by_side(weights.config)
     found, before = [], None
-    for layer in [*weights.layers, None]:
+    waiting = [None, *reversed(weights.layers)]
+    weights.layers.clear()
+    while waiting:
+        layer = waiting.pop()
         if layer is not None:
             bias = layer.qkv_bias
             layer_qkv = reordered(layer.qkv, order), None if bias is None else bias[order]
@@ -125,7 +133,6 @@ def _sessions(weights: FusedTransformer) -> list[Any]:
         session._model_bytes = b""  # kept for a fallback to other devices: a copy of all weights
         found.append(session)
         before = layer
-    weights.layers.clear()
     return found
 
 

@@ -188,7 +188,7 @@ def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight.dequantise(x.dtype), bias)
     else:
         # PyTorch's own product of 8-bit weights on a CPU takes bfloat16 alone.
-        product = matmul_8bit(x if x.is_cuda else x.bfloat16(), weight)
+        product = matmul_8bit(x if x.is_cuda else x.bfloat16(), weight).to(x.dtype)
     return product if bias is None else product + bias
 
 

@@ -4,8 +4,8 @@
         --humaneval SINGLE_LINE.jsonl.gz --humaneval RANDOM_SPAN.jsonl.gz --write
 
 The table and the verdict go to stdout; with `--write` they take the place of what stands between
-`<!-- weights -->` and `<!-- /weights -->` in the folder's README.md. A CPU takes int8 only if
-`FIM_WEIGHTS=int8` asks for it; `loading/memory.py` (`default_weights`) is where that would change.
+`<!-- weights -->` and `<!-- /weights -->` in the folder's README.md. A CPU takes int8 if the
+weights are stored so or `FIM_WEIGHTS=int8` asks for it: `loading/memory.py` (`default_weights`).
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class ControlIds:
         """The ids of any layout. In a family without a pad token, the blank id serves as one."""
         if fim.tokenizer.has_roles:
             return cls.own(fim.tokenizer.special)
-        ends = {fim.eom, *fim.stops}
-        markers = {token_id for token_id in fim.ids.values() if token_id not in ends}
+        named = fim.ids.items()
+        markers = {id_ for name, id_ in named if name not in fim.layout.stops and id_ != fim.eom}
         return cls(fim.blank, mask, fim.eom, tuple(sorted(markers)))
 
 

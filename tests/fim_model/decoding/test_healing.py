@@ -13,7 +13,7 @@ from fim_model.decoding.healing import PROBES, Continuations, left_to_spell, res
 from fim_model.decoding.modes import MODES
 from fim_model.families.fim_layouts import JOINED, OWN
 from fim_model.infiller import Infiller
-from fim_model.loading.gguf_file import PRE_TOKENIZERS
+from fim_model.loading.gguf_tokenizer import PRE_TOKENIZERS
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget
 from fim_model.prompt.line_limit import line_limit

@@ -60,7 +60,7 @@ def test_a_text_gets_the_logits_it_would_get_alone(tiny: Any, packed: bool) -> N
 def test_kept_places_move_together(tiny: Any) -> None:
     cache = KVCache(tiny.config(), capacity=8)
     cache.advance(2)
-    cache.keys[0][0, 0, :, 0] = torch.arange(8.0)
+    cache.keys[0][0, 0, :8, 0] = torch.arange(8.0)
     cache.keep([1, 2, 5])
     assert cache.length == 5
     assert cache.keys[0][0, 0, :5, 0].tolist() == [0, 1, 3, 4, 7]

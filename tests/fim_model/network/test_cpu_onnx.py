@@ -18,7 +18,7 @@ from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from torch import Tensor
 
-pytest.importorskip("onnxruntime", reason="pip install 'fim-server[onnx]'")
+pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 pytestmark = pytest.mark.skipif(
     not cpu_onnx.available(),
     reason="this processor multiplies bytes slowly (no AVX-512 VNNI, no AMX)",

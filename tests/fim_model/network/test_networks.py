@@ -249,13 +249,6 @@ def test_a_batch_of_several_rows_is_refused(tiny: Any, fast: Make) -> None:
         )
 
 
-def test_a_long_prefill_copies_keys_instead_of_building_a_large_mask(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fim_model.network.cpu.LARGEST_MASK", 10)
-    test_every_kind_of_forward_equals_the_plain_one(tiny, PackedTransformer.of)
-
-
 def test_positions_beyond_the_tables_are_computed(tiny: Any) -> None:
     model = tiny.model(5, rope=tiny.yarn())
     far = torch.tensor([[5000, 5001]])

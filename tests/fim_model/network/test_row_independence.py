@@ -34,7 +34,7 @@ LENGTH = 300
 @pytest.fixture(params=["full", "int8", "onnx"])
 def network(request: pytest.FixtureRequest, tiny: Any) -> Network:
     if request.param == "onnx":
-        pytest.importorskip("onnxruntime", reason="pip install 'fim-server[onnx]'")
+        pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
         if not cpu_onnx.available():
             pytest.skip("this processor multiplies bytes slowly (no AVX-512 VNNI, no AMX)")
         return cpu_onnx.OnnxTransformer.of(tiny.model(1, **SHAPE), storage=torch.int8)

@@ -226,7 +226,7 @@ async def test_a_request_the_model_refuses_does_not_end_the_worker(
     infiller = backend._infiller
     assert infiller is not None
     infiller.model.config = dataclasses.replace(infiller.model.config, mask_token_id=None)
-    with pytest.raises(BackendError, match=r"failed on a request \(ValueError at auto.py:"):
+    with pytest.raises(BackendError, match="this model has no mode 'diffusion'"):
         await backend.complete(dataclasses.replace(REQUEST, mode="diffusion"))
     assert (await backend.complete(REQUEST)).items
 

@@ -109,24 +109,70 @@ def test_a_rule_with_few_cases_stays_near_the_shared_weights() -> None:
     assert 0 < edit_score_fit.odds_by(weights, observed("few", 0.5, right=True)) < 2
 
 
-def test_the_lowest_threshold_that_is_right_and_silent_enough() -> None:
-    def row(threshold: float, order: str, right: float, after: float) -> dict[str, object]:
-        return {"threshold": threshold, "order": order, "first_right": right, "after_last": after}
-
-    rows = [
-        row(threshold, order, 50 + 20 * threshold + 2 * (order == ORDERS[0]), 6 - 2 * threshold)
-        for threshold in edit_score_fit.THRESHOLDS
+def crowd(project: str, shown: int, right: int, after: int) -> list[Observation]:
+    """Moments of a project in both orders, with one candidate each."""
+    return [
+        Observation("rule", (), number < right, (project, f"{number}", order, 1), number < shown)
         for order in ORDERS
+        for number in range(shown + after)
     ]
-    assert edit_score_fit.chosen(rows) == 1.5, "4 nats would be as silent, 1.4 are too often wrong"
-    assert edit_score_fit.chosen([row(0.0, order, 10, 9) for order in ORDERS]) is None
 
 
-def test_each_half_of_the_projects_is_scored_by_the_other() -> None:
+def test_the_lowest_threshold_that_is_right_and_silent_enough() -> None:
+    """At 2 nats 90 of 100 are right, 2 more stand after the last hunk; from 1 nat on 20 wrong."""
+    likely = crowd("a", 100, 90, 2) + crowd("b", 100, 90, 2)
+    wrong = [
+        Observation("rule", (), False, (name, f"{number} more", order, 1), True)
+        for name in "ab"
+        for order in ORDERS
+        for number in range(40)
+    ]
+    found = likely + wrong
+    odds = [2.0] * len(likely) + [1.0] * len(wrong)
+    ended = {"a": 100, "b": 100}
+    assert edit_score_fit.chosen(found, odds, ended) == 1.1, "64 % would be right at 1 nat"
+    assert edit_score_fit.chosen(likely, [2.0] * len(likely), {"a": 50, "b": 50}) == 2.1
+
+
+def test_a_threshold_must_hold_in_most_draws_of_the_histories() -> None:
+    """80 % are right in all, but only because of one history of four."""
+    found = crowd("a", 240, 235, 0) + [each for n in "bcd" for each in crowd(n, 50, 30, 0)]
+    ended = dict.fromkeys("abcd", 100)
+    assert edit_score_fit.chosen(found, [1.0] * len(found), ended) == 1.1, "silence"
+
+
+def test_each_history_is_scored_by_the_others() -> None:
     found = [observed("rule", 0.5, right=True, project="a") for _ in range(50)]
     found += [observed("rule", 0.5, right=False, project="b") for _ in range(50)]
     odds = edit_score_fit.cross_validated(found)
     assert max(odds[:50]) < 0 < min(odds[50:]), "what one project says is wrong in the other"
+
+
+def test_penalties_are_as_large_as_histories_differ() -> None:
+    """Rules that say the same everywhere get small penalties; those that say in each history
+    something else large ones."""
+    same = [
+        observed(rule, 0.5, right=(number % 8 > 0) is (rule == "good"), project=project)
+        for project in "abcde"
+        for rule in ("good", "bad")
+        for number in range(80)
+    ]
+    mixed = [
+        observed(
+            f"rule {rule}", 0.5, right=(hash_of(project, rule) + number) % 3 > 0, project=project
+        )
+        for project in "abcde"
+        for rule in range(8)
+        for number in range(2)
+    ]
+    least, _, losses = edit_score_fit.best_penalties(same)
+    assert least == edit_score_fit.PENALTIES[0]
+    assert len(losses) == len(edit_score_fit.PENALTIES)
+    assert edit_score_fit.best_penalties(mixed)[0] > least
+
+
+def hash_of(project: str, rule: int) -> int:
+    return ord(project) * 7 + rule * 5
 
 
 def test_a_judgement_that_tells_right_from_wrong_gets_weight() -> None:

@@ -84,3 +84,25 @@ def test_missing_files_are_named(
     assert says in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_export_writes_a_gguf_file(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gguf_files import write_own_checkpoint
+
+    folder, out = write_own_checkpoint(tmp_path / "own"), tmp_path / "out.gguf"
+    assert main(["models", "export", str(folder), str(out)]) == 0
+    assert f"llama-server -m {out} --spm-infill" in capsys.readouterr().out
+    assert main(["models", "export", str(folder), str(out), "--dtype", "q8_0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bytes"] == out.stat().st_size
+    assert (report["path"], report["precision"]) == (str(out), "q8_0")
+    # Its tokenizer cuts words by a rule of this project.
+    assert main(["models", "export", str(checkpoint), str(out)]) == 2
+    assert "llama.cpp has no pre-tokenizer" in capsys.readouterr().err
+
+
+def test_export_of_an_absent_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "export", str(tmp_path / "absent"), str(tmp_path / "out.gguf")]) == 2
+    assert "absent" in capsys.readouterr().err

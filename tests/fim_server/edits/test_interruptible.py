@@ -6,6 +6,7 @@ CPU time is asserted, not time passed, so that other work on the machine does no
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -21,7 +22,7 @@ from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 from fim_server.syntax.interruptible import CPU_SECONDS, Allowance, GaveUp
 from fim_server.syntax.languages import language_of
-from fim_server.syntax.parsing import PARSE_SECONDS, parsed
+from fim_server.syntax.parsing import PARSE_SECONDS, Interrupted, parsed
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -88,6 +89,27 @@ async def test_no_exception_of_the_work_stops_the_stopping() -> None:
     with pytest.raises(GaveUp):
         await Allowance(0.05).spend(stubborn)
     assert await ended() < STOPPED_WITHIN
+
+
+class EndlesslyFinalized:
+    """Python ignores what is raised while an object is finalized."""
+
+    def __del__(self) -> None:
+        endless()
+
+
+async def test_a_stop_that_python_ignores_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: ignored.append(raised.exc_type))
+
+    def finalizing() -> None:
+        EndlesslyFinalized()
+        endless()
+
+    with pytest.raises(GaveUp):
+        await Allowance(0.05).spend(finalizing)
+    assert await ended() < STOPPED_WITHIN
+    assert ignored == [Interrupted]
 
 
 NO_CODE = {

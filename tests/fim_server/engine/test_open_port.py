@@ -96,10 +96,10 @@ def test_a_taken_port_is_named(home: EngineHome, running: bool) -> None:
 
 
 def test_a_lone_engine_exits_when_idle_but_not_while_a_port_is_open(home: EngineHome) -> None:
-    engine = home.start("--idle-minutes", "0.05")  # three seconds
+    engine = home.start("--idle-minutes", "0.2")  # twelve seconds, in which the command starts
     home.wait_until_ready()
     command = home.start("--tcp", str(free_port()))
-    time.sleep(5)
+    time.sleep(15)
     assert engine.poll() is None, "the open port keeps it"
     command.kill()
     assert engine.wait(30) == 0

@@ -69,7 +69,11 @@ async def test_the_server_ends_if_its_editor_is_gone_already(
         assert await client.ended() == 1
 
 
-@pytest.mark.parametrize("process_id", [None, 0, -1, os.getpid(), 1, 2**30])
+@pytest.mark.parametrize(
+    "process_id",
+    [None, 0, -1, os.getpid(), 1, 2**30],
+    ids=["none", "zero", "minus one", "this process", "init", "a large one"],
+)
 async def test_it_stays_without_an_editor_to_watch_or_while_that_runs(
     process_id: object, tmp_path: Path
 ) -> None:

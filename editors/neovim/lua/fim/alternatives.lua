@@ -36,7 +36,8 @@ local function accept(panel, index)
     return vim.notify('fim: the text has changed since these suggestions were made', vim.log.levels.WARN)
   end
   local lines = vim.split(item.text, '\n', { plain = true })
-  vim.api.nvim_buf_set_text(place.bufnr, place.row, place.col, place.row, place.col, lines)
+  local last = place.col + #(item.over or '')
+  vim.api.nvim_buf_set_text(place.bufnr, place.row, place.col, place.row, last, lines)
   local col = (#lines == 1 and place.col or 0) + #lines[#lines]
   if panel.insert then
     vim.cmd.startinsert()
@@ -94,7 +95,8 @@ local function draw(panel)
   for index, item in ipairs(panel.items) do
     local bufnr = vim.api.nvim_create_buf(false, true)
     local text = vim.trim(before) ~= '' and before:gsub('^%s+', '') or ''
-    vim.api.nvim_buf_set_lines(bufnr, 0, -1, false, vim.split(text .. item.text .. after, '\n', { plain = true }))
+    local whole = text .. item.text .. after:sub(#(item.over or '') + 1)
+    vim.api.nvim_buf_set_lines(bufnr, 0, -1, false, vim.split(whole, '\n', { plain = true }))
     vim.bo[bufnr].filetype = vim.bo[panel.place.bufnr].filetype
     vim.bo[bufnr].modifiable, vim.bo[bufnr].bufhidden = false, 'wipe'
     panel.windows[index] = vim.api.nvim_open_win(bufnr, index == 1, {
@@ -130,9 +132,10 @@ function M.show()
   local place = { window = window, bufnr = bufnr, row = row - 1, col = col }
   place.tick = vim.api.nvim_buf_get_changedtick(bufnr)
   params.context = { triggerKind = INVOKED }
+  local anchor = { row = row - 1, before = line:sub(1, col), after = line:sub(col + 1) }
   -- By the view: it intercepts what others request of this client.
   current.view:request(params, function(err, result)
-    local items = require('fim.session').items_of(result)
+    local items = require('fim.session').items_of(result, anchor, client.offset_encoding)
     if err or #items == 0 then
       return vim.notify('fim: no suggestion here: ' .. (err and err.message or require('fim.status').server_why()))
     end

@@ -6,6 +6,11 @@ from functools import partial
 
 import edit_pages
 
+from fim_server.documents.documents import Encoding, Snapshot, split_lines
+from fim_server.edits.history import Hunk
+from fim_server.edits.rules.page import Page
+from fim_server.syntax.languages import language_of
+
 after = partial(edit_pages.after, rules=("identical_blocks",))
 inserted = partial(edit_pages.after, rules=("inserted_lines",))
 alike = partial(edit_pages.after, rules=("like_blocks",))
@@ -49,6 +54,17 @@ def test_an_insertion_that_is_there_already_is_not_made_again() -> None:
 def test_one_common_line_around_an_insertion_is_not_enough() -> None:
     text = "x = 1\nreturn x\nlog(1)\n\ny = 2\nreturn x\nend()\n"
     assert inserted(text, 2, [], ["log(1)"]) == {}
+
+
+def test_one_common_line_is_enough_for_what_was_inserted_twice() -> None:
+    text = "".join(f"def test_{n}():\n    setup()\n{{}}    run({n})\n\n" for n in range(3))
+    text = text.format("    log(1)\n", "    log(1)\n", "")
+    snapshot = Snapshot(edit_pages.URI, "python", 1, 1, Encoding.UTF32, split_lines(text))
+    hunks = [Hunk(edit_pages.URI, at, (), ("    log(1)",), 0.0) for at in (2, 7)]
+    page = Page(snapshot, 7, language_of("python"), hunks)
+    assert edit_pages.drafts(page, "inserted_lines") == {11: ["    setup()\n    log(1)"]}
+    once = Page(snapshot, 7, language_of("python"), hunks[:1])
+    assert edit_pages.drafts(once, "inserted_lines") == {}
 
 
 def test_lines_of_the_same_form_change_with_their_own_names() -> None:

@@ -87,3 +87,18 @@ def test_other_documents_follow_what_they_can_see() -> None:
     exported = follows("def size(): pass", "def area(): pass")
     assert exported == {0: "from b import area", 2: "area(1)"}
     assert follows("    size = 1", "    area = 1") == {}, "a local name of another file"
+
+
+def test_a_rename_in_lines_that_were_wrapped_as_well() -> None:
+    text = (
+        "from certs import (dict_from_string,\n                   DEFAULT_CA_PATH)\n\n\n"
+        "def locate(verify):\n    return verify or CA_PATH\n"
+    )
+    found = edit_pages.after(
+        text,
+        0,
+        ["from certs import (dict_from_string, CA_PATH)"],
+        ["from certs import (dict_from_string,", "                   DEFAULT_CA_PATH)"],
+        rules=("renames",),
+    )
+    assert found == {5: ["    return verify or DEFAULT_CA_PATH"]}

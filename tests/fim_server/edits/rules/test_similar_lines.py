@@ -43,3 +43,9 @@ def test_the_third_of_three_similar_lines_and_the_other_branch() -> None:
 def test_a_line_with_the_edit_already_applied_is_unchanged() -> None:
     text = "log(console, 'a')\n\nlog(console, 'b')\n"
     assert expected(text, (0, "log('a')")) == {}
+
+
+def test_what_was_appended_to_a_line_of_another_shape() -> None:
+    text = "node.line = 1  # type: ignore\nnode.end_line = node.line\nother(2)\n"
+    found = expected(text, (0, "node.line = 1"))
+    assert found == {1: ["node.end_line = node.line  # type: ignore"]}

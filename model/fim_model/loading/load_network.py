@@ -1,0 +1,134 @@
+"""From a checkpoint's folder to the network that runs it, by the shortest way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from fim_kernels.matmul_int8 import available
+from fim_kernels.types import Weight8Bit
+from torch import Tensor
+
+from fim_model.loading.checkpoint import (
+    Read,
+    check_weights,
+    load_model,
+    mapped_tensors,
+    read_int8,
+)
+from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
+from fim_model.loading.headers import TIED_HEAD, read_quantization
+from fim_model.loading.memory import check_memory, default_weights, return_freed_memory
+from fim_model.loading.progress import Progress, unseen
+from fim_model.network.choice import Weights, fast_network, integer_network
+from fim_model.network.config import ModelConfig
+from fim_model.network.contract import Network
+from fim_model.network.fused_forward import FusedLayer, FusedTransformer
+from fim_model.network.transformer import RotaryEmbedding
+
+
+def multiplies_integers() -> bool:
+    """Whether this CPU runs stored int8 as it is."""
+    return available()
+
+
+def load_network(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    weights: Weights | None = None,
+    kv_tokens: int = 0,
+    progress: Progress = unseen,
+) -> Network:
+    """The fastest network for a checkpoint on a device.
+
+    weights: None is `FIM_WEIGHTS`, or else as they are stored. Stored int8 goes straight to a CPU's
+    integer products, its values and scales unchanged; elsewhere it is dequantised. The other
+    parameters and errors are those of `load_model`.
+    """
+    stored_int8 = read_quantization(folder) is not None
+    straight = stored_int8 and device == "cpu" and dtype is torch.float32 and multiplies_integers()
+    weights = weights or default_weights(stored_int8=straight)
+    if straight and weights == "int8":
+        return _integer_network(folder, kv_tokens, progress)
+    model = load_model(folder, dtype=dtype, device=device, kv_tokens=kv_tokens, progress=progress)
+    return fast_network(model, weights)
+
+
+def _integer_network(folder: Path, kv_tokens: int, progress: Progress) -> Network:
+    """A stored int8 checkpoint as it is multiplied; nothing becomes float32 on the way."""
+    network = integer_network()
+    config = check_weights(folder)
+    plan = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
+    check_memory(config, torch.float32, "cpu", folder, kv_tokens=kv_tokens, bytes_each=1)
+    with mapped_tensors(folder, config) as read, torch.inference_mode():
+        reader = _LayerReader(read, config, folder)
+        embedding = reader.matrix("model.embed_tokens.weight", copied=True)
+        weights = FusedTransformer(
+            config,
+            embedding,
+            [network.prepared(layer, config) for layer in reader.layers(progress)],
+            reader.vector("model.norm.weight"),
+            embedding if config.tie_word_embeddings else reader.matrix(TIED_HEAD),
+            RotaryEmbedding(config),
+        )
+        lora = None if plan is None else read_draft_lora(plan, dtype=torch.float32, device="cpu")
+        made = network(weights, lora)
+    return_freed_memory()
+    return made
+
+
+class _LayerReader:
+    """The layers of a stored int8 checkpoint, with the products fused that `network/cpu.py` does
+    as one.
+
+    What is kept is copied, and little: one view into the file would keep all of it resident.
+    """
+
+    def __init__(self, read: Read, config: ModelConfig, folder: Path) -> None:
+        self._read, self._config, self._folder = read, config, folder
+
+    def layers(self, progress: Progress) -> Iterator[FusedLayer]:
+        """One after the other, so that only one layer's fused copy exists."""
+        count = self._config.num_hidden_layers
+        for number in range(count):
+            yield self._layer(f"model.layers.{number}.")
+            progress("Loading the model", (number + 1) / count)
+
+    def matrix(self, *names: str, copied: bool = False) -> Weight8Bit:
+        """The rows of these matrices as one. copied: even if it is but one, which else is mapped
+        until it is packed."""
+        parts = [read_int8(self._read, name, self._folder) for name in names]
+        values = [part.values for part in parts]
+        return Weight8Bit(
+            torch.cat(values) if copied or len(values) > 1 else values[0],
+            torch.cat([part.scale for part in parts]),
+        )
+
+    def vector(self, *names: str) -> Tensor:
+        """Norms or biases, one after the other, in float32."""
+        return torch.cat([self._read(name).float() for name in names])
+
+    def _layer(self, prefix: str) -> FusedLayer:
+        config = self._config
+        attention, mlp = prefix + "self_attn.", prefix + "mlp."
+        qkv = [f"{attention}{name}_proj" for name in "qkv"]
+        output, down = attention + "o_proj", mlp + "down_proj"
+        gate_up = [mlp + "gate_proj", mlp + "up_proj"]
+        return FusedLayer(
+            input_norm=self.vector(prefix + "input_layernorm.weight"),
+            qkv=self.matrix(*(name + ".weight" for name in qkv)),
+            output=self.matrix(output + ".weight"),
+            post_norm=self.vector(prefix + "post_attention_layernorm.weight"),
+            gate_up=self.matrix(*(name + ".weight" for name in gate_up)),
+            down=self.matrix(down + ".weight"),
+            qkv_bias=self._bias(*qkv) if config.query_bias else None,
+            output_bias=self._bias(output) if config.output_bias else None,
+            gate_up_bias=self._bias(*gate_up) if config.mlp_bias else None,
+            down_bias=self._bias(down) if config.mlp_bias else None,
+        )
+
+    def _bias(self, *names: str) -> Tensor:
+        return self.vector(*(name + ".bias" for name in names))
