@@ -79,6 +79,7 @@ def settings_to_try(block_size: int) -> dict[str, ModeChoice]:
     for width in (12, 30, 72):
         found[f"quadratic width {width}"] = ModeChoice("quadratic_speculation", width_budget=width)
     found["lookup"] = ModeChoice("lookup")
+    found["adaptive"] = ModeChoice("adaptive")
     found["native"] = ModeChoice("native")
     return found
 

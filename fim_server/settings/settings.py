@@ -199,7 +199,7 @@ SETTINGS: dict[str, Setting] = {
         "mode",
         MODES,
         "Decoding mode, which determines the speed; `auto` uses the one that `fim-server bench "
-        "modes` measured to be best on this machine, or else the model's default.",
+        "modes` measured to be best on this machine, or else `adaptive`.",
     ),
     "maxTokens": _integer("max_tokens", 1, 256, "Maximum length of a suggestion, in tokens."),
     "maxLines": _integer("max_lines", 1, 100, "Maximum length of a suggestion, in lines."),

@@ -15,7 +15,14 @@ from typing import ClassVar, Literal, get_args
 from fim_model.copies import Copied
 
 Mode = Literal[
-    "ar", "diffusion", "self_speculation", "quadratic_speculation", "native", "lookup", "auto"
+    "ar",
+    "diffusion",
+    "self_speculation",
+    "quadratic_speculation",
+    "native",
+    "lookup",
+    "adaptive",
+    "auto",
 ]
 """How a hole is filled. `native` is infilling without FIM training (`decoding/native.py`): another
 prompt, and lengths to choose; `auto` is what was measured to be best on this machine."""

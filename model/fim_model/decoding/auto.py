@@ -2,7 +2,7 @@
 
 Which mode pays depends on the model and the machine: on a GPU a wide forward is free, on a CPU it
 is not. So it is measured once (`fim-server bench modes`) and kept in the user's cache folder, one
-file for each model.
+file for each model. Until then it is `adaptive`, which measures as it goes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fim_model.requests import AUTO
 class ModeChoice:
     """A mode and its setting, in values that JSON can hold."""
 
-    mode: str = "self_speculation"
+    mode: str = "adaptive"
     rule: str = "confidence:0.9"
     width_budget: int = 72
     block_size: int | None = None
@@ -43,7 +43,8 @@ def resolve_mode(
     modes = config.modes
     if asked == AUTO:
         choice = auto if auto.mode in modes else ModeChoice(modes[0])
-        return choice.mode, replace(choice.options(), lengths=options.lengths)
+        chosen = replace(choice.options(), lengths=options.lengths, drafting=options.drafting)
+        return choice.mode, chosen
     if asked not in modes:
         raise RequestError(
             f"mode {asked!r} needs a model that denoises blocks; this {config.model_type} model "

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from fim_kernels.types import TokenScores
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
+from fim_model.decoding.core import DecodingCore, Steps
 from fim_model.decoding.sampling import Draft
+from fim_model.decoding.speculation import verify
 
 LONGEST, SHORTEST = 4, 2
 """Lengths of the n-grams that are looked up; a single token agrees too often."""
@@ -45,14 +46,8 @@ def verify_drafts(core: DecodingCore, source: DraftSource) -> Steps:
     """Draft and verify until the hole is done; one step a forward."""
     while core.finish is None:
         before = len(core.tokens)
-        draft = certain_draft(source.continuation(core.left - 1), core).until(core.stop.eom_id)
-        block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
-        accepted = core.sampler.accept_draft(core.causal(block), draft)
-        core.keep(len(accepted.tokens))
-        core.commit(accepted.tokens, accepted.confidences)
+        yield verify(core, certain_draft(source.continuation(core.left - 1), core))
         source.extend(core.tokens[before:])
-        kind = ForwardKind.VERIFY if len(draft.tokens) else ForwardKind.CAUSAL
-        yield core.step(kind, len(block), before)
 
 
 def certain_draft(tokens: Sequence[int], core: DecodingCore) -> Draft:
@@ -84,11 +79,18 @@ class NgramIndex:
 
     def continuation(self, limit: int) -> list[int]:
         """What followed the longest known n-gram at the end of the text, at most DRAFT_TOKENS."""
+        return self.longest(limit)[1]
+
+    def longest(self, limit: int) -> tuple[int, list[int]]:
+        """`continuation`, and the n-gram's length, 0 if none is known."""
         for n in range(LONGEST, SHORTEST - 1, -1):
             start = self._after[n].get(tuple(self._ids[-n:]))
             if start is not None and limit > 0:
-                return self._ids[start : start + min(limit, DRAFT_TOKENS)]
-        return []
+                # A text that repeats its end goes on repeating it, as a copy in LZ77 does.
+                period = len(self._ids) - start
+                where = (start + i % period for i in range(min(limit, DRAFT_TOKENS)))
+                return n, [self._ids[at] for at in where]
+        return 0, []
 
     def extend(self, ids: Sequence[int]) -> None:
         """Append to the text."""

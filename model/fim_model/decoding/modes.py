@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from fim_model.decoding.adaptive import Drafting, adaptive
 from fim_model.decoding.ar import autoregressive
 from fim_model.decoding.commit_rules import CommitRule, ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Steps
@@ -21,13 +22,15 @@ class ModeOptions:
 
     width_budget: most positions of a forward (quadratic). block_size: positions denoised or
     drafted together, None for what the model was trained with. lengths: the model's average
-    confidence by hole length (native).
+    confidence by hole length (native). drafting: what was observed of forwards and drafts
+    (adaptive).
     """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
     width_budget: int = 72
     block_size: int | None = None
     lengths: LengthCalibration = field(default_factory=LengthCalibration)
+    drafting: Drafting = field(default_factory=Drafting, compare=False)
 
     def __post_init__(self) -> None:
         if self.block_size is not None and self.block_size < 2:
@@ -39,6 +42,7 @@ class ModeOptions:
 
 
 MODES: Mapping[str, Callable[[DecodingCore, ModeOptions], Steps]] = {
+    "adaptive": lambda core, options: adaptive(core, options.drafting),
     "ar": lambda core, options: autoregressive(core),
     "diffusion": lambda core, options: diffusion(core, options.rule),
     "self_speculation": lambda core, options: self_speculation(core),

@@ -9,9 +9,11 @@ Greedy output is the autoregressive output; sampled output has the autoregressiv
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 
-from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
+from fim_model.decoding.core import DecodingCore, ForwardKind, Step, Steps
 from fim_model.decoding.sampling import Draft
 
 
@@ -19,18 +21,28 @@ def self_speculation(core: DecodingCore) -> Steps:
     while core.finish is None:
         draft = Draft.nothing()
         if core.left > 1:
-            canvas = core.open_block(core.left - 1)
-            drafted = canvas.masked.clone()
-            draft = core.sampler.draft(core.draft(canvas, core.model.draft_lora))
-            scores = canvas.spread(draft.scores)
-            canvas.commit(drafted, scores.token, scores.confidence)
-            yield core.draft_step(canvas, drafted)
+            draft = yield from draft_block(core, core.left - 1)
+        yield verify(core, draft)
 
-        draft = draft.until(core.stop.eom_id)
-        before = len(core.tokens)
-        block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
-        accepted = core.sampler.accept_draft(core.causal(block), draft)
-        core.keep(len(accepted.tokens))
-        core.commit(accepted.tokens, accepted.confidences)
-        kind = ForwardKind.VERIFY if len(draft.tokens) else ForwardKind.CAUSAL
-        yield core.step(kind, len(block), before)
+
+def draft_block(core: DecodingCore, limit: int) -> Generator[Step, None, Draft]:
+    """One bidirectional forward over `[seed, MASK ...]` with no more masks than `limit`."""
+    canvas = core.open_block(limit)
+    drafted = canvas.masked.clone()
+    draft = core.sampler.draft(core.draft(canvas, core.model.draft_lora))
+    scores = canvas.spread(draft.scores)
+    canvas.commit(drafted, scores.token, scores.confidence)
+    yield core.draft_step(canvas, drafted)
+    return draft
+
+
+def verify(core: DecodingCore, draft: Draft) -> Step:
+    """One causal forward over the seed and a draft; commits what it accepts, and one token more."""
+    draft = draft.until(core.stop.eom_id)
+    before = len(core.tokens)
+    block = torch.cat((torch.tensor(core.tokens[-1:]), draft.tokens))
+    accepted = core.sampler.accept_draft(core.causal(block), draft)
+    core.keep(len(accepted.tokens))
+    core.commit(accepted.tokens, accepted.confidences)
+    kind = ForwardKind.VERIFY if len(draft.tokens) else ForwardKind.CAUSAL
+    return core.step(kind, len(block), before)

@@ -17,10 +17,12 @@ from fim_model.families.fim_layouts import (
     FimLayout,
 )
 
-CAUSAL_MODES = ("lookup", "ar")
+CAUSAL_MODES = ("adaptive", "lookup", "ar")
 """Modes of every causal model, the best first."""
 
-BLOCK_MODES = ("self_speculation", "quadratic_speculation", "diffusion", "native", *CAUSAL_MODES)
+BLOCK_MODES = (
+    "adaptive", "self_speculation", "quadratic_speculation", "diffusion", "native", "lookup", "ar",
+)  # fmt: skip
 """Modes of a model that also denoises blocks (it has a mask token), the best first."""
 
 

@@ -224,6 +224,7 @@ class AttentionPiece:
         count = rows.shape[2]
         if len(self.mask) > count:
             rows = F.pad(rows, (0, 0, 0, len(self.mask) - count))
+        rows = rows.to(self.mask.dtype)
         keys, values = keys[:, :, : self.span], values[:, :, : self.span]
         found = F.scaled_dot_product_attention(rows, keys, values, attn_mask=self.mask)
         found = found[0, :, :count].view(groups, width, -1, dim).transpose(0, 1)

@@ -103,7 +103,8 @@ class OnnxTransformer(PackedTransformer):
             if lora is not None:
                 step.residual[i % 2].add_(lora.update(i, step.mixed))
             session.run_with_iobinding(binding)
-        return attend.split(step.hidden)
+        # The buffers are the next forward's: another thread may run it while this result is read.
+        return attend.split(step.hidden.clone())
 
     def _step(self, width: int) -> Step:
         if width in self._steps:

@@ -37,7 +37,7 @@ from fim_training.evaluation.humaneval_infilling import evaluate as run_tests
 
 MARK = "scores"
 
-MODES = ("ar", "lookup", "self_speculation", "quadratic_speculation", "diffusion")
+MODES = ("ar", "lookup", "adaptive", "self_speculation", "quadratic_speculation", "diffusion")
 FAILURES = 10
 COPIES = "with copies from the file and its folder, as the server does in one line"
 

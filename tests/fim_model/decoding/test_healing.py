@@ -253,7 +253,9 @@ def outcome(items: list[CompletionItem]) -> list[tuple[str, str]]:
     return [(item.text, item.finish) for item in items]
 
 
-@pytest.mark.parametrize("mode", ["self_speculation", "quadratic_speculation", "lookup"])
+@pytest.mark.parametrize(
+    "mode", ["self_speculation", "quadratic_speculation", "lookup", "adaptive"]
+)
 @pytest.mark.parametrize("prefix", [PREFIX, TEXT[:40], "def f():\n    ", "x = 1\nzqzqzq", "a('"])
 def test_greedy_speculation_gives_the_text_of_ar(
     infiller: Infiller, mode: str, prefix: str

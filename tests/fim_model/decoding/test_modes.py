@@ -29,7 +29,7 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.requests import AUTO, NATIVE
 
-SPECULATIVE = ("self_speculation", "quadratic_speculation")
+SPECULATIVE = ("self_speculation", "quadratic_speculation", "adaptive")
 NO_EOM = -1
 
 

@@ -287,21 +287,21 @@ def test_the_mode_tables_match_the_decoding_modes() -> None:
 @pytest.mark.parametrize("mode", sorted(set(BLOCK_MODES) - set(CAUSAL_MODES)))
 def test_a_causal_model_names_its_modes(tmp_path: Path, mode: str) -> None:
     infiller = Infiller.load(checkpoint(tmp_path, "Qwen2", qwen_tokenizer()))
-    with pytest.raises(ValueError, match=r"this qwen2 model has the modes lookup, ar"):
+    with pytest.raises(ValueError, match=r"this qwen2 model has the modes adaptive, lookup, ar"):
         infiller.infill(CompletionRequest("a", "b", mode=mode))
 
 
 @pytest.mark.parametrize(
     ("name", "tokenizer"), [("Qwen2", qwen_tokenizer), ("Llama", llama_tokenizer)]
 )
-def test_causal_models_fill_holes_by_lookup(tmp_path: Path, name: str, tokenizer: Any) -> None:
+def test_causal_models_fill_holes_adaptively(tmp_path: Path, name: str, tokenizer: Any) -> None:
     infiller = Infiller.load(checkpoint(tmp_path, name, tokenizer()))
     for temperature in (0.0, 1.0):
         request = CompletionRequest(
             "def f():\n    a", "\n\n", max_tokens=20, temperature=temperature
         )
         result = infiller.infill(request)
-        assert result.stats.mode == "lookup"
+        assert result.stats.mode == "adaptive"
         assert result.stats.tokens >= 1
     greedy = CompletionRequest("def f():\n    a", "\n\n", max_tokens=20)
     ar = infiller.infill(CompletionRequest("def f():\n    a", "\n\n", max_tokens=20, mode="ar"))

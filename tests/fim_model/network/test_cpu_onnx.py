@@ -54,6 +54,16 @@ TOLERANCE = 0.02
 and rows costs 0.05 (`test_int8`)."""
 
 
+def test_a_result_outlives_the_next_forward(tiny: Any) -> None:
+    """The buffers of a width are used again, meanwhile by another thread's forward."""
+    network = cpu_onnx.OnnxTransformer.of(tiny.model(1, **SHAPE), storage=torch.int8)
+    cache = KVCache(network.config, capacity=8)
+    first = forward_one(network, torch.tensor([[3]]), torch.tensor([[0]]), Attention.CAUSAL, cache)
+    kept = first.clone()
+    forward_one(network, torch.tensor([[5]]), torch.tensor([[0]]), Attention.CAUSAL, cache)
+    assert torch.equal(first, kept)
+
+
 def test_every_kind_of_forward_equals_the_packed_one(model: TriModeTransformer) -> None:
     draw = torch.Generator().manual_seed(3)
     tree = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]).bool()

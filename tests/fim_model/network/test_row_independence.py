@@ -95,7 +95,7 @@ def test_every_lossless_mode_equals_ar(network: Network) -> None:
     for seed in range(3):
         prompt = ids(40 + 33 * seed, seed)
         found = {}
-        for mode in ("ar", "self_speculation", "quadratic_speculation", "lookup"):
+        for mode in ("ar", "self_speculation", "quadratic_speculation", "lookup", "adaptive"):
             cache = PromptCache(network, capacity=400)
             core = DecodingCore(
                 network, cache.kv, StopRule(-1, 24), Sampler(), block_size=8, prompt=prompt

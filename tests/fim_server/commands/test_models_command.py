@@ -33,7 +33,7 @@ def test_the_report_describes_the_checkpoint(
     assert report["kv_bytes_per_token"] == {"float32": 4 * values, "bfloat16": 2 * values}
     assert report["weight_bytes"]["float32"] == 4 * report["parameters"]
     assert report["weight_bytes"]["int8"] < report["weight_bytes"]["bfloat16"]
-    assert report["modes"][0] == "self_speculation"
+    assert report["modes"][0] == "adaptive"
     assert report["fim_verified"] is True
     assert "<|fim_suffix|> suffix <|fim_prefix|> prefix <|fim_middle|>" in report["fim_layout"]
     assert report["draft_lora"] is False
