@@ -25,9 +25,7 @@ async def serve(channel: Channel) -> None:
     except BackendError as problem:
         channel.fail(str(problem))
         return
-    from fim_model.loading.memory import default_weights
-
-    channel.send({"weights": default_weights()})
+    channel.send({"weights": backend.infiller.products})
     for message in messages:
         try:
             channel.send(await _answer(backend, message))

@@ -168,6 +168,11 @@ class Infiller:
         )
 
     @property
+    def products(self) -> str:
+        """What the network multiplies, in words."""
+        return self.model.products
+
+    @property
     def modes(self) -> tuple[str, ...]:
         """The decoding modes that this model can be asked for, the best first."""
         return self.model.config.modes

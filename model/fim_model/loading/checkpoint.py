@@ -122,22 +122,27 @@ def _tensors(
         yield ((local[stored], weight) for stored, weight in found if stored in local)
         forget_gguf()
         return
-    int8 = read_quantization(folder) is not None
-    matrices = {name for name, shape in weight_shapes(config).items() if int8 and len(shape) == 2}
-    with mapped_tensors(folder, config, device=device) as read:
-        yield (
-            (
-                name,
-                read_int8(read, name, folder).dequantise(torch.float32)
-                if name in matrices
-                else read(name),
-            )
-            for name in names
-        )
+    with float_tensors(folder, config, device=device) as read:
+        yield ((name, read(name)) for name in names)
 
 
 Read = Callable[[str], Tensor]
 """A tensor by this package's name for it."""
+
+
+@contextmanager
+def float_tensors(folder: Path, config: ModelConfig, *, device: str = "cpu") -> Iterator[Read]:
+    """`mapped_tensors`, int8 ones dequantised to float32; others as they are stored."""
+    int8 = read_quantization(folder) is not None
+    matrices = {name for name, shape in weight_shapes(config).items() if int8 and len(shape) == 2}
+    with mapped_tensors(folder, config, device=device) as read:
+
+        def read_float(name: str) -> Tensor:
+            if name not in matrices:
+                return read(name)
+            return read_int8(read, name, folder).dequantise(torch.float32)
+
+        yield read_float
 
 
 @contextmanager

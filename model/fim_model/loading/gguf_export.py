@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fim_model.errors import CheckpointError
 from fim_model.families.fim_layouts import FimLayout, Slot
+from fim_model.loading.checkpoint import Read, float_tensors
 from fim_model.loading.gguf_file import LAYER_TENSORS, OUTER_TENSORS
 from fim_model.loading.gguf_vocabulary import Vocabulary
 from fim_model.loading.headers import (
     TOKENIZER,
     Shape,
     check_headers,
-    open_tensors,
     read_config,
     read_headers,
     read_json,
@@ -107,14 +107,15 @@ def export_gguf(
         writer = GGUFWriter(unfinished, architecture)
         _add_shape(writer, config, precision, name or folder.resolve().name, folder)
         vocabulary.add_to(writer)
-        tensors = _Tensors(config, files, architecture == _LLAMA, precision, progress)
-        for stored, shape in shapes.items():
-            writer.add_tensor_info(stored, *tensors.layout(stored, shape))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for stored in shapes:
-            writer.write_tensor_data(tensors.read(stored))
+        with float_tensors(folder, config) as read:
+            tensors = _Tensors(config, read, architecture == _LLAMA, precision, progress)
+            for stored, shape in shapes.items():
+                writer.add_tensor_info(stored, *tensors.layout(stored, shape))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for stored in shapes:
+                writer.write_tensor_data(tensors.read(stored))
         writer.close()
         unfinished.replace(path)
     except OSError as full:
@@ -197,20 +198,15 @@ class _Tensors:
     def __init__(
         self,
         config: ModelConfig,
-        files: list[Path],
+        read: Read,
         interleaved: bool,
         precision: Precision,
         progress: Progress,
     ) -> None:
         self._config, self._interleaved, self._precision = config, interleaved, precision
-        self._progress, self._read = progress, 0
-        names = {config.family.stored_name(name): name for name in weight_shapes(config)}
-        self._total = len(names)
-        self._sources: dict[str, tuple[Any, str]] = {}
-        for path in files:
-            handle = open_tensors(path)
-            for stored in names.keys() & set(handle.keys()):
-                self._sources[_gguf_name(names[stored])] = handle, stored
+        self._progress, self._written = progress, 0
+        self._read_tensor = read
+        self._names = {_gguf_name(name): name for name in weight_shapes(config)}
 
     def layout(self, name: str, shape: Shape) -> tuple[Shape, np.dtype[Any], int, Any]:
         """Shape, numpy type, bytes and GGML type of a tensor, for its header."""
@@ -231,8 +227,8 @@ class _Tensors:
         from gguf import GGMLQuantizationType, quantize
 
         values = self._frequencies() if name == _FREQUENCIES else self._weight(name)
-        self._read += 1
-        self._progress("Writing the model", self._read / self._total)
+        self._written += 1
+        self._progress("Writing the model", self._written / (len(self._names) + 1))
         precision = self._precision_of(values.shape)
         if precision == "f32":
             return values
@@ -249,8 +245,7 @@ class _Tensors:
         return "f16" if self._precision == "q8_0" and shape[-1] % _Q8_BLOCK else self._precision
 
     def _weight(self, name: str) -> np.ndarray[Any, Any]:
-        handle, stored = self._sources[name]
-        values: np.ndarray[Any, Any] = handle.get_tensor(stored).float().numpy()
+        values: np.ndarray[Any, Any] = self._read_tensor(self._names[name]).float().numpy()
         kind = name.split(".")[-2]
         heads = {
             "attn_q": self._config.num_attention_heads,

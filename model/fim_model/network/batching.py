@@ -103,6 +103,10 @@ class BatchedNetwork:
                 self._changed.notify_all()
 
     @property
+    def products(self) -> str:
+        return self._network.products
+
+    @property
     def device(self) -> torch.device:
         return self._network.device
 

@@ -48,6 +48,11 @@ class Network(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
+    @property
+    def products(self) -> str:
+        """What the layers' products multiply, in words."""
+        ...
+
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """One forward over tokens of several caches: the hidden states `[1, T, hidden_size]` of
         each part.

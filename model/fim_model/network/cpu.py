@@ -60,17 +60,6 @@ class PackedTransformer(FusedNetwork):
         """A layer of 8-bit weights as it is kept until the network is made, in place of `layer`."""
         return packed_layer(layer, config)
 
-    @property
-    def products(self) -> str:
-        """What the layers' products multiply, in words."""
-        match self._weights.layers[0].qkv:
-            case IntegerWeight():
-                return "8-bit integers"
-            case Weight8Bit():
-                return "8-bit weights, bfloat16 rows"
-            case full:
-                return str(full.dtype).removeprefix("torch.")
-
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`: products over the tokens of all parts, attention for each part alone."""

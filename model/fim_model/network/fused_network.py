@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+from fim_kernels.matmul_int8 import IntegerWeight
+from fim_kernels.types import Weight8Bit
 from torch import Tensor
 
 from fim_model.network.fused_forward import FusedTransformer, project
@@ -37,6 +39,17 @@ class FusedNetwork:
     @property
     def dtype(self) -> torch.dtype:
         return self._weights.norm.dtype
+
+    @property
+    def products(self) -> str:
+        """See `Network`."""
+        match self._weights.layers[0].qkv:
+            case Weight8Bit():
+                return "8-bit weights, bfloat16 rows"
+            case IntegerWeight():
+                return "8-bit integers"
+            case full:
+                return str(full.dtype).removeprefix("torch.")
 
     def logits(self, hidden: Tensor) -> Tensor:
         return project(hidden, self._weights.head)

@@ -231,6 +231,11 @@ class TriModeTransformer(nn.Module):
         """Of the weights."""
         return self.lm_head.weight.dtype
 
+    @property
+    def products(self) -> str:
+        """See `Network`."""
+        return str(self.dtype).removeprefix("torch.")
+
     def scores(self, hidden: Tensor) -> TokenScores:
         """hidden `[T, hidden_size]` to scores `[T]`, by way of their logits."""
         return score_tokens(self.logits(hidden))

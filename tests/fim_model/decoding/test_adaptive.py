@@ -11,18 +11,9 @@ from fim_model.decoding.adaptive import MODEL, RETRY, Acceptance, Drafting, Forw
 from fim_model.decoding.core import DecodingCore, ForwardKind, StopRule
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.sampling import Sampler
+from fixed_costs import FixedCosts
 from hypothesis import given
 from hypothesis import strategies as st
-
-
-class Fixed(ForwardCosts):
-    """Costs that no clock changes: seconds by width."""
-
-    def __init__(self, further: float) -> None:
-        super().__init__(slope=further)
-
-    def observe(self, width: int, seconds: float) -> None:
-        pass
 
 
 def started(tiny: Any, sampler: Sampler | None = None) -> DecodingCore:
@@ -42,7 +33,7 @@ def widths(core: DecodingCore, drafting: Drafting) -> list[int]:
 
 
 def test_nothing_is_drafted_where_a_further_position_costs_a_forward(tiny: Any) -> None:
-    drafting = Drafting(Fixed(further=1.0))
+    drafting = Drafting(FixedCosts(further=1.0))
     drafting.idle_rounds = 0
     found = widths(started(tiny), drafting)
     assert set(found[: RETRY - 1]) == {1}
@@ -51,7 +42,7 @@ def test_nothing_is_drafted_where_a_further_position_costs_a_forward(tiny: Any) 
 
 def test_never_many_more_positions_than_tokens_where_drafts_are_wrong(tiny: Any) -> None:
     """Whatever is refused is paid for; what was refused often is not drafted again."""
-    drafting = Drafting(Fixed(further=0.3))
+    drafting = Drafting(FixedCosts(further=0.3))
     for kind in (2, 3, 4, MODEL):
         drafting.accepted[kind] = Acceptance(share=0.0)
     core = started(tiny)
@@ -62,13 +53,13 @@ def test_never_many_more_positions_than_tokens_where_drafts_are_wrong(tiny: Any)
 def test_a_text_that_repeats_itself_takes_fewer_forwards_than_tokens(tiny: Any) -> None:
     """A greedy tiny model falls into a loop, which copies follow."""
     core = started(tiny)
-    found = widths(core, Drafting(Fixed(further=0.05)))
+    found = widths(core, Drafting(FixedCosts(further=0.05)))
     assert len(core.tokens) == 400
     assert len(found) < 100
 
 
 def test_the_model_drafts_where_forwards_are_free_and_its_drafts_are_right(tiny: Any) -> None:
-    drafting = Drafting(Fixed(further=0.0))
+    drafting = Drafting(FixedCosts(further=0.0))
     drafting.accepted = {kind: Acceptance(0.1) for kind in (2, 3, 4)}
     drafting.accepted[MODEL] = Acceptance(0.95)
     kinds = [step.kind for step in adaptive(started(tiny), drafting)]
@@ -76,7 +67,7 @@ def test_the_model_drafts_where_forwards_are_free_and_its_drafts_are_right(tiny:
 
 
 def test_the_model_is_tried_again_after_some_rounds(tiny: Any) -> None:
-    drafting = Drafting(Fixed(further=1.0))
+    drafting = Drafting(FixedCosts(further=1.0))
     drafting.accepted[MODEL] = Acceptance(0.0)
     steps = list(adaptive(started(tiny), drafting))
     tried = sum(step.kind is ForwardKind.DRAFT for step in steps)
@@ -86,7 +77,7 @@ def test_the_model_is_tried_again_after_some_rounds(tiny: Any) -> None:
 def test_a_sampled_text_does_not_depend_on_what_was_observed(tiny: Any) -> None:
     texts = []
     for share in (0.0, 1.0):
-        drafting = Drafting(Fixed(further=0.1))
+        drafting = Drafting(FixedCosts(further=0.1))
         drafting.accepted = {kind: Acceptance(share) for kind in (2, 3, 4, MODEL)}
         core = started(tiny, Sampler(0.8, 5))
         widths(core, drafting)
@@ -114,7 +105,7 @@ def test_one_suspended_forward_hardly_counts() -> None:
 
 
 def test_more_tokens_of_a_surer_draft() -> None:
-    drafting = Drafting(Fixed(further=0.1))
+    drafting = Drafting(FixedCosts(further=0.1))
     lengths = []
     for share in (0.0, 0.3, 0.6, 0.9):
         drafting.accepted[2] = Acceptance(share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from fim_model.errors import CheckpointError
 from fim_model.families.fim_layouts import CODE_LLAMA, JOINED, OWN
-from fim_model.loading.checkpoint import default_checkpoint, load_model
+from fim_model.loading.checkpoint import default_checkpoint, load_model, save_int8
 from fim_model.loading.headers import read_config
 from fim_model.loading.stored_tokenizer import read_tokenizer
 from fim_model.network.attention_mask import Attention
@@ -119,6 +120,15 @@ FOREIGN: dict[str, tuple[str, Any, dict[str, Any]]] = {
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     return write_own_checkpoint(folder, fim_layout=request.param)
+
+
+def test_stored_int8_is_written_as_what_it_stands_for(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "int8"
+    shutil.copytree(checkpoint, folder)
+    save_int8(load_model(checkpoint), folder)
+    written = export_gguf(folder, tmp_path / "out.gguf", "f32")
+    found, wanted = logits_of(read_back(written.path), IDS), logits_of(load_model(folder), IDS)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["f32", "f16", "q8_0"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from devices import ON_GPU, STAND_IN, usable
 from fim_kernels.matmul_packed import pack
+from fim_model.decoding.adaptive import Drafting
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.native import RightContext, native_infill, probe_lengths
@@ -31,6 +32,7 @@ from fim_model.network.fused_forward import FusedTransformer
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
+from fixed_costs import FixedCosts
 from torch import Tensor
 
 
@@ -152,7 +154,8 @@ def fill(network: Network, prompt: Sequence[int], mode: str, tokens: int, heat: 
         network, cache.kv, StopRule(NO_EOM, tokens), Sampler(heat, seed=1), prompt=prompt
     )
     core.commit_choice(cache.prefill(prompt).logits)
-    steps = list(MODES[mode](core, ModeOptions(width_budget=20)))
+    options = ModeOptions(width_budget=20, drafting=Drafting(FixedCosts(further=0.1)))
+    steps = list(MODES[mode](core, options))
     return core.tokens, core.forwards, [(step.hole, step.committed) for step in steps]
 
 
