@@ -122,7 +122,6 @@ class SessionStore:
         self._held: Counter[str] = Counter()
         self._unwanted: set[str] = set()
         self._lock = threading.Lock()
-        self._bytes_each = 0
 
     @contextmanager
     def held(self, session: str) -> Iterator[None]:
@@ -172,24 +171,24 @@ class SessionStore:
 
     @property
     def bytes(self) -> int:
-        """The size of all caches' buffers, filled or not."""
-        return len(self._caches) * self._bytes_each
+        """The memory of all caches."""
+        return sum(cache.kv.nbytes for cache in self._caches.values())
 
     def _new(self) -> PromptCache:
-        """An empty cache: a new one within the budget, else the buffers of the oldest session."""
+        """An empty cache: a new one if the budget is enough for one like the largest so far, else
+        the buffers of the oldest session."""
         oldest = self._oldest()
-        if oldest is not None and self.bytes + self._bytes_each > self.budget_bytes:
-            self.evicted += 1
-            cache = self._caches.pop(oldest)
-            self._last_used.pop(oldest)
-            cache.rewind(0)
-            return cache
-        cache = self._make()
-        self._bytes_each = cache.kv.nbytes
+        largest = max((cache.kv.nbytes for cache in self._caches.values()), default=0)
+        if oldest is None or self.bytes + largest <= self.budget_bytes:
+            return self._make()
+        self.evicted += 1
+        cache = self._caches.pop(oldest)
+        self._last_used.pop(oldest)
+        cache.rewind(0)
         return cache
 
     def _shrink(self) -> None:
-        """Evict what exceeds the budget because caches were held."""
+        """Evict what exceeds the budget because caches have grown, or were held."""
         while len(self._caches) > 1 and self.bytes > self.budget_bytes:
             oldest = self._oldest()
             if oldest is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -30,6 +33,23 @@ ROOM_STEP = 256
 round number of keys (`cpu.SPAN`)."""
 
 
+PAGE = 4096
+"""Bytes of memory that a system gives at once, on most machines."""
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; on a CPU in a mapping of their own, which takes memory only where it is written.
+
+    Most documents fill a small part of a window. Zeros, since attention reads a round number of
+    keys, and what is masked must at least be a number.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    mapping = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize), **private)
+    return torch.frombuffer(mapping, dtype=dtype, count=prod(shape)).view(*shape)
+
+
 class KVCache:
     """Static KV buffers `[layers][B, kv_heads, room, head_dim]` and how much of them is kept.
 
@@ -53,14 +73,20 @@ class KVCache:
         self.capacity = capacity
         self.length = 0
         # One buffer, so that the views of all layers are two calls and not two for each layer.
-        self._buffer = torch.zeros(shape, dtype=dtype, device=device)
+        self._buffer = _zeros(shape, dtype, torch.device(device))
+        self._touched = 0
         keys, values = self._buffer.unbind(0)
         self.keys, self.values = keys.unbind(0), values.unbind(0)
 
     @property
     def nbytes(self) -> int:
-        """The size of the buffers, filled or not."""
-        return self._buffer.nbytes
+        """Memory of the buffers: on a CPU only as much of them as was ever written, in whole
+        pages."""
+        if self._buffer.device.type != "cpu":
+            return self._buffer.nbytes
+        row = self._buffer[0, 0, 0, 0, 0].nbytes
+        rows = max(1, PAGE // row)
+        return self._buffer.nbytes // self.room * min(-(-self._touched // rows) * rows, self.room)
 
     def slots(self, width: int) -> Slots:
         """Slots for `width` tokens after the kept ones. Raises ValueError past the capacity."""
@@ -81,6 +107,7 @@ class KVCache:
         end = self.length + width
         if end > self.capacity:
             raise ValueError(f"the KV cache holds {self.capacity} tokens, {end} were asked for")
+        self._touched = max(self._touched, end)
         return end
 
     def advance(self, count: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -77,7 +79,7 @@ def test_without_a_session_nothing_is_kept(engine: httpx2.Client) -> None:
 
 
 def a_store(checkpoint: Path, caches: float) -> tuple[SessionStore, int]:
-    """A store with room for `caches` caches, and the size of a cache in bytes."""
+    """A store with room for `caches` caches of a few tokens, and the size of one in bytes."""
     model = load_model(checkpoint)
     made = 0
 
@@ -85,9 +87,11 @@ def a_store(checkpoint: Path, caches: float) -> tuple[SessionStore, int]:
         nonlocal made
         made += 1
         assert made <= max(caches, 1), "buffers beyond the budget"
-        return PromptCache(model, capacity=64)
+        return PromptCache(model, capacity=250)
 
-    each = KVCache(model.config, capacity=64).nbytes
+    cache = KVCache(model.config, capacity=250)
+    cache.end(1)
+    each = cache.nbytes
     return SessionStore(make, int(caches * each)), each
 
 
@@ -119,10 +123,40 @@ def test_the_nameless_session_is_always_empty(checkpoint: Path) -> None:
     assert store.take("").tokens == []
 
 
-def test_bytes_are_those_of_the_buffers(checkpoint: Path) -> None:
+def test_bytes_are_those_that_were_written(checkpoint: Path) -> None:
     config = load_model(checkpoint).config
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
-    assert KVCache(config, capacity=300).nbytes == 512 * per_token, "a multiple of 256 tokens"
+    cache, page = KVCache(config, capacity=300), 4096 // (4 * config.head_dim)
+    assert cache.nbytes == 0
+    cache.end(page + 1)
+    assert cache.nbytes == 2 * page * per_token
+    cache.end(1)
+    assert cache.nbytes == 2 * page * per_token, "what was written stays"
+    cache.end(300)
+    assert cache.nbytes <= 512 * per_token, "there is room for a multiple of 256 tokens"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+def test_an_empty_cache_takes_no_memory(checkpoint: Path) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    config = replace(load_model(checkpoint).config, max_position_embeddings=10**6)
+    before = resident()
+    cache = KVCache(config, capacity=1_000_000)
+    assert cache.keys[0][0, 0, -1].sum() == 0
+    assert resident() - before < 2**20 < cache.keys[0].nbytes
+
+
+def test_caches_that_have_grown_are_evicted_when_released(checkpoint: Path) -> None:
+    store, each = a_store(checkpoint, 3)
+    for name in "abc":
+        store.take(name).prefill([1])
+    with store.held("c"):
+        store.take("c").kv.end(200)
+        assert store.bytes > 3 * each
+    assert store.bytes <= 3 * each or len(store) == 1
+    assert store.take("c").tokens == [1], "the oldest go first"
 
 
 # Closed documents, and editors that exit.
