@@ -1,4 +1,4 @@
-"""Train a tri-mode model: `python -m fim_training.trainer.train --config default.toml`.
+"""Train a tri-mode model: `python -m fim_training.trainer.train --config base.toml`.
 
 One process trains, others draw examples; bf16 where the device has it; the same recipe on a CPU and
 on a GPU, from nothing or from a checkpoint. Resumable at any point from the run's folder.

@@ -158,16 +158,15 @@ def test_the_special_tokens_of_edits_exist_and_never_occur_in_code(
 
 
 def test_the_gpu_models_config_is_complete_and_ships(tiny_tokenizer: CodeTokenizer) -> None:
-    """With its documented vocabulary, the model is below 64 MB in bf16."""
+    """With its documented vocabulary, it has the default's size."""
     import fim_training
     from fim_model.loading.headers import parameter_count
     from fim_training.trainer.train_config import TrainConfig
 
     folder = Path(fim_training.__path__[0]) / "recipes"
-    config = TrainConfig.read(folder / "multilingual.toml")
-    rows = 12_288 - tiny_tokenizer.vocab_size
+    config = TrainConfig.read(folder / "scratch.toml")
+    rows = 16_384 - tiny_tokenizer.vocab_size
     count = parameter_count(config.model(tiny_tokenizer)) + rows * config.hidden_size
-    assert 25e6 < count < 32e6
-    assert 2 * count < 64e6
-    assert TrainConfig.read(folder / "default.toml").hidden_size == 256
+    assert 110e6 < count < 120e6
+    assert TrainConfig.read(folder / "base.toml").base == "runs/base"
     assert TrainConfig.read(folder / "nld_lora.toml").lora_rank == 32
