@@ -93,7 +93,15 @@ def _health(path: Path) -> Finding:
         message = f"the engine (process {pid}) failed to load its model: {body.get('problem')}"
         return Finding("engine", "fail", message, "correct the setting model")
     state = "" if status == "ok" else f", {status}"
-    return Finding("engine", "ok", f"process {pid}, version {own}{state}, on {path}")
+    message = f"process {pid}, version {own}{state}, on {path}"
+    if isinstance(refused := body.get("refused"), dict):
+        message += (
+            f"; on its port {refused.get('count')} requests were refused, the last one "
+            f"{refused.get('seconds_ago')} s ago: {refused.get('problem')}"
+        )
+        fix = "give the client what `fim-server engine --print-config CLIENT` prints"
+        return Finding("engine", "warn", message, fix)
+    return Finding("engine", "ok", message)
 
 
 def _existing(folder: Path) -> Path:

@@ -195,7 +195,7 @@ def test_a_remote_server_that_answers(tcp: TcpEngine, monkeypatch: pytest.Monkey
     refused = remote(remote_url=url)
     assert (refused.verdict, refused.message) == ("fail", f"{host} refuses the key")
     assert f"FIM_SERVER_API_HOST={host}" in refused.fix
-    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.token)
+    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.key)
     monkeypatch.setenv("FIM_SERVER_API_HOST", host)
     name = tcp.home.model.name
     assert remote(remote_url=url) == Finding("remote", "ok", f"{host} serves {name}")
