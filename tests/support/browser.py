@@ -109,14 +109,14 @@ class Tab:
 
 
 @contextmanager
-def browsing(program: str, profile: Path) -> Iterator[Tab]:
+def browsing(program: str, profile: Path, *more: str) -> Iterator[Tab]:
     """A tab of a new browser, whose profile is in a folder of its own."""
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
     flags = [
         "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu",
         "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking",
-        "--window-size=1100,1400", f"--user-data-dir={profile}",
+        "--window-size=1100,1400", f"--user-data-dir={profile}", *more,
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", _LAUNCHER, str(in_read), str(out_write), program, *flags],

@@ -108,9 +108,7 @@ def keyless(tcp: TcpEngine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def chatting(
-    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx2.Client]:
+def chatting(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     """A client of an engine whose model has a chat template."""
     folder = tmp_path_factory.mktemp("chat") / "tiny-instruct"
     shutil.copytree(checkpoint, folder)

@@ -19,8 +19,7 @@ import httpx2
 
 from fim_server.engine.paths import EnginePaths, engine_paths
 
-
-KEY = "sk-it's-\"quoted\"-\\"
+KEY = 'sk-it\'s-"quoted"-\\'
 """A key with the characters that a client's settings must quote."""
 
 
