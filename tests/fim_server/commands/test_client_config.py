@@ -16,6 +16,8 @@ from fim_server.commands.client_config import CLIENTS, Port
 
 KEY = 'sk-it\'s-"quoted"-\\'
 PORT = Port(8099, KEY, "tiny")
+FETCHED = Path(__file__).parents[3] / ".cache" / "neovim" / "0.12" / "bin"
+NEOVIM = shutil.which("nvim") or shutil.which("nvim", path=str(FETCHED))
 WITHOUT_ADDRESS = "sidekick"
 
 
@@ -67,7 +69,7 @@ def test_settings_in_yaml() -> None:
     assert model["useLegacyCompletionsEndpoint"] is True
 
 
-@pytest.mark.skipif(shutil.which("nvim") is None, reason="Neovim is not installed")
+@pytest.mark.skipif(NEOVIM is None, reason="no Neovim: neither on the path nor in .cache/neovim")
 def test_settings_in_lua_and_vim_script(tmp_path: Path) -> None:
     """Neovim runs them, with the plugin's `setup` replaced by one that tells what it was given."""
     minuet, llama, out = (tmp_path / name for name in ("minuet.lua", "llama.vim", "out.json"))
@@ -91,7 +93,8 @@ def test_settings_in_lua_and_vim_script(tmp_path: Path) -> None:
         "given.llama = vim.g.llama_config\n"
         f"vim.fn.writefile({{ vim.json.encode(given) }}, {json.dumps(str(out))})\n"
     )
-    command = ["nvim", "--clean", "--headless", "-l", str(driver)]
+    assert NEOVIM is not None
+    command = [NEOVIM, "--clean", "--headless", "-l", str(driver)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert out.exists(), done.stderr
     given = json.loads(out.read_text())

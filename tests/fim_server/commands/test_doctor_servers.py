@@ -126,8 +126,15 @@ def test_a_socket_or_folder_open_to_others_is_reported(place: Path, tmp_path: Pa
             "correct the setting model",
         ),
         (None, "fail", "the listening process does not answer", "end the process"),
+        (WELL | {"refused": None}, "ok", "process 7, version", ""),
+        (
+            WELL | {"refused": {"count": 2, "problem": "the API key is wrong", "seconds_ago": 9}},
+            "warn",
+            "2 requests were refused, the last one 9 s ago: the API key is wrong",
+            "give the client what `fim-server engine --print-config CLIENT` prints",
+        ),
     ],
-    ids=["well", "loading", "version", "protocol", "failed", "mute"],
+    ids=["well", "loading", "version", "protocol", "failed", "mute", "none refused", "refused"],
 )
 def test_the_engines_health_is_shown(
     place: Path,
