@@ -52,7 +52,9 @@ async def models(state: EngineState, http: Request) -> Response:
 
 async def model(state: EngineState, http: Request) -> Response:
     """The loaded model, by its name."""
-    name = http.path_params["name"]
+    name = http.path_params["name"].rstrip("/")
+    if not name:  # an address with a slash at its end
+        return await models(state, http)
     if name != state.model:
         raise HttpError(
             404, f"the model {name!r} is not loaded; this engine serves {state.model!r}"

@@ -30,6 +30,7 @@ def test_health_and_models(engine: httpx2.Client, shared_home: EngineHome) -> No
     assert health["pid"] == shared_home.processes[0].pid
     models = engine.get("/v1/models").json()["data"]
     assert [model["id"] for model in models] == [shared_home.model.name]
+    assert engine.get("/v1/models/").json()["data"] == models
 
 
 def test_health_is_503_until_the_model_is_loaded(home: EngineHome) -> None:
