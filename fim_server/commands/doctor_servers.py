@@ -24,6 +24,8 @@ from fim_server.engine.wire import PROTOCOL
 from fim_server.settings.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
+REFUSES = " refuses the key: "
+"""In the messages of `backends/remote.py`."""
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
@@ -128,6 +130,7 @@ async def _ask(settings: Settings, server: RemoteServer) -> Finding:
     try:
         if settings.backend == "llama_cpp":
             await server.get("/health")
+            await _check_key(server)
             return Finding("remote", "ok", f"{server.name} answers")
         answer = await server.get("/models")
     finally:
@@ -146,7 +149,19 @@ async def _ask(settings: Settings, server: RemoteServer) -> Finding:
     return Finding("remote", "ok", f"{server.name} serves {wanted or models[0]}")
 
 
+async def _check_key(server: RemoteServer) -> None:
+    """Raise BackendError if the server refuses the key: /health is public, /props is not.
+
+    Older servers have no /props.
+    """
+    try:
+        await server.get("/props")
+    except BackendError as problem:
+        if REFUSES in str(problem):
+            raise
+
+
 def _message_and_fix(problem: str, fix: str) -> tuple[str, str]:
     """Split a message that contains its own fix; otherwise pair it with `fix`."""
-    what, mark, own_fix = problem.partition(" refuses the key: ")
+    what, mark, own_fix = problem.partition(REFUSES)
     return (f"{what} refuses the key", own_fix) if mark else (problem, fix)

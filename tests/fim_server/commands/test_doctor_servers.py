@@ -202,6 +202,8 @@ def test_a_remote_server_that_answers(tcp: TcpEngine, monkeypatch: pytest.Monkey
     refused = remote(remote_url=url)
     assert (refused.verdict, refused.message) == ("fail", f"{host} refuses the key")
     assert f"FIM_SERVER_API_HOST={host}" in refused.fix
+    llama = remote(remote_url=tcp.url, backend="llama_cpp")
+    assert (llama.verdict, llama.message) == ("fail", f"{host} refuses the key"), "not by /health"
     monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.key)
     monkeypatch.setenv("FIM_SERVER_API_HOST", host)
     name = tcp.home.model.name
