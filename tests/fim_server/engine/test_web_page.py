@@ -192,10 +192,17 @@ def test_a_hole_is_filled_on_the_page_step_by_step(
 
 @needs_browser
 def test_the_page_asks_for_the_key(tab: Tab, tcp: TcpEngine) -> None:
+    def refused() -> int:
+        status = httpx2.get(tcp.url + "/v1/status", headers={"X-Api-Key": tcp.key}).json()
+        return int((status["refused"] or {"count": 0})["count"])
+
+    before = refused()
     tab.goto(tcp.url)
     tab.until("!document.querySelector('#locked').hidden")
     assert tab.run("document.querySelector('#open').hidden") is True
-    assert "the API key is missing" in text_of(tab, "#state")
+    assert "asks for a key" in text_of(tab, "#state")
+    tab.run("new Promise((done) => setTimeout(done, 2500))")
+    assert refused() == before, "a page that waits for the key is no refused client"
     for key, opened in (("wrong", False), (tcp.key, True)):
         tab.run("document.querySelector('#key').value = ''")
         tab.type("#key", key)
