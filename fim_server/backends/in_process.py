@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fim_model.requests import (
     AUTO,
@@ -21,6 +21,7 @@ from fim_model.requests import (
     InstructionRequest,
     Rewrite,
     RewriteRequest,
+    TraceStep,
 )
 
 from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
@@ -36,6 +37,11 @@ logger = logging.getLogger(__name__)
 
 TextListener = Callable[[str], None]
 """Receives the text so far of the first alternative, whenever it grew."""
+
+TraceListener = Callable[[TraceStep], None]
+"""Receives what each forward did."""
+
+T = TypeVar("T")
 
 
 class InProcessBackend:
@@ -95,9 +101,11 @@ class InProcessBackend:
         request: CompletionRequest | ChatRequest,
         on_text: TextListener | None,
         *,
+        on_trace: TraceListener | None = None,
         latest_wins: bool = True,
     ) -> Completion:
-        """`complete`, or an answer, calling `on_text` in the event loop with the text so far.
+        """`complete`, or an answer, calling `on_text` in the event loop with the text so far, and
+        `on_trace` with each forward.
 
         `latest_wins` False does not cancel older requests of the session.
         """
@@ -107,10 +115,19 @@ class InProcessBackend:
                 f"this model has no mode {request.mode!r}, only {', '.join(infiller.modes)}; "
                 "change the setting mode"
             )
-        listener = None if on_text is None else _in_loop(on_text)
+        listeners: list[Callable[[Step], None]] = []
+        if on_text is not None:
+            listeners.append(_text_of_steps(infiller, _in_loop(on_text)))
+        if on_trace is not None:
+            tell = _in_loop(on_trace)
+            listeners.append(lambda step: tell(infiller.traced(step)))
+
+        def on_step(step: Step) -> None:
+            for listener in listeners:
+                listener(step)
 
         def work(should_stop: ShouldStop) -> Completion:
-            return self._infill(infiller, request, should_stop, listener)
+            return self._infill(infiller, request, should_stop, on_step)
 
         return await self.scheduler.run(request, work, Completion(), latest_wins=latest_wins)
 
@@ -211,7 +228,7 @@ class InProcessBackend:
         infiller: Infiller,
         request: CompletionRequest | ChatRequest,
         should_stop: ShouldStop,
-        on_text: TextListener | None,
+        on_step: Callable[[Step], None],
     ) -> Completion:
         from fim_model.errors import Cancelled, RequestError
 
@@ -221,7 +238,6 @@ class InProcessBackend:
         if stopped():
             return Completion()
         self._bound_threads()
-        on_step = _ignore if on_text is None else _text_of_steps(infiller, on_text)
         try:
             return infiller.infill(request, should_stop=stopped, on_step=on_step)
         except Cancelled:
@@ -259,11 +275,12 @@ class InProcessBackend:
             raise BackendError(f"the model failed on a rewrite ({where(mistake)})") from mistake
 
 
-def _in_loop(on_text: TextListener) -> TextListener:
+def _in_loop(listener: Callable[[T], None]) -> Callable[[T], None]:
+    """The listener for other threads: it is called in the running event loop."""
     loop = asyncio.get_running_loop()
 
-    def report(text: str) -> None:
-        loop.call_soon_threadsafe(on_text, text)
+    def report(said: T) -> None:
+        loop.call_soon_threadsafe(listener, said)
 
     return report
 
@@ -284,6 +301,3 @@ def _text_of_steps(infiller: Infiller, on_text: TextListener) -> Callable[[Step]
             on_text(infiller.tokenizer.decode(step.hole)[step.typed :])
 
     return on_step
-
-
-def _ignore(step: Step) -> None: ...

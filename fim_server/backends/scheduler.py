@@ -92,6 +92,16 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def tasks(self) -> list[int]:
+        """The numbers of the requests in the worker threads, in the order of arrival."""
+        return sorted(job.number for job in self._running)
+
+    @property
+    def at_once(self) -> int:
+        """Requests that may run side by side."""
+        return self._at_once
+
+    @property
     def worker(self) -> ThreadPoolExecutor:
         """The threads that use the model, to load it there."""
         return self._worker

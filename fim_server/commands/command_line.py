@@ -23,6 +23,7 @@ from fim_server.commands.arguments import (
     whole,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
+from fim_server.commands.client_config import CLIENTS, DEFAULT_PORT
 from fim_server.commands.shell_completion import SHELLS
 from fim_server.commands.terminal import discard_output, prepare_streams, print_error
 from fim_server.commands.usage_error import UsageError
@@ -103,9 +104,23 @@ def _add_engine(commands: Commands) -> None:
     engine.add_argument(
         "--tcp",
         type=port,
+        nargs="?",
+        const=DEFAULT_PORT,
         metavar="PORT",
-        help="serve on 127.0.0.1 too, from the running engine if there is one; clients must send "
-        "the bearer token from the file that is named at the start",
+        help="serve programs of this machine on 127.0.0.1 too, from the running engine if there is "
+        f"one; PORT is {DEFAULT_PORT} if it is left out",
+    )
+    engine.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="key that clients of the port must send; default: FIM_ENGINE_API_KEY, which other "
+        "users do not see in the list of processes, or else none",
+    )
+    engine.add_argument(
+        "--print-config",
+        choices=tuple(CLIENTS),
+        metavar="CLIENT",
+        help="print the settings by which CLIENT uses the port, and end: " + ", ".join(CLIENTS),
     )
     engine.add_argument(
         "--idle-minutes", type=minutes, metavar="N", help="exit after N minutes without a request"

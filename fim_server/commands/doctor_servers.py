@@ -24,6 +24,8 @@ from fim_server.engine.wire import PROTOCOL
 from fim_server.settings.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
+REFUSES = " refuses the key: "
+"""In the messages of `backends/remote.py`."""
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
@@ -93,7 +95,15 @@ def _health(path: Path) -> Finding:
         message = f"the engine (process {pid}) failed to load its model: {body.get('problem')}"
         return Finding("engine", "fail", message, "correct the setting model")
     state = "" if status == "ok" else f", {status}"
-    return Finding("engine", "ok", f"process {pid}, version {own}{state}, on {path}")
+    message = f"process {pid}, version {own}{state}, on {path}"
+    if isinstance(refused := body.get("refused"), dict):
+        message += (
+            f"; on its port {refused.get('count')} requests were refused, the last one "
+            f"{refused.get('seconds_ago')} s ago: {refused.get('problem')}"
+        )
+        fix = "give the client what `fim-server engine --print-config CLIENT` prints"
+        return Finding("engine", "warn", message, fix)
+    return Finding("engine", "ok", message)
 
 
 def _existing(folder: Path) -> Path:
@@ -120,6 +130,7 @@ async def _ask(settings: Settings, server: RemoteServer) -> Finding:
     try:
         if settings.backend == "llama_cpp":
             await server.get("/health")
+            await _check_key(server)
             return Finding("remote", "ok", f"{server.name} answers")
         answer = await server.get("/models")
     finally:
@@ -138,7 +149,19 @@ async def _ask(settings: Settings, server: RemoteServer) -> Finding:
     return Finding("remote", "ok", f"{server.name} serves {wanted or models[0]}")
 
 
+async def _check_key(server: RemoteServer) -> None:
+    """Raise BackendError if the server refuses the key: /health is public, /props is not.
+
+    Older servers have no /props.
+    """
+    try:
+        await server.get("/props")
+    except BackendError as problem:
+        if REFUSES in str(problem):
+            raise
+
+
 def _message_and_fix(problem: str, fix: str) -> tuple[str, str]:
     """Split a message that contains its own fix; otherwise pair it with `fix`."""
-    what, mark, own_fix = problem.partition(" refuses the key: ")
+    what, mark, own_fix = problem.partition(REFUSES)
     return (f"{what} refuses the key", own_fix) if mark else (problem, fix)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from fim_model.requests import ChatRequest, Completion, CompletionRequest
 from fim_server.backends.in_process import TextListener
 from fim_server.engine.native_api import answer
 from fim_server.engine.state import EngineState
-from fim_server.engine.streams import Stops
+from fim_server.engine.streams import Stops, listening
 
 
 @dataclass(slots=True)
@@ -39,12 +37,9 @@ class Generation:
 
     async def pieces(self) -> AsyncIterator[str]:
         """The first alternative's text in pieces, as it grows; a stop string ends the work."""
-        texts: asyncio.Queue[str | None] = asyncio.Queue()
-        task = asyncio.create_task(self._ask(texts.put_nowait))
-        task.add_done_callback(lambda _: texts.put_nowait(None))
         stops, sent = Stops(self.stops), 0
-        try:
-            while (text := await texts.get()) is not None:
+        async with listening(self._ask) as (texts, done):
+            async for text in texts:
                 settled = stops.settled(text)
                 if len(settled) > sent:
                     yield settled[sent:]
@@ -52,16 +47,12 @@ class Generation:
                 if stops.found is not None:
                     self.stop = stops.found
                     return
-            self.completion = await task
+            self.completion = await done
             items = self.completion.items
             final = stops.cut(items[0].text if items else "")
             self.stop = stops.found
             if len(final) > sent:
                 yield final[sent:]
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
 
     async def _ask(self, on_text: TextListener) -> Completion:
         def hear(text: str) -> None:

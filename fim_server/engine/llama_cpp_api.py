@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fim_model.requests import MAX_TOKENS, Completion, CompletionRequest, Snippet
+from fim_model.requests import MAX_TOKENS, Completion, CompletionItem, CompletionRequest, Snippet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -15,7 +15,12 @@ from fim_server.engine.generation import Generation
 from fim_server.engine.openai_api import read_hole
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, Stops, error_event, read_stops
-from fim_server.engine.wire import WireError, completion_request
+from fim_server.engine.wire import (
+    MAX_ALTERNATIVES,
+    WireError,
+    check_range,
+    completion_request,
+)
 
 DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 0.8, 0.95
 """llama.cpp's defaults, for clients that set neither the values nor their samplers."""
@@ -45,17 +50,18 @@ async def _answered(
     indent = given(body, "n_indent", 0, int)
     generation = Generation(state, "llama_cpp", request, stops)
     if body.get("n_predict") == 0:
-        return JSONResponse(selected(_answer(state, generation, Completion(), None), fields))
+        return JSONResponse(selected(_answer(state, generation, Completion(), None, ""), fields))
     if given(body, "stream", False, bool):
         return EventStream(state, _events(state, generation, fields))
     done = await unless_disconnected(http, generation.whole())
-    cutter = Stops(stops)
-    text = cutter.cut(done.items[0].text if done.items else "")
-    answer = {
-        **_answer(state, generation, done, cutter.found),
-        "content": before_dedent(text, indent),
-    }
-    return JSONResponse(selected(answer, fields))
+    answers = []
+    for index, item in enumerate(done.items or [CompletionItem("", 0.0)]):
+        cutter = Stops(stops)
+        content = before_dedent(cutter.cut(item.text), indent)
+        whole = _answer(state, generation, done, cutter.found, item.finish)
+        answers.append(selected({**whole, "index": index, "content": content}, fields))
+    # A list only for clients that ask for several.
+    return JSONResponse(answers if request.alternatives > 1 else answers[0])
 
 
 def read_infill(body: Body) -> CompletionRequest:
@@ -94,10 +100,12 @@ def _decoding(body: Body) -> dict[str, Any]:
     )
     # llama.cpp takes a temperature below 0 for greedy, and a top_p of 0 for the likeliest token.
     chosen |= {"temperature": max(0.0, chosen["temperature"]), "top_p": chosen["top_p"] or 1e-9}
-    predict = given(body, "n_predict max_tokens", -1, int)
+    predict, count = given(body, "n_predict max_tokens", -1, int), given(body, "n_cmpl", 1, int)
+    check_range("n_cmpl", count, 1, MAX_ALTERNATIVES)
     return {
         **chosen,
         "max_tokens": min(predict, MAX_TOKENS) if predict > 0 else MAX_TOKENS,
+        "alternatives": count,
         "session": f"llama.cpp/{given(body, 'id_slot', 0, int)}",
     }
 
@@ -129,22 +137,27 @@ async def _events(state: EngineState, generation: Generation, fields: list[Any] 
     try:
         async for text in generation.pieces():
             yield {"content": text, "stop": False, "id_slot": 0, "index": 0}
-        final = _answer(state, generation, generation.completion, generation.stop)
-        yield selected({**final, "content": ""}, fields)
+        items = generation.completion.items
+        finish = items[0].finish if items else ""
+        final = _answer(state, generation, generation.completion, generation.stop, finish)
+        yield selected(final, fields)
     except Exception as error:
         yield error_event(refusal(error))
 
 
 def _answer(
-    state: EngineState, generation: Generation, completion: Completion, stop: str | None
+    state: EngineState,
+    generation: Generation,
+    completion: Completion,
+    stop: str | None,
+    finish: str,
 ) -> dict[str, Any]:
     stats = completion.stats
-    finish = completion.items[0].finish if completion.items else ""
     read, reused = (stats.prefill_tokens, stats.reused_tokens) if stats else (0, 0)
     written, ms = (stats.tokens, stats.ms) if stats else (0, 0.0)
     prompt_ms = min(generation.prompt_ms, ms)
     return {
-        "content": completion.items[0].text if completion.items else "",
+        "content": "",
         "stop": True,
         "model": state.model,
         "id_slot": 0,

@@ -11,19 +11,19 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import httpx2
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fim_server.engine.bodies import HttpError, read_json
-from fim_server.engine.paths import EnginePaths, EngineStartError, engine_paths
+from fim_server.engine.paths import EnginePaths, EngineStartError
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import check_type
 
@@ -32,7 +32,7 @@ KEEP_ALIVE_SECONDS = 60
 MAX_PORT = 65535
 
 Secured = Callable[[str], ASGIApp]
-"""The application for a port, which asks for the token."""
+"""The application for a port, which asks for a key, unless that is ""."""
 
 
 def server_config(app: ASGIApp, *, with_lifespan: bool) -> uvicorn.Config:
@@ -71,19 +71,27 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
 
 
 async def listen(state: EngineState, http: Request, secured: Secured) -> Response:
-    """`POST /v1/listen {port}`: serve the port while this request is connected."""
+    """`POST /v1/listen {port, key}`: serve the port while this request is connected."""
     body = await read_json(http)
-    port = body.get("port") if isinstance(body, dict) else None
+    values = body if isinstance(body, dict) else {}
+    port, key = values.get("port"), values.get("key", "")
     check_type("port", port, int)
+    check_type("key", key, str)
     if not isinstance(port, int) or not 0 <= port <= MAX_PORT:
         raise HttpError(400, f"'port' must be 0 to {MAX_PORT}, not {port}")
     try:
-        app = secured(read_or_make_token(engine_paths(None).token))
+        check_key(key)
         listener = contextlib.ExitStack()
         opened = listener.enter_context(loopback_listener(port))
     except EngineStartError as problem:
         raise HttpError(409, str(problem)) from None
-    return _OpenPort(state, app, opened, listener)
+    return _OpenPort(state, secured(key), key, opened, listener)
+
+
+async def ports(state: EngineState, http: Request) -> Response:
+    """`GET /v1/listen`: the open ports and their keys. On the user's own socket alone."""
+    found = [{"port": port, "key": key} for port, key in state.ports.items()]
+    return JSONResponse({"ports": found, "model": state.model})
 
 
 class _OpenPort(Response):
@@ -93,19 +101,22 @@ class _OpenPort(Response):
         self,
         state: EngineState,
         app: ASGIApp,
+        key: str,
         listener: socket.socket,
         closing: contextlib.ExitStack,
     ) -> None:
         super().__init__(media_type="application/json")
         del self.headers["content-length"]
-        self._state, self._app = state, app
+        self._state, self._app, self._key = state, app, key
         self._listener, self._closing = listener, closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._state.active += 1  # an open port keeps the engine from exiting
+        port = self._listener.getsockname()[1]
         try:
             async with serving(self._app, self._listener):
-                told = {"port": self._listener.getsockname()[1], "pid": os.getpid()}
+                self._state.ports[port] = self._key
+                told = {"port": port, "pid": os.getpid()}
                 start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 await send(start)
                 line = json.dumps(told).encode() + b"\n"
@@ -113,12 +124,13 @@ class _OpenPort(Response):
                 while (await receive())["type"] != "http.disconnect":
                     pass
         finally:
+            self._state.ports.pop(port, None)
             self._closing.close()
             self._state.active -= 1
             self._state.touch()
 
 
-def hold_port(paths: EnginePaths, port: int, opened: Callable[[int, int], None]) -> None:
+def hold_port(paths: EnginePaths, port: int, key: str, opened: Callable[[int, int], None]) -> None:
     """Have the running engine serve a port until it ends, or this process does.
 
     `opened` is called with the port and the engine's process id. Raises EngineStartError if the
@@ -127,7 +139,7 @@ def hold_port(paths: EnginePaths, port: int, opened: Callable[[int, int], None])
     transport = httpx2.HTTPTransport(uds=str(paths.socket))
     with httpx2.Client(transport=transport, base_url="http://engine", timeout=None) as client:
         try:
-            with client.stream("POST", "/v1/listen", json={"port": port}) as answer:
+            with client.stream("POST", "/v1/listen", json={"port": port, "key": key}) as answer:
                 if answer.status_code == 404:
                     raise EngineStartError(
                         "the running engine is older and cannot open a port; end its process, "
@@ -164,32 +176,21 @@ def loopback_listener(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def read_or_make_token(path: Path) -> str:
-    """The bearer token for clients of the TCP port, kept in a file that only the user can read."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_token(path)
-    except OSError as problem:
-        raise EngineStartError(f"{path}: cannot be created ({problem.strerror})") from None
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
-    return token
-
-
-def _read_token(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
+def check_key(key: str) -> None:
+    """Raise EngineStartError for a key that cannot be sent in a header. "" is no key."""
+    if key and not re.fullmatch(r"[!-~]+", key):
         raise EngineStartError(
-            f"{path}: cannot be read; delete it, and a new one will be created"
-        ) from None
-    if mode & 0o077:
-        raise EngineStartError(
-            f"{path}: other users may read it; delete it, and a new one will be created"
+            "the API key must be of printable ASCII characters without spaces; choose another one"
         )
-    if not token:
-        raise EngineStartError(f"{path}: is empty; delete it, and a new one will be created")
-    return token
+
+
+def open_ports(paths: EnginePaths) -> dict[str, Any] | None:
+    """The answer of the running engine to `GET /v1/listen`, None if none runs or it is older."""
+    transport = httpx2.HTTPTransport(uds=str(paths.socket))
+    with httpx2.Client(transport=transport, base_url="http://engine", timeout=5.0) as client:
+        try:
+            answer = client.get("/v1/listen")
+            body = answer.json() if answer.status_code == 200 else None
+        except (httpx2.TransportError, ValueError):
+            return None
+    return body if isinstance(body, dict) else None

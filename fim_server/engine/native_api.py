@@ -4,14 +4,18 @@ sessions."""
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Any
 
 from fim_model.requests import ChatRequest, Completion, CompletionRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.in_process import TextListener
-from fim_server.engine.bodies import HttpError, read_json, unless_disconnected
+from fim_server.backends.in_process import TextListener, TraceListener
+from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
 from fim_server.engine.state import EngineState
+from fim_server.engine.streams import Events, EventStream, error_event, listening
 from fim_server.engine.wire import (
     check_type,
     completion_to_json,
@@ -23,8 +27,18 @@ from fim_server.engine.wire import (
 
 
 async def fim(state: EngineState, http: Request) -> Response:
-    """The body is a CompletionRequest, the answer a Completion: without items if superseded."""
-    request = request_from_json(await read_json(http))
+    """The body is a CompletionRequest, the answer a Completion: without items if superseded.
+
+    With `"stream": true` the answer is a stream of events: `{"step": TraceStep}` for each forward,
+    when it was done, then `{"completion": Completion}`.
+    """
+    body = await read_json(http)
+    streamed = body.pop("stream", False) if isinstance(body, dict) else False
+    check_type("stream", streamed, bool)
+    request = request_from_json(body)
+    if streamed:
+        check_loaded(state)
+        return EventStream(state, _steps(state, request))
     completion = await unless_disconnected(http, answer(state, "native", request))
     return JSONResponse(completion_to_json(completion))
 
@@ -59,18 +73,34 @@ async def forget(state: EngineState, http: Request) -> Response:
     return JSONResponse({})
 
 
+async def _steps(state: EngineState, request: CompletionRequest) -> Events:
+    def work(tell: TraceListener) -> Coroutine[Any, Any, Completion]:
+        return answer(state, "native", request, on_trace=tell, latest_wins=False)
+
+    try:
+        async with listening(work) as (steps, completion):
+            async for step in steps:
+                yield {"step": asdict(step)}
+            yield {"completion": completion_to_json(await completion)}
+    except Exception as error:
+        yield error_event(refusal(error))
+
+
 async def answer(
     state: EngineState,
     api: str,
     request: CompletionRequest | ChatRequest,
     on_text: TextListener | None = None,
     *,
+    on_trace: TraceListener | None = None,
     latest_wins: bool = True,
 ) -> Completion:
     """Run the model on a request of any API. Raises HttpError while no model is loaded."""
     check_loaded(state)
     began = time.perf_counter()
-    completion = await state.backend.stream(request, on_text, latest_wins=latest_wins)
+    completion = await state.backend.stream(
+        request, on_text, on_trace=on_trace, latest_wins=latest_wins
+    )
     state.metrics.answered(api, time.perf_counter() - began, completion)
     return completion
 

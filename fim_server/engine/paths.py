@@ -1,4 +1,4 @@
-"""Paths of the engine's socket, lock, token and log, in folders that only the user can enter.
+"""Paths of the engine's socket, lock and log, in folders that only the user can enter.
 
 The paths depend on the model and the version of fim-server, so that all editors which use the same
 model find the same engine.
@@ -34,7 +34,6 @@ class EnginePaths:
 
     socket: Path
     lock: Path
-    token: Path
     log: Path
 
 
@@ -51,7 +50,6 @@ def engine_paths(model: str | None) -> EnginePaths:
     return EnginePaths(
         socket=runtime / f"{stem}.sock",
         lock=runtime / f"{stem}.lock",
-        token=runtime / "token",
         log=log / f"{stem}.log",
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,8 +18,8 @@ from fim_server.engine.allocator import return_large_buffers
 from fim_server.engine.http_app import build_app, build_port_app
 from fim_server.engine.launch import ALREADY_RUNNING
 from fim_server.engine.loopback import (
+    check_key,
     loopback_listener,
-    read_or_make_token,
     server_config,
     serving,
 )
@@ -50,9 +50,11 @@ EVICT_AFTER_SECONDS = 900.0
 class EngineOptions:
     """Options of the engine process.
 
-    The engine serves on the user's Unix socket, with `port` on 127.0.0.1 as well (0: any free one).
-    `idle_minutes` without a request end the process (None: never). `cache_bytes` limits the KV of
-    all sessions together. Up to `at_once` requests of different sessions share their forwards.
+    The engine serves on the user's Unix socket, with `port` on 127.0.0.1 as well (0: any free one),
+    where clients must send `key`, unless that is "". `idle_minutes` without a request end the
+    process (None: never). `cache_bytes` limits the KV of all sessions together. Up to `at_once`
+    requests of different sessions share their forwards. `suggestions` counts what editors showed,
+    for the engine's page.
     """
 
     model: str | None = None
@@ -60,7 +62,9 @@ class EngineOptions:
     idle_minutes: float | None = None
     cache_bytes: int | None = None
     port: int | None = None
+    key: str = ""
     at_once: int = AT_ONCE
+    suggestions: Callable[[], Mapping[str, int]] | None = None
 
 
 def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
@@ -70,6 +74,7 @@ def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
     is loaded, or why it could not be loaded. By then the addresses are bound, and requests have
     been accepted while the model was loading. Raises EngineStartError.
     """
+    check_key(options.key)
     paths = engine_paths(options.model)
     make_private_folder(paths.socket.parent)
     check_socket_path(paths.socket)
@@ -85,14 +90,13 @@ def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
     try:
         with contextlib.ExitStack() as listeners:
             socket_listener = listeners.enter_context(unix_listener(paths))
-            port_listener, token, address = None, "", str(paths.socket)
+            port_listener, address = None, str(paths.socket)
             if options.port is not None:
-                token = read_or_make_token(paths.token)
                 port_listener = listeners.enter_context(loopback_listener(options.port))
                 port = port_listener.getsockname()[1]
-                address += f" and http://127.0.0.1:{port}, token in {paths.token}"
+                address += f" and http://127.0.0.1:{port}"
             say = partial(announce_loaded, announce=announce, address=address)
-            return asyncio.run(_serve(options, socket_listener, port_listener, token, say))
+            return asyncio.run(_serve(options, socket_listener, port_listener, say))
     finally:
         lock.release()
 
@@ -101,19 +105,20 @@ async def _serve(
     options: EngineOptions,
     listener: socket.socket,
     port: socket.socket | None,
-    token: str,
     say: Callable[[EngineState], Coroutine[None, None, None]],
 ) -> int:
     return_large_buffers()
     backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
+    state.suggestions = options.suggestions
     server = uvicorn.Server(server_config(build_app(state), with_lifespan=True))
     idle_exit = asyncio.create_task(_exit_when_idle(server, state, options.idle_minutes))
     announcing = asyncio.create_task(say(state))
     async with contextlib.AsyncExitStack() as ports:
         if port is not None:
-            await ports.enter_async_context(serving(build_port_app(state, token), port))
+            state.ports[port.getsockname()[1]] = options.key
+            await ports.enter_async_context(serving(build_port_app(state, options.key), port))
         await server.serve(sockets=[listener])
     idle_exit.cancel()
     announcing.cancel()

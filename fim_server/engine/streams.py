@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,9 @@ SEND_SECONDS = 10.0
 MAX_STOPS = 16
 
 Events = AsyncGenerator[dict[str, Any] | str, None]
+
+Said = TypeVar("Said")
+Result = TypeVar("Result")
 
 
 class Stops:
@@ -61,6 +64,30 @@ def _overlap(text: str, stop: str) -> int:
     """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     sizes = range(min(len(text), len(stop) - 1), 0, -1)
     return next((size for size in sizes if text.endswith(stop[:size])), 0)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    work: Callable[[Callable[[Said], None]], Coroutine[Any, Any, Result]],
+) -> AsyncIterator[tuple[AsyncIterator[Said], asyncio.Task[Result]]]:
+    """What `work` says to the listener that it is given, until it ends, and its result to await.
+
+    Leaving the context cancels the work.
+    """
+    heard: asyncio.Queue[Said | None] = asyncio.Queue()
+    task = asyncio.create_task(work(heard.put_nowait))
+    task.add_done_callback(lambda _: heard.put_nowait(None))
+
+    async def said() -> AsyncIterator[Said]:
+        while (item := await heard.get()) is not None:
+            yield item
+
+    try:
+        yield said(), task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
 
 
 class EventStream(Response):

@@ -213,7 +213,7 @@ class Infiller:
                     for step in steps:
                         on_step(step)
                         if request.trace:
-                            trace.append(self._traced(step))
+                            trace.append(self.traced(step))
                         if should_stop() and core.finish is None:
                             raise Cancelled
                     forwards, tokens = forwards + core.forwards, tokens + len(core.tokens)
@@ -281,6 +281,17 @@ class Infiller:
             found.append(None if token_id == mask else text[typed:])
             typed = max(0, typed - len(text))
         return found
+
+    def traced(self, step: Step) -> TraceStep:
+        """A step in texts instead of ids."""
+        return TraceStep(
+            kind=step.kind.value,
+            width=step.width,
+            hole=self.pieces(step.hole, step.typed),
+            committed=list(step.committed),
+            confidences=list(step.confidences),
+            remasked=list(step.remasked),
+        )
 
     def forget(self, session: str) -> None:
         """Drop a document's caches."""
@@ -352,16 +363,6 @@ class Infiller:
         if self._calibration is not None and isinstance(hole.request, CompletionRequest):
             confidence = self._calibration(core.nats, core.finish == "length")
         return CompletionItem(text, confidence, core.finish, core.nats)
-
-    def _traced(self, step: Step) -> TraceStep:
-        return TraceStep(
-            kind=step.kind.value,
-            width=step.width,
-            hole=self.pieces(step.hole, step.typed),
-            committed=list(step.committed),
-            confidences=list(step.confidences),
-            remasked=list(step.remasked),
-        )
 
     @contextlib.contextmanager
     def _using(self, session: str) -> Iterator[None]:

@@ -1,5 +1,23 @@
 """Fixtures: engines that serve a small random model."""
 
-from engine_fixtures import checkpoint, engine, home, metric, shared_home, tcp
+from engine_fixtures import (
+    chatting,
+    checkpoint,
+    engine,
+    home,
+    keyless,
+    metric,
+    shared_home,
+    tcp,
+)
 
-__all__ = ["checkpoint", "engine", "home", "metric", "shared_home", "tcp"]
+__all__ = [
+    "chatting",
+    "checkpoint",
+    "engine",
+    "home",
+    "keyless",
+    "metric",
+    "shared_home",
+    "tcp",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -95,6 +96,32 @@ def tcp(checkpoint: Path) -> Iterator[TcpEngine]:
     """An engine on a TCP port, shared by all tests that do not change its state."""
     made = new_home(checkpoint)
     yield start_tcp_engine(made)
+    made.stop()
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture(scope="session")
+def keyless(tcp: TcpEngine) -> Iterator[str]:
+    """The address of a port of the same engine that asks for no key."""
+    with tcp.home.opened_port("") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chatting(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A client of an engine whose model has a chat template."""
+    folder = tmp_path_factory.mktemp("chat") / "tiny-instruct"
+    shutil.copytree(checkpoint, folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot|>"}))
+    (folder / "chat_template.jinja").write_text(
+        "{% for message in messages %}<|file|>{{ message.role }}\n{{ message.content }}<|eot|>\n"
+        "{% endfor %}<|file|>assistant\n"
+    )
+    made = new_home(folder)
+    made.start()
+    made.wait_until_ready()
+    with made.client() as client:
+        yield client
     made.stop()
     shutil.rmtree(made.folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,14 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 
 from fim_server.engine.paths import EnginePaths, engine_paths
+
+KEY = 'sk-it\'s-"quoted"-\\'
+"""A key with the characters that a client's settings must quote."""
 
 
 @dataclass
@@ -75,6 +79,17 @@ class EngineHome:
 
         with self.client() as client:
             return until_ready(client, check)
+
+    @contextmanager
+    def opened_port(self, key: str) -> Iterator[str]:
+        """The address of another port of the running engine, which is open inside."""
+        asked = {"port": 0, "key": key}
+        with (
+            self.client() as client,
+            client.stream("POST", "/v1/listen", json=asked, timeout=None) as answer,
+        ):
+            lines = answer.iter_lines()  # kept: without it the response is closed
+            yield f"http://127.0.0.1:{json.loads(next(lines))['port']}"
 
     def engine_pid(self) -> int:
         """Id of the process that answers on the socket."""
@@ -140,11 +155,11 @@ def new_home(model: Path) -> EngineHome:
 
 @dataclass(frozen=True)
 class TcpEngine:
-    """An engine on a port of 127.0.0.1."""
+    """An engine on a port of 127.0.0.1, and the key that it asks for."""
 
     home: EngineHome
     url: str
-    token: str
+    key: str
 
 
 def start_tcp_engine(home: EngineHome) -> TcpEngine:
@@ -152,18 +167,11 @@ def start_tcp_engine(home: EngineHome) -> TcpEngine:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    engine = home.start("--tcp", str(port))
-    token_file = home.paths.token
+    engine = home.start("--tcp", str(port), "--api-key", KEY)
 
     def check() -> None:
         assert engine.poll() is None, engine.stderr and engine.stderr.read()
 
-    while not token_file.exists() or not token_file.read_text():
-        check()
-        time.sleep(0.05)
-    token = token_file.read_text()
-    with httpx2.Client(
-        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}
-    ) as http:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as http:
         until_ready(http, check)
-    return TcpEngine(home, f"http://127.0.0.1:{port}", token)
+    return TcpEngine(home, f"http://127.0.0.1:{port}", KEY)

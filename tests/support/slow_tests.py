@@ -24,6 +24,7 @@ SLOW = (
     "fim_server/backends/test_remote_backends.py",
     "fim_server/backends/test_transformers_serve.py",
     "fim_server/bench",
+    "fim_server/commands/test_client_config.py",
     "fim_server/commands/test_command_settings.py",
     "fim_server/commands/test_doctor.py",
     "fim_server/commands/test_doctor_servers.py",

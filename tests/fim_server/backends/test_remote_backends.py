@@ -32,7 +32,7 @@ def unseen(what: str, share: float) -> None: ...
 @pytest.fixture
 def trusted(tcp: TcpEngine, monkeypatch: pytest.MonkeyPatch) -> TcpEngine:
     """The engine, with its token configured as the API key for its host."""
-    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.token)
+    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.key)
     monkeypatch.setenv("FIM_SERVER_API_HOST", urlsplit(tcp.url).netloc)
     return tcp
 

@@ -86,7 +86,7 @@ def test_complete_asks_the_configured_remote_server(
     config.write_text(
         f'backend = "openai"\nremoteUrl = "{tcp.url}/v1"\nremoteTemplate = "fim-server"\n'
     )
-    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.token)
+    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.key)
     monkeypatch.setenv("FIM_SERVER_API_HOST", urlsplit(tcp.url).netloc)
     said = answer(capsys, "complete", f"{code}:2:12", "--json")
     assert said["items"] or said["silence"] in ("blank", "out_of_scope"), said

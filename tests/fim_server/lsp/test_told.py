@@ -15,7 +15,8 @@ import pytest
 from engine_home import TcpEngine
 from raw_client import INLINE, RawClient, inline_params, raw_client
 
-from fim_server.engine.http_app import BearerToken
+from fim_server.engine.port_guard import PortGuard
+from fim_server.engine.state import Refusals
 from fim_server.log import SafeFormatter
 
 COMMAND = (sys.executable, "-m", "fim_server", "lsp")
@@ -96,15 +97,14 @@ async def test_a_model_that_cannot_be_used_is_told(options: dict[str, Any]) -> N
         assert "Traceback" not in client.stderr
 
 
-def test_requests_without_the_token_are_told_in_the_answer_and_the_log(
-    tcp: TcpEngine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_requests_without_the_key_are_told_in_the_answer(tcp: TcpEngine) -> None:
     refused = httpx2.post(f"{tcp.url}/v1/completions", json={})
     assert refused.status_code == 401
-    assert "bearer token is missing" in refused.json()["error"]["message"]
-    assert "file that `fim-server engine --tcp` names" in refused.json()["error"]["message"]
+    message = refused.json()["error"]["message"]
+    assert "the API key is missing" in message
+    assert "`fim-server engine --print-config CLIENT`" in message
     wrong = httpx2.get(f"{tcp.url}/health", headers={"Authorization": "Bearer x"})
-    assert "bearer token is wrong" in wrong.json()["error"]["message"]
+    assert "the API key is wrong" in wrong.json()["error"]["message"]
 
 
 async def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,12 +113,16 @@ async def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixtur
 
     async def ignore(_message: object) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    guard = BearerToken(app, "secret")
+    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer guessed")]
+    scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": headers}
+    guard = PortGuard(app, "secret", refusals := Refusals())
     for _ in range(20):
         await guard(scope, None, ignore)  # type: ignore[arg-type]
     [line] = caplog.messages
-    assert line == "1 requests refused with status 401: the bearer token is missing"
+    assert line.startswith("1 requests refused: the API key is wrong: ")
+    assert "secret" not in line
+    assert "guessed" not in line
+    assert refusals.count == 20
 
 
 def test_records_of_libraries_have_no_placeholders() -> None:
