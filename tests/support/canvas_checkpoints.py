@@ -129,6 +129,8 @@ class Tiny:
     begin: int | None
     expand: int | None
     shifted: bool
+    ends: frozenset[int] = frozenset()
+    """Tokens after which a hole of fixed length holds nothing."""
 
 
 def dream(
@@ -141,7 +143,7 @@ def dream(
 ) -> Tiny:
     """Dream and Dream-Coder; DreamOn with `expand`; DiffuCoder has `<|dlm_pad|>` at its place.
 
-    `loud` multiplies the head's row of a token, so that random weights predict it more often.
+    `loud` multiplies the head's row of a token or word, so that random weights predict it more often.
     """
     added = [*DREAM_ADDED, *([expand] if expand else [])]
     ids = {text: len(WORDS) + place for place, text in enumerate(added)}
@@ -150,7 +152,8 @@ def dream(
     raw = DREAM_CONFIG | tokens | changes
     model = _qwen2(raw)
     random_weights(model, seed)
-    _amplify(model, {ids[text]: factor for text, factor in loud.items()})
+    known = {word: place for place, word in enumerate(WORDS)} | ids
+    _amplify(model, {known[text]: factor for text, factor in loud.items()})
     folder.mkdir(parents=True, exist_ok=True)
     write_shards(folder, model.state_dict(), 2)
     _write(folder / "config.json", raw)
@@ -160,7 +163,10 @@ def dream(
         (folder / f"{name}.py").write_text(TRAP)
     lengthens = ids["<|expand|>"] if expand == "<|expand|>" else None
     begin = ids["<|beginoftext|>"]
-    return Tiny(folder, _oracle(model), mask, eos, begin, lengthens, shifted=True)
+    ends = {ids["<|im_end|>"], *([ids[expand]] if expand and lengthens is None else [])}
+    return Tiny(
+        folder, _oracle(model), mask, eos, begin, lengthens, True, frozenset({eos, *ends})
+    )
 
 
 def open_dcoder(folder: Path, *, seed: int = 0, mask_token: Any = "[MASK]") -> Tiny:
@@ -183,7 +189,8 @@ def open_dcoder(folder: Path, *, seed: int = 0, mask_token: Any = "[MASK]") -> T
     _tokenizer_json(folder, ids)
     described = _described(ids, "Qwen2Tokenizer") | {"mask_token": mask_token}
     _write(folder / "tokenizer_config.json", described)
-    return Tiny(folder, _oracle(model), ids["[MASK]"], eos, None, None, shifted=True)
+    ends = frozenset({eos, ids["<|im_end|>"]})
+    return Tiny(folder, _oracle(model), ids["[MASK]"], eos, None, None, True, ends)
 
 
 def llada(folder: Path, *, seed: int = 0, begins: bool = True, **changes: Any) -> Tiny:
@@ -217,7 +224,7 @@ def llada(folder: Path, *, seed: int = 0, begins: bool = True, **changes: Any) -
     for name in ("configuration_llada", "modeling_llada"):
         (folder / f"{name}.py").write_text(TRAP)
     begin = ids["<|startoftext|>"] if begins else None
-    return Tiny(folder, _oracle(model), mask, eos, begin, None, shifted=False)
+    return Tiny(folder, _oracle(model), mask, eos, begin, None, False, frozenset({eos}))
 
 
 LLADA_NAMES = {

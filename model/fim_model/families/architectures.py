@@ -53,7 +53,7 @@ class Family:
     from; otherwise token i. rule: which masks a forward reveals (`decoding/commit_rules.py`).
     first_masks: how many masks stand for a hole whose length the model finds itself.
     masked: the row of a checkpoint whose tokenizer names a mask token, "" if that changes nothing.
-    models: published checkpoints of this row. tried: whether any was run with its real weights.
+    models: published checkpoints of this row. tested: on what this row was run.
     """
 
     model_type: str
@@ -76,7 +76,7 @@ class Family:
     first_masks: int = 0
     masked: str = ""
     models: tuple[str, ...] = ()
-    tried: bool = False
+    tested: str = "tiny random checkpoints in this layout; never run on published weights"
     note: str = ""
 
     def local_name(self, stored: str) -> str:
@@ -114,7 +114,13 @@ _OLD_CONFIGS: Mapping[str, Any] = {"rope_theta": 10_000.0, "tie_word_embeddings"
 FAMILIES: Mapping[str, Family] = {
     family.model_type: family
     for family in (
-        Family("ministral3", (OWN, TEKKEN), mask="optional", modes=BLOCK_MODES),
+        Family(
+            "ministral3",
+            (OWN, TEKKEN),
+            mask="optional",
+            modes=BLOCK_MODES,
+            tested="this project's own models; Ministral-3 itself was never run",
+        ),
         Family(
             "nemotron_labs_diffusion",
             (TEKKEN,),

@@ -100,7 +100,9 @@ class FimPrompt:
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
         ends = [found[layout.end]] if layout.end in found else []
         ends += config.eos_token_ids
-        ends += [found[name] for name in (*layout.stops, *layout.needed) if name in found]
+        # What separates the parts of a prompt ends a middle, but not one that ends with its masks.
+        markers = () if Slot.HOLE in layout.order else layout.needed
+        ends += [found[name] for name in (*layout.stops, *markers) if name in found]
         if not found.keys() >= set(layout.needed) or not ends:
             return None
         bos = config.bos_token_id if Slot.START in layout.order else None
