@@ -143,7 +143,8 @@ def dream(
 ) -> Tiny:
     """Dream and Dream-Coder; DreamOn with `expand`; DiffuCoder has `<|dlm_pad|>` at its place.
 
-    `loud` multiplies the head's row of a token or word, so that random weights predict it more often.
+    `loud` multiplies the head's row of a token or word, so that random weights predict it more
+    often; with 0 its logit is 0.
     """
     added = [*DREAM_ADDED, *([expand] if expand else [])]
     ids = {text: len(WORDS) + place for place, text in enumerate(added)}
@@ -164,9 +165,7 @@ def dream(
     lengthens = ids["<|expand|>"] if expand == "<|expand|>" else None
     begin = ids["<|beginoftext|>"]
     ends = {ids["<|im_end|>"], *([ids[expand]] if expand and lengthens is None else [])}
-    return Tiny(
-        folder, _oracle(model), mask, eos, begin, lengthens, True, frozenset({eos, *ends})
-    )
+    return Tiny(folder, _oracle(model), mask, eos, begin, lengthens, True, frozenset({eos, *ends}))
 
 
 def open_dcoder(folder: Path, *, seed: int = 0, mask_token: Any = "[MASK]") -> Tiny:
@@ -183,7 +182,9 @@ def open_dcoder(folder: Path, *, seed: int = 0, mask_token: Any = "[MASK]") -> T
     model = _qwen2(raw)
     random_weights(model, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    state = {
+        name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+    }
     write_shards(folder, state, 1)
     _write(folder / "config.json", raw)
     _tokenizer_json(folder, ids)
@@ -193,7 +194,14 @@ def open_dcoder(folder: Path, *, seed: int = 0, mask_token: Any = "[MASK]") -> T
     return Tiny(folder, _oracle(model), ids["[MASK]"], eos, None, None, True, ends)
 
 
-def llada(folder: Path, *, seed: int = 0, begins: bool = True, **changes: Any) -> Tiny:
+def llada(
+    folder: Path,
+    *,
+    seed: int = 0,
+    begins: bool = True,
+    loud: Mapping[str, float] = {},
+    **changes: Any,
+) -> Tiny:
     """LLaDA: OLMo's names of fields and tensors, predictions of a token at its own position."""
     added = ["<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"]
     ids = {text: len(WORDS) + place for place, text in enumerate(added)}
@@ -216,6 +224,8 @@ def llada(folder: Path, *, seed: int = 0, begins: bool = True, **changes: Any) -
     )
     model = LlamaForCausalLM(theirs).eval()
     random_weights(model, seed)
+    known = {word: place for place, word in enumerate(WORDS)} | ids
+    _amplify(model, {known[text]: factor for text, factor in loud.items()})
     folder.mkdir(parents=True, exist_ok=True)
     write_shards(folder, {_llada_name(n): t for n, t in model.state_dict().items()}, 3)
     _write(folder / "config.json", raw)

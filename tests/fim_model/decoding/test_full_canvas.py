@@ -1,16 +1,10 @@
-"""Holes in models that read both ways: token for token what the published loops give.
-
-`published` is a plain loop over lists with a whole forward of transformers for each step; it shares
-no code with the decoding core.
-"""
+"""Holes in models that read both ways: token for token what the published loops give."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from canvas_checkpoints import Tiny, dream, llada, open_dcoder
+from canvas_reference import published
 from devices import DEVICES, usable
 from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.canvas import Canvas
-from fim_model.decoding.full_canvas import LENGTHS, LengthTokens, resized
+from fim_model.decoding.full_canvas import LengthTokens, resized
 from fim_model.errors import Cancelled, RequestError
 from fim_model.infiller import Infiller
 from fim_model.requests import (
@@ -37,110 +32,6 @@ from hypothesis import strategies as st
 PREFIX = "def area(width, height):\n    return "
 SUFFIX = "\n\nprint(area(2, 3))\n"
 LOUD = {"<|expand|>": 1.6, "<|endoftext|>": 1.3, "re": 1.2}
-
-
-@dataclass
-class Published:
-    """A hole as a published loop fills it: its ids, the forwards, and what happened."""
-
-    hole: list[int]
-    forwards: int
-    events: Counter[str] = field(default_factory=Counter)
-
-
-def entropy_rule(gamma: float) -> Callable[[list[float]], list[int]]:
-    """The surest masks by entropy, as many as the bound allows (EB-Sampler); 0 is one of them."""
-
-    def chosen(entropies: list[float]) -> list[int]:
-        order = sorted(range(len(entropies)), key=lambda i: entropies[i])
-        taken, before = [order[0]], entropies[order[0]]
-        for place in order[1:]:
-            if before > gamma:
-                break
-            taken.append(place)
-            before += entropies[place]
-        return taken
-
-    return chosen
-
-
-def fill(
-    tiny: Tiny,
-    before: list[int],
-    after: list[int],
-    masks: int,
-    limit: int,
-    choose: Callable[[list[float]], list[int]],
-) -> Published:
-    """Dream's loop; with an expand token, DreamOn's."""
-    found = Published([tiny.mask] * masks, 0)
-    budget = 2 * limit
-    while tiny.mask in found.hole:
-        hole = found.hole
-        if tiny.expand is None and tiny.ends & {*hole[: hole.index(tiny.mask)]}:
-            break
-        logits = tiny.logits([*before, *hole, *after]).double()
-        found.forwards += 1
-        logits[:, tiny.mask] = -1e30
-        if tiny.expand is not None and (len(hole) == limit or not budget):
-            logits[:, tiny.expand] = -1e30
-            found.events["expand blocked"] += 1
-        masked = [i for i, token in enumerate(hole) if token == tiny.mask]
-        rows = logits[[len(before) + i - tiny.shifted for i in masked]]
-        probabilities = rows.softmax(-1)
-        entropies = [-sum(p * math.log(p) for p in row if p > 0) for row in probabilities.tolist()]
-        revealed = [masked[k] for k in choose(entropies)]
-        tokens = dict(zip(masked, rows.argmax(-1).tolist(), strict=True))
-        new = [tokens[i] if i in revealed else token for i, token in enumerate(hole)]
-        if tiny.expand is None:
-            found.hole = new
-            continue
-        deletes = [i for i in revealed if tokens[i] == tiny.eos]
-        if deletes:
-            found.events["deleted"] += 1
-            new = [t for i, t in enumerate(new) if i < min(deletes) or i not in masked]
-        room = min(limit - len(hole), budget)
-        longer: list[int] = []
-        expanded = 0
-        for token in new:
-            if token == tiny.expand:
-                expanded += 1
-                found.events["expanded" if expanded <= room else "no room"] += 1
-                longer += [tiny.mask] * (2 if expanded <= room else 1)
-            else:
-                longer.append(token)
-        budget -= min(expanded, room)
-        if deletes and expanded:
-            found.events["deleted and expanded"] += 1
-        found.hole = longer
-    return found
-
-
-def published(
-    tiny: Tiny, infiller: Infiller, request: CompletionRequest, gamma: float, first: int
-) -> Published:
-    """The whole request: sides as published, and the length that fits best.
-
-    What the tokenizer makes of a text is tested in `families/test_canvas_families.py`.
-    """
-    ids_of = infiller.tokenizer.encode
-    ends = [tiny.eos] if tiny.begin is not None and tiny.shifted else []
-    before = [*([tiny.begin] if tiny.begin is not None else []), *ids_of(request.prefix)]
-    after = [*ids_of(request.suffix), *ends]
-    limit, choose = request.max_tokens, entropy_rule(gamma)
-    if tiny.expand is not None:
-        return fill(tiny, before, after, min(first, limit), limit, choose)
-    scores = {}
-    for length in dict.fromkeys(min(length, limit) for length in LENGTHS):
-        rows = tiny.logits([*before, *[tiny.mask] * length, *after]).double()
-        rows[:, tiny.mask] = -1e30
-        start = len(before) - tiny.shifted
-        best = rows[start : start + length].softmax(-1).max(-1).values
-        scores[length] = float(best.mean())
-    best_length = max(scores, key=lambda length: scores[length])
-    found = fill(tiny, before, after, best_length, limit, choose)
-    found.forwards += len(scores)
-    return found
 
 
 MODELS: dict[str, Callable[..., Tiny]] = {
@@ -176,7 +67,7 @@ def test_holes_equal_those_of_the_published_loop(tmp_path: Path, name: str, gamm
         infiller = Infiller.load(tiny.folder, auto=ModeChoice("diffusion", f"entropy:{gamma}"))
         for number in range(3):
             request = request_of(Random(10 * seed + number))
-            wanted = published(tiny, infiller, request, gamma, first=16)
+            wanted = published(tiny, infiller.tokenizer.encode, request, gamma, first=16)
             found, done = hole_ids(infiller, request)
             assert found == wanted.hole
             assert done.stats.forwards == wanted.forwards == len(done.trace)
@@ -198,7 +89,7 @@ def test_every_network_fills_the_same_hole(
     request = request_of(Random(3), max_tokens=20)
     with usable(device, monkeypatch) as there:
         infiller = Infiller.load(tiny.folder, device=there, dtype=torch.float32)
-        wanted = published(tiny, infiller, request, 0.1, first=16)
+        wanted = published(tiny, infiller.tokenizer.encode, request, 0.1, first=16)
         assert hole_ids(infiller, request)[0] == wanted.hole
 
 
@@ -207,9 +98,11 @@ def test_resizing_equals_a_plain_list(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 12))
     mask, expand, delete = 0, 1, 2
     tokens = data.draw(st.lists(st.sampled_from([0, 1, 2, 5, 6]), min_size=size, max_size=size))
-    new = [data.draw(st.booleans()) if token else False for token in tokens]
-    # What is revealed from earlier forwards is never a token that changes the length.
-    tokens = [5 if token in (expand, delete) and not n else token for token, n in zip(tokens, new)]
+    new = [bool(token) and data.draw(st.booleans()) for token in tokens]
+    # What earlier forwards revealed is never a token that changes the length.
+    for place, token in enumerate(tokens):
+        if token in (expand, delete) and not new[place]:
+            tokens[place] = 5
     room = data.draw(st.integers(0, 4))
     canvas = Canvas.of(torch.tensor(tokens), mask)
     found = resized(canvas, torch.tensor(new), LengthTokens(expand, delete), room, mask)
@@ -236,7 +129,7 @@ def test_a_deleted_hole_is_empty(tmp_path: Path) -> None:
     for factor in (40, -40):  # whichever makes the token's logit high
         tiny = dream(tmp_path / str(factor), loud={"<|endoftext|>": factor})
         infiller = Infiller.load(tiny.folder)
-        if not published(tiny, infiller, request, 0.1, 16).hole:
+        if not published(tiny, infiller.tokenizer.encode, request, 0.1, 16).hole:
             break
     done = infiller.infill(request)
     assert [(item.text, item.finish) for item in done.items] == [("", "eom")]
@@ -252,7 +145,9 @@ def test_alternatives_begin_with_other_lengths(tmp_path: Path) -> None:
     )
     done = infiller.infill(several)
     texts = [
-        infiller.tokenizer.decode(published(tiny, infiller, request, 0.1, first).hole)
+        infiller.tokenizer.decode(
+            published(tiny, infiller.tokenizer.encode, request, 0.1, first).hole
+        )
         for first in (16, 2, 4, 8)
     ]
     assert [item.text for item in done.items] == list(dict.fromkeys(texts))
