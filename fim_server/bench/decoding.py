@@ -129,11 +129,6 @@ def bench_completion(
 def settings_of(config: ModelConfig) -> list[tuple[str, str, ModeOptions]]:
     """The name, mode and options of each row of the table."""
     found = []
-    if config.family.full_attention:
-        raise ValueError(
-            f"a {config.model_type} model reads its whole text in every forward; its modes are not "
-            "timed here. `fim-server bench latency` times completions"
-        )
     for mode in MODES if config.mask_token_id is not None else ("ar", "lookup"):
         if mode == "diffusion":
             found += [
