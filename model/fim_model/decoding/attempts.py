@@ -100,7 +100,7 @@ def canvas_attempts(
     for rank in range(min(request.alternatives, len(lengths))):
         sampler = Sampler(request.temperature, request.seed + rank, request.top_p)
         core = hole.open(model, cache, sampler)
-        read = CanvasReader(core, before, after, hole.options.context_every)
+        read = CanvasReader(core, before, after)
         yield Attempt(core, _filled(hole, core, read, lengths, ranked, rank, change, after))
 
 

@@ -2,8 +2,7 @@
 
 The hole is a run of masks between both sides. A forward reads everything, and a commit rule reveals
 some masks, until none is left. Since every token sees every other, a revealed token changes the
-keys of all others: nothing is kept between forwards, unless `context_every` keeps the keys of both
-sides for a few of them, which is an approximation (DualCache of Fast-dLLM, arXiv 2505.22618).
+keys of all others: nothing is kept between forwards.
 
 The length of the hole. DreamOn (arXiv 2602.01326) finds it by two tokens that it may predict for a
 mask. *Expand* becomes two masks, up to the token limit. *Delete* takes the mask away, and with it
@@ -42,47 +41,21 @@ class LengthTokens:
 
 
 class CanvasReader:
-    """Forwards over a hole between two sides.
+    """Forwards over a hole between two sides. width: the tokens of the last one."""
 
-    width: the tokens of the last forward. context_every: forwards for which the keys of both sides
-    are kept where the hole keeps its length; 1 reads everything each time and is exact.
-    """
-
-    def __init__(
-        self,
-        core: DecodingCore,
-        before: Sequence[int],
-        after: Sequence[int],
-        context_every: int = 1,
-    ) -> None:
+    def __init__(self, core: DecodingCore, before: Sequence[int], after: Sequence[int]) -> None:
         """`before` is not empty. The core's cache must be; what is written there is scratch."""
-        self._core, self._every = core, context_every
-        # The last token before the hole is read with it: its row predicts the hole's first token
-        # where predictions are shifted.
-        self._seed = torch.tensor(before[-1:])
-        self._context = torch.tensor([*before[:-1], *after], dtype=torch.int64)
-        self._start, self._behind = len(before) - 1, len(after)
-        self._kept_for, self._kept_length = 0, -1
+        self._core = core
+        self._before = torch.tensor(before, dtype=torch.int64)
+        self._after = torch.tensor(after, dtype=torch.int64)
         self.width = 0
 
     def __call__(self, hole: Tensor) -> Tensor:
         """Hidden states `[L, D]` of hole `[L]`; row i predicts the hole's token i."""
-        end = self._start + 1 + len(hole)
-        tokens, places = torch.cat((self._seed, hole)), torch.arange(self._start, end)
-        if self._kept_length != len(hole) or self._kept_for >= self._every:
-            self._core.cache.crop(0)
-            tokens = torch.cat((self._context, tokens))
-            sides = (torch.arange(self._start), torch.arange(end, end + self._behind))
-            places = torch.cat((*sides, places))
-            self._kept_for = 0
-        hidden = self._core.forward(tokens, Attention.BLOCK, places)
-        self._kept_for += 1
+        tokens = torch.cat((self._before, hole, self._after))
         self.width = len(tokens)
-        if self._every > 1 and self._kept_for == 1:
-            self._core.keep(len(self._context))
-            self._kept_length = len(hole)
-        rows = hidden[-1 - len(hole) :]
-        return rows[:-1] if self._core.model.config.family.shifted else rows[1:]
+        first = len(self._before) - self._core.model.config.family.shifted
+        return self._core.forward(tokens, Attention.BLOCK)[first : first + len(hole)]
 
 
 def try_lengths(

@@ -22,14 +22,12 @@ class ModeOptions:
     width_budget: most positions of a forward (quadratic). block_size: positions denoised or
     drafted together, None for what the model was trained with. lengths: the model's average
     confidence by hole length (native, and holes whose length the model cannot change).
-    context_every: see `CanvasReader`.
     """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
     width_budget: int = 72
     block_size: int | None = None
     lengths: LengthCalibration = field(default_factory=LengthCalibration)
-    context_every: int = 1
 
     def __post_init__(self) -> None:
         if self.block_size is not None and self.block_size < 2:
