@@ -21,7 +21,7 @@ class ModeOptions:
 
     width_budget: most positions of a forward (quadratic). block_size: positions denoised or
     drafted together, None for what the model was trained with. lengths: the model's average
-    confidence by hole length (native, and holes whose length the model cannot change).
+    confidence by hole length (native).
     """
 
     rule: CommitRule = field(default_factory=ConfidenceThreshold)
