@@ -91,18 +91,25 @@ def _show(report: ModelReport) -> None:
     keys = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in report.kv_bytes_per_token.items())
     rows = {
         "family": report.family,
+        "published models": ", ".join(report.models),
+        "tested on": report.tested,
         "parameters": f"{report.parameters:,}",
         "layers": f"{report.layers}, hidden size {report.hidden_size}",
         "heads": f"{report.heads} of {report.head_dim}, {report.key_value_heads} for keys",
         "window": f"{report.window:,} tokens"
         + (f", sliding {report.sliding_window:,}" if report.sliding_window else ""),
         "stored as": ", ".join(report.stored_dtypes) or "not known before the download",
-        "memory": memory,
+        "weights": memory,
+        "memory needed": ", ".join(f"{dtype} {_gib(n)}" for dtype, n in report.needed_bytes.items())
+        + " with the keys of one document",
         "keys per token": keys,
         "modes": ", ".join(report.modes),
-        "block size": str(report.block_size) if report.block_size else "none: causal only",
+        "commit rule": report.commit_rule or "",
+        "block size": str(report.block_size) if report.block_size else "none",
         "fill in the middle": f"{report.fim_layout}{verified}",
         "draft LoRA": "yes" if report.draft_lora else "no",
+        "works": "; ".join(report.works),
+        "does not": "; ".join(report.lacks),
         "note": report.note,
     }
     for name, value in rows.items():

@@ -20,8 +20,14 @@ import torch
 
 from fim_model.calibration.confidence import Calibration
 from fim_model.calibration.edit_priors import EditPriors
-from fim_model.decoding.attempts import Attempt, native_attempts, prompted_attempts
+from fim_model.decoding.attempts import (
+    Attempt,
+    canvas_attempts,
+    native_attempts,
+    prompted_attempts,
+)
 from fim_model.decoding.auto import ModeChoice, resolve_mode
+from fim_model.decoding.commit_rules import parse_rule
 from fim_model.decoding.core import DecodingCore, Step, StepListener, StopRule
 from fim_model.decoding.healing import Continuations
 from fim_model.decoding.instructed_edit import InstructedEditor, instruction_session
@@ -41,7 +47,7 @@ from fim_model.loading.stored_tokenizer import read_chat, read_tokenizer
 from fim_model.network.batching import BatchedNetwork
 from fim_model.network.choice import Weights
 from fim_model.network.contract import Network
-from fim_model.prompt.chat_prompt import ChatPrompt, no_template
+from fim_model.prompt.chat_prompt import ChatPrompt, fills_only, no_template
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.line_limit import first_lines, line_limit
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -98,7 +104,7 @@ class Infiller:
         self.batched = model if isinstance(model, BatchedNetwork) else None
         self.fim = fim_prompt(model.config, tokenizer)
         self.continuations = Continuations(tokenizer)
-        self.options = options or ModeOptions()
+        self.options = options or ModeOptions(parse_rule(model.config.family.rule))
         self.auto = auto or ModeChoice()
         self._calibration = calibration
         self._copy_judge = CopyJudge(tokenizer, self.fim.eom, calibration, self.continuations)
@@ -150,7 +156,8 @@ class Infiller:
         width = (auto or ModeChoice()).width_budget
         keys = kv_tokens(config, usable_window(config, window, width), width)
         dtype = dtype or default_dtype(device)
-        options = ModeOptions(lengths=LengthCalibration.read(folder))
+        rule, lengths = parse_rule(config.family.rule), LengthCalibration.read(folder)
+        options = ModeOptions(rule, lengths=lengths)
         network = load_network(
             folder, dtype=dtype, device=device, weights=weights, kv_tokens=keys, progress=reading
         )
@@ -198,10 +205,11 @@ class Infiller:
             raise Cancelled
         items: list[CompletionItem] = []
         trace: list[TraceStep] = []
-        forwards, tokens = 1, 0
+        tokens = 0
         with self._using(request.session):
             cache = self.sessions.take(request.session)
             prefill, copies = self._copy_judge.prefill(cache, hole, should_stop)
+            forwards = prefill.forwards
             if (
                 copies
                 and copies[0].confidence >= COPY_ALONE_CONFIDENCE
@@ -218,7 +226,7 @@ class Infiller:
                             raise Cancelled
                     forwards, tokens = forwards + core.forwards, tokens + len(core.tokens)
                     items.append(self._item(core, hole))
-                    cache.rewind(len(hole.prompt))
+                    cache.rewind(len(cache.tokens))
         stats = CompletionStats(
             mode=hole.mode,
             forwards=forwards,
@@ -258,12 +266,9 @@ class Infiller:
 
         Raises RequestError for a model that cannot follow instructions.
         """
-        if self.chat is None:
-            raise no_template(self.name)
+        chat = self._conversation()
         with self._using(instruction_session(request.session)):
-            return self.instructed.edit(
-                request, self.chat, should_stop=should_stop, on_step=on_step
-            )
+            return self.instructed.edit(request, chat, should_stop=should_stop, on_step=on_step)
 
     def prompt(self, request: CompletionRequest) -> list[int]:
         """The token ids that the model reads for this request."""
@@ -303,39 +308,48 @@ class Infiller:
         if asked == AUTO and not self.fim.layout.fills and NATIVE in self.modes:
             asked = NATIVE
         mode, options = resolve_mode(asked, self.model.config, self.options, self.auto)
+        behind = 0
         if mode == NATIVE:
             prompt, typed = self.fim.plain(request.prefix, self.window // 2), ""
         else:
             settled, typed = self.fim.split(request.prefix)
-            prompt = self._fim_prompt(request, settled)
+            prompt, behind = self._fim_prompt(request, settled)
         stop = StopRule(
             self.fim.eom,
             request.max_tokens,
             line_limit(self.tokenizer, request.max_lines, len(typed)),
             self.fim.stops,
         )
-        return PreparedHole(request, mode, options, prompt, typed, stop)
+        return PreparedHole(request, mode, options, prompt, typed, stop, behind)
+
+    def _conversation(self) -> ChatPrompt:
+        """How the model is asked in a conversation. Raises RequestError if it cannot be."""
+        if self.model.config.family.full_attention:
+            raise fills_only(self.name)
+        if self.chat is None:
+            raise no_template(self.name)
+        return self.chat
 
     def _prepare_answer(self, request: ChatRequest) -> PreparedHole:
         """Everything up to the prompt. Raises RequestError, ValueError for a mode it lacks."""
-        if self.chat is None:
-            raise no_template(self.name)
+        chat = self._conversation()
         mode, options = resolve_mode(request.mode, self.model.config, self.options, self.auto)
         if mode == NATIVE:  # what `auto` may mean; it fills holes only
             mode, options = resolve_mode(self.modes[0], self.model.config, options, self.auto)
-        prompt = self.chat(request.messages, request.opening)
+        prompt = chat(request.messages, request.opening)
         room = self.window - len(prompt)
         if room < 1:
             raise RequestError(
                 f"the conversation has {len(prompt)} tokens, and this model's window has "
                 f"{self.window}; begin a new one, or leave out earlier messages"
             )
-        end, *others = self.chat.template.ends
+        end, *others = chat.template.ends
         stop = StopRule(end, min(request.max_tokens, room), stops=frozenset(others))
         return PreparedHole(request, mode, options, prompt, "", stop)
 
-    def _fim_prompt(self, request: CompletionRequest, settled: str) -> list[int]:
-        """The ids of snippets, suffix and the prefix up to the last settled token border.
+    def _fim_prompt(self, request: CompletionRequest, settled: str) -> tuple[list[int], int]:
+        """The ids of snippets, suffix and the prefix up to the last settled token border; how many
+        of them stand behind the hole.
 
         With the middle they fit the model's window, but half of the window is theirs in any case.
         """
@@ -344,11 +358,14 @@ class Infiller:
         snippets = self.fim.snippets(pieces, total // 4)
         rest = total - len(snippets)
         budget = PromptBudget(rest, suffix=total // 4, step=max(1, self.window // 8))
-        return [*snippets, *self.fim(settled, request.suffix, request.path, budget)]
+        before, after = self.fim.sides(settled, request.suffix, request.path, budget)
+        return [*snippets, *before, *after], len(after)
 
     def _attempts(
         self, hole: PreparedHole, cache: PromptCache, prefill: Prefill
     ) -> Iterator[Attempt]:
+        if self.model.config.family.full_attention:
+            return canvas_attempts(hole, self.model, cache, self.fim.expand)
         if hole.mode == NATIVE:
             return native_attempts(hole, self.model, cache, self.tokenizer)
         return prompted_attempts(hole, self.model, cache, prefill, self.continuations)

@@ -37,6 +37,7 @@ SLOW = (
     "fim_training/examples/test_hunk_sequences.py",
     # generate many documents, or decode hundreds of prompts
     "fim_model/decoding/test_denoise.py",
+    "fim_model/decoding/test_full_canvas.py",
     "fim_model/decoding/test_healing.py",
     "fim_model/decoding/test_lookup.py",
     "fim_model/decoding/test_modes.py",

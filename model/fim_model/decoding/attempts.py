@@ -7,6 +7,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from fim_model.decoding.core import DecodingCore, ForwardKind, Steps
+from fim_model.decoding.full_canvas import LENGTHS as CANVAS_LENGTHS
+from fim_model.decoding.full_canvas import CanvasReader, LengthTokens, fill_canvas, try_lengths
 from fim_model.decoding.healing import Continuations, left_to_spell, restricted, spell
 from fim_model.decoding.modes import MODES
 from fim_model.decoding.native import (
@@ -77,3 +79,48 @@ def native_attempts(
         core.forwards = probe.forwards if rank == 0 else 0
         steps = native_infill(core, right, best.length, hole.options.rule)
         yield Attempt(core, trim_echo_after(core, steps, suffix))
+
+
+def canvas_attempts(
+    hole: PreparedHole, model: Network, cache: PromptCache, expand: int | None
+) -> Iterator[Attempt]:
+    """A hole between both sides of the text: one attempt for each length that it begins with.
+
+    `expand` is the id by which the model itself lengthens the hole, None for a model that cannot:
+    then the lengths are ranked, in the steps of the first attempt. When sampled, each attempt has
+    random numbers of its own. The caller empties the cache between two attempts.
+    """
+    request, family = hole.request, model.config.family
+    assert isinstance(request, CompletionRequest)
+    split = len(hole.prompt) - hole.behind
+    before, after = hole.prompt[:split], hole.prompt[split:]
+    change = None if expand is None else LengthTokens(expand, hole.stop.eom_id)
+    lengths = _lengths(request.max_tokens, family.first_masks if change else 0)
+    ranked = lengths if change else []
+    for rank in range(min(request.alternatives, len(lengths))):
+        sampler = Sampler(request.temperature, request.seed + rank, request.top_p)
+        core = hole.open(model, cache, sampler)
+        read = CanvasReader(core, before, after)
+        yield Attempt(core, _filled(hole, core, read, lengths, ranked, rank, change, after))
+
+
+def _lengths(limit: int, first: int) -> list[int]:
+    """Lengths within the token limit, `first` before the others if it is not 0."""
+    wanted = [*([first] if first else []), *CANVAS_LENGTHS]
+    return list(dict.fromkeys(min(length, limit) for length in wanted))
+
+
+def _filled(
+    hole: PreparedHole,
+    core: DecodingCore,
+    read: CanvasReader,
+    lengths: list[int],
+    ranked: list[int],
+    rank: int,
+    change: LengthTokens | None,
+    after: list[int],
+) -> Steps:
+    if not ranked:
+        yield from try_lengths(core, read, lengths, hole.options.lengths, ranked)
+    steps = fill_canvas(core, read, ranked[rank], hole.options.rule, change)
+    yield from steps if change else trim_echo_after(core, steps, after)

@@ -27,6 +27,11 @@ class ModeChoice:
     width_budget: int = 72
     block_size: int | None = None
 
+    @classmethod
+    def unmeasured(cls, config: ModelConfig) -> ModeChoice:
+        """The model's first mode, with its family's commit rule."""
+        return cls(config.modes[0], config.family.rule)
+
     def options(self) -> ModeOptions:
         """Raises ValueError for a rule that is unknown."""
         return ModeOptions(parse_rule(self.rule), self.width_budget, self.block_size)
@@ -42,12 +47,12 @@ def resolve_mode(
     """
     modes = config.modes
     if asked == AUTO:
-        choice = auto if auto.mode in modes else ModeChoice(modes[0])
+        choice = auto if auto.mode in modes else ModeChoice.unmeasured(config)
         chosen = replace(choice.options(), lengths=options.lengths, drafting=options.drafting)
         return choice.mode, chosen
     if asked not in modes:
         raise RequestError(
-            f"mode {asked!r} needs a model that denoises blocks; this {config.model_type} model "
+            f"mode {asked!r} needs another model; this {config.model_type} model "
             f"has the modes {', '.join(modes)}"
         )
     return asked, options

@@ -212,6 +212,9 @@ class DecodingCore:
         ids, places = tokens[None].to(device), positions[None].to(device)
         return forward_one(self.model, ids, places, attention, self.cache, lora)[0]
 
-    def predictions(self, hidden: Tensor) -> Predictions:
-        """The predictions of hidden states `[T, D]`: only of rows that are needed."""
-        return Predictions(self.model, hidden)
+    def predictions(self, hidden: Tensor, never: Sequence[int] = ()) -> Predictions:
+        """The predictions of hidden states `[T, D]`: only of rows that are needed.
+
+        never: ids that are not chosen.
+        """
+        return Predictions(self.model, hidden, never)

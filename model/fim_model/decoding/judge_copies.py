@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from fim_model.calibration.confidence import Calibration
@@ -44,8 +45,12 @@ class CopyJudge:
         """One forward over the prompt and as many copies as the hole's token limit allows.
 
         Each copy follows what was typed, whose tokens are certain. The items come surest
-        first. Mode `native`, which sees no suffix, judges none.
+        first. Mode `native`, which sees no suffix, judges none. A model that reads both ways has
+        nothing to read beforehand.
         """
+        if cache.model.config.family.full_attention:
+            cache.rewind(0)
+            return Prefill(torch.empty(0, 0), 0, len(hole.prompt), forwards=0), []
         if self._calibration is None or hole.mode == NATIVE:
             return cache.prefill(hole.prompt, should_stop=should_stop), []
         chosen = self._fitting(hole)

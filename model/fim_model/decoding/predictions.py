@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from fim_kernels.token_scores import score_tokens_reference
+from fim_kernels.token_scores import score_tokens, score_tokens_reference
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
@@ -20,22 +20,31 @@ class Predictions:
     likelihoods read `logits`. Both must be read before the network's next forward.
     """
 
-    __slots__ = ("_hidden", "_network")
+    __slots__ = ("_hidden", "_network", "_never")
 
-    def __init__(self, network: Network, hidden: Tensor) -> None:
-        """hidden: `[N, hidden_size]`, on the model's device."""
-        self._network, self._hidden = network, hidden
+    def __init__(self, network: Network, hidden: Tensor, never: Sequence[int] = ()) -> None:
+        """hidden: `[N, hidden_size]`, on the model's device. never: ids of probability 0."""
+        self._network, self._hidden, self._never = network, hidden, list(never)
 
     @torch.inference_mode()
     def scores(self) -> TokenScores:
         """Fields `[N]`, on the CPU."""
-        found = self._network.scores(self._hidden)
+        network, hidden = self._network, self._hidden
+        found = score_tokens(self._allowed()) if self._never else network.scores(hidden)
         return TokenScores(found.token.cpu(), found.confidence.cpu(), found.entropy.cpu())
 
     @torch.inference_mode()
     def logits(self) -> Tensor:
         """`[N, vocab_size]`, on the CPU."""
-        return self._network.logits(self._hidden).cpu()
+        return self._allowed().cpu()
+
+    def _allowed(self) -> Tensor:
+        logits = self._network.logits(self._hidden)
+        if self._never:
+            # Not infinite: entropy multiplies the logarithm by the probability.
+            never = torch.tensor(self._never, device=logits.device)
+            logits = logits.float().index_fill(-1, never, torch.finfo(torch.float32).min)
+        return logits
 
 
 Predicted = Predictions | Tensor

@@ -18,7 +18,8 @@ class PreparedHole:
 
     mode, options: what the request's mode means for this model on this machine. prompt: the ids
     that the model reads. typed: what stands before the cursor and must be spelled by the hole's
-    first tokens (token healing); always "" in mode `native`. stop: when a hole is done.
+    first tokens (token healing); always "" in mode `native`. stop: when a hole is done. behind:
+    how many of the prompt's last ids stand behind the hole, for a model that reads both ways.
     """
 
     request: CompletionRequest | ChatRequest
@@ -27,6 +28,7 @@ class PreparedHole:
     prompt: list[int]
     typed: str
     stop: StopRule
+    behind: int = 0
 
     def open(self, model: Network, cache: PromptCache, sampler: Sampler) -> DecodingCore:
         """An empty hole after the prompt that the cache holds."""

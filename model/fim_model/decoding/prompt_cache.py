@@ -214,12 +214,14 @@ class Prefill:
     """What the forward over a prompt and drafts of n tokens gave.
 
     logits: `[1 + n, V]`, of what follows the prompt and each token of the drafts. reused, computed:
-    the prompt's tokens that were in the cache, and those that were not.
+    the prompt's tokens that were in the cache, and those that were not. forwards: 0 if none of the
+    prompt is read beforehand.
     """
 
     logits: Tensor
     reused: int
     computed: int
+    forwards: int = 1
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -55,7 +55,8 @@ class RegionRewriter:
 
     @property
     def way(self) -> RewriteWay | None:
-        """How this model rewrites; None if it has no edit training and denoises no blocks.
+        """How this model rewrites; None if it has no edit training and denoises no blocks after a
+        prefix that is read causally.
 
         The layout alone does not say: older models have the tokens for edits but no training on
         them.
@@ -63,7 +64,9 @@ class RegionRewriter:
         config = self.model.config
         if config.fim_edits and self.fim.layout.context:
             return "rewrite"
-        return None if config.mask_token_id is None else "refill"
+        if config.mask_token_id is None or config.family.full_attention:
+            return None
+        return "refill"
 
     def rewrite(
         self,

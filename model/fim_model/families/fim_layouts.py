@@ -19,6 +19,8 @@ class Slot(Enum):
     FILE = "file name"
     PREFIX = "prefix"
     SUFFIX = "suffix"
+    HOLE = "hole"
+    """Where the masks stand, in a layout that is read both ways at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class FimLayout:
     file: the marker before a file's name, for a layout with Slot.FILE.
     verified: False where it is not documented that the model was trained with it.
     context: whether snippets of other files and recent edits have a place in it.
+    expand: the token by which a mask asks to become two, for a model that finds the length of the
+    hole itself; `end`, predicted for a mask, then deletes it.
     """
 
     name: str
@@ -41,6 +45,7 @@ class FimLayout:
     file: str | None = None
     verified: bool = True
     context: bool = False
+    expand: str | None = None
 
     @property
     def joined(self) -> bool:
@@ -56,11 +61,14 @@ class FimLayout:
     def needed(self) -> tuple[str, ...]:
         """The tokens without which this layout cannot be used."""
         markers = [part for part in self.order if isinstance(part, str)]
-        return tuple(text for text in (self.file, *markers, self.end) if text is not None)
+        named = (self.file, *markers, self.end, self.expand)
+        return tuple(dict.fromkeys(text for text in named if text is not None))
 
     def __str__(self) -> str:
         """The layout for display: `<s> [SUFFIX] suffix [PREFIX] prefix …`."""
         parts = [part if isinstance(part, str) else part.value for part in self.order]
+        if Slot.HOLE in self.order:
+            return " ".join(parts)
         return " ".join([*parts, "…", self.end or "end-of-text"])
 
 
@@ -136,6 +144,38 @@ STARCODER = FimLayout(
     end="<|endoftext|>",
     stops=("<fim_prefix>", "<fim_suffix>", "<fim_pad>", "<file_sep>"),
     source="StarCoder's fill-in-the-middle example",
+)
+
+DREAM_ON = FimLayout(
+    name="DreamOn",
+    order=("<|beginoftext|>", Slot.PREFIX, Slot.HOLE, Slot.SUFFIX, "<|endoftext|>"),
+    end="<|endoftext|>",
+    expand="<|expand|>",
+    source="DreamOn's infilling example (arXiv 2602.01326)",
+)
+
+DREAM = FimLayout(
+    name="Dream",
+    order=DREAM_ON.order,
+    end="<|endoftext|>",
+    stops=("<|im_end|>", "<|dlm_pad|>"),
+    source="DreamOn's evaluation of models whose hole has a fixed length",
+)
+
+OPEN_DCODER = FimLayout(
+    name="Open-dCoder",
+    order=(Slot.PREFIX, Slot.HOLE, Slot.SUFFIX),
+    end="<|endoftext|>",
+    stops=("<|im_end|>",),
+    source="Open-dLLM's evaluation of infilling",
+)
+
+CANVAS = FimLayout(
+    name="masks between prefix and suffix",
+    order=(Slot.START, Slot.PREFIX, Slot.HOLE, Slot.SUFFIX),
+    end=None,
+    source="none: any text with masks is what such a model was trained on",
+    verified=False,
 )
 
 LEFT_TO_RIGHT = FimLayout(

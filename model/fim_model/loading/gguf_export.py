@@ -91,6 +91,11 @@ def export_gguf(
         raise CheckpointError(f"{folder}: is a file; name the folder of a checkpoint")
     config, files = read_config(folder), weight_files(folder)
     check_headers(config, read_headers(files), folder)
+    if config.family.full_attention:
+        raise CheckpointError(
+            f"{folder}: a {config.model_type} model reads its text both ways at once, which the "
+            "GGUF architectures written here do not; export a causal model"
+        )
     tokenizer = read_tokenizer(folder)
     prompt = fim_prompt(config, tokenizer)
     if path.is_dir():

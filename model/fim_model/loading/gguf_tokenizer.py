@@ -14,6 +14,7 @@ from fim_model.prompt.byte_alphabet import SPACE
 _GPT2_WORDS: dict[str, Any] = {
     "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True,
 }  # fmt: skip
+_DECODER: dict[str, Any] = _GPT2_WORDS | {"add_prefix_space": True}
 _BYTES: dict[str, Any] = _GPT2_WORDS | {"use_regex": False}
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -75,13 +76,10 @@ def tokenizer_json(metadata: Metadata) -> dict[str, Any]:
     tokens = metadata.required(_KEY + "tokens")
     kinds = metadata.required(_KEY + "token_type")
     added = [
-        {
-            "id": token_id, "content": text, "special": True, "single_word": False,
-            "lstrip": False, "rstrip": False, "normalized": False,
-        }
+        added_token(token_id, text)
         for token_id, (text, kind) in enumerate(zip(tokens, kinds, strict=True))
         if kind in SPECIAL_KINDS
-    ]  # fmt: skip
+    ]
     parts = _byte_level(metadata, tokens) if kind == "gpt2" else _sentence_piece(metadata, tokens)
     begins = metadata.get(_KEY + "add_bos_token", parts.pop("begins"))
     begin = metadata.get(_KEY + "bos_token_id")
@@ -92,6 +90,34 @@ def tokenizer_json(metadata: Metadata) -> dict[str, Any]:
         "added_tokens": added,
         "post_processor": None if begin is None or not begins else _beginning(tokens[begin], begin),
         **parts,
+    }
+
+
+def added_token(token_id: int, text: str) -> dict[str, Any]:
+    """A control token as `tokenizer.json` lists it."""
+    return {
+        "id": token_id, "content": text, "special": True, "single_word": False,
+        "lstrip": False, "rstrip": False, "normalized": False,
+    }  # fmt: skip
+
+
+def byte_level_json(
+    vocabulary: dict[str, int],
+    merges: list[list[str]],
+    words: dict[str, Any],
+    added: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The content of a byte-level `tokenizer.json`; `words` cut the text before merges apply."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "post_processor": None,
+        "normalizer": None,
+        "pre_tokenizer": words,
+        "decoder": _DECODER,
+        "model": _bpe([], merges, vocab=vocabulary),
     }
 
 
@@ -119,10 +145,9 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:
         "begins": rule in _ADD_BEGIN,
         "normalizer": None,
         "pre_tokenizer": PRE_TOKENIZERS[rule],
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
-                    "use_regex": True},
+        "decoder": _DECODER,
         "model": _bpe(tokens, merges, ignore_merges=rule in _WHOLE_WORDS),
-    }  # fmt: skip
+    }
 
 
 def _sentence_piece(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fim_model.errors import CheckpointError, ConfigError
+from fim_model.families.architectures import FAMILIES
 from fim_model.loading.gguf_file import is_gguf, read_gguf
 from fim_model.network.config import ModelConfig
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-TOKENIZER = "tokenizer.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TIED_HEAD = "lm_head.weight"
 
 Shape = tuple[int, ...]
@@ -52,10 +53,31 @@ def read_config(folder: Path) -> ModelConfig:
     """The model's shape. Raises CheckpointError."""
     path = folder if is_gguf(folder) else folder / CONFIG
     raw = read_gguf(folder).config if is_gguf(folder) else read_json(path)
+    family = FAMILIES.get(str(raw.get("model_type")))
+    if family is not None and family.masked and raw.get("mask_token_id") is None:
+        raw = raw | {"mask_token_id": _mask_of_tokenizer(folder)}
     try:
         return ModelConfig.from_hf(raw)
     except ConfigError as wrong:
         raise CheckpointError(f"{path}: {wrong}") from None
+
+
+def _mask_of_tokenizer(folder: Path) -> int | None:
+    """The id of the mask token that a tokenizer's description names, None if it names none."""
+    path = folder / TOKENIZER_CONFIG
+    if is_gguf(folder) or not path.is_file():
+        return None
+    raw = read_json(path)
+    mask, added = raw.get("mask_token"), raw.get("added_tokens_decoder")
+    text = mask.get("content") if isinstance(mask, dict) else mask
+    if not isinstance(text, str) or not isinstance(added, dict):
+        return None
+    ids = (
+        token_id
+        for token_id, token in added.items()
+        if isinstance(token, dict) and token.get("content") == text and token_id.isdecimal()
+    )
+    return next(map(int, ids), None)
 
 
 def read_quantization(folder: Path) -> Quantization | None:

@@ -30,6 +30,7 @@ from fim_model.loading.progress import Progress
 DESCRIPTIONS = (
     CONFIG, TOKENIZER, INDEX, "linear_spec_lora/adapter_config.json",
     "tokenizer_config.json", "generation_config.json", "chat_template.jinja",
+    "vocab.json", "merges.txt", "added_tokens.json",
 )  # fmt: skip
 TENSORS = (WEIGHTS, "model-*-of-*.safetensors", "linear_spec_lora/adapter_model.safetensors")
 

@@ -11,12 +11,13 @@ from tokenizers import Tokenizer
 from fim_model.errors import CheckpointError
 from fim_model.families.fim_layouts import OWN
 from fim_model.loading.gguf_file import is_gguf, read_gguf
-from fim_model.loading.headers import TOKENIZER, read_config, read_json
+from fim_model.loading.headers import TOKENIZER, TOKENIZER_CONFIG, read_config, read_json
+from fim_model.loading.vocabulary_files import VOCABULARY, tokenizer_of_files
 from fim_model.prompt.chat_prompt import ChatPrompt, ChatTemplate
 from fim_model.prompt.tokenizer import SPECIAL_TOKEN_NAMES, CodeTokenizer, TokenizerError
 from fim_model.prompt.window import fim_prompt
 
-TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer_config.json", "generation_config.json"
+GENERATION_CONFIG = "generation_config.json"
 TEMPLATE_FILE, OLD_TEMPLATE_FILE = "chat_template.jinja", "chat_template.json"
 
 
@@ -28,6 +29,9 @@ def read_tokenizer(folder: Path) -> CodeTokenizer:
     config = read_config(folder)
     if is_gguf(folder):
         path, tokenizer = folder, _gguf_tokenizer(folder, config.vocab_size)
+    elif not (folder / TOKENIZER).is_file() and (folder / VOCABULARY).is_file():
+        path = folder / VOCABULARY
+        tokenizer = _made(tokenizer_of_files(folder), path, config.vocab_size)
     else:
         path = folder / TOKENIZER
         # Our own AR-only models have no mask token, but they are the only family with edit prompts.
@@ -76,9 +80,16 @@ def read_chat(folder: Path, tokenizer: CodeTokenizer) -> ChatPrompt | None:
 
 def _gguf_tokenizer(path: Path, ids: int) -> CodeTokenizer:
     gguf = read_gguf(path)
+    return _made(gguf.tokenizer, path, ids, gguf.fim_markers)
+
+
+def _made(
+    raw: dict[str, Any], path: Path, ids: int, fim_markers: tuple[str, str, str] | None = None
+) -> CodeTokenizer:
+    """From the content of a `tokenizer.json` that was made of other files."""
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(gguf.tokenizer))
-        return CodeTokenizer(tokenizer, None, ids=ids, fim_markers=gguf.fim_markers)
+        tokenizer = Tokenizer.from_str(json.dumps(raw))
+        return CodeTokenizer(tokenizer, None, ids=ids, fim_markers=fim_markers)
     except Exception as unfit:  # the library raises plain Exception
         raise TokenizerError(f"{path}: its tokenizer cannot be used for code ({unfit})") from None
 

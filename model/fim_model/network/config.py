@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fim_model.errors import ConfigError
-from fim_model.families.architectures import CAUSAL_MODES, FAMILIES, Family
+from fim_model.families.architectures import CAUSAL_MODES, FAMILIES, UNLOADABLE, Family
 from fim_model.families.fim_layouts import OWN, OWN_LAYOUTS
 from fim_model.network.rope import RopeConfig, is_number, rope_from_hf
 
@@ -29,7 +29,8 @@ class ModelConfig:
     this package never reads further than that, so that it need not mask. `bos_token_id` and
     `eos_token_ids` are the ids that begin and end a text. `fim_edits` says that the model was
     trained to rewrite a region after recent edits (`FimPrompt.edit`); `fim_layout` names the layout
-    of this project that it was trained with.
+    of this project that it was trained with. `expand_token_id` is what a mask becomes that asks for
+    another beside it, where the config says so.
     """
 
     vocab_size: int
@@ -52,6 +53,7 @@ class ModelConfig:
     sliding_window: int | None = None
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    expand_token_id: int | None = None
     fim_edits: bool = False
     fim_layout: str = OWN.name
 
@@ -85,10 +87,12 @@ class ModelConfig:
                 f"fim_layout {self.fim_layout!r} is unknown; known are "
                 f"{', '.join(map(repr, OWN_LAYOUTS))}"
             )
-        if self.mask_token_id is not None and not 0 <= self.mask_token_id < self.vocab_size:
-            raise ConfigError(
-                f"mask_token_id {self.mask_token_id} is outside the vocabulary of {self.vocab_size}"
-            )
+        for name in ("mask_token_id", "expand_token_id"):
+            token_id = getattr(self, name)
+            if token_id is not None and not 0 <= token_id < self.vocab_size:
+                raise ConfigError(
+                    f"{name} {token_id} is outside the vocabulary of {self.vocab_size}"
+                )
 
     @property
     def family(self) -> Family:
@@ -124,13 +128,9 @@ class ModelConfig:
         Nothing that changes the logits is guessed: a field that is missing, or that asks for what
         this model does not do, is an error.
         """
-        family = FAMILIES.get(raw.get("model_type") or "")
-        if family is None:
-            raise ConfigError(
-                f"model_type {raw.get('model_type')!r} is not supported; supported are "
-                f"{', '.join(map(repr, FAMILIES))}"
-            )
+        family = _family(raw)
         raw = _completed(raw, family)
+        _check_done_here(raw, family)
         if raw.get("hidden_act", "silu") != "silu":
             raise ConfigError(
                 f"hidden_act {raw['hidden_act']!r} is not supported; supported is 'silu'"
@@ -178,13 +178,45 @@ _REQUIRED = (
     "num_key_value_heads", "head_dim", "intermediate_size",
     "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
 )  # fmt: skip
-_OPTIONAL = ("block_size", "sliding_window", "fim_edits", "fim_layout")
+_OPTIONAL = ("block_size", "sliding_window", "fim_edits", "fim_layout", "expand_token_id")
+
+
+def _family(raw: dict[str, Any]) -> Family:
+    """The row of a config. Raises ConfigError, for a known diffusion family with the reason."""
+    name = raw.get("model_type")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is not None:
+        masked = FAMILIES.get(family.masked)
+        return masked if masked and raw.get("mask_token_id") is not None else family
+    supported = ", ".join(repr(row) for row, family in FAMILIES.items() if row not in _MASKED_ROWS)
+    why = UNLOADABLE.get(name) if isinstance(name, str) else None
+    if why is not None:
+        raise ConfigError(
+            f"model_type {name!r} is not supported: this family {why}; supported are {supported}"
+        )
+    raise ConfigError(f"model_type {name!r} is not supported; supported are {supported}")
+
+
+_MASKED_ROWS = frozenset(family.masked for family in FAMILIES.values())
+
+
+def _check_done_here(raw: dict[str, Any], family: Family) -> None:
+    """Raise ConfigError where a config asks for what this package's forward does not do."""
+    for name, only in family.needs.items():
+        if raw.get(name) != only:
+            raise ConfigError(f"{name} {raw.get(name)!r} is not supported; supported is {only!r}")
+    for name in family.absent_or_false:
+        if raw.get(name):
+            raise ConfigError(f"{name} {raw[name]!r} is not supported; supported is false")
 
 
 def _completed(raw: dict[str, Any], family: Family) -> dict[str, Any]:
     """With the values that the family's own code derives for what is left out or null."""
-    filled = {name: value for name, value in raw.items() if value is not None}
-    absent = {name: value for name, value in family.absent.items() if name not in raw}
+    given = {name: value for name, value in raw.items() if value is not None}
+    filled = {name: value for name, value in given.items() if name not in family.config_names}
+    filled |= {ours: given[name] for name, ours in family.config_names.items() if name in given}
+    said = {family.config_names.get(name, name) for name in raw}
+    absent = {name: value for name, value in family.absent.items() if name not in said}
     if "rope_parameters" in filled:
         absent.pop("rope_theta", None)
     filled |= absent
@@ -195,6 +227,9 @@ def _completed(raw: dict[str, Any], family: Family) -> dict[str, Any]:
             filled.setdefault("head_dim", hidden // heads)
     if raw.get("use_sliding_window") is False:
         filled.pop("sliding_window", None)
+    window = filled.get("max_position_embeddings")
+    if family.longest is not None and isinstance(window, int):
+        filled["max_position_embeddings"] = min(window, family.longest)
     return filled
 
 

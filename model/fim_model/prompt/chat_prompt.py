@@ -117,6 +117,14 @@ def no_template(name: str) -> RequestError:
     )
 
 
+def fills_only(name: str) -> RequestError:
+    """The error for a model that is loaded to fill holes, whatever else it was trained on."""
+    return RequestError(
+        f"{name} reads text both ways at once; such a model fills holes here, but neither answers "
+        f"nor follows instructions; models that do are {', '.join(MODELS_WITH_TEMPLATE)}"
+    )
+
+
 def _to_json(value: Any, indent: int | None = None) -> str:
     """Jinja's own filter escapes for HTML; templates expect plain JSON."""
     return json.dumps(value, ensure_ascii=False, indent=indent)

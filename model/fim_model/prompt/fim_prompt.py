@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
 from fim_model.families.fim_layouts import (
+    CANVAS,
     LEFT_TO_RIGHT,
     OWN,
     OWN_LAYOUTS,
@@ -47,7 +48,8 @@ class FimPrompt:
     """A layout in the ids of one tokenizer.
 
     eom: the token that ends a middle; stops: further ones. bos: the id that begins a text.
-    blank: the id that stands for an empty text.
+    blank: the id that stands for an empty text. expand: the id by which a mask asks for another
+    one beside it, None where the length of a hole is chosen beforehand.
     """
 
     layout: FimLayout
@@ -57,6 +59,7 @@ class FimPrompt:
     blank: int
     stops: frozenset[int] = frozenset()
     bos: int | None = None
+    expand: int | None = None
 
     @classmethod
     def for_model(cls, config: ModelConfig, tokenizer: CodeTokenizer) -> FimPrompt:
@@ -92,23 +95,38 @@ class FimPrompt:
         cls, layout: FimLayout, config: ModelConfig, tokenizer: CodeTokenizer
     ) -> FimPrompt | None:
         ids = {name: tokenizer.token_id(name) for name in (*layout.needed, *layout.stops)}
+        if layout.expand is not None and config.expand_token_id is not None:
+            ids[layout.expand] = config.expand_token_id
         found = {name: token_id for name, token_id in ids.items() if token_id is not None}
         ends = [found[layout.end]] if layout.end in found else []
         ends += config.eos_token_ids
-        ends += [found[name] for name in (*layout.stops, *layout.needed) if name in found]
+        # What separates the parts of a prompt ends a middle, but not one that ends with its masks.
+        markers = () if Slot.HOLE in layout.order else layout.needed
+        ends += [found[name] for name in (*layout.stops, *markers) if name in found]
         if not found.keys() >= set(layout.needed) or not ends:
             return None
         bos = config.bos_token_id if Slot.START in layout.order else None
-        if layout is LEFT_TO_RIGHT:
+        if layout in (LEFT_TO_RIGHT, CANVAS):
             bos = next(iter(tokenizer.begins), None)
         blank = ends[0] if bos is None else bos
-        return cls(layout, tokenizer, found, ends[0], blank, frozenset(ends[1:]), bos)
+        expand = None if layout.expand is None else found[layout.expand]
+        return cls(layout, tokenizer, found, ends[0], blank, frozenset(ends[1:]), bos, expand)
 
     def __call__(self, prefix: str, suffix: str, path: str, budget: PromptBudget) -> list[int]:
         """Token ids whose continuation is the middle.
 
         Suffix and prefix are tokenised apart, in training as here. Where the layout is joined,
         the prefix must end where `split` says.
+        """
+        before, after = self.sides(prefix, suffix, path, budget)
+        return [*before, *after]
+
+    def sides(
+        self, prefix: str, suffix: str, path: str, budget: PromptBudget
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before the hole, at least one, and behind it; in most layouts none are behind.
+
+        See `__call__`, which joins both.
         """
         suffix_ids = self.tokenizer.encode(suffix)[: budget.suffix] if self.layout.fills else []
         room = budget.total - len(suffix_ids)
@@ -118,11 +136,18 @@ class FimPrompt:
             Slot.SUFFIX: suffix_ids,
             Slot.PREFIX: stepped_tail(self.tokenizer.encode_opening(prefix), room, budget.step),
         }
-        ids: list[int] = []
-        for part in self.layout.order:
-            ids += slots[part] if isinstance(part, Slot) else [self.ids[part]]
+        order = self.layout.order
+        hole = order.index(Slot.HOLE) if Slot.HOLE in order else len(order)
+        before, after = (
+            [
+                token_id
+                for part in parts
+                for token_id in (slots[part] if isinstance(part, Slot) else [self.ids[part]])
+            ]
+            for parts in (order[:hole], order[hole + 1 :])
+        )
         # A text that is empty needs a token to go on from.
-        return ids or [self.blank]
+        return before or [self.blank], after
 
     def split(self, prefix: str) -> tuple[str, str]:
         """The prefix up to its last settled token border, and the rest: the middle's beginning.

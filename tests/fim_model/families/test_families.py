@@ -257,7 +257,9 @@ def test_an_unsupported_model_type_names_the_supported_ones(tmp_path: Path) -> N
     with pytest.raises(CheckpointError) as caught:
         read_config(tmp_path)
     assert "'gpt_bigcode' is not supported" in str(caught.value)
-    assert all(repr(name) in str(caught.value) for name in FAMILIES)
+    # A row that another one turns into is not written in a config.
+    written = FAMILIES.keys() - {family.masked for family in FAMILIES.values()}
+    assert all(repr(name) in str(caught.value) for name in written)
 
 
 @pytest.mark.parametrize(
