@@ -1,9 +1,7 @@
-"""Rule: names are written as their import now says: `re.Match` after `from re import Match` is
-`Match`, and the other way around."""
+"""Rule: names that are no longer imported one by one are written with their module."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from fim_server.edits.history import Hunk
@@ -14,20 +12,13 @@ from fim_server.syntax.occurrences import Role
 
 
 def qualified_names(page: Page, hunk: Hunk) -> Iterator[Draft]:
-    """The uses of names that a hunk of the page began or ceased to import one by one."""
+    """The uses of names that a hunk of the page ceased to import, where their module is imported:
+    after `from re import Match` became `import re`, `Match` becomes `re.Match`."""
     if not page.has(hunk):
         return
-    old, new = _listed(hunk.old), _listed(hunk.new)
-    for name, module in new.items():
-        if name in old:
-            continue
-        for number, line in page.lines.items():
-            if name in line:
-                yield from _shortened(page, number, line, module, name)
-    for name, module in old.items():
-        if name in new:
-            continue
-        root = _imported_whole(page, module)
+    kept = _listed(hunk.new)
+    for name, module in _listed(hunk.old).items():
+        root = "" if name in kept else _imported_whole(page, module)
         if root:
             edits = [
                 LineEdit(place.line, place.start, place.start, f"{root}.")
@@ -36,25 +27,13 @@ def qualified_names(page: Page, hunk: Hunk) -> Iterator[Draft]:
                 and not place.binds
                 and read_import(page.line(place.line)) is None
             ]
-            yield Draft(tuple(edits), f"{name} is no longer imported", Signs("qualified"))
+            yield Draft(tuple(edits), f"{name} is no longer imported", Signs())
 
 
 def _listed(lines: Sequence[str]) -> dict[str, str]:
     """The names that lines import one by one, with their modules."""
     found = (read_import(line) for line in lines)
     return {name: each.module for each in found if each and each.is_list for name in each.names}
-
-
-def _shortened(page: Page, number: int, line: str, module: str, name: str) -> Iterator[Draft]:
-    roots = "|".join(map(re.escape, {module, module.rpartition(".")[2]}))
-    pattern = re.compile(rf"(?<![\w.])(?:{roots})\.(?={re.escape(name)}\b)")
-    edits = [
-        LineEdit(number, found.start(), found.end(), "")
-        for found in pattern.finditer(line)
-        if not page.is_text(number, found.start())
-    ]
-    if edits:
-        yield Draft(tuple(edits), f"{name} is imported", Signs("shortened"))
 
 
 def _imported_whole(page: Page, module: str) -> str:

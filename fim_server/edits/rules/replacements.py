@@ -116,8 +116,8 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
         if found and kind in _TOGETHER:
             best, _ = max(found, key=lambda each: each[0].context)
             yield Draft(tuple(edit for _, edit in found), reason, best)
-        else:
-            yield from (Draft((edit,), reason, signs) for signs, edit in found)
+            continue
+        yield from (Draft((edit,), reason, signs) for signs, edit in found)
 
 
 def _is_between(before: int, after: int) -> bool:

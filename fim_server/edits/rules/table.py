@@ -18,7 +18,6 @@ from typing import TypedDict
 
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.blocks import indentation
-from fim_server.edits.rules.bracket_partners import bracket_partners
 from fim_server.edits.rules.call_arguments import call_arguments
 from fim_server.edits.rules.call_sites import call_sites
 from fim_server.edits.rules.code_tokens import tokens
@@ -34,11 +33,9 @@ from fim_server.edits.rules.moved_lines import moved_lines
 from fim_server.edits.rules.needless_imports import needless_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.qualified_names import qualified_names
-from fim_server.edits.rules.renamed_lines import renamed_lines
 from fim_server.edits.rules.renames import renames
 from fim_server.edits.rules.replacements import replacements
 from fim_server.edits.rules.score import Circumstances, features_of, odds
-from fim_server.edits.rules.sibling_entries import sibling_entries
 from fim_server.edits.rules.similar_lines import similar_lines
 from fim_server.edits.rules.typos import typos
 
@@ -67,12 +64,9 @@ RULES = (
     Rule(inserted_lines),
     Rule(like_blocks),
     Rule(like_words),
-    Rule(sibling_entries),
     Rule(moved_lines),
     Rule(extracted_values),
-    Rule(bracket_partners),
     Rule(renames),
-    Rule(renamed_lines),
     Rule(replacements),
     Rule(call_arguments),
     Rule(call_sites),
