@@ -28,10 +28,6 @@ _MIN_CONTEXT = {"inserted": 3, "punctuation": 4, "keyword": 2, "word": 2, "remov
 right."""
 
 
-_TOGETHER = ("name", "word", "replaced", "removed", "keyword")
-"""Changes that are made at all places of a line or at none: half of them would be half a rename."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Change:
     """The tokens `old` of a line became `new`, with the tokens before and after them, the nearest
@@ -92,7 +88,6 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
     for number, line in page.lines.items():
         if own and number == change.line:
             continue
-        found = []
         for match in pattern.finditer(line):
             before = _shared(_spaceless(line[: match.start()])[::-1], change.before)
             after = _shared(_spaceless(line[match.end() :]), change.after)
@@ -101,7 +96,7 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
             if len(change.new) > len(change.old) and line.startswith(change.new, match.start()):
                 continue  # it has the change already
             whole = len(change.before) == before and len(change.after) == after
-            if kind == "inserted" and not whole and not _is_between(before, after):
+            if kind == "inserted" and not whole and not (before and after):
                 continue
             signs = Signs(
                 f"{kind}_alike" if whole else kind,
@@ -112,17 +107,7 @@ def _elsewhere(page: Page, hunk: Hunk, change: _Change, count: int) -> Iterator[
                 text=page.is_text(number, match.start()),
             )
             start = match.end() if not change.before and kind == "inserted" else match.start()
-            found.append((signs, LineEdit(number, start, match.end(), change.new)))
-        if found and kind in _TOGETHER:
-            best, _ = max(found, key=lambda each: each[0].context)
-            yield Draft(tuple(edit for _, edit in found), reason, best)
-            continue
-        yield from (Draft((edit,), reason, signs) for signs, edit in found)
-
-
-def _is_between(before: int, after: int) -> bool:
-    """Whether enough tokens around an insertion are equal: some on both sides, or many on one."""
-    return bool(before and after) or max(before, after) >= _MAX_CONTEXT
+            yield Draft((LineEdit(number, start, match.end(), change.new),), reason, signs)
 
 
 def _kind(change: _Change) -> str | None:

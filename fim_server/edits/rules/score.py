@@ -23,18 +23,13 @@ FEATURES = (
     "age", "places", "alone", "next", "skipped", "others_above", "distance", "scope", "above",
     "passed", "lines", "agreeing", "rivals", "repeated_tokens", "unrepeated_places", "hunks",
     "mechanical", "first_mechanical", "elsewhere", "done", "near", "indented_alike", "tests",
-    "small", "known", "latest", "same_change", "repeated_often", "repeated_next",
-    "repeated_skipped", "repeated_known", "repeated_change", "alone_tokens", "change_tokens",
-    "likeness_tokens",
+    "small", "known", "latest", "same_change",
 )  # fmt: skip
 """In the order of `features_of` and of the weights."""
 
 
 _NEAR = 3
 """Lines."""
-
-_OFTEN = 3
-"""Hunks from which the same draft follows."""
 
 _LIKE = {"renames.exported": "renames.defined"}
 """Kinds whose weights are another one's: the commits that are replayed change one file, so they
@@ -87,11 +82,10 @@ def features_of(signs: Signs, around: Circumstances) -> tuple[float, ...]:
     tokens = min(log2(1 + signs.tokens + signs.context) / 5, 1.5)
     places = min(log2(around.places) / 5, 1.5)
     repeated = around.repeats > 1
-    own_tokens = min(log2(1 + signs.tokens) / 5, 1.5)
     return (
         1.0,
         signs.likeness,
-        own_tokens,
+        min(log2(1 + signs.tokens) / 5, 1.5),
         min(log2(1 + signs.context) / 4, 1.5),
         min(signs.rank, 3) / 3,
         float(signs.text),
@@ -125,14 +119,6 @@ def features_of(signs: Signs, around: Circumstances) -> tuple[float, ...]:
         float(around.known),
         float(around.age == 0),
         around.same_change,
-        float(around.repeats >= _OFTEN),
-        float(repeated and around.next),
-        float(repeated and around.skipped),
-        float(repeated and around.known),
-        around.same_change * repeated,
-        own_tokens * (around.places == 1),
-        around.same_change * own_tokens,
-        signs.likeness * own_tokens,
     )
 
 

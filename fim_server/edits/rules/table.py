@@ -23,16 +23,13 @@ from fim_server.edits.rules.call_sites import call_sites
 from fim_server.edits.rules.code_tokens import tokens
 from fim_server.edits.rules.docstrings import docstrings
 from fim_server.edits.rules.drafts import Candidate, Draft, LineEdit, applied
-from fim_server.edits.rules.extracted_values import extracted_values
 from fim_server.edits.rules.identical_blocks import identical_blocks
 from fim_server.edits.rules.inserted_lines import inserted_lines
 from fim_server.edits.rules.like_blocks import like_blocks
-from fim_server.edits.rules.like_words import like_words
 from fim_server.edits.rules.missing_imports import missing_imports
 from fim_server.edits.rules.moved_lines import moved_lines
 from fim_server.edits.rules.needless_imports import needless_imports
 from fim_server.edits.rules.page import Page
-from fim_server.edits.rules.qualified_names import qualified_names
 from fim_server.edits.rules.renames import renames
 from fim_server.edits.rules.replacements import replacements
 from fim_server.edits.rules.score import Circumstances, features_of, odds
@@ -63,9 +60,7 @@ RULES = (
     Rule(identical_blocks),
     Rule(inserted_lines),
     Rule(like_blocks),
-    Rule(like_words),
     Rule(moved_lines),
-    Rule(extracted_values),
     Rule(renames),
     Rule(replacements),
     Rule(call_arguments),
@@ -73,7 +68,6 @@ RULES = (
     Rule(docstrings),
     Rule(similar_lines),
     Rule(missing_imports),
-    Rule(qualified_names),
     Rule(needless_imports),
     Rule(typos, repairs=True),
 )

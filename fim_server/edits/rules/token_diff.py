@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,6 @@ from fim_server.edits.rules.code_tokens import CALL, KEYWORDS, NAME, similarity,
 _STRING = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`\n]*`"
 _PIECE = re.compile(rf"[^\W\d]\w*|\d[\w.]*|{_STRING}|\s+|.")
 _LITERAL = re.compile(rf"\d[\w.]*\Z|(?:{_STRING})\Z")
-_WORD = re.compile(r"[^\W\d_a-z]+(?![a-z])|[^\W\d_]?[a-z]+|\d+|\s+|.")
 _OPEN, _CLOSE = "([{", ")]}"
 _PUNCTUATION = re.compile(r"[^\w\"']")
 
@@ -133,12 +132,6 @@ def skeleton(line: str) -> tuple[str, ...]:
 def pieces(line: str) -> list[str]:
     """A line split into names, numbers, strings, white space and single characters."""
     return _PIECE.findall(line)
-
-
-def words(line: str) -> list[str]:
-    """The words of a line, those of names (`setUserName`) and strings as well, with what stands
-    between them."""
-    return _WORD.findall(line)
 
 
 def is_literal(token: str) -> bool:
@@ -260,16 +253,12 @@ def _kind(token: str) -> str:
     return "name" if NAME.fullmatch(token) else "literal" if is_literal(token) else token
 
 
-def merged(
-    base: str, theirs: str, ours: str, split: Callable[[str], list[str]] | None = None
-) -> str | None:
+def merged(base: str, theirs: str, ours: str) -> str | None:
     """`ours` with the change from `base` to `theirs` applied; None where the change does not fit.
 
-    A number or name in which `base` and `ours` differ differs in inserted text, too. Lines are
-    compared by their `pieces`, or by what `split` makes of them.
+    A number or name in which `base` and `ours` differ differs in inserted text, too.
     """
-    split = split or pieces
-    old, new, target = split(base), split(theirs), split(ours)
+    old, new, target = pieces(base), pieces(theirs), pieces(ours)
     position: dict[int, int] = {-1: -1, len(old): len(target)}
     ours_for: dict[str, str] = {}
     for tag, low, high, from_, to in opcodes(old, target):

@@ -93,16 +93,3 @@ def test_lines_written_again_are_deleted_where_they_were() -> None:
     text = "import b\nimport a.c\n\nimport a.c\nx = 1\n"
     assert moved(text, 1, [], ["import a.c"]) == {3: [""]}
     assert moved(f"{text}import a.c\n", 1, [], ["import a.c"]) == {}, "which of two is unknown"
-
-
-def test_a_part_of_what_was_written_was_moved() -> None:
-    text = "setup()\nread(a, b)\n\nuse(x)\nread(a, b)\n"
-    assert moved(text, 0, ["setup()"], ["setup()", "read(a, b)"]) == {4: [""]}
-    assert moved(text, 0, ["read(a, b)"], ["setup()", "read(a, b)"]) == {}, "it was there before"
-
-
-def test_lines_that_changed_on_the_way() -> None:
-    new = ["rate: Rate", "doc = 'The rate of it.'"]
-    text = "\n".join([*new, "", "other: int", "rate: Rate = default", new[1], "last"])
-    assert moved(text, 0, [], new) == {4: [""]}
-    assert moved(text.replace("rate: Rate = default", "a = b"), 0, [], new) == {}
