@@ -105,7 +105,7 @@ def _observed(
         for candidate in rng.sample(crowd, min(len(crowd), MAX_CROWD))
     ]
     for candidate, worth in drawn:
-        verdict = judge.verdict(*_lines(page, candidate))
+        verdict = judge.verdict(*changed_lines(page, candidate))
         found.append(
             Observation(
                 candidate.rule,
@@ -119,7 +119,8 @@ def _observed(
     return found
 
 
-def _lines(page: Page, candidate: Candidate) -> tuple[int, list[str], list[str]]:
+def changed_lines(page: Page, candidate: Candidate) -> tuple[int, list[str], list[str]]:
+    """The number of the first line that a candidate changes, its lines, and what they become."""
     old = [page.line(at) for at in range(candidate.first, candidate.end)]
     text = applied(old, candidate.first, candidate.edits)
     deleted = not text and all(edit.drops for edit in candidate.edits)

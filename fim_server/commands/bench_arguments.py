@@ -59,6 +59,12 @@ def add_eval(commands: Commands) -> None:
         action="store_true",
         help="write what --fit found: score.json, or edit_priors.json of the checkpoint",
     )
+    edits.add_argument(
+        "--misses",
+        type=positive,
+        metavar="N",
+        help="how far the hunks of --git came that followed, and N missed ones to read",
+    )
     add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
     edits.set_defaults(run=measuring("eval_edits", "run"))

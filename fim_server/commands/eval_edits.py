@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--with-model needs --git; --data always asks the model")
     if arguments.fit and not arguments.git:
         raise UsageError("--fit needs --git CLONE…: sessions that were made up fit nothing")
+    if arguments.misses and (not arguments.git or arguments.fit or arguments.with_model):
+        raise UsageError("--misses needs --git, and goes with neither --fit nor --with-model")
     with Progress(console=Console(stderr=True), transient=True) as bar:
         figures = _of_histories(arguments, bar) if arguments.git else _of_sessions(arguments, bar)
     if arguments.json:
@@ -69,6 +71,12 @@ def _of_histories(arguments: argparse.Namespace, bar: Progress) -> dict[str, Any
             bar.advance(task)
 
         sequences = _sequences(arguments.git, arguments.commits, arguments.seed)
+        if arguments.misses:
+            from fim_server.bench import missed_hunks
+
+            least, seed = arguments.min_gain, arguments.seed
+            found = missed_hunks.fates(sequences, least, seed=seed, progress=progress)
+            return setting | missed_hunks.figures(found, arguments.misses, seed)
         ask: Ask = without_model
         if arguments.with_model:
             ask = _asking(load_infiller(arguments.model, arguments.threads))
@@ -212,6 +220,7 @@ def _print(figures: dict[str, Any], indent: str = "") -> None:
             _print(value, indent + "  ")
         elif isinstance(value, list):
             sys.stdout.write(f"{indent}{name}\n")
-            sys.stdout.writelines(f"{indent}  {point}\n" for point in value)
+            text = "\n".join(map(str, value)).replace("\n", f"\n{indent}  ")
+            sys.stdout.write(f"{indent}  {text}\n")
         else:
             sys.stdout.write(f"{indent}{name:<16} {value}\n")

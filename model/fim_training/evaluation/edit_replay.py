@@ -69,13 +69,14 @@ def shape_of(hunk: LineHunk) -> str:
 class Verdict:
     """right: every line change of a proposal lies on a shortest diff from the text now to the final
     one. place: something changes in the lines that it changes. touched: the coming hunks that a
-    right proposal makes, at least in part; whole: those that it makes completely. By index in the
-    sequence."""
+    right proposal makes, at least in part; whole: those that it makes completely; met: those whose
+    lines any proposal changes. By index in the sequence."""
 
     right: bool
     place: bool
     touched: frozenset[int] = frozenset()
     whole: frozenset[int] = frozenset()
+    met: frozenset[int] = frozenset()
 
 
 class Judge:
@@ -94,14 +95,19 @@ class Judge:
         point = self._point
         hunks = line_hunks(old, new, len(old) + len(new)) or []
         moved = [LineHunk(hunk.first + first, hunk.old, hunk.new) for hunk in hunks]
-        place = any(_meets(hunk, coming, 0) for hunk in moved for coming in point.rest)
+        met = frozenset(
+            name
+            for name, coming in zip(point.names, point.rest, strict=True)
+            if any(_meets(hunk, coming, 0) for hunk in moved)
+        )
+        place = bool(met)
         cost = sum(len(hunk.old) + len(hunk.new) for hunk in moved)
         if not moved or cost > self._distance:
-            return Verdict(False, place)
+            return Verdict(False, place, met=met)
         changed = applied(point.lines, moved)
         left = self._distance - cost
         if line_distance(changed, point.final, left) is None:
-            return Verdict(False, place)
+            return Verdict(False, place, met=met)
         sizes: dict[int, int] = {}
         for hunk in moved:
             # Equal lines around an insertion or deletion allow it a few lines away.
@@ -119,7 +125,7 @@ class Judge:
             for name, coming in zip(point.names, point.rest, strict=True)
             if sizes.get(name, 0) >= len(coming.old) + len(coming.new)
         }
-        return Verdict(True, True, frozenset(sizes), frozenset(whole))
+        return Verdict(True, True, frozenset(sizes), frozenset(whole), met)
 
 
 def _meets(hunk: LineHunk, coming: LineHunk, reach: int) -> bool:
