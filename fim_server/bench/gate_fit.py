@@ -255,8 +255,10 @@ def calibrated(cases: Sequence[Case]) -> tuple[Gate, dict[str, Any]]:
 
 def at_precision(shown: Sequence[Judged]) -> float:
     """The largest coverage (%) at which the surest texts have PRECISION."""
-    good = [point.coverage for point in curve(shown) if point.precision >= 100 * PRECISION]
-    return good[-1] if good else 0.0
+    order = np.argsort([-each.confidence for each in shown], kind="stable")
+    right = np.cumsum(np.array([each.accepted for each in shown])[order])
+    good = np.flatnonzero(right >= PRECISION * np.arange(1, len(shown) + 1))
+    return percentage(int(good[-1]) + 1, len(shown)) if len(good) else 0.0
 
 
 def _figures(shown: Sequence[Judged], cases: Sequence[Case]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from fim_model.requests import CompletionItem, Gate
 
 from fim_server.completion.silence import Silence
-from fim_server.syntax.definitions import is_text_at
 from fim_server.syntax.known_names import Unknown, new_names, unknown
 from fim_server.syntax.languages import language_of
 from fim_server.syntax.parsing import parsed
@@ -27,10 +26,8 @@ NAME_CHARS = 100_000
 """Characters on each side of the cursor in which names are looked up."""
 
 
-UNKNOWN_FEATURES = ("unknown_names", "unknown_attributes", "unknown_words")
-FEATURES = frozenset(
-    ["copied", "breaks", *UNKNOWN_FEATURES, "length", "lines", "whole_line", "mid_word", "code"]
-)
+UNKNOWN_FEATURES = ("unknown_names", "unknown_attributes")
+FEATURES = frozenset(["copied", "breaks", *UNKNOWN_FEATURES, "length", "whole_line", "mid_word"])
 """What `Evidence.features` knows."""
 
 
@@ -50,34 +47,30 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """length: characters. breaks: the document would parse worse; None without a grammar. unknown:
-    names that stand nowhere else. in_text: the cursor is in a comment or string. copied: the text
-    stands elsewhere. whole_line, mid_word: what stands left of the cursor.
+    """What is known of a suggestion.
+
+    length: characters. breaks: the document would parse worse. unknown: names that stand nowhere
+    else. Without a grammar the two are False and empty. copied: the text stands elsewhere.
+    whole_line, mid_word: what stands left of the cursor.
     """
 
     length: int
-    lines: int
-    breaks: bool | None
+    breaks: bool
     unknown: Unknown
-    in_text: bool
     copied: bool
     whole_line: bool
     mid_word: bool
 
     def features(self) -> dict[str, float]:
         """The numbers that `Gate.weights` weighs, by name."""
-        code = self.breaks is not None
         return {
             "copied": float(self.copied),
-            "breaks": float(bool(self.breaks)),
+            "breaks": float(self.breaks),
             "unknown_names": math.log1p(len(self.unknown.names)),
             "unknown_attributes": math.log1p(len(self.unknown.attributes)),
-            "unknown_words": math.log1p(len(self.unknown.words)),
             "length": math.log1p(self.length),
-            "lines": math.log(self.lines),
             "whole_line": float(self.whole_line),
             "mid_word": float(self.mid_word),
-            "code": float(code and not self.in_text),
         }
 
 
@@ -89,21 +82,16 @@ def evidence(around: Surroundings, text: str, over: int = 0, *, copied: bool = F
     near_before, near_after = excerpt(before, after)
     completed = near_before + text + near_after
     root = parsed(completed, language) if language is not None else None
-    found = tuple(new_names(before, text, after, around.others))
-    broken, in_text = None, False
-    if root is None or language is None:
-        names = Unknown(words=found)
-    else:
-        start = len(near_before)
+    broken, names = False, Unknown()
+    if root is not None and language is not None:
+        span = len(near_before), len(near_before) + len(text)
+        found = tuple(new_names(before, text, after, around.others))
         broken = breaks(root, near_before, near_after, language)
-        in_text = is_text_at(root, completed[:start], language)
-        names = unknown(found, root, completed, (start, start + len(text)), language)
+        names = unknown(found, root, completed, span, language)
     return Evidence(
         length=len(text),
-        lines=text.count("\n") + 1,
         breaks=broken,
         unknown=names,
-        in_text=in_text,
         copied=copied,
         whole_line=not line.strip(),
         mid_word=_is_word(before[-1:]) and _is_word(text[:1]),

@@ -139,11 +139,6 @@ def in_comment(before: str, after: str, language: Language | None) -> bool:
     return text is not None and "comment" in text.type
 
 
-def is_text_at(root: Node, before: str, language: Language) -> bool:
-    """Whether the end of `before` is in a comment or string of the text with the tree `root`."""
-    return _text_around(root, before, language) is not None
-
-
 def _text_around(root: Node, before: str, language: Language) -> Node | None:
     """The comment or string around the cursor; None if there is none."""
     at = len(before.encode("utf-8", "replace"))

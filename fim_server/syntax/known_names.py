@@ -11,13 +11,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fim_server.syntax.languages import Language
-from fim_server.syntax.occurrences import Role, occurrences
+from fim_server.syntax.occurrences import Occurrence, Role, occurrences
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
 _NAME = re.compile(r"(?<!\w)[^\W\d]\w*")
 _WORD = re.compile(r"\w")
+_IMPORTS = ("import", "use_declaration", "using_declaration", "preproc_include", "package")
 
 _SCRIPT = """
     Array ArrayBuffer BigInt Boolean Buffer DataView Date Error Function Infinity Intl JSON Map Math
@@ -32,6 +33,7 @@ _SCRIPT = """
     parse pop prototype push race reduce reject replace resolve reverse set shift size slice some
     sort splice split startsWith endsWith stringify substring test then toLowerCase toString
     toUpperCase trim unshift value valueOf values warn
+    abs ceil floor max min pow random round sqrt
 """
 _TYPES = """
     Awaited Exclude Extract InstanceType Iterable Iterator NonNullable Omit Parameters Partial Pick
@@ -86,15 +88,14 @@ _OF_PACKAGE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Names that stand nowhere else: those used as a variable, function or type, and those of
-    attributes. In a text without a syntax tree all of them are `words`."""
+    """Names that stand nowhere else: those of variables, functions and types, and those of
+    attributes and keyword arguments."""
 
     names: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*self.names, *self.attributes, *self.words))
+        return iter((*self.names, *self.attributes))
 
 
 @lru_cache(maxsize=16)
@@ -135,12 +136,24 @@ def unknown(
         places = [each for each in occurrences(name, lines, root, language) if each.line in rows]
         if any(each.binds or each.defines or each.parameter for each in places):
             continue
-        roles = {each.role for each in places}
+        roles = {each.role for each in places if not _is_imported_from(each, lines, root)}
         if Role.NAME in roles:
             plain.append(name)
         elif Role.ATTRIBUTE in roles or Role.KEYWORD in roles:
             attributes.append(name)
     return Unknown(tuple(plain), tuple(attributes))
+
+
+def _is_imported_from(place: Occurrence, lines: Sequence[str], root: Node) -> bool:
+    """Whether a name is part of an import: a module's name need not stand anywhere else."""
+    line = lines[place.line]
+    start, end = (len(line[:at].encode("utf-8", "replace")) for at in (place.start, place.end))
+    node = root.descendant_for_point_range((place.line, start), (place.line, end))
+    while node is not None:
+        if node.type.startswith(_IMPORTS):
+            return True
+        node = node.parent
+    return False
 
 
 def stands_in(name: str, text: str) -> bool:

@@ -26,6 +26,10 @@ PRECISION = 0.6
 
 BINS = 10
 
+MAX_STEPS = 100
+CONVERGED = 1e-9
+"""Of a regression: most steps, and the largest change of a weight that ends it."""
+
 UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0, 0, 0))
 """Used while outcomes are collected: copies are scored, but the scores decide nothing."""
 
@@ -136,20 +140,33 @@ def regression(right: Sequence[bool], seen: Sequence[Sequence[float]]) -> tuple[
 
 
 def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
-    """Logistic regression: the bias, then a weight for each column of `seen`."""
+    """Logistic regression: the bias, then a weight for each column of `seen`.
+
+    Newton's method; a step that does not lower the loss is halved.
+    """
     rows = torch.cat((torch.ones(len(seen), 1), seen), dim=1).double()
-    weights = torch.zeros(rows.shape[1], dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    penalty = torch.full((rows.shape[1],), pull, dtype=torch.float64)
+    penalty[0] = 0.0
+    right = accepted.double()
 
-    def loss() -> Tensor:
-        search.zero_grad()
-        nats = binary_cross_entropy_with_logits(rows @ weights, accepted.double())
-        nats = nats + pull * weights[1:].square().sum()
-        nats.backward()
-        return nats
+    def loss(weights: Tensor) -> float:
+        nats = binary_cross_entropy_with_logits(rows @ weights, right)
+        return float(nats + (penalty * weights.square()).sum())
 
-    search.step(loss)
-    return weights.detach()
+    weights = torch.zeros_like(penalty)
+    for _ in range(MAX_STEPS):
+        likely = torch.sigmoid(rows @ weights)
+        slope = rows.T @ (likely - right) / len(rows) + 2 * penalty * weights
+        spread = (likely * (1 - likely))[:, None]
+        bend = rows.T @ (rows * spread) / len(rows) + torch.diag(2 * penalty)
+        step = torch.linalg.solve(bend, slope)
+        before = loss(weights)
+        while loss(weights - step) > before and float(step.abs().max()) > CONVERGED:
+            step = step / 2
+        weights = weights - step
+        if float(step.abs().max()) <= CONVERGED:
+            break
+    return weights
 
 
 def curve(shown: Sequence[Judged]) -> list[CurvePoint]:
