@@ -16,8 +16,8 @@ import numpy as np
 from fim_model.calibration.confidence import Calibration
 from fim_model.requests import Gate
 from fim_training.corpus.corpus_languages import language_of as corpus_language
-from fim_training.evaluation.answers import Answer, Answers
 from fim_training.evaluation.figures import percentage, same_text
+from fim_training.evaluation.heldout_answers import Answer, Answers
 from fim_training.evaluation.heldout_holes import HeldoutHole, Window
 from fim_training.shipping.calibrate import (
     PRECISION,
@@ -241,6 +241,7 @@ def calibrated(cases: Sequence[Case]) -> tuple[Gate, dict[str, Any]]:
         "n": len(cases),
         "projects": projects,
         "broken": sum(case.candidates[0].breaks for case in cases),
+        "gain": gain(found["gate"], found["model"], cases),
         "ways": {way: _figures(shown, cases) for way, shown in found.items()},
         "groups": {
             name: {

@@ -18,8 +18,8 @@ from fim_model.copies import Copied
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from fim_training.evaluation.answers import Answers
 from fim_training.evaluation.figures import percentage, same_text
+from fim_training.evaluation.heldout_answers import Answers
 
 PRECISION = 0.6
 """Target precision of suggestions that are shown automatically."""

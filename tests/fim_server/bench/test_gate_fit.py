@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from fim_model.copies import Copied
-from fim_training.evaluation.answers import Answer, Answers
+from fim_training.evaluation.heldout_answers import Answer, Answers
 from fim_training.evaluation.heldout_holes import Document, HeldoutHole
 from fim_training.shipping.calibrate import Judged, Outcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fim_model.copies import Copied
-from fim_training.evaluation.answers import Answer, AnswerFile, Answers, collect
+from fim_training.evaluation.heldout_answers import Answer, AnswerFile, Answers, collect
 from fim_training.evaluation.heldout_holes import Document, HeldoutHole
 from fim_training.evaluation.jsonl import EvaluationDataError
 
