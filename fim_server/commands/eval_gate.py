@@ -116,5 +116,5 @@ def _print(report: dict[str, Any]) -> None:
     more = gate["gain"]
     console.print(
         f"the gate covers {more['low']} to {more['high']} points more than the model alone (95 % "
-        f"interval over projects); {gate['broken']} likeliest texts would not parse"
+        f"interval over projects); in {gate['broken']} holes the likeliest text would not parse"
     )
