@@ -25,16 +25,26 @@ def errors(root: Node) -> int:
     return count
 
 
-def without_line(before: str, after: str) -> str:
-    """The document without the line on which `before` ends and `after` begins, but for its end."""
+def with_line(before: str, line: str, after: str) -> str:
+    """The document with another line in place of the one that `before` ends and `after` begins
+    with."""
     start, end = before.rfind("\n") + 1, after.find("\n")
-    return before[:start] + (after[end:] if end >= 0 else "")
+    return before[:start] + line + (after[end:] if end >= 0 else "")
 
 
 def breaks(root: Node, before: str, after: str, language: Language) -> bool:
-    """Whether a completed document (`root`) has more errors than it has without the line that was
-    completed, which `before` ends with and `after` begins with."""
-    if not root.has_error:
+    """Whether a completed document (`root`) has more errors than without the line that was
+    completed, which `before` ends with and `after` begins with.
+
+    Where indentation matters, also more than with a plain name in that line: its indentation is
+    the user's.
+    """
+    found = errors(root) if root.has_error else 0
+    if not found:
         return False
-    other = parsed(without_line(before, after), language)
-    return other is not None and errors(root) > errors(other)
+    line = before[before.rfind("\n") + 1 :]
+    others = [""]
+    if language.indented:
+        others.append(line[: len(line) - len(line.lstrip())] + "x")
+    trees = (parsed(with_line(before, other, after), language) for other in others)
+    return all(tree is not None and found > errors(tree) for tree in trees)

@@ -8,7 +8,7 @@ from fim_server.syntax import languages
 from fim_server.syntax.known_names import Unknown, new_names, stands_in, unknown
 from fim_server.syntax.languages import language_of
 from fim_server.syntax.parsing import parsed
-from fim_server.syntax.soundness import breaks, errors, without_line
+from fim_server.syntax.soundness import breaks, errors, with_line
 
 
 def broken(text: str, answer: str, name: str = "python") -> bool:
@@ -51,6 +51,12 @@ def test_an_excerpt_that_begins_inside_a_block_is_judged_by_what_is_added() -> N
     assert broken(excerpt, "(1;", "javascript")
 
 
+def test_an_indentation_that_the_user_chose_is_not_held_against_an_answer() -> None:
+    text = "def f():\n    a = 1\n        b|\n    return a\n"
+    assert not broken(text, " = 2")
+    assert broken(text, " = (2")
+
+
 def test_errors_counts_what_is_wrong_and_what_is_missing() -> None:
     python = language_of("python")
     assert python is not None
@@ -69,8 +75,8 @@ def test_errors_counts_what_is_wrong_and_what_is_missing() -> None:
         ("", "\n", "\n"),
     ],
 )
-def test_the_document_without_the_cursors_line(before: str, after: str, left: str) -> None:
-    assert without_line(before, after) == left
+def test_another_line_takes_the_place_of_the_cursors(before: str, after: str, left: str) -> None:
+    assert with_line(before, "", after) == left
 
 
 def test_a_name_is_a_whole_word() -> None:
