@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fim_model.requests import MODES
+
 from fim_server.backends.templates import TEMPLATES
 from fim_server.commands import bench_device
 from fim_server.commands.arguments import (
@@ -68,6 +70,27 @@ def add_eval(commands: Commands) -> None:
     add_loading_options(edits)
     edits.add_argument("--json", action="store_true", help="one JSON object on stdout")
     edits.set_defaults(run=measuring("eval_edits", "run"))
+
+    gate = kinds.add_parser(
+        "gate", help="calibrates a checkpoint: which suggestions are shown unasked, how sure"
+    )
+    gate.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
+    gate.add_argument("--model", metavar="FOLDER", help="a checkpoint (default: what ships)")
+    gate.add_argument("--mode", choices=MODES, default="ar", help="how the model fills holes")
+    gate.add_argument(
+        "--per-kind", type=positive, default=300, metavar="N", help="holes of each one-line kind"
+    )
+    gate.add_argument("--seed", type=int, default=1, help="of the drawn holes")
+    gate.add_argument("--threads", type=positive, metavar="N")
+    gate.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="keeps the model's answers here; holes that it has already are not asked again",
+    )
+    gate.add_argument("--write", action="store_true", help="write the checkpoint's calibration")
+    gate.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    gate.set_defaults(run=measuring("eval_gate", "run"))
 
 
 def add_bench(commands: Commands) -> None:

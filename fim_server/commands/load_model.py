@@ -8,13 +8,17 @@ from fim_server.backends.mode_choice import measured_choice
 from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
+    from fim_model.calibration.confidence import Calibration
     from fim_model.infiller import Infiller
 
 
-def load_infiller(model: str | None, threads: int | None) -> Infiller:
+def load_infiller(
+    model: str | None, threads: int | None, calibration: Calibration | None = None
+) -> Infiller:
     """Load a model, with a progress bar if stderr is a terminal.
 
-    Raises UsageError if torch is not installed or the checkpoint cannot be used.
+    `calibration` replaces the checkpoint's own. Raises UsageError if torch is not installed or the
+    checkpoint cannot be used.
     """
     try:
         from fim_model.infiller import Infiller
@@ -34,6 +38,7 @@ def load_infiller(model: str | None, threads: int | None) -> Infiller:
                 model,
                 threads=threads,
                 auto=measured_choice(model),
+                calibration=calibration,
                 progress=lambda what, share: bar.update(task, description=what, completed=share),
             )
     except ValueError as unfit:

@@ -23,7 +23,7 @@ class Answer:
     """What to show; `silence` says why nothing, and is None exactly if there are items.
 
     `cached` answers took no model call and have no stats. `detail` is the rule behind a silence,
-    where there is one; it never holds the user's text.
+    where there is one; it never holds the user's text. `about` does: it is for the user's eyes.
     """
 
     items: list[lsp.InlineCompletionItem]
@@ -31,6 +31,7 @@ class Answer:
     stats: CompletionStats | None = None
     cached: bool = False
     detail: str = ""
+    about: str = ""
 
 
 def silent(reason: Silence, detail: str = "") -> Answer:

@@ -25,7 +25,8 @@ SUGGESTIONS = 64
 class _Suggestion:
     """Fitted texts, best first, for the hole between `before` and `after`, or why there are none.
 
-    `asked` is the number of alternatives that they were chosen from.
+    `asked` is the number of alternatives that they were chosen from, `about` what the silence is
+    about.
     """
 
     before: str
@@ -33,6 +34,7 @@ class _Suggestion:
     fits: tuple[Fit, ...]
     silence: Silence | None
     asked: int
+    about: str = ""
 
     def for_hole(self, hole: Hole, alternatives: int, *, replaces: bool) -> list[Fit] | None:
         """What is left to type of the texts at this hole; None if they do not fit it."""
@@ -73,7 +75,7 @@ class SuggestionCache:
         key = (hole.before, hole.after)
         known.pop(key, None)
         fits, silence = tuple(judgement.fits), judgement.silence
-        known[key] = _Suggestion(hole.before, hole.after, fits, silence, asked)
+        known[key] = _Suggestion(hole.before, hole.after, fits, silence, asked, judgement.about)
         if len(known) > SUGGESTIONS:
             known.popitem(last=False)
         if len(self._documents) > DOCUMENTS:
@@ -88,7 +90,7 @@ class SuggestionCache:
             fits = suggestion.for_hole(hole, alternatives, replaces=self._replaces)
             if fits is not None:
                 texts = [fit.text for fit in fits]
-                return Judgement(texts, suggestion.silence, fits=fits)
+                return Judgement(texts, suggestion.silence, fits=fits, about=suggestion.about)
         return None
 
     def forget(self, uri: str) -> None:

@@ -22,7 +22,14 @@ from fim_server.completion.active_backend import ActiveBackend
 from fim_server.completion.answer import Answer, items_for, log_answer, silent
 from fim_server.completion.cache import SuggestionCache
 from fim_server.completion.debounce import Debounce
-from fim_server.completion.gate import Judgement, confidence_threshold, judge, judge_context
+from fim_server.completion.evidence import Surroundings
+from fim_server.completion.gate import (
+    Judgement,
+    confidence_threshold,
+    judge,
+    judge_context,
+    weigher,
+)
 from fim_server.completion.hole import (
     Hole,
     budgeted_hole,
@@ -33,13 +40,16 @@ from fim_server.completion.hole import (
 from fim_server.completion.in_context import ContextReader
 from fim_server.completion.right_side import Fit
 from fim_server.completion.selected import Target, continuing
-from fim_server.completion.silence import Silence
+from fim_server.completion.silence import DOUBTS, Silence
 from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.documents.notebooks import NotebookStore, NotebookView
 from fim_server.log import where
 from fim_server.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+BEAM = 3
+"""Texts of which one is chosen where the likeliest would not parse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,14 @@ class _Question:
     target: Target
     alternatives: int
     invoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A completion, and the text around the hole that it was asked for."""
+
+    completion: Completion
+    around: Surroundings
 
 
 class Completer:
@@ -83,7 +101,7 @@ class Completer:
         self._context = ContextReader(documents, self._notebooks)
         self._cache = SuggestionCache(replaces=replaces_rest)
         self._debounce = Debounce()
-        self._asked: LatestOnly[SharedRun[Completion]] = LatestOnly(Silence.SUPERSEDED)
+        self._asked: LatestOnly[SharedRun[_Reply]] = LatestOnly(Silence.SUPERSEDED)
         self._speculations: LatestOnly[SharedRun[None]] = LatestOnly()
         self._forgetting: set[asyncio.Task[None]] = set()
 
@@ -134,20 +152,13 @@ class Completer:
 
         settings = self._settings
         try:
-            completion = await self._ask(question)
+            completion, judgement = await self._asked_and_judged(question)
         except Stopped as stopped:
             return silent(Silence(stopped.reason))
         except BackendError as error:
             self._active.failed(error)
             return silent(Silence.BACKEND_ERROR, str(error))
 
-        judgement = self._gate(
-            completion,
-            question.hole,
-            question.snapshot.language,
-            question.alternatives,
-            invoked=question.invoked,
-        )
         if completion.items and settings is self._settings:
             uri = question.snapshot.uri
             self._cache.remember(uri, question.hole, judgement, question.alternatives)
@@ -195,56 +206,73 @@ class Completer:
         An explicit request asks again where an automatic one was not confident enough.
         """
         known = self._cache.find(question.snapshot.uri, question.hole, question.alternatives)
-        if known is None or (question.invoked and known.silence is Silence.LOW_CONFIDENCE):
+        if known is None or (question.invoked and known.silence in DOUBTS):
             return None
         return known
 
-    async def _ask(self, question: _Question) -> Completion:
-        """The backend's completion, shared with an equal request that is under way already.
+    async def _asked_and_judged(self, question: _Question) -> tuple[Completion, Judgement]:
+        """The backend's completion and what the gate makes of it.
+
+        Where nothing would be shown because the likeliest text would not parse, the next ones are
+        asked for. Raises Stopped, with a Silence as its reason, and BackendError.
+        """
+        limit, invoked = question.alternatives, question.invoked
+        reply = await self._ask(question, limit)
+        judgement = self._gate(reply, question.hole, limit, invoked=invoked)
+        if judgement.silence is Silence.WOULD_NOT_PARSE and limit < BEAM:
+            wider = await self._ask(question, BEAM)
+            found = self._gate(wider, question.hole, limit, invoked=invoked)
+            if found.silence is None:
+                return wider.completion, found
+        return reply.completion, judgement
+
+    async def _ask(self, question: _Question, alternatives: int) -> _Reply:
+        """The backend's reply, shared with an equal request that is under way already.
 
         Raises Stopped, with a Silence as its reason, and BackendError.
         """
         snapshot, hole = question.snapshot, question.hole
-        request = request_for(hole, snapshot, self._settings, question.alternatives)
+        request = request_for(hole, snapshot, self._settings, alternatives)
         run = self._asked.join(question.uri, request)
         if run is None:
-            # An explicit request does not wait for a pause in the typing.
-            wait = 0.0 if question.invoked else self._debounce.wait(time.monotonic())
+            # An explicit request does not wait for a pause in the typing, nor a second one.
+            again = alternatives > question.alternatives
+            wait = 0.0 if question.invoked or again else self._debounce.wait(time.monotonic())
             work = asyncio.create_task(self._ask_backend(request, hole, snapshot, wait))
             run = self._asked.start(SharedRun(question.uri, request, work))
         return await self._asked.result(run)
 
     async def _ask_backend(
         self, request: CompletionRequest, hole: Hole, snapshot: Snapshot, wait: float
-    ) -> Completion:
-        """The completion, asked for after `wait` seconds (the debounce)."""
+    ) -> _Reply:
+        """The reply, asked for after `wait` seconds (the debounce)."""
         if wait:
             await asyncio.sleep(wait)
         began = time.monotonic()
-        completion = await self._complete_in_context(request, hole, snapshot)
-        if completion.items:
+        reply = await self._complete_in_context(request, hole, snapshot)
+        if reply.completion.items:
             self._debounce.answered(time.monotonic() - began)
             self._active.succeeded()
-        return completion
+        return reply
 
     async def _complete_in_context(
         self, request: CompletionRequest, hole: Hole, snapshot: Snapshot
-    ) -> Completion:
+    ) -> _Reply:
         settings, workspace = self._settings, self._workspace
-        request = await self._context.add(request, hole, snapshot, settings, workspace)
-        return await self._active.backend.complete(request)
+        read = await self._context.read(request, hole, snapshot, settings, workspace)
+        return _Reply(await self._active.backend.complete(read.request), read.around)
 
-    def _gate(
-        self, completion: Completion, hole: Hole, language: str, limit: int, *, invoked: bool
-    ) -> Judgement:
-        gentle = not invoked and is_prose(hole, language)
+    def _gate(self, reply: _Reply, hole: Hole, limit: int, *, invoked: bool) -> Judgement:
+        completion, weigh = reply.completion, weigher(reply.completion, reply.around)
+        gentle = not invoked and is_prose(hole, hole.language)
         threshold = confidence_threshold(
             self._settings.min_confidence,
-            completion.show_above,
+            completion.show_above if weigh is None else weigh.gate.show_above,
             invoked=invoked,
             prose=self._settings.prose_confidence if gentle else 0.0,
         )
-        return judge(completion.items, hole, threshold, limit, replaces=self._replaces_rest)
+        replaces = self._replaces_rest
+        return judge(completion.items, hole, threshold, limit, replaces=replaces, weigh=weigh)
 
     def _show(
         self,
@@ -257,7 +285,7 @@ class Completer:
         """The answer made of a judgement; while it is on the screen, the next one is prepared."""
         stats = completion.stats if completion else None
         if judgement.silence is not None:
-            return Answer([], judgement.silence, stats, cached)
+            return Answer([], judgement.silence, stats, cached, about=judgement.about)
         self._speculate(question.snapshot, question.hole, judgement.fits[0])
         items = items_for(question.target, judgement.fits, question.snapshot, question.hole)
         return Answer(items, None, stats, cached)
@@ -281,15 +309,15 @@ class Completer:
         """Put the answer to a speculative request into the cache."""
         settings = self._settings
         try:
-            completion = await self._complete_in_context(request, hole, snapshot)
+            reply = await self._complete_in_context(request, hole, snapshot)
         except BackendError as error:
             logger.info("speculation failed: %s", error)
             return
         except Exception as mistake:
             logger.error("speculation failed: %s", where(mistake))
             return
-        if completion.items and settings is self._settings:
-            judgement = self._gate(completion, hole, snapshot.language, 1, invoked=False)
+        if reply.completion.items and settings is self._settings:
+            judgement = self._gate(reply, hole, 1, invoked=False)
             self._cache.remember(snapshot.uri, hole, judgement, 1)
 
     # What happens to the backend, the settings and the documents.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fim_model.copies import Copied, copies
 from fim_model.requests import CompletionRequest, Snippet
 
 from fim_server.access.workspace import Workspace
+from fim_server.completion.evidence import NAME_CHARS, Surroundings
 from fim_server.completion.hole import Hole, text_after, text_before
 from fim_server.completion.trim import repeats_next_lines, repeats_previous_lines
 from fim_server.context.gather import Context, ContextQuery, Gatherer
@@ -23,8 +24,16 @@ _COPY_CHARS = 100_000
 """Characters on each side of the cursor that are searched for text to copy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request with its context, and the text around its hole, to judge the answers by."""
+
+    request: CompletionRequest
+    around: Surroundings
+
+
 class ContextReader:
-    """Adds to requests what the open documents and the workspace's files offer.
+    """Reads what the open documents and the workspace's files offer to requests.
 
     Files may be read, so the work is done in a thread of its own.
     """
@@ -34,15 +43,15 @@ class ContextReader:
         self._gatherer = Gatherer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fim-context")
 
-    async def add(
+    async def read(
         self,
         request: CompletionRequest,
         hole: Hole,
         snapshot: Snapshot,
         settings: Settings,
         workspace: Workspace,
-    ) -> CompletionRequest:
-        """The request for a hole in `snapshot`, with its context."""
+    ) -> Reading:
+        """The request for a hole in `snapshot` with its context, and the text around the hole."""
         cells = self._notebooks.cells(snapshot.uri)
         others = self._documents.others(snapshot.uri)
         query = ContextQuery(
@@ -55,8 +64,10 @@ class ContextReader:
             copies=settings.copies_from == "project",
         )
 
-        def read() -> CompletionRequest:
-            return in_context(request, hole, snapshot, self._gatherer.context(query))
+        def read() -> Reading:
+            context = self._gatherer.context(query)
+            added = in_context(request, hole, snapshot, context)
+            return Reading(added, surroundings(hole, snapshot, context))
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
@@ -72,6 +83,17 @@ def in_context(
         request,
         snippets=tuple(Snippet(path, text) for path, text in context.snippets),
         copies=_copies(hole, snapshot, context) if request.max_lines == 1 else (),
+    )
+
+
+def surroundings(hole: Hole, snapshot: Snapshot, context: Context = NO_CONTEXT) -> Surroundings:
+    """The text around a hole, and the texts that its context has."""
+    return Surroundings(
+        before=text_before(snapshot, hole.place, NAME_CHARS),
+        after=text_after(snapshot, hole.place, NAME_CHARS),
+        language=snapshot.language,
+        path=snapshot.uri,
+        others=(*context.texts, *(text for _, text in context.snippets)),
     )
 
 

@@ -38,6 +38,10 @@ class Silence(StrEnum):
     """The model wrote nothing, or white space."""
     LOW_CONFIDENCE = "low_confidence"
     """The confidence is below the threshold: `minConfidence`, or what the model advises."""
+    WOULD_NOT_PARSE = "would_not_parse"
+    """The confidence is below the threshold because the document would parse worse."""
+    UNKNOWN_NAME = "unknown_name"
+    """The confidence is below the threshold because of names that stand nowhere else."""
     OUT_OF_SCOPE = "out_of_scope"
     """The answer begins outside the cursor's block."""
     NOTHING_LEFT_AFTER_TRIMMING = "nothing_left_after_trimming"
@@ -61,6 +65,9 @@ class Silence(StrEnum):
         return _EXPLAINED[self]
 
 
+DOUBTS = frozenset([Silence.LOW_CONFIDENCE, Silence.WOULD_NOT_PARSE, Silence.UNKNOWN_NAME])
+"""Reasons for which an explicit request would still see the answer."""
+
 _EXPLAINED = {
     Silence.LOADING: "the model is still being loaded",
     Silence.NO_MODEL: "the model could not be loaded; the log says why",
@@ -78,6 +85,8 @@ _EXPLAINED = {
     Silence.BLANK: "the model has nothing to put between the text before and after the cursor",
     Silence.LOW_CONFIDENCE: "the model is not sure enough (settings minConfidence, "
     "proseConfidence); ask explicitly to see its guesses",
+    Silence.WOULD_NOT_PARSE: "the line would not parse",
+    Silence.UNKNOWN_NAME: "the answer uses a name that is not known here",
     Silence.OUT_OF_SCOPE: "what the model wrote belongs after the end of this block",
     Silence.NOTHING_LEFT_AFTER_TRIMMING: "all that the model wrote is right of the cursor already",
     Silence.UNBALANCED: "the answer would break the brackets or quotes of this line",

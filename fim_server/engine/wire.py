@@ -20,6 +20,7 @@ from fim_model.requests import (
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    Gate,
     InstructionRequest,
     PastEdit,
     Rewrite,
@@ -28,7 +29,7 @@ from fim_model.requests import (
     TraceStep,
 )
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MAX_ALTERNATIVES = 10
@@ -224,7 +225,9 @@ def completion_from_json(body: object) -> Completion:
         ]
         cost = None if stats is None else _from(CompletionStats, stats)
         trace = [_from(TraceStep, step) for step in body["trace"]]  # type: ignore[index]
-        return Completion(items, cost, body["show_above"], trace)  # type: ignore[index]
+        raw = body["gate"]  # type: ignore[index]
+        gate = None if raw is None else _from(Gate, raw)
+        return Completion(items, cost, body["show_above"], trace, gate)  # type: ignore[index]
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
 

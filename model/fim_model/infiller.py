@@ -236,8 +236,12 @@ class Infiller:
             reused_tokens=prefill.reused,
             ms=(time.perf_counter() - began) * 1000,
         )
-        show_above = self._calibration.show_above if self._calibration else 0.0
-        return Completion(_ranked(items, copies), stats, show_above, trace)
+        ranked = _ranked(items, copies)
+        if self._calibration is None:
+            return Completion(ranked, stats, trace=trace)
+        return Completion(
+            ranked, stats, self._calibration.show_above, trace, self._calibration.gate
+        )
 
     def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """The request's copies with their confidences, surest first; nothing is decoded."""

@@ -8,7 +8,7 @@ made: one that exists can be served, unless the model lacks the mode. JSON is ma
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -229,18 +229,35 @@ class TraceStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """How the probability that an item is right follows from what the front-end finds out as well.
+
+    Its log-odds are `bias`, `confidence` times the log-odds of the item's confidence, and for each
+    feature of the front-end, by name, its value times its weight. `show_above` is the probability
+    from which an item is shown unasked.
+    """
+
+    bias: float
+    confidence: float
+    show_above: float
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The items, best first; none if another request took the place of this one.
 
     `stats` is None where nothing was computed or a remote server does not say. `show_above` is the
-    confidence from which the model's calibration advises to show an item unasked. `trace` has every
-    forward, if that was asked for.
+    confidence from which the model's calibration advises to show an item unasked, for a front-end
+    that knows nothing else; `gate` is for one that weighs evidence of its own, None where the model
+    was not calibrated for that. `trace` has every forward, if that was asked for.
     """
 
     items: list[CompletionItem] = field(default_factory=list)
     stats: CompletionStats | None = None
     show_above: float = 0.0
     trace: list[TraceStep] = field(default_factory=list)
+    gate: Gate | None = None
 
 
 RewriteWay = Literal["rewrite", "refill", "instruction"]

@@ -26,7 +26,7 @@ from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines
 from fim_model.prompt.tokenizer import CodeTokenizer
-from fim_model.requests import AUTO, MAX_TOKENS, NATIVE, Completion, CompletionRequest
+from fim_model.requests import AUTO, MAX_TOKENS, NATIVE, Completion, CompletionRequest, Gate
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"
@@ -123,7 +123,8 @@ def test_a_calibrated_model_gives_the_probability_of_being_right(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer
 ) -> None:
     """Computed from the tokens' log-probabilities and whether a limit cut it; with a threshold."""
-    calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4)
+    gate = Gate(0.0, 1.0, 0.3, {"length": -1.0})
+    calibration = Calibration(0.1, 0.2, 0.3, 0.05, -0.5, show_above=0.4, gate=gate)
     plain = Infiller(model, tiny_tokenizer).infill(request(mode="ar"))
     told = Infiller(model, tiny_tokenizer, calibration=calibration).infill(request(mode="ar"))
     item, before = told.items[0], plain.items[0]
@@ -131,6 +132,7 @@ def test_a_calibrated_model_gives_the_probability_of_being_right(
     assert math.exp(sum(item.nats) / len(item.nats)) == pytest.approx(before.confidence)
     assert item.confidence == calibration(item.nats, item.finish == "length")
     assert (told.show_above, plain.show_above) == (0.4, 0.0)
+    assert (told.gate, plain.gate) == (gate, None)
 
 
 COPY = Copied("th * height", matched=14, behind=3, distance=50)

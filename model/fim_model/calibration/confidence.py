@@ -1,9 +1,9 @@
 """The calibrated probability that a suggestion is right, from its tokens' log-probabilities.
 
 A model's own probabilities are per token and overconfident. A logistic regression on features of
-the whole suggestion, fitted on projects the model never saw
-(`python -m fim_training.shipping.calibrate`), corrects that: of suggestions with confidence 0.7,
-seven in ten are right.
+the whole suggestion, fitted on projects the model never saw (`fim-server eval gate`), corrects
+that: of suggestions with confidence 0.7, seven in ten are right. The same file has the weights of
+what only a front-end can see; this package passes them on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from fim_model.copies import Copied
 from fim_model.errors import CheckpointError
+from fim_model.requests import Gate
 
 CALIBRATION = "calibration.json"
 """The file's name in a checkpoint folder."""
@@ -57,7 +58,10 @@ class CopyWeights:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The weights of `features`, those of `copy_features`, and the threshold for showing."""
+    """The weights of `features`, those of `copy_features`, and the threshold for showing.
+
+    gate: the weights of a front-end's evidence, which are not used here; None without any.
+    """
 
     bias: float
     mean: float
@@ -66,6 +70,7 @@ class Calibration:
     cut: float
     show_above: float
     copies: CopyWeights | None = None
+    gate: Gate | None = None
 
     def __call__(self, nats: Sequence[float], cut: bool) -> float:
         """The probability (0..1) that generated text is what was wanted."""
@@ -85,16 +90,17 @@ class Calibration:
         path = folder / CALIBRATION
         if not path.is_file():
             return None
-        names = [field.name for field in fields(cls) if field.name != "copies"]
+        names = [field.name for field in fields(cls) if field.name not in ("copies", "gate")]
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             copies = _copy_weights(raw["copies"]) if raw.get("copies") else None
-            return cls(**{name: float(raw[name]) for name in names}, copies=copies)
+            gate = _gate(raw["gate"]) if raw.get("gate") else None
+            return cls(**{name: float(raw[name]) for name in names}, copies=copies, gate=gate)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise CheckpointError(
                 f"{path} is not a calibration ({wrong!r}): it needs the numbers "
-                f"{', '.join(names)}; write it anew with python -m "
-                "fim_training.shipping.calibrate, or delete it"
+                f"{', '.join(names)}; write it anew with fim-server "
+                "eval gate --write, or delete it"
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -105,6 +111,11 @@ class Calibration:
 def _copy_weights(raw: dict[str, Any]) -> CopyWeights:
     names = [field.name for field in fields(CopyWeights) if field.name in raw]
     return CopyWeights(**{name: float(raw[name]) for name in names})
+
+
+def _gate(raw: dict[str, Any]) -> Gate:
+    weights = {str(name): float(weight) for name, weight in raw["weights"].items()}
+    return Gate(float(raw["bias"]), float(raw["confidence"]), float(raw["show_above"]), weights)
 
 
 def _probability(bias: float, weights: Sequence[float], seen: Sequence[float]) -> float:

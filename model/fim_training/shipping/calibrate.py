@@ -1,51 +1,37 @@
 """Calibrate a model's confidence on held-out holes, and choose the threshold for showing.
 
-    python -m fim_training.shipping.calibrate --data heldout.jsonl.gz --model FOLDER --write
-
 Suggestions for one-line holes are accepted if they are exactly what was there. Each project is
-judged by a regression, and a threshold, that the others gave; what is kept is fitted on all.
+judged by a regression, and a threshold, that the others gave; what is kept is fitted on all. The
+command is `fim-server eval gate`, which also fits what a front-end knows (`bench/gate_fit.py`).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
 from fim_model.calibration.confidence import Calibration, CopyWeights, copy_features, features
 from fim_model.copies import Copied
-from fim_model.infiller import Infiller
-from fim_model.requests import CompletionItem, CompletionRequest
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from fim_training.evaluation.figures import percentage, same_text
-from fim_training.evaluation.heldout_holes import (
-    ONE_LINE_KINDS,
-    HeldoutHole,
-    Window,
-    draw_each,
-    load_documents,
-)
+from fim_training.evaluation.heldout_answers import Answers
 
 PRECISION = 0.6
 """Target precision of suggestions that are shown automatically."""
 
 BINS = 10
 
+MAX_STEPS = 100
+CONVERGED = 1e-9
+"""Of a regression: most steps, and the largest change of a weight that ends it."""
+
 UNDECIDED = Calibration(0, 0, 0, 0, 0, 0, CopyWeights(0, 0, 0, 0, 0, 0, 0, 0, 0))
 """Used while outcomes are collected: copies are scored, but the scores decide nothing."""
-
-_SESSION = "calibrate"
-"""The session of a hole: its prompt is prefilled once, for generated text and for copies."""
 
 T = TypeVar("T")
 
@@ -72,23 +58,11 @@ class CurvePoint:
     precision: float
 
 
-def outcomes(infiller: Infiller, hole: HeldoutHole, mode: str) -> list[Outcome]:
-    """The model's text for a hole and the copies found for it, equal ones included: the server may
-    show a copy before any text is generated."""
-    shown = hole.hole(Window())
-    request = CompletionRequest(
-        shown.prefix, shown.suffix, shown.path,
-        mode=mode, max_tokens=shown.max_tokens, max_lines=shown.max_lines, session=_SESSION,
-    )  # fmt: skip
-    found: list[tuple[CompletionItem, Copied | None]] = [
-        (item, None) for item in infiller.infill(request).items
-    ]
-    by_text = {copied.text: copied for copied in shown.copies}
-    judged = infiller.judge_copies(replace(request, copies=shown.copies))
-    found += [(item, by_text[item.text]) for item in judged]
+def outcomes(answers: Answers, answer: str) -> list[Outcome]:
+    """The model's likeliest text for a hole and the judged copies; `answer` is what was there."""
     return [
-        Outcome(item.nats, item.finish == "length", same_text(item.text, hole.answer), copied)
-        for item, copied in found
+        Outcome(given.nats, given.cut, same_text(given.text, answer), given.copied)
+        for given in (answers.written[0], *answers.copies)
     ]
 
 
@@ -144,10 +118,18 @@ def _fitted(
     outcomes: Sequence[Outcome], seen: Sequence[Sequence[float]]
 ) -> tuple[float, list[float]]:
     """A bias and the weights of the features `seen` of each outcome."""
-    accepted = torch.tensor([float(outcome.accepted) for outcome in outcomes])
-    if not 0 < float(accepted.sum()) < len(outcomes):
+    return regression([outcome.accepted for outcome in outcomes], seen)
+
+
+def regression(right: Sequence[bool], seen: Sequence[Sequence[float]]) -> tuple[float, list[float]]:
+    """Logistic regression of `right` on the features `seen`: the bias, and a weight for each.
+
+    A slight L2 penalty on the standardized features. Raises ValueError where all are the same.
+    """
+    accepted = torch.tensor([float(each) for each in right])
+    if not 0 < float(accepted.sum()) < len(right):
         raise ValueError(
-            f"{int(accepted.sum())} of {len(outcomes)} suggestions were right: a confidence needs "
+            f"{int(accepted.sum())} of {len(right)} suggestions were right: a confidence needs "
             "some of both; ask for more holes, or train the model first"
         )
     rows = torch.tensor(seen)
@@ -158,20 +140,33 @@ def _fitted(
 
 
 def _regress(seen: Tensor, accepted: Tensor, pull: float = 1e-3) -> Tensor:
-    """Logistic regression: the bias, then a weight for each column of `seen`."""
+    """Logistic regression: the bias, then a weight for each column of `seen`.
+
+    Newton's method; a step that does not lower the loss is halved.
+    """
     rows = torch.cat((torch.ones(len(seen), 1), seen), dim=1).double()
-    weights = torch.zeros(rows.shape[1], dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    penalty = torch.full((rows.shape[1],), pull, dtype=torch.float64)
+    penalty[0] = 0.0
+    right = accepted.double()
 
-    def loss() -> Tensor:
-        search.zero_grad()
-        nats = binary_cross_entropy_with_logits(rows @ weights, accepted.double())
-        nats = nats + pull * weights[1:].square().sum()
-        nats.backward()
-        return nats
+    def loss(weights: Tensor) -> float:
+        nats = binary_cross_entropy_with_logits(rows @ weights, right)
+        return float(nats + (penalty * weights.square()).sum())
 
-    search.step(loss)
-    return weights.detach()
+    weights = torch.zeros_like(penalty)
+    for _ in range(MAX_STEPS):
+        likely = torch.sigmoid(rows @ weights)
+        slope = rows.T @ (likely - right) / len(rows) + 2 * penalty * weights
+        spread = (likely * (1 - likely))[:, None]
+        bend = rows.T @ (rows * spread) / len(rows) + torch.diag(2 * penalty)
+        step = torch.linalg.solve(bend, slope)
+        before = loss(weights)
+        while loss(weights - step) > before and float(step.abs().max()) > CONVERGED:
+            step = step / 2
+        weights = weights - step
+        if float(step.abs().max()) <= CONVERGED:
+            break
+    return weights
 
 
 def curve(shown: Sequence[Judged]) -> list[CurvePoint]:
@@ -249,52 +244,3 @@ def calibrate(projects: Projects) -> tuple[Calibration, dict[str, Any]]:
         "coverage_shown": percentage(len(unasked), len(everything)),
         "curve": [asdict(points[len(points) * tenth // 20 - 1]) for tenth in range(1, 21)],
     }
-
-
-def outcomes_by_project(
-    infiller: Infiller,
-    holes: Sequence[HeldoutHole],
-    mode: str,
-    progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, list[list[Outcome]]]:
-    """Fill every hole and score its copies."""
-    found: dict[str, list[list[Outcome]]] = {}
-    for done, hole in enumerate(holes, start=1):
-        found.setdefault(hole.document.project, []).append(outcomes(infiller, hole, mode))
-        progress(done)
-    return found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; one JSON object on stdout, exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m fim_training.shipping.calibrate")
-    parser.add_argument("--data", type=Path, required=True, help="heldout.jsonl.gz of the corpus")
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
-    parser.add_argument("--mode", default="ar")
-    parser.add_argument("--per-kind", type=int, default=300, help="holes of each one-line kind")
-    parser.add_argument("--seed", type=int, default=1, help="of the drawn holes")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    parser.add_argument("--write", action="store_true", help="keep it in the checkpoint folder")
-    given = parser.parse_args(argv)
-    try:
-        documents = load_documents(given.data)
-        holes = draw_each(documents, ONE_LINE_KINDS, given.per_kind, given.seed)
-        # What the checkpoint was calibrated with before must not influence the outcomes.
-        infiller = Infiller.load(given.model, threads=given.threads, calibration=UNDECIDED)
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("holes", total=len(holes))
-            found = outcomes_by_project(
-                infiller, holes, given.mode, lambda done: bar.update(task, completed=done)
-            )
-        calibration, figures = calibrate(found)
-    except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    if given.write:
-        calibration.write(given.model)
-    sys.stdout.write(json.dumps({"model": str(given.model), "mode": given.mode} | figures) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

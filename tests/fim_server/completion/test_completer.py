@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fim_model.requests import Completion, CompletionRequest, Snippet
+from fim_model.requests import Completion, CompletionItem, CompletionRequest, Gate, Snippet
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
@@ -279,6 +279,70 @@ async def test_an_invoked_request_bypasses_the_confidence_gate(alternatives: int
     desk.completer.configure(Settings(alternatives=alternatives), Workspace())
     assert (await desk.ask(trigger=AUTOMATIC)).silence is Silence.LOW_CONFIDENCE
     assert texts(await desk.ask(trigger=INVOKED))[0] == "x"
+
+
+class Gated(ScriptedBackend):
+    """Its answers are `texts`, the likeliest first, and it advises to weigh the evidence."""
+
+    def __init__(self, *texts: str, confidence: float = 0.9) -> None:
+        super().__init__()
+        self.texts, self.confidence = texts, confidence
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        completion = await super().complete(request)
+        if not completion.items:
+            return completion
+        likely = [CompletionItem(text, self.confidence) for text in self.texts]
+        gate = Gate(0.0, 1.0, 0.5, {"breaks": -9.0, "unknown_names": -6.0})
+        return replace(completion, items=likely[: request.alternatives], gate=gate)
+
+
+async def test_where_the_likeliest_text_would_not_parse_the_next_ones_are_tried() -> None:
+    backend = Gated("(1", "[1", "1")
+    desk = await Desk("x = ", backend).started()
+    assert texts(await desk.ask()) == ["1"]
+    assert [request.alternatives for request in backend.asked] == [1, 3]
+    assert texts(await desk.ask()) == ["1"]
+    assert len(backend.asked) == 2  # the cache knows it
+
+
+async def test_where_no_text_parses_that_is_the_reason() -> None:
+    backend = Gated("(1", "[1", "{1")
+    desk = await Desk("x = ", backend).started()
+    answer = await desk.ask()
+    assert (answer.items, answer.silence) == ([], Silence.WOULD_NOT_PARSE)
+    assert (await desk.ask()).silence is Silence.WOULD_NOT_PARSE
+    assert len(backend.asked) == 2
+    shown = await desk.ask(trigger=INVOKED)
+    assert texts(shown) == ["(1", "[1", "{1"]
+
+
+async def test_what_would_not_have_been_shown_anyway_is_not_asked_for_again() -> None:
+    backend = Gated("(1", "1", confidence=0.3)
+    desk = await Desk("x = ", backend).started()
+    assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
+    assert len(backend.asked) == 1
+
+
+async def test_an_unknown_name_is_told_but_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    desk = await Desk("x = ", Gated("frobnicate(1)")).started()
+    answer = await desk.ask()
+    assert (answer.silence, answer.about) == (Silence.UNKNOWN_NAME, "frobnicate")
+    assert (await desk.ask()).about == "frobnicate"
+    assert "unknown_name" in caplog.text
+    assert "frobnicate" not in caplog.text
+    desk.write("def frobnicate(x): ...\n", "file:///b.py")
+    desk.write("y = ")
+    assert texts(await desk.ask()) == ["frobnicate(1)"]  # an open document has the name
+
+
+async def test_the_users_threshold_is_for_the_weighed_confidence() -> None:
+    desk = await Desk("x = ", Gated("frobnicate(1)")).started()
+    desk.completer.configure(Settings(min_confidence=0.0), Workspace())
+    assert texts(await desk.ask()) == ["frobnicate(1)"]
+    desk.completer.configure(Settings(min_confidence=0.95), Workspace())
+    assert (await desk.ask()).silence is Silence.LOW_CONFIDENCE
 
 
 async def test_the_backend_gets_copies_from_the_project(tmp_path: Path) -> None:

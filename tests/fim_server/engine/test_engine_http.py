@@ -145,7 +145,8 @@ def test_the_latest_request_of_a_session_wins(
             pass
         newer = fim(engine, session="typist", max_tokens=1, prefix="x")
         assert newer["items"]
-        assert older.result() == {"items": [], "stats": None, "show_above": 0.0, "trace": []}
+        nothing = {"items": [], "stats": None, "show_above": 0.0, "trace": [], "gate": None}
+        assert older.result() == nothing
     assert metric("fim_scheduler_superseded") == before + 1
 
 

@@ -12,6 +12,7 @@ import pytest
 from fim_model.calibration.confidence import CALIBRATION, Calibration, CopyWeights, features
 from fim_model.copies import Copied
 from fim_model.errors import CheckpointError
+from fim_model.requests import Gate
 from fim_training.shipping.calibrate import (
     Judged,
     Outcome,
@@ -170,7 +171,12 @@ def test_weights_missing_in_an_older_file_are_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", [PLAIN, replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9))]
+    "kept",
+    [
+        PLAIN,
+        replace(PLAIN, copies=CopyWeights(1, 2, 3, 4, 5, 6, 7, 8, 9)),
+        replace(PLAIN, gate=Gate(-0.5, 1.5, 0.25, {"breaks": -3.0, "length": 0.125})),
+    ],
 )
 def test_a_calibration_round_trips(tmp_path: Path, kept: Calibration) -> None:
     assert Calibration.read(tmp_path) is None
@@ -179,10 +185,19 @@ def test_a_calibration_round_trips(tmp_path: Path, kept: Calibration) -> None:
 
 
 WRONG_COPIES = PLAIN_FILE | {"copies": {"bias": 1}}
+WRONG_GATE = PLAIN_FILE | {"gate": {"bias": 1, "confidence": 1, "show_above": 1, "weights": [1]}}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", json.dumps({"bias": "much"}), json.dumps(WRONG_COPIES)]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"bias": "much"}),
+        json.dumps(WRONG_COPIES),
+        json.dumps(WRONG_GATE),
+    ],
 )
 def test_a_broken_file_is_reported_with_a_remedy(tmp_path: Path, text: str) -> None:
     (tmp_path / CALIBRATION).write_text(text)
