@@ -179,6 +179,7 @@ def save_int8(
     *,
     levels: int = 127,
     metadata: dict[str, str] | None = None,
+    shard_bytes: int | None = None,
 ) -> None:
     """Write config and weights with all matrices in int8: see `headers.Quantization`.
 
@@ -197,7 +198,7 @@ def save_int8(
             state[name] = tensor.detach().float().contiguous()
     raw = {**model.config.to_hf(), "quantization": described(Quantization(levels))}
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    write_weights(state, folder, metadata=metadata)
+    write_weights(state, folder, metadata=metadata, shard_bytes=shard_bytes)
 
 
 def save_checkpoint(

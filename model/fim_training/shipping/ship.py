@@ -133,9 +133,15 @@ def smoothed(folder: Path, maxima_on: Sequence[list[int]], alpha: float) -> TriM
     return model
 
 
+SHARD_BYTES = 45 * 10**6
+"""Code forges take no file above 100 MB, and warn above 50."""
+
+
 def write_shipped(model: TriModeTransformer, source: Path, out: Path, levels: int) -> None:
     """Weights and config, and every other file of the source as it is."""
-    save_int8(model, out, levels=levels)
+    save_int8(model, out, levels=levels, shard_bytes=SHARD_BYTES)
+    for path in out.glob("*.safetensors"):
+        path.chmod(0o644)  # written for their owner alone, but installed for everybody
     for path in sorted(source.iterdir()):
         kept = path.is_file() and path.name != CONFIG and ".safetensors" not in path.name
         if kept and path.resolve() != (out / path.name).resolve():
