@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from fim_model.loading.checkpoint import default_checkpoint
 from fim_training.evaluation import curve
+from tiny_checkpoint import write_tiny_checkpoint
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run's folder with two kept checkpoints and an unrelated entry."""
     for name in ("1000k", "2000k"):
-        shutil.copytree(default_checkpoint(), tmp_path / "run" / "checkpoints" / name)
+        write_tiny_checkpoint(tmp_path / "run" / "checkpoints" / name)
     (tmp_path / "run" / "checkpoints" / "latest").mkdir()
     return tmp_path / "run"
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from fim_model.loading.checkpoint import default_checkpoint
 from fim_training.evaluation.filler import Fill, Hole
 from fim_training.evaluation.heldout_holes import KINDS, Document, draw_holes
 from fim_training.shipping.weights import (
@@ -23,6 +21,7 @@ from fim_training.shipping.weights import (
     verdict,
 )
 from small_tasks import DOUBLE
+from tiny_checkpoint import write_tiny_checkpoint
 
 RIGHT, OTHERWISE, WRONG = "    return 2 * x", "    return x + x", "    return x"
 SOURCE = "".join(f"value_{i} = compute({i}, 'text')\n" for i in range(60))
@@ -82,7 +81,7 @@ def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, heldout, tasks = tmp_path / "model", tmp_path / "h.jsonl.gz", tmp_path / "t.jsonl.gz"
-    shutil.copytree(default_checkpoint(), model)
+    write_tiny_checkpoint(model)
     (model / "README.md").write_text("# Card\n<!-- weights -->\nold\n<!-- /weights -->\nend\n")
     document = {"project": "one", "path": "one/a.py", "text": SOURCE}
     for path, record in ((heldout, document), (tasks, asdict(DOUBLE))):
@@ -105,9 +104,9 @@ def test_the_command_compares_a_checkpoint_with_itself_and_writes_its_card(
     [([], "nothing to compare on"), (["--heldout", "no.jsonl.gz"], "no.jsonl.gz")],
 )
 def test_invalid_input_is_a_one_line_error(
-    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--model", str(default_checkpoint()), *options]) == 2
+    assert main(["--model", str(write_tiny_checkpoint(tmp_path)), *options]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert said in errors[-1]
     assert errors[-1].startswith("error: ")
