@@ -359,7 +359,9 @@ def test_a_missing_site_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert "gone is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [None, b"plain text", gzip.compress(b'{"prompt": "x"}\n')])
+@pytest.mark.parametrize(
+    "content", [None, b"plain text", gzip.compress(b'{"prompt": "x"}\n', mtime=0)]
+)
 def test_an_invalid_benchmark_file_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
 ) -> None:
