@@ -28,7 +28,7 @@ from fim_model.requests import (
     TraceStep,
 )
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MAX_ALTERNATIVES = 10
@@ -245,6 +245,14 @@ def rewritten_from_json(body: object) -> Rewrite | None:
         return decoded
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
+
+
+def refusal_from_json(body: object) -> str | None:
+    """The answer of `/v1/instruct/check`. Raises WireError."""
+    refusal = body.get("refusal", 0) if isinstance(body, Mapping) else 0
+    if refusal is None or isinstance(refusal, str):
+        return refusal
+    raise WireError("the answer does not say whether the model follows instructions")
 
 
 def _from(kind: type, values: Mapping[str, Any]) -> Any:
