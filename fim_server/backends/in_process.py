@@ -47,6 +47,12 @@ TraceListener = Callable[[TraceStep], None]
 
 T = TypeVar("T")
 
+_FOLLOWING = (
+    "set model to a larger one that was trained on instructions, such as "
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct or mistralai/Ministral-3-3B-Instruct-2512, or to the GGUF "
+    "file of one"
+)
+
 PREEMPTED_SECONDS = 0.5
 """Pause before a test edit that a completion stopped is asked again."""
 
@@ -166,23 +172,21 @@ class InProcessBackend:
 
     async def why_not_instruct(self) -> str | None:
         from fim_model.errors import RequestError
-        from fim_model.prompt.chat_prompt import MODELS_WITH_TEMPLATE
 
         infiller = self._loaded()
         try:
             infiller.conversation()
         except RequestError as mute:
-            return str(mute)
+            return str(mute).partition(";")[0] + f"; {_FOLLOWING}"
         if self._score is None:
             if self._scoring is None or self._scoring.done():
                 self._scoring = asyncio.create_task(self._measured())
             self._score = await asyncio.shield(self._scoring)
         if self._score.suffices:
             return None
-        better = ", ".join(MODELS_WITH_TEMPLATE[1:])
         return (
             f"{infiller.name} converses, but does not follow instructions well enough to edit code "
-            f"({self._score}); models that are large enough are {better}"
+            f"({self._score}); {_FOLLOWING}"
         )
 
     async def _measured(self) -> InstructionScore:

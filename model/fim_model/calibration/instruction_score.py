@@ -150,9 +150,8 @@ class InstructionScore:
         return InstructionScore(self.right + done, self.asked + 1)
 
     def __str__(self) -> str:
-        return (
-            f"{self.right} of {self.asked} test edits right; {MIN_RIGHT} of {len(TASKS)} are needed"
-        )
+        done = f"{self.right} of {self.asked} test edits right"
+        return f"{done}; {MIN_RIGHT} of {len(TASKS)} are needed"
 
     @classmethod
     def read(cls, files: Sequence[Path]) -> InstructionScore | None:
