@@ -136,9 +136,9 @@ async def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.C
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
-    if snapshot is None or ls.completer.ready_backend is None or not _applies_versions(ls):
+    if snapshot is None or ls.completer.ready_backend is None:
         return []
-    actions = offered_actions(snapshot, params, ls.edits)
+    actions = offered_actions(snapshot, params, ls.edits) if _applies_versions(ls) else []
     return actions + await _instruction_action(ls, snapshot, params)
 
 
