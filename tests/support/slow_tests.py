@@ -29,6 +29,7 @@ SLOW = (
     "fim_server/commands/test_doctor.py",
     "fim_server/commands/test_doctor_servers.py",
     "fim_server/commands/test_edit_commands.py",
+    "fim_server/commands/test_instruct_command.py",
     "fim_server/commands/test_terminal.py",
     "fim_server/engine",
     "fim_server/lsp",
