@@ -37,9 +37,7 @@ async def stream_answer(
         path, content = "/v1/chat/completions", json_content(body)
         async with client.stream("POST", path, **content, timeout=seconds) as response:
             if response.status_code != 200:
-                refused = json.loads(await response.aread())
-                kind = Unfit if response.status_code == 400 else BackendError
-                raise kind(str(refused["error"]["message"]))
+                raise _problem(json.loads(await response.aread())["error"])
             async for line in response.aiter_lines():
                 event = line.removeprefix(EVENT)
                 if event in (line, DONE):
@@ -53,9 +51,14 @@ async def stream_answer(
     return text
 
 
+def _problem(error: Any) -> BackendError:
+    kind = Unfit if error["code"] == 400 else BackendError
+    return kind(str(error["message"]))
+
+
 def _piece(event: Any) -> str:
     """The text of one event. Raises BackendError for an error that came in the middle."""
     if error := event.get("error"):
-        raise BackendError(str(error["message"]))
+        raise _problem(error)
     delta = event["choices"][0]["delta"] if event["choices"] else {}
     return delta.get("content") or ""
