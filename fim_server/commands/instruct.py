@@ -18,7 +18,7 @@ from fim_server.commands.file_position import read_source
 from fim_server.commands.request_at import allowed_settings, workspace_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.documents.documents import Snapshot
-from fim_server.edits.instructed import applied, instructed
+from fim_server.edits.asked.instructed import applied, instructed
 from fim_server.edits.next_edit import EditContext, Proposal
 
 _LINES = re.compile(r"(?P<file>.+?):(?P<first>\d+)(?:-(?P<last>\d+))?")

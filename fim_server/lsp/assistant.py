@@ -52,7 +52,7 @@ def register(server: FimServer) -> None:
 
 async def instruct(ls: FimServer, params: Any) -> dict[str, Any]:
     """The hunks by which the lines of a range follow an instruction."""
-    from fim_server.edits.instructed import instructed, lines_of
+    from fim_server.edits.asked.instructed import instructed, lines_of
 
     instruction = at(params, "instruction")
     if not isinstance(instruction, str) or not instruction.strip():
@@ -67,7 +67,7 @@ async def instruct(ls: FimServer, params: Any) -> dict[str, Any]:
 
 def propose(ls: FimServer, params: Any) -> dict[str, Any]:
     """The hunks by which the lines of a range become a text that the client has."""
-    from fim_server.edits.instructed import hunks_of, lines_of
+    from fim_server.edits.asked.instructed import hunks_of, lines_of
 
     document, text = at(params, "textDocument"), at(params, "text")
     if not isinstance(text, str):
@@ -82,7 +82,7 @@ def propose(ls: FimServer, params: Any) -> dict[str, Any]:
 
 async def ask(ls: FimServer, params: Any) -> dict[str, Any]:
     """The next answer of a conversation about a document, or about none."""
-    from fim_server.edits.conversation import question
+    from fim_server.edits.asked.conversation import question
 
     document, span, token = (at(params, name) for name in ("textDocument", "range", "token"))
     context = None

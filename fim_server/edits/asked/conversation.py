@@ -9,7 +9,7 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import Unfit
 from fim_server.documents.documents import without_end
-from fim_server.edits.instructed import lines_of
+from fim_server.edits.asked.instructed import lines_of
 from fim_server.edits.next_edit import EditContext
 
 MAX_CONTEXT_CHARS = 6000

@@ -8,7 +8,7 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import Unfit
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
-from fim_server.edits.conversation import MAX_CONTEXT_CHARS, question
+from fim_server.edits.asked.conversation import MAX_CONTEXT_CHARS, question
 from fim_server.edits.next_edit import EditContext
 
 ASKED = [ChatMessage("user", "what is this?")]
