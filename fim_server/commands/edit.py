@@ -201,7 +201,7 @@ def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]
         lines = int(low), int(high or low)
     except ValueError:
         raise UsageError(f"--lines {arguments.lines}: expected A-B, such as 10-14") from None
-    return lines_in(lines, snapshot, arguments.file)
+    return lines_in(lines, snapshot, arguments.file, f"--lines {arguments.lines}")
 
 
 async def _revised(backend: Backend, request: RewriteRequest) -> Rewrite:

@@ -29,7 +29,7 @@ def instruct(arguments: argparse.Namespace) -> int:
     file, lines = _place(arguments.file)
     settings = allowed_settings(file, arguments)
     snapshot = read_source(file)
-    first, end = lines_in(lines, snapshot, file)
+    first, end = lines_in(lines, snapshot, file, arguments.file)
     if not arguments.instruction.strip():
         raise UsageError('--instruction "": say what to do, such as --instruction "add type hints"')
     path = workspace_of(file, settings).shown_path(snapshot.uri)
@@ -74,13 +74,15 @@ def _place(text: str) -> tuple[Path, tuple[int, int] | None]:
     return Path(place["file"]), (first, int(place["last"] or first))
 
 
-def lines_in(lines: tuple[int, int] | None, snapshot: Snapshot, file: Path) -> tuple[int, int]:
-    """The lines `[first, end)`. Raises UsageError if they are not in the file."""
+def lines_in(
+    lines: tuple[int, int] | None, snapshot: Snapshot, file: Path, named: str
+) -> tuple[int, int]:
+    """The lines `[first, end)`. Raises UsageError, with how they were named, if the file has not
+    got them."""
     count = len(snapshot.lines) - (not snapshot.lines[-1])
     low, high = lines or (1, count)
     if not 1 <= low <= high <= count:
-        where = f"lines {low}-{high}" if lines else "it has no lines"
-        raise UsageError(f"{file}: {where}; the file has lines 1 to {count}, and A-B needs A <= B")
+        raise UsageError(f"{named}: {file} has lines 1 to {count}")
     return low - 1, high
 
 

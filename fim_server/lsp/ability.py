@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from fim_server.backends.base import Backend, BackendError, assistant_of
 
@@ -23,13 +22,16 @@ class Ability:
         if backend is not self._backend or self._asking is None:
             self._backend = backend
             self._asking = asyncio.create_task(_refusal(backend))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._asking), KNOWN_SECONDS)
-        return self._asking.done() and self._asking.result() is None
+        asking = self._asking
+        await asyncio.wait([asking], timeout=KNOWN_SECONDS)
+        if not asking.done():
+            return False
+        try:
+            return asking.result() is None
+        except BackendError:  # the engine was busy, or gone; the next action asks again
+            self._asking = None
+            return False
 
 
 async def _refusal(backend: Backend) -> str | None:
-    try:
-        return await assistant_of(backend).why_not_instruct()
-    except BackendError as problem:
-        return str(problem)
+    return await assistant_of(backend).why_not_instruct()

@@ -91,9 +91,9 @@ def test_apply_keeps_line_ends(
 @pytest.mark.parametrize(
     ("lines", "options", "named"),
     [
-        (":0-3", [], "the file has lines 1 to 20"),
-        (":5-3", [], "the file has lines 1 to 20"),
-        (":7-21", [], "the file has lines 1 to 20"),
+        (":0-3", [], "code.py has lines 1 to 20"),
+        (":5-3", [], "code.py has lines 1 to 20"),
+        (":7-21", [], "code.py has lines 1 to 20"),
         ("", ["--instruction", " "], "say what to do"),
         ("", ["--history", "-"], "--apply: needs --instruction"),
         (".gone", [], "there is no such file"),
