@@ -85,17 +85,16 @@ async def ask(ls: FimServer, params: Any) -> dict[str, Any]:
     from fim_server.edits.asked.conversation import question
 
     document, span, token = (at(params, name) for name in ("textDocument", "range", "token"))
-    context = None
-    if document is not None:
-        context = _document(ls, at(document, "uri"), None)
-    assistant = assistant_of(_backend(ls))
+    messages = _messages(at(params, "messages"))
+    context = None if document is None else _document(ls, at(document, "uri"), None)
+    backend = _backend(ls)
 
     def say(text: str) -> None:
         ls.protocol.notify(ANSWER, {"token": token, "text": text})
 
     async def answer() -> str:
         shown = None if span is None else _range(span, ASK)
-        request = question(_messages(at(params, "messages")), context, shown)
+        assistant, request = assistant_of(backend), question(messages, context, shown)
         return await assistant.answer(request, say if token is not None else lambda text: None)
 
     return {"text": await _served(answer())}

@@ -178,3 +178,22 @@ async def test_a_text_from_elsewhere_becomes_hunks() -> None:
         asked["range"] = span(4, 0, 4, 0)
         [edit] = (await client.ask("fim/propose", {**asked, "text": "\ng()"}))["edits"]
         assert texts([edit]) == [(5, "\r\ng()\r\n")]
+
+
+async def test_a_remote_server_is_told_from_an_assistant() -> None:
+    async with raw_client() as client:
+        await opened(client)
+        said = [{"role": "user", "content": "why?"}]
+        for asked, named in (
+            ({"messages": said}, "a remote server only completes"),
+            (None, "messages must be a list"),
+            ({"messages": said, "textDocument": {"uri": 3}}, "3 is not open"),
+        ):
+            refused = await client.answer(client.request("fim/ask", asked))
+            assert named in refused["error"]["message"]
+        refused = await client.answer(client.request("fim/propose", {"text": 1}))
+        assert "text must be the new lines" in refused["error"]["message"]
+        execute = {"command": "fim.instruct"}
+        refused = await client.answer(client.request("workspace/executeCommand", execute))
+        assert "instruction must say what to do" in refused["error"]["message"]
+        assert "Traceback" not in client.stderr
