@@ -8,12 +8,23 @@ imports nothing heavy, so that the front-end can import it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
+from fim_model.requests import (
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    InstructionRequest,
+    Rewrite,
+    RewriteRequest,
+)
 
 Progress = Callable[[str, float], None]
 """Called as `progress(what, share)` with `share` in 0..1 while a backend gets ready."""
+
+
+TextListener = Callable[[str], None]
+"""Receives the text so far of an answer, whenever it grew."""
 
 
 class BackendError(Exception):
@@ -56,3 +67,34 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stop all work and release the model. Safe to call twice."""
+
+
+@runtime_checkable
+class Assistant(Protocol):
+    """What a backend can do besides, if it runs a model itself: instructions and conversations."""
+
+    async def why_not_instruct(self) -> str | None:
+        """Why edits by instruction are not offered with this model; None if they are.
+
+        The first call for a model may take a while: it is measured with ten small edits, which
+        yield to all other requests. Raises BackendError.
+        """
+
+    async def instruct(self, request: InstructionRequest) -> Rewrite | None:
+        """Rewrite a region as an instruction says, whatever the model's score.
+
+        None if another request took its place. Raises as `Backend.rewrite` does.
+        """
+
+    async def answer(self, request: ChatRequest, on_text: TextListener) -> str:
+        """The next answer of a conversation. Raises BackendError."""
+
+
+def assistant_of(backend: Backend) -> Assistant:
+    """The backend as an assistant. Raises Unsupported for a remote server."""
+    if isinstance(backend, Assistant):
+        return backend
+    raise Unsupported(
+        "a remote server only completes; instructions and questions need the backend 'engine' or "
+        "'in_process'"
+    )

@@ -24,24 +24,37 @@ from fim_model.requests import (
     TraceStep,
 )
 
-from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
-from fim_server.backends.mode_choice import measured_choice
+from fim_server.backends.base import (
+    BackendError,
+    Progress,
+    TextListener,
+    Unfit,
+    Unsupported,
+)
+from fim_server.backends.mode_choice import measured_choice, score_files
 from fim_server.backends.scheduler import Scheduler, ShouldStop
 from fim_server.log import where
 
 if TYPE_CHECKING:
+    from fim_model.calibration.instruction_score import InstructionScore
     from fim_model.decoding.core import Step
     from fim_model.infiller import Infiller
 
 logger = logging.getLogger(__name__)
 
-TextListener = Callable[[str], None]
-"""Receives the text so far of the first alternative, whenever it grew."""
-
 TraceListener = Callable[[TraceStep], None]
 """Receives what each forward did."""
 
 T = TypeVar("T")
+
+_FOLLOWING = (
+    "set model to a larger one that was trained on instructions, such as "
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct or mistralai/Ministral-3-3B-Instruct-2512, or to the GGUF "
+    "file of one"
+)
+
+PREEMPTED_SECONDS = 0.5
+"""Pause before a test edit that a completion stopped is asked again."""
 
 
 class InProcessBackend:
@@ -66,6 +79,8 @@ class InProcessBackend:
         self._infiller: Infiller | None = None
         self._thread = threading.local()
         self._closed = threading.Event()
+        self._score: InstructionScore | None = None
+        self._scoring: asyncio.Task[InstructionScore] | None = None
 
     async def start(self, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
@@ -155,6 +170,56 @@ class InProcessBackend:
 
         return await self.scheduler.run(request, work, None)
 
+    async def why_not_instruct(self) -> str | None:
+        from fim_model.errors import RequestError
+
+        infiller = self._loaded()
+        try:
+            infiller.conversation()
+        except RequestError as mute:
+            return str(mute).partition(";")[0] + f"; {_FOLLOWING}"
+        if self._score is None:
+            if self._scoring is None or self._scoring.done():
+                self._scoring = asyncio.create_task(self._measured())
+            self._score = await asyncio.shield(self._scoring)
+        if self._score.suffices:
+            return None
+        return (
+            f"{infiller.name} converses, but does not follow instructions well enough to edit code "
+            f"({self._score}); {_FOLLOWING}"
+        )
+
+    async def _measured(self) -> InstructionScore:
+        """The model's score, measured and kept unless it is known."""
+        from fim_model.calibration.instruction_score import TASKS, InstructionScore
+
+        files = score_files(self._model)
+        if known := InstructionScore.read(files):
+            return known
+        score = InstructionScore(0, 0)
+        for task in TASKS:
+            rewrite = None
+            while rewrite is None:
+                try:
+                    # None: a completion took its place, and it is asked again.
+                    rewrite = await self.instruct(task.request)
+                except Unfit:  # it came to no end
+                    break
+                if rewrite is None:
+                    await asyncio.sleep(PREEMPTED_SECONDS)
+            score = score.and_(rewrite is not None and task.is_done(rewrite.new))
+            if score.decided:
+                break
+        try:
+            score.write(files[-1])
+        except OSError as full:
+            logger.warning("the model's score of instructions is not kept: %s", where(full))
+        return score
+
+    async def answer(self, request: ChatRequest, on_text: TextListener) -> str:
+        completion = await self.stream(request, on_text)
+        return completion.items[0].text if completion.items else ""
+
     @property
     def infiller(self) -> Infiller:
         """The loaded model, for what needs no forward. Raises BackendError before it is loaded."""
@@ -178,6 +243,8 @@ class InProcessBackend:
 
     async def close(self) -> None:
         self._closed.set()
+        if self._scoring is not None:
+            self._scoring.cancel()
         self.scheduler.close()
         self._infiller = None
 

@@ -169,15 +169,21 @@ def _add_complete(commands: Commands) -> None:
 
 
 def _add_edit(commands: Commands) -> None:
-    edit = commands.add_parser("edit", help="suggest the edits that follow from those in a patch")
-    edit.add_argument("file", type=Path)
-    edit.add_argument(
+    edit = commands.add_parser(
+        "edit",
+        help="edit lines as an instruction says, or suggest what follows from a patch",
+        epilog='example: fim-server edit src/app.py:10-24 --instruction "add type hints"',
+    )
+    edit.add_argument("file", metavar="FILE[:A-B]", help="with --instruction, the lines to edit")
+    asked = edit.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
         "--history",
         type=Path,
-        required=True,
         metavar="PATCH",
         help="unified diff of the edits already made; - reads stdin",
     )
+    asked.add_argument("--instruction", metavar="TEXT", help="what to do with the lines")
+    edit.add_argument("--apply", action="store_true", help="write the edits of an instruction")
     add_loading_options(edit)
     add_backend_option(edit)
     edit.add_argument("--json", action="store_true", help="print one JSON object")

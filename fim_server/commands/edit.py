@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,14 @@ from lsprotocol import types as lsp
 
 from fim_server.backends.base import Backend, Unfit
 from fim_server.commands.ask_backend import ask_backend
+from fim_server.commands.diff_view import print_unified
 from fim_server.commands.file_position import read_source
+from fim_server.commands.instruct import instruct, lines_in
 from fim_server.commands.load_model import load_infiller
 from fim_server.commands.patch import PatchError, hunks_of
-from fim_server.commands.request_at import refusal_of, workspace_of
-from fim_server.commands.terminal import visible
+from fim_server.commands.request_at import allowed_settings, workspace_of
 from fim_server.commands.usage_error import UsageError
-from fim_server.commands.user_settings import settings_of
-from fim_server.documents.alignment import opcodes
-from fim_server.documents.documents import Snapshot, without_end
+from fim_server.documents.documents import Snapshot
 from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import (
     MAX_EDITS,
@@ -42,7 +40,6 @@ from fim_server.edits.next_edit import (
 )
 from fim_server.edits.regions import Region
 from fim_server.edits.rejections import is_unproven_prose
-from fim_server.settings.settings import Settings
 from fim_server.syntax.interruptible import Allowance, GaveUp
 
 if TYPE_CHECKING:
@@ -52,8 +49,6 @@ if TYPE_CHECKING:
 WATCH_PAUSE = 0.15
 """Seconds between two frames of --watch, since a forward is too quick to be seen."""
 
-CONTEXT_LINES = 2
-
 NO_REGION = (
     "no rule expects another change: nothing in the file repeats what the patch changed (a renamed "
     "name, a changed signature's calls, similar lines, a missing import)"
@@ -61,8 +56,14 @@ NO_REGION = (
 
 
 def edit(arguments: argparse.Namespace) -> int:
-    """Print the edits that follow from those of a patch. Raises UsageError."""
-    settings = _settings(arguments)
+    """Print the edits that follow from those of a patch, or from an instruction. Raises
+    UsageError."""
+    if arguments.instruction is not None:
+        return instruct(arguments)
+    if arguments.apply:
+        raise UsageError("--apply: needs --instruction; proposals after a patch are only shown")
+    arguments.file = Path(arguments.file)
+    settings = allowed_settings(arguments.file, arguments)
     snapshot = read_source(arguments.file)
     try:
         hunks = hunks_of(_read_patch(arguments.history), snapshot)
@@ -152,7 +153,7 @@ class _Search:
 
 def revise(arguments: argparse.Namespace) -> int:
     """Print some lines as the model would rewrite them. Raises UsageError."""
-    settings = _settings(arguments)
+    settings = allowed_settings(arguments.file, arguments)
     snapshot = read_source(arguments.file)
     first, end = _lines(arguments, snapshot)
     workspace = workspace_of(arguments.file, settings)
@@ -183,15 +184,6 @@ def revise(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    settings = settings_of(
-        model=arguments.model, threads=arguments.threads, backend=arguments.backend
-    )
-    if refusal := refusal_of(arguments.file, settings):
-        raise UsageError(f"{arguments.file}: {refusal.silence} ({refusal.detail})")
-    return settings
-
-
 def _read_patch(path: Path) -> str:
     """The text of a file, or of stdin for `-`. Raises UsageError."""
     try:
@@ -206,13 +198,10 @@ def _lines(arguments: argparse.Namespace, snapshot: Snapshot) -> tuple[int, int]
     """The lines `[first, end)` of `--lines A-B`. Raises UsageError."""
     low, _, high = arguments.lines.partition("-")
     try:
-        first, end = int(low) - 1, int(high or low)
+        lines = int(low), int(high or low)
     except ValueError:
         raise UsageError(f"--lines {arguments.lines}: expected A-B, such as 10-14") from None
-    count = len(snapshot.lines) - (not snapshot.lines[-1])
-    if not 0 <= first < end <= count:
-        raise UsageError(f"--lines {arguments.lines}: {arguments.file} has lines 1 to {count}")
-    return first, end
+    return lines_in(lines, snapshot, arguments.file, f"--lines {arguments.lines}")
 
 
 async def _revised(backend: Backend, request: RewriteRequest) -> Rewrite:
@@ -274,28 +263,7 @@ def _as_json(proposal: Proposal) -> dict[str, Any]:
 def _print_diff(console: Any, proposal: Proposal, path: str) -> None:
     from rich.text import Text
 
-    styles = {"+": "green", "-": "red", "@": "cyan"}
-    for line in _unified(proposal, path):
-        style = "bold" if line.startswith(("+++", "---")) else styles.get(line[0], "")
-        console.print(Text(visible(line), style))
+    print_unified(console, [proposal], path)
     expected = f" · expected by {proposal.expected:.0f}" if proposal.expected > 0 else ""
     note = f"{proposal.reason} · gain {proposal.gain:.1f} nats{expected}\n"
     console.print(Text(note, "dim"))
-
-
-def _unified(proposal: Proposal, path: str) -> Iterator[str]:
-    """The proposal as a unified diff of one hunk, with CONTEXT_LINES lines around it."""
-    lines = proposal.snapshot.lines
-    top = max(proposal.first - CONTEXT_LINES, 0)
-    above = [without_end(line) for line in lines[top : proposal.first]]
-    below = [without_end(line) for line in lines[proposal.end : proposal.end + CONTEXT_LINES]]
-    old, new = [*above, *proposal.old, *below], [*above, *proposal.new, *below]
-    yield f"--- {path}"
-    yield f"+++ {path}"
-    yield f"@@ -{top + 1},{len(old)} +{top + 1},{len(new)} @@"
-    for tag, low, high, from_, to in opcodes(old, new):
-        if tag == "equal":
-            yield from (f" {line}" for line in old[low:high])
-        else:
-            yield from (f"-{line}" for line in old[low:high])
-            yield from (f"+{line}" for line in new[from_:to])

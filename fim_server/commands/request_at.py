@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from fim_model.requests import CompletionRequest
 from fim_server.access.exclusions import repository_of, resolved
 from fim_server.access.workspace import Workspace
 from fim_server.commands.file_position import FilePosition, language_name, read_source
+from fim_server.commands.usage_error import UsageError
+from fim_server.commands.user_settings import settings_of
 from fim_server.completion.hole import Hole, budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.completion.silence import Silence
@@ -46,6 +49,16 @@ def refusal_of(file: Path, settings: Settings) -> Refusal | None:
     if (language := language_name(file)) in settings.disabled_languages:
         return Refusal(Silence.LANGUAGE_DISABLED, language)
     return None
+
+
+def allowed_settings(file: Path, arguments: argparse.Namespace) -> Settings:
+    """The settings of a command on a file. Raises UsageError for an excluded file."""
+    settings = settings_of(
+        model=arguments.model, threads=arguments.threads, backend=arguments.backend
+    )
+    if refusal := refusal_of(file, settings):
+        raise UsageError(f"{file}: {refusal.silence} ({refusal.detail})")
+    return settings
 
 
 def question_at(

@@ -109,12 +109,17 @@ def offered(
     snapshot: Snapshot, params: lsp.CodeActionParams, service: EditService
 ) -> list[lsp.CodeAction]:
     """The actions for a range; a client that asks automatically gets only those that apply."""
-    only = params.context.only
-    if only and not any(_is_under(KIND, kind) for kind in only):
+    if not is_asked_for(params):
         return []
     automatic = params.context.trigger_kind is lsp.CodeActionTriggerKind.Automatic
     names = _names(snapshot, params.range, service, automatic=automatic)
     return [_action(name, snapshot, params.range) for name in names]
+
+
+def is_asked_for(params: lsp.CodeActionParams) -> bool:
+    """Whether a client that asks for some kinds of actions asks for ours."""
+    only = params.context.only
+    return not only or any(_is_under(KIND, kind) for kind in only)
 
 
 def problems_in(diagnostics: Sequence[lsp.Diagnostic]) -> list[Problem]:

@@ -96,10 +96,14 @@ class Proposal:
         return block_change(self.snapshot, self.first, self.end, self.new)
 
     @property
+    def changes(self) -> list[Change]:
+        """The hunks: minimal changes from the top down."""
+        return minimal_changes(self.snapshot, self.first, self.end, self.new)
+
+    @property
     def text_edits(self) -> list[lsp.TextEdit]:
-        """The hunks: minimal edits from the top down, in the client's positions."""
-        changes = minimal_changes(self.snapshot, self.first, self.end, self.new)
-        return [change.text_edit(self.snapshot) for change in changes]
+        """The hunks in the client's positions."""
+        return [change.text_edit(self.snapshot) for change in self.changes]
 
 
 @dataclass(frozen=True, slots=True)

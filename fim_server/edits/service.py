@@ -179,15 +179,19 @@ class EditService:
     def context(self, snapshot: Snapshot, line: int) -> EditContext | None:
         """What the model may be asked about a document; None if it must not see the document."""
         workspace = self._workspace
-        if snapshot.language in self._settings.disabled_languages:
-            return None
-        if workspace.why_not_show(snapshot.uri) is not None:
+        if self.why_not_show(snapshot) is not None:
             return None
         revision, problems = self._problems.get(snapshot.uri, (-1, []))
         current = problems if revision == snapshot.revision else []
         path = workspace.shown_path(snapshot.uri)
         others = self._neighbours(snapshot)
         return EditContext(snapshot, self._hunks(snapshot.uri), line, current, path, others)
+
+    def why_not_show(self, snapshot: Snapshot) -> str | None:
+        """Why the model must not see a document; None if it may."""
+        if snapshot.language in self._settings.disabled_languages:
+            return f"disabledLanguages has {snapshot.language}"
+        return self._workspace.why_not_show(snapshot.uri)
 
     def _neighbours(self, snapshot: Snapshot) -> list[Sequence[str]]:
         """The lines of other open documents in the same language that may be shown."""

@@ -14,10 +14,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
+from fim_model.requests import (
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    InstructionRequest,
+    Rewrite,
+    RewriteRequest,
+)
 
-from fim_server.backends.base import BackendError, Progress, Unfit, Unsupported
+from fim_server.backends.base import BackendError, Progress, TextListener, Unfit, Unsupported
 from fim_server.backends.connections import json_content, socket_transport
+from fim_server.engine.answer_stream import stream_answer
 from fim_server.engine.launch import LaunchedEngine, engine_command, launch
 from fim_server.engine.paths import (
     EnginePaths,
@@ -29,6 +37,7 @@ from fim_server.engine.wire import (
     PROTOCOL,
     WireError,
     completion_from_json,
+    refusal_from_json,
     request_to_json,
     rewritten_from_json,
 )
@@ -48,6 +57,9 @@ LISTEN_SECONDS = 60.0
 
 ANSWER_SECONDS = 60.0
 """Timeout for one request."""
+
+WRITING_SECONDS = 600.0
+"""Timeout for what writes many tokens: an edit by instruction, an answer, the model's test."""
 
 FORGET_SECONDS = 1.0
 """Timeout for telling the engine that a document or editor was closed."""
@@ -102,6 +114,20 @@ class EngineBackend:
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         return _read(rewritten_from_json, await self._ask("/v1/rewrite", request))
 
+    async def instruct(self, request: InstructionRequest) -> Rewrite | None:
+        return _read(rewritten_from_json, await self._ask("/v1/instruct", request, WRITING_SECONDS))
+
+    async def why_not_instruct(self) -> str | None:
+        await self._be_ready()
+        response = await self._post("/v1/instruct/check", {}, WRITING_SECONDS)
+        return _read(refusal_from_json, response)
+
+    async def answer(self, request: ChatRequest, on_text: TextListener) -> str:
+        await self._be_ready()
+        if self._client is None:
+            raise BackendError("the connection to the engine is closed")
+        return await stream_answer(self._client, request, on_text, WRITING_SECONDS)
+
     async def forget(self, session: str) -> None:
         """Free a session and its parts in the engine; no request for an unknown session."""
         closed = {
@@ -144,8 +170,8 @@ class EngineBackend:
             await client.aclose()
 
     def _of_this_editor(
-        self, request: CompletionRequest | RewriteRequest
-    ) -> CompletionRequest | RewriteRequest:
+        self, request: CompletionRequest | RewriteRequest | InstructionRequest
+    ) -> CompletionRequest | RewriteRequest | InstructionRequest:
         """The request with its session name made unique to this editor."""
         if not request.session:
             return request
@@ -162,28 +188,35 @@ class EngineBackend:
             content = json_content({"session": name})
             await self._client.post("/v1/forget", **content, timeout=FORGET_SECONDS)
 
-    async def _ask(self, path: str, request: CompletionRequest | RewriteRequest) -> httpx2.Response:
+    async def _ask(
+        self,
+        path: str,
+        request: CompletionRequest | RewriteRequest | InstructionRequest,
+        seconds: float = ANSWER_SECONDS,
+    ) -> httpx2.Response:
         await self._be_ready()
         body = request_to_json(self._of_this_editor(request))
         try:
-            return await self._post(path, body)
+            return await self._post(path, body, seconds)
         except _NotSent:
             # The engine had exited before it got the request: retry once, with a new engine.
             await self._be_ready()
-            return await self._post(path, body)
+            return await self._post(path, body, seconds)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
+    async def _post(
+        self, path: str, body: dict[str, Any], seconds: float = ANSWER_SECONDS
+    ) -> httpx2.Response:
         import httpx2
 
         if self._client is None:
             raise BackendError("the connection to the engine is closed")
         try:
-            return await self._client.post(path, **json_content(body))
+            return await self._client.post(path, **json_content(body), timeout=seconds)
         except httpx2.ConnectError as gone:
             self._lost()
             raise _NotSent("the engine does not answer") from gone
         except httpx2.TimeoutException as late:
-            raise BackendError(f"the engine did not answer within {ANSWER_SECONDS:.0f} s") from late
+            raise BackendError(f"the engine did not answer within {seconds:.0f} s") from late
         except httpx2.TransportError as broken:
             self._lost()
             raise BackendError(

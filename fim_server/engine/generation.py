@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fim_model.requests import ChatRequest, Completion, CompletionRequest
 
-from fim_server.backends.in_process import TextListener
+from fim_server.backends.base import TextListener
 from fim_server.engine.native_api import answer
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Stops, listening

@@ -74,6 +74,7 @@ def _routes(state: EngineState) -> list[Route]:
         "/v1/fim": ("native", native_api.fim),
         "/v1/rewrite": ("rewrite", native_api.rewrite),
         "/v1/instruct": ("instruct", native_api.instruct),
+        "/v1/instruct/check": ("instruct", native_api.instruct_check),
         "/v1/forget": ("forget", native_api.forget),
         "/v1/completions": ("openai", openai_api.completions),
         "/v1/fim/completions": ("openai", openai_api.fim_completions),

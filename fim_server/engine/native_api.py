@@ -1,5 +1,5 @@
-"""`POST /v1/fim`, `/v1/rewrite`, `/v1/instruct`, `/v1/forget`: fim-server's own requests, with
-sessions."""
+"""fim-server's own requests, with sessions: `POST /v1/fim`, `/v1/rewrite`, `/v1/instruct`,
+`/v1/instruct/check`, `/v1/forget`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fim_model.requests import ChatRequest, Completion, CompletionRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fim_server.backends.in_process import TextListener, TraceListener
+from fim_server.backends.base import TextListener
+from fim_server.backends.in_process import TraceListener
 from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, error_event, listening
@@ -61,6 +62,17 @@ async def instruct(state: EngineState, http: Request) -> Response:
     rewritten = await unless_disconnected(http, state.backend.instruct(request))
     state.metrics.rewritten(time.perf_counter() - began, rewritten)
     return JSONResponse(rewrite_to_json(rewritten))
+
+
+async def instruct_check(state: EngineState, http: Request) -> Response:
+    """Whether the model is good enough for edits by instruction: `{"refusal": null}`, or why not.
+
+    The first request for a model measures it.
+    """
+    await read_json(http)
+    check_loaded(state)
+    refused = await unless_disconnected(http, state.backend.why_not_instruct())
+    return JSONResponse({"refusal": refused})
 
 
 async def forget(state: EngineState, http: Request) -> Response:

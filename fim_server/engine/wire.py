@@ -250,6 +250,14 @@ def rewritten_from_json(body: object) -> Rewrite | None:
         raise WireError(f"the answer is not a rewrite ({type(wrong).__name__})") from None
 
 
+def refusal_from_json(body: object) -> str | None:
+    """The answer of `/v1/instruct/check`. Raises WireError."""
+    refusal = body.get("refusal", 0) if isinstance(body, Mapping) else 0
+    if refusal is None or isinstance(refusal, str):
+        return refusal
+    raise WireError("the answer does not say whether the model follows instructions")
+
+
 def _from(kind: type, values: Mapping[str, Any]) -> Any:
     """A dataclass from its own fields; others, which a newer engine may send, are ignored."""
     return kind(**{field.name: values[field.name] for field in fields(kind)})

@@ -14,6 +14,8 @@ NEXT_EDIT = "nextEdit"
 """The client shows the edits of `fim/nextEdit`."""
 REPLACE_REST = "replaceRest"
 """The client shows an item whose range covers the rest of the cursor's line."""
+INSTRUCT = "instruct"
+"""The client asks for an instruction when the command of `EDIT_WITH_INSTRUCTION` runs in it."""
 STATUS = "status"
 """The client knows `didChangeStatus`."""
 

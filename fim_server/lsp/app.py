@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from lsprotocol import types as lsp
 
 from fim_server import log
-from fim_server.lsp import completion, document_sync, edits, feedback, lifecycle
+from fim_server.lsp import assistant, completion, document_sync, edits, feedback, lifecycle
 from fim_server.lsp.backend_choice import backend_for
 from fim_server.lsp.framing import HeaderReader
 from fim_server.lsp.server import BackendFactory, FimServer
@@ -46,6 +46,7 @@ def build_server(
         return server.statistics.totals()
 
     edits.register(server)
+    assistant.register(server)
     server.feature(feedback.STATISTICS)(statistics)
     server.feature(feedback.DID_SHOW)(shown)
     server.feature(feedback.DID_PARTIALLY_ACCEPT)(partly_accepted)

@@ -22,6 +22,7 @@ from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS
 from fim_server.lsp.server import FimServer
 
 if TYPE_CHECKING:
+    from fim_server.documents.documents import Snapshot
     from fim_server.edits.next_edit import Proposal
     from fim_server.edits.service import EditService
 
@@ -30,6 +31,12 @@ DID_REJECT = "textDocument/didRejectInlineEdit"
 """Our own method: Copilot's protocol has no equivalent."""
 
 NEXT_EDIT = "fim/nextEdit"
+
+EDIT_WITH_INSTRUCTION = "fim.edit"
+"""A command of the client: `{uri, version, range}`. It asks for an instruction, and sends it with
+`fim.instruct` (`lsp/assistant.py`)."""
+
+INSTRUCTION_TITLE = "Edit with instruction…"
 
 
 def set_up(ls: FimServer, capabilities: lsp.ClientCapabilities) -> None:
@@ -121,7 +128,7 @@ def did_reject(ls: FimServer, params: Any) -> None:
         ls.edits.rejected(name)
 
 
-def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+async def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
     """The code actions available here; their edits are computed on `codeAction/resolve`."""
     from fim_server.edits.actions import offered as offered_actions
     from fim_server.edits.actions import problems_in
@@ -129,9 +136,29 @@ def code_action(ls: FimServer, params: lsp.CodeActionParams) -> list[lsp.CodeAct
     uri = params.text_document.uri
     ls.edits.diagnosed(uri, problems_in(params.context.diagnostics))
     snapshot = ls.documents.snapshot(uri)
-    if snapshot is None or ls.completer.ready_backend is None or not _applies_versions(ls):
+    if snapshot is None or ls.completer.ready_backend is None:
         return []
-    return offered_actions(snapshot, params, ls.edits)
+    actions = offered_actions(snapshot, params, ls.edits) if _applies_versions(ls) else []
+    return actions + await _instruction_action(ls, snapshot, params)
+
+
+async def _instruction_action(
+    ls: FimServer, snapshot: Snapshot, params: lsp.CodeActionParams
+) -> list[lsp.CodeAction]:
+    """The action whose command asks for an instruction, in the client: for selected lines, where
+    the model follows instructions."""
+    from fim_server.edits.actions import KIND, is_asked_for
+
+    span, backend = params.range, ls.completer.ready_backend
+    if span.start == span.end or backend is None or not is_asked_for(params):
+        return []
+    if not announces(ls.client_capabilities, announced.INSTRUCT):
+        return []
+    if ls.edits.why_not_show(snapshot) or not await ls.ability.is_known(backend):
+        return []
+    place = {"uri": snapshot.uri, "version": snapshot.version, "range": span}
+    command = lsp.Command(INSTRUCTION_TITLE, EDIT_WITH_INSTRUCTION, arguments=[place])
+    return [lsp.CodeAction(INSTRUCTION_TITLE, kind=KIND, command=command)]
 
 
 async def resolve(ls: FimServer, action: lsp.CodeAction) -> lsp.CodeAction:

@@ -25,6 +25,7 @@ from fim_server.completion.statistics import Statistics, statistics_file
 from fim_server.documents.documents import DocumentStore
 from fim_server.documents.notebooks import NotebookStore
 from fim_server.log import where
+from fim_server.lsp.ability import Ability
 from fim_server.lsp.feedback import Feedback
 from fim_server.lsp.protocol import INLINE_EDIT, NO_EDITS, FimProtocol
 from fim_server.lsp.status import StatusReporter
@@ -63,6 +64,7 @@ class FimServer(LanguageServer):
         self.feedback = Feedback(self.statistics)
         # VS Code's command names are global, so this one is unique to the process.
         self.accept_edit = f"fim-server.acceptEdit.{secrets.token_hex(6)}"
+        self.ability = Ability()
         self.status = StatusReporter(self.protocol.notify)
         self.protocol.malformed = self
         self._reported: set[str] = set()

@@ -270,7 +270,7 @@ class Infiller:
 
         Raises RequestError for a model that cannot follow instructions.
         """
-        chat = self._conversation()
+        chat = self.conversation()
         with self._using(instruction_session(request.session)):
             return self.instructed.edit(request, chat, should_stop=should_stop, on_step=on_step)
 
@@ -326,7 +326,7 @@ class Infiller:
         )
         return PreparedHole(request, mode, options, prompt, typed, stop, behind)
 
-    def _conversation(self) -> ChatPrompt:
+    def conversation(self) -> ChatPrompt:
         """How the model is asked in a conversation. Raises RequestError if it cannot be."""
         if self.model.config.family.full_attention:
             raise fills_only(self.name)
@@ -336,7 +336,7 @@ class Infiller:
 
     def _prepare_answer(self, request: ChatRequest) -> PreparedHole:
         """Everything up to the prompt. Raises RequestError, ValueError for a mode it lacks."""
-        chat = self._conversation()
+        chat = self.conversation()
         mode, options = resolve_mode(request.mode, self.model.config, self.options, self.auto)
         if mode == NATIVE:  # what `auto` may mean; it fills holes only
             mode, options = resolve_mode(self.modes[0], self.model.config, options, self.auto)

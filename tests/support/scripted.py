@@ -14,6 +14,11 @@ Any other text is answered "[N]", where N is the number of requests so far.
 Rewrites replace in the region the names that the past edits replaced, with a gain of 9 nats; every
 draft gains as much, later ones slightly less. A region with "#keep" is unchanged, one with "#wait"
 runs until the request is cancelled, and "#gain N" sets all gains to N nats.
+
+The instruction "OLD NEW" replaces the word OLD by NEW in the region. An AssistantBackend has this,
+and answers a question with a code block that was asked for (`block TEXT`), or else with the last
+message, in two parts. Programs get one with SCRIPTED_ASSISTANT set: to why it does not follow
+instructions, or to "yes".
 """
 
 from __future__ import annotations
@@ -24,12 +29,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fim_model.requests import (
+    ChatRequest,
     Completion,
     CompletionItem,
     CompletionRequest,
     CompletionStats,
+    InstructionRequest,
     Rewrite,
     RewriteRequest,
 )
@@ -118,6 +126,37 @@ class ScriptedBackend:
         self.closed = True
 
 
+class AssistantBackend(ScriptedBackend):
+    """Implements Assistant too."""
+
+    def __init__(self, refusal: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.refusal = refusal
+        self.instructed: list[InstructionRequest] = []
+        self.questions: list[ChatRequest] = []
+
+    async def why_not_instruct(self) -> str | None:
+        return self.refusal
+
+    async def instruct(self, request: InstructionRequest) -> Rewrite | None:
+        self.instructed.append(request)
+        old, _, new = request.instruction.partition(" ")
+        if old == "fail":
+            raise BackendError(new)
+        text = re.sub(rf"\b{re.escape(old)}\b", new.replace("\\n", "\n"), request.old)
+        return Rewrite(text, 0.0, 0.9, "instruction", 2, 5, 0, 1.0)
+
+    async def answer(self, request: ChatRequest, on_text: Callable[[str], None]) -> str:
+        self.questions.append(request)
+        asked = request.messages[-1].content
+        _, block, code = asked.rpartition("block ")
+        text = f"Here:\n```python\n{code}\n```\n" if block else f"You said: {asked}"
+        on_text(text[: len(text) // 2])
+        await asyncio.sleep(0)
+        on_text(text)
+        return text
+
+
 def main() -> int:
     from fim_server.lsp.app import run_stdio
     from fim_server.settings.settings import Settings
@@ -126,6 +165,8 @@ def main() -> int:
         sys.stdout.write("noise that a library prints\n")
         sys.stdout.flush()
         os.write(1, b"noise that C code prints\n")
+        if assists := os.environ.get("SCRIPTED_ASSISTANT"):
+            return AssistantBackend(None if assists == "yes" else assists)
         until = os.environ.get("SCRIPTED_LOADS_UNTIL")
         return ScriptedBackend(
             os.environ.get("SCRIPTED_LOAD_PROBLEM", ""),

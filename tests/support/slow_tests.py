@@ -30,6 +30,7 @@ SLOW = (
     "fim_server/commands/test_doctor_servers.py",
     "fim_server/commands/test_edit_commands.py",
     "fim_server/commands/test_eval_gate.py",
+    "fim_server/commands/test_instruct_command.py",
     "fim_server/commands/test_terminal.py",
     "fim_server/engine",
     "fim_server/lsp",

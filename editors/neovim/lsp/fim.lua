@@ -6,7 +6,7 @@ return {
   -- The server sends what is not in the specification only to clients that announce it. Items that
   -- replace the rest of a line are announced by `require('fim').setup()`, whose view shows them.
   capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), {
-    experimental = { fim = { nextEdit = true, status = true } },
+    experimental = { fim = { nextEdit = true, status = true, instruct = true } },
   }),
   reuse_client = function(client, config)
     return client.name == config.name
@@ -16,6 +16,9 @@ return {
       if not require('fim.snooze').reason(vim.api.nvim_get_current_buf()) then
         require('fim.next_edit').receive(params, ctx.client_id)
       end
+    end,
+    ['fim/answer'] = function(_, params)
+      require('fim.ask').receive(params)
     end,
     ['didChangeStatus'] = function(_, params)
       require('fim.status').server_says(params)

@@ -16,11 +16,22 @@ vim.api.nvim_create_autocmd('LspAttach', {
 })
 
 vim.api.nvim_create_user_command('Fim', function(arguments)
-  require('fim.command').run(arguments.fargs)
+  require('fim.command').run(arguments.fargs, arguments.range > 0 and { arguments.line1, arguments.line2 } or nil)
 end, {
   nargs = '*',
+  range = true,
   desc = 'fim-server: menu, tour, status, why, snooze, alternatives, stats, settings, …',
   complete = function(lead, line)
     return require('fim.command').complete(lead, line)
   end,
 })
+
+vim.api.nvim_create_user_command('FimEdit', function(arguments)
+  local edit = require('fim.edit')
+  edit.range(arguments.args, edit.lines(arguments.line1, arguments.line2))
+end, { nargs = '*', range = true, desc = 'fim-server: edit the lines as an instruction says' })
+
+-- The command of the code action "Edit with instruction…".
+vim.lsp.commands['fim.edit'] = function(command)
+  require('fim.edit').range(nil, command.arguments[1].range)
+end

@@ -18,6 +18,8 @@ import { enable, SECTION, serverKeys } from "./config";
 import { ALL, isEnabled } from "./enablement";
 import { install } from "./install";
 import { chooseModel, chooseSnooze, showMenu, switchCommands, toggle } from "./menu";
+import { AskView } from "./ask/view";
+import { Instructions } from "./instructions";
 import { NextEdits } from "./nextEdit/controller";
 import { offer, Server } from "./server";
 import { Snooze } from "./snooze";
@@ -42,6 +44,8 @@ export async function activate(context: ExtensionContext): Promise<void> {
     (edit) => server.notify("textDocument/didRejectInlineEdit", { item: edit.sent }),
   );
 
+  const instructions = new Instructions(server, nextEdits);
+  const askView = new AskView(server, instructions);
   const walkthrough = new Walkthrough(() => isRunning(server.state));
 
   const view = (): View => viewOf(server.state, asking, snooze, why);
@@ -52,6 +56,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
     log,
     bar,
     nextEdits,
+    askView,
     server,
     walkthrough,
     server.onDidChange((state) => {
@@ -75,7 +80,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
     window.onDidChangeActiveTextEditor(refresh),
     workspace.onDidGrantWorkspaceTrust(() => server.restart()),
     restartOnChange(context, server, refresh),
-    ...registerCommands(context, { log, view, server, nextEdits, snooze }),
+    ...registerCommands(context, { log, view, server, nextEdits, snooze, instructions, askView }),
   );
   refresh();
   await server.start();
@@ -92,9 +97,12 @@ interface Parts {
   readonly snooze: Snooze;
   readonly server: Server;
   readonly nextEdits: NextEdits;
+  readonly instructions: Instructions;
+  readonly askView: AskView;
 }
 
-function registerCommands(context: ExtensionContext, { log, view, server, nextEdits, snooze }: Parts): Disposable[] {
+function registerCommands(context: ExtensionContext, parts: Parts): Disposable[] {
+  const { log, view, server, nextEdits, snooze, instructions, askView } = parts;
   const table: Record<string, () => unknown> = {
     "fim.menu": async () => showMenu(view(), countsIn(await server.request("fim/statistics", null), "today")),
     "fim.alternatives": () => showAlternatives(server),
@@ -119,8 +127,15 @@ function registerCommands(context: ExtensionContext, { log, view, server, nextEd
       log.show();
     },
     "fim.nextEdit.accept": () => nextEdits.accept(),
-    "fim.nextEdit.dismiss": () => {
-      nextEdits.reject();
+    "fim.nextEdit.dismiss": () => nextEdits.reject(),
+    "fim.edit": () => instructions.edit(),
+    "fim.review.acceptAll": () => nextEdits.acceptAll(),
+    "fim.review.refuseAll": () => {
+      nextEdits.clear();
+    },
+    "fim.ask": () => askView.focus(),
+    "fim.ask.clear": () => {
+      askView.clear();
     },
   };
   return Object.entries(table).map(([name, run]) => commands.registerCommand(name, run));

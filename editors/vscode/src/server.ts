@@ -1,7 +1,7 @@
 /** The server process of this window and its language client, one for all folders. */
 
 import { createInterface } from "node:readline";
-import { commands, type Disposable, EventEmitter, type ExtensionContext, type LogOutputChannel, window } from "vscode";
+import { type CancellationToken, commands, type Disposable, EventEmitter, type ExtensionContext, type LogOutputChannel, window } from "vscode";
 import {
   LanguageClient,
   type LanguageClientOptions,
@@ -21,7 +21,7 @@ const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode
 /** Announces what is not in the specification; the server sends it only to clients that know it. */
 const announced: StaticFeature = {
   fillClientCapabilities: (capabilities) => {
-    capabilities.experimental = { fim: { nextEdit: true, replaceRest: true, status: true } };
+    capabilities.experimental = { fim: { nextEdit: true, replaceRest: true, status: true, instruct: true } };
   },
   initialize: () => undefined,
   getState: () => ({ kind: "static" }),
@@ -36,11 +36,14 @@ export class Server implements Disposable {
   private readonly changed = new EventEmitter<ServerState>();
   private readonly logged = new EventEmitter<LogLine>();
   private readonly notified = new EventEmitter<unknown>();
+  private readonly answered = new EventEmitter<unknown>();
   private readonly toldWhy = new EventEmitter<string>();
   /** Why the last request had no suggestion, in plain words; "" if it had one. */
   readonly onDidTellWhy = this.toldWhy.event;
   readonly onDidChange = this.changed.event;
   readonly onDidLog = this.logged.event;
+  /** The answer to a question, so far. */
+  readonly onDidAnswer = this.answered.event;
   readonly onDidProposeEdits = this.notified.event;
 
   constructor(
@@ -91,6 +94,12 @@ export class Server implements Disposable {
     }
   }
 
+  /** The server's answer to what the user asked for. Throws if there is no server, or if it refuses. */
+  async ask(method: string, params: unknown, token: CancellationToken): Promise<unknown> {
+    if (this.client === undefined) throw new Error("the server is not running");
+    return this.client.sendRequest(method, params, token);
+  }
+
   /** Send a notification; dropped while no server is running. */
   async notify(method: string, params: unknown): Promise<void> {
     await this.client?.sendNotification(method, params);
@@ -133,6 +142,9 @@ export class Server implements Disposable {
       if (why !== undefined) this.toldWhy.fire(why);
       const state = stateTold(params);
       if (state !== undefined) this.enter(state);
+    });
+    client.onNotification("fim/answer", (params: unknown) => {
+      this.answered.fire(params);
     });
     client.registerFeature(announced);
     client.onNotification("fim/nextEdit", (params: unknown) => {

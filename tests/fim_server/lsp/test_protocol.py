@@ -40,6 +40,7 @@ async def test_the_advertised_capabilities() -> None:
         assert capabilities["textDocumentSync"]["openClose"] is True
         commands = capabilities["executeCommandProvider"]["commands"]
         assert sorted(name.rpartition(".")[0] for name in commands) == [
+            "fim",
             "fim-server.accept", "fim-server.acceptEdit"
         ]  # fmt: skip
         assert capabilities["notebookDocumentSync"]["notebookSelector"] == [{"notebook": "*"}]

@@ -6,7 +6,7 @@ local function say(text)
   vim.api.nvim_echo({ { text } }, true, {})
 end
 
----@type table<string, fun(argument?: string)>
+---@type table<string, fun(argument?: string, words: string[], lines?: { [1]: integer, [2]: integer })>
 local commands = {}
 
 function commands.status()
@@ -45,6 +45,18 @@ function commands.alternatives()
   require('fim').alternatives()
 end
 
+--- Edit the lines of the range, or the cursor's, as the words say.
+function commands.edit(_, words, lines)
+  local edit, row = require('fim.edit'), vim.api.nvim_win_get_cursor(0)[1]
+  edit.range(table.concat(words, ' '), edit.lines(lines and lines[1] or row, lines and lines[2] or row))
+end
+
+--- Ask about the lines of the range, or the buffer.
+function commands.ask(_, words, lines)
+  local range = lines and require('fim.edit').lines(lines[1], lines[2])
+  require('fim.ask').start(table.concat(words, ' '), range)
+end
+
 function commands.tour()
   require('fim.tour').start()
 end
@@ -77,6 +89,8 @@ local entries = {
   { 'Wake up', 'snooze', 'off' },
   { 'Why was nothing shown?', 'why' },
   { 'Alternatives side by side', 'alternatives' },
+  { 'Edit this line with an instruction', 'edit' },
+  { 'Ask about this buffer', 'ask' },
   { 'What was accepted', 'stats' },
   { 'Edit the settings of all editors', 'settings' },
   { 'Restart the server', 'restart' },
@@ -135,14 +149,15 @@ function commands.toggle(scope)
 end
 
 ---@param arguments string[]
-function M.run(arguments)
+---@param lines? { [1]: integer, [2]: integer } the range of the command
+function M.run(arguments, lines)
   local name = arguments[1] or 'status'
   local command = commands[name]
   if not command then
     local known = table.concat(M.complete('', 'Fim '), ', ')
     return vim.notify(('fim: %s is unknown; say one of %s'):format(name, known), vim.log.levels.ERROR)
   end
-  command(arguments[2])
+  command(arguments[2], vim.list_slice(arguments, 2), lines)
 end
 
 ---@param lead string

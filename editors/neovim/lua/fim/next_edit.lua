@@ -4,6 +4,9 @@
 -- the items of Copilot's inline edits; ranges refer to the text before any of them is applied. `hunks`
 -- is the same change as several small ones `{ text, range }`, from the top down.
 -- Only an edit that is on the screen is applied, and only to a text that has not changed since.
+--
+-- Edits that the user asked for (`M.review`) are all drawn, and are accepted or refused one by one, with
+-- the keys of `:s///c` in normal mode: y, n, a (all), q (none).
 
 local config = require('fim.config')
 
@@ -30,6 +33,10 @@ local drawing = vim.api.nvim_create_namespace('fim.next_edit')
 local edits = {}
 local client ---@type vim.lsp.Client?
 local shown_in ---@type integer?
+local asked = false -- whether the user asked for the edits
+local keyed ---@type integer? buffer that has the keys of a review
+
+local REVIEW_KEYS = { 'y', 'n', 'a', 'q' }
 
 ---@param edit fim.NextEdit
 ---@return boolean fits
@@ -134,6 +141,13 @@ local function tell(method, edit)
   })
 end
 
+local function remove_keys()
+  for _, key in ipairs(keyed and vim.api.nvim_buf_is_valid(keyed) and REVIEW_KEYS or {}) do
+    pcall(vim.keymap.del, 'n', key, { buffer = keyed })
+  end
+  keyed = nil
+end
+
 --- Show the first edit that still applies.
 local function show()
   hide()
@@ -142,10 +156,15 @@ local function show()
   end
   local edit = edits[1]
   if not edit then
-    return
+    asked = false
+    return remove_keys()
   end
   shown_in = edit.bufnr
-  draw(edit)
+  for index, other in ipairs(edits) do
+    if index == 1 or (asked and other.bufnr == edit.bufnr and not is_stale(other)) then
+      draw(other)
+    end
+  end
   vim.api.nvim_create_autocmd({ 'TextChanged', 'TextChangedI', 'BufUnload' }, {
     group = vim.api.nvim_create_augroup('fim.next_edit', {}),
     buffer = edit.bufnr,
@@ -158,13 +177,9 @@ local function show()
   tell('textDocument/didShowInlineEdit', edit)
 end
 
---- Show the server's proposal; an empty one withdraws the last one.
 ---@param params { edits?: fim.NextEdit[] }
 ---@param client_id integer
-function M.receive(params, client_id)
-  if config.get().next_edit ~= 'fim' then
-    return
-  end
+local function take(params, client_id)
   M.dismiss()
   client = vim.lsp.get_client_by_id(client_id)
   for _, edit in ipairs(client and params.edits or {}) do
@@ -175,7 +190,48 @@ function M.receive(params, client_id)
       table.insert(edits, edit)
     end
   end
+end
+
+--- Show the server's proposal; an empty one withdraws the last one. A review goes on undisturbed.
+---@param params { edits?: fim.NextEdit[] }
+---@param client_id integer
+function M.receive(params, client_id)
+  if config.get().next_edit == 'fim' and not asked then
+    take(params, client_id)
+    show()
+  end
+end
+
+--- Put the cursor at the first edit.
+local function go_there()
+  local edit = edits[1]
+  if edit and shown_in == vim.api.nvim_get_current_buf() then
+    local row, col = where(edit.bufnr, edit.hunks[1])
+    row = math.min(row, vim.api.nvim_buf_line_count(edit.bufnr) - 1)
+    vim.api.nvim_win_set_cursor(0, { row + 1, col })
+    vim.cmd('normal! zv')
+  end
+end
+
+--- Show edits that the user asked for, all at once, to accept or refuse one by one.
+---@param params { edits?: fim.NextEdit[] }
+---@param client_id integer
+---@return integer count of the edits that are shown
+function M.review(params, client_id)
+  take(params, client_id)
+  asked = #edits > 0
   show()
+  if not M.visible() then
+    return 0
+  end
+  keyed = shown_in
+  local actions = { y = M.accept, n = M.reject, a = M.accept_all, q = M.dismiss }
+  for _, key in ipairs(REVIEW_KEYS) do
+    vim.keymap.set('n', key, actions[key], { buffer = keyed, nowait = true, desc = 'fim: review of an edit' })
+  end
+  vim.cmd("normal! m'")
+  go_there()
+  return #edits
 end
 
 ---@return boolean
@@ -192,15 +248,23 @@ function M.dismiss()
       vim.api.nvim_buf_clear_namespace(edit.bufnr, places, 0, -1)
     end
   end
-  edits = {}
+  edits, asked = {}, false
+  remove_keys()
   return was_visible
 end
 
---- Reject the edit that is shown: the server will not propose it here again.
+--- Reject the edit that is shown: the server will not propose it here again. In a review, the next one
+--- is shown.
 ---@return boolean whether there was one
 function M.reject()
   if edits[1] and M.visible() then
     tell('textDocument/didRejectInlineEdit', edits[1])
+    if asked then
+      table.remove(edits, 1)
+      show()
+      go_there()
+      return true
+    end
   end
   return M.dismiss()
 end
@@ -247,6 +311,9 @@ function M.accept()
   local cursor = vim.api.nvim_win_get_cursor(0)[1] - 1
   if vim.api.nvim_get_current_buf() == edit.bufnr and row <= cursor and cursor <= end_row then
     apply(edit)
+    if asked then
+      go_there()
+    end
   else
     vim.cmd("normal! m'")
     vim.api.nvim_win_set_buf(0, edit.bufnr)
@@ -254,6 +321,20 @@ function M.accept()
     vim.cmd('normal! zv')
   end
   return true
+end
+
+--- Accept all edits of a review: one step of undo.
+---@return boolean whether there was one
+function M.accept_all()
+  local first = true
+  while asked and edits[1] and M.visible() and not is_stale(edits[1]) do
+    if not first then
+      pcall(vim.cmd.undojoin)
+    end
+    first = false
+    apply(edits[1])
+  end
+  return not first
 end
 
 --- `accept` for an expression mapping, in which text must not change.

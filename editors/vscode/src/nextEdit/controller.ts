@@ -4,6 +4,8 @@
  *
  * No edit is applied unseen: it can be accepted only while it is shown, and only in the version of the
  * document for which it was computed.
+ *
+ * Edits that the user asked for are under review: all are drawn, and each is accepted or refused by itself.
  */
 
 import {
@@ -23,11 +25,14 @@ import { EditDecorations, rangeOf } from "./decorations";
 import { afterwards, endOfLast, type NextEdit, readEdits, spanOf, touches } from "./edits";
 
 const VISIBLE = "fim.nextEdit";
+const REVIEW = "fim.review";
 
 export class NextEdits implements Disposable {
   private edits: NextEdit[] = [];
   /** The cursor has been at the first edit: leaving its lines now dismisses it. */
   private reached = false;
+  /** The user asked for the edits. */
+  private asked = false;
   /** The current changes in the editor are our own. */
   private acting = false;
   /** Keys are processed one after the other, so none is lost while an edit is being applied. */
@@ -54,11 +59,50 @@ export class NextEdits implements Disposable {
 
   /** Show the edits of a `fim/nextEdit` notification; an empty one withdraws the shown edits. */
   propose(params: unknown): void {
+    if (this.asked) return;
     this.clear();
     const editor = window.activeTextEditor;
     if (!editor?.selection.isEmpty) return;
     this.edits = readEdits(params).filter((edit) => isCurrent(edit));
     this.show(editor);
+  }
+
+  /** Show edits of a document that the user asked for, all at once; returns how many there are. */
+  async review(document: TextDocument, params: unknown): Promise<number> {
+    this.clear();
+    const edits = readEdits(params).filter((edit) => isCurrent(edit) && sameUri(edit, document.uri.toString()));
+    const [first] = edits;
+    if (first === undefined) return 0;
+    const count = edits.length;
+    this.acting = true;
+    try {
+      this.edits = edits;
+      this.asked = true;
+      void commands.executeCommand("setContext", REVIEW, true);
+      await this.jump(first);
+    } finally {
+      this.acting = false;
+    }
+    return count;
+  }
+
+  /** Accept all edits of a review. */
+  acceptAll(): Promise<void> {
+    const done = this.keys.then(async () => {
+      this.acting = true;
+      try {
+        while (this.asked) {
+          const [edit] = this.edits;
+          const editor = window.activeTextEditor;
+          if (edit === undefined || editor === undefined || !isIn(editor, edit)) break;
+          await this.apply(editor, edit);
+        }
+      } finally {
+        this.acting = false;
+      }
+    });
+    this.keys = done.catch(() => undefined);
+    return done;
   }
 
   /** Tab. */
@@ -69,24 +113,40 @@ export class NextEdits implements Disposable {
     return done;
   }
 
-  /** Escape: the server will not propose the shown edit in this place again. */
-  reject(): void {
-    const [edit] = this.edits;
-    this.clear();
-    if (edit !== undefined) void this.rejected(edit);
+  /** Escape: the server will not propose the shown edit in this place again. In a review, the next one follows. */
+  async reject(): Promise<void> {
+    const [edit, next] = this.edits;
+    if (this.asked && next !== undefined) {
+      this.edits = this.edits.slice(1);
+      this.acting = true;
+      try {
+        await this.jump(next);
+      } finally {
+        this.acting = false;
+      }
+    } else {
+      this.clear();
+    }
+    if (edit !== undefined) await this.rejected(edit);
   }
 
   clear(): void {
     if (this.edits.length === 0) return;
     this.edits = [];
     this.reached = false;
-    this.hide();
+    this.finish();
   }
 
   dispose(): void {
     this.clear();
     this.decorations.dispose();
     for (const listener of this.listeners) listener.dispose();
+  }
+
+  private finish(): void {
+    if (this.asked) void commands.executeCommand("setContext", REVIEW, false);
+    this.asked = false;
+    this.hide();
   }
 
   private concerns(document: TextDocument): boolean {
@@ -98,7 +158,8 @@ export class NextEdits implements Disposable {
     const [edit] = this.edits;
     if (edit === undefined) return;
     const there = isAt(editor, edit);
-    if (!editor.selection.isEmpty || (this.reached && !there && kind !== undefined)) this.clear();
+    if (this.asked) this.show(editor);
+    else if (!editor.selection.isEmpty || (this.reached && !there && kind !== undefined)) this.clear();
     else this.show(editor);
   }
 
@@ -112,7 +173,8 @@ export class NextEdits implements Disposable {
     this.reached ||= there;
     // Before drawing: once the edit is visible, its key must work.
     void commands.executeCommand("setContext", VISIBLE, true);
-    if (isIn(editor, edit)) this.decorations.show(editor, edit);
+    const drawn = this.asked ? this.edits.filter((other) => isIn(editor, other)) : [edit];
+    if (isIn(editor, edit)) this.decorations.show(editor, drawn.flatMap(({ hunks }) => hunks));
     if (there) this.decorations.hideWay(editor);
     else this.decorations.showWay(editor, edit);
   }
@@ -181,7 +243,10 @@ export class NextEdits implements Disposable {
     editor.selection = new Selection(cursor, cursor);
     this.edits = afterwards(edit, later, editor.document.version);
     this.reached = false;
-    this.show(editor);
+    const [next] = this.edits;
+    if (next === undefined) this.finish();
+    else if (this.asked) await this.jump(next);
+    else this.show(editor);
   }
 }
 

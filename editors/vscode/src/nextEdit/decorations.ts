@@ -31,11 +31,11 @@ export class EditDecorations implements Disposable {
     },
   });
 
-  show(editor: TextEditor, edit: NextEdit): void {
+  show(editor: TextEditor, hunks: readonly Hunk[]): void {
     const { document } = editor;
     const removed: DecorationOptions[] = [];
     const added: DecorationOptions[] = [];
-    for (const hunk of edit.hunks) {
+    for (const hunk of hunks) {
       const range = rangeOf(hunk.range);
       const hoverMessage = diff(document.getText(range), hunk);
       if (!range.isEmpty) removed.push({ range, hoverMessage });

@@ -1,0 +1,1 @@
+"""What the user asks for in words: edits by instruction, and questions about code."""
