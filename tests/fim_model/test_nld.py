@@ -150,7 +150,7 @@ def test_greedy_output_equals_ar_without_the_lora(
         assert run(model, mode, prompt).tokens == tokens
 
 
-def test_only_drafts_of_self_speculation_use_the_lora(
+def test_only_drafts_that_are_verified_use_the_lora(
     model: TriModeTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[object, bool]] = []
@@ -164,8 +164,10 @@ def test_only_drafts_of_self_speculation_use_the_lora(
     for mode in MODES:
         seen.clear()
         run(model, mode, tokens_of(12).tolist())
-        drafts = {(Attention.BLOCK, True)} if mode == "self_speculation" else set()
-        assert {pair for pair in seen if pair[1]} == drafts, mode
+        # Quadratic speculation drafts and verifies in one forward, where it cannot be used.
+        drafts = {(Attention.BLOCK, True)} if mode in ("self_speculation", "adaptive") else set()
+        assert {pair for pair in seen if pair[1]} <= drafts, mode
+        assert drafts <= set(seen) or mode == "adaptive", "it may find a copy to be cheaper"
     # After drafts with the LoRA the cache is still exact, and the next prompt reuses it.
 
 
@@ -183,12 +185,12 @@ def test_keys_written_by_a_draft_are_not_kept(model: TriModeTransformer) -> None
 def test_infilling_uses_a_practical_window(folder: Path) -> None:
     """The model allows 262144 positions, but caches are sized for the window in use."""
     infiller = Infiller.load(folder)
-    assert infiller.modes[0] == "self_speculation"
+    assert infiller.modes[0] == "adaptive"
     assert infiller.window == WINDOW
     assert not infiller.fim.layout.verified
     request = CompletionRequest("def f(x):\n    return ", "\n", max_tokens=24)
     result = infiller.infill(request)
-    assert result.stats.mode == "self_speculation"
+    assert result.stats.mode == "adaptive"
     assert result.items[0].text == infiller.infill(request).items[0].text
     assert infiller._new_cache().kv.capacity < 2 * WINDOW
     small = Infiller.load(folder, window=128)

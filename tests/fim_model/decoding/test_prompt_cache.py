@@ -100,7 +100,7 @@ def test_common_prefix(a: list[int], b: list[int], length: int) -> None:
 def store(tiny: Any, documents: int) -> SessionStore:
     model = tiny.model()
     made = SessionStore(lambda: PromptCache(model, capacity=8))
-    made.take("first")
+    made.take("first").prefill([1])
     made.budget_bytes = documents * made.bytes
     made.forget("first")
     return made
@@ -186,6 +186,7 @@ def test_a_held_cache_is_not_evicted(tiny: Any) -> None:
         a = kept.take("a")
         a.prefill([2, 3])
         b = kept.take("b")
+        b.prefill([4])
         assert b is not a
         assert a.tokens == [2, 3]
         assert kept.take("c") is b, "what nobody holds makes room as ever"

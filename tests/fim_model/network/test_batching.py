@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from fim_model.decoding.adaptive import Drafting
 from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PromptCache
@@ -24,6 +25,7 @@ from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.requests import CompletionRequest
+from fixed_costs import FixedCosts
 
 pytestmark = pytest.mark.timeout(120)  # detect deadlocks between threads
 
@@ -54,7 +56,8 @@ def fill(
         model, cache.kv, stop, Sampler(temperature, seed=len(prompt)), prompt=prompt
     )
     core.commit_choice(cache.prefill(prompt).logits)
-    for _ in MODES[mode](core, ModeOptions(width_budget=12)):
+    options = ModeOptions(width_budget=12, drafting=Drafting(FixedCosts(further=0.1)))
+    for _ in MODES[mode](core, options):
         pass
     return core.tokens, core.confidences, core.forwards + 1
 

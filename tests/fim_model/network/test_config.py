@@ -162,7 +162,7 @@ def test_without_a_mask_token_the_model_is_causal_only() -> None:
     raw = raw_config()
     del raw["mask_token_id"]
     config = ModelConfig.from_hf(raw)
-    assert config.modes == ("lookup", "ar")
-    with pytest.raises(ConfigError, match="no mask token; its modes are lookup, ar"):
+    assert config.modes == ("adaptive", "lookup", "ar")
+    with pytest.raises(ConfigError, match="no mask token; its modes are adaptive, lookup, ar"):
         assert config.mask_id
     assert "diffusion" in ModelConfig.from_hf(raw_config()).modes
