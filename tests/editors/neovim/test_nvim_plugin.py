@@ -200,11 +200,11 @@ def test_the_status_command(start):
     editor.type("<Esc>")
     assert "was shown until insert mode ended" in editor.nvim.command_output("Fim why")
     assert editor.lua("return vim.fn.getcompletion('Fim ', 'cmdline')") == [
-        "alternatives", "ask", "edit", "log", "menu", "model", "restart", "settings", "snooze", "stats",
-        "status", "toggle", "tour", "why",
+        "alternatives", "ask", "edit", "log", "menu", "model", "restart", "settings", "snooze",
+        "stats", "status", "toggle", "tour", "why",
     ]  # fmt: skip
     editor.type(":Fim nonsense<CR>")
-    assert "nonsense is unknown; say one of alternatives, log, menu, model" in editor.messages()
+    assert "nonsense is unknown; say one of alternatives, ask, edit, log, menu" in editor.messages()
 
 
 def test_why_names_an_empty_answer(start):
