@@ -13,6 +13,7 @@ import pytest
 import torch
 from fim_model.calibration.confidence import Calibration, CopyWeights
 from fim_model.copies import Copied
+from fim_model.decoding.adaptive import Drafting
 from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.core import ForwardKind, Step, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
@@ -27,6 +28,7 @@ from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD
 from fim_model.prompt.line_limit import first_lines
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.requests import AUTO, MAX_TOKENS, NATIVE, Completion, CompletionRequest, Gate
+from fixed_costs import FixedCosts
 from small_models import bigram, likely
 
 PREFIX = "def area(width, height):\n    return wid"
@@ -160,9 +162,13 @@ def test_a_confident_copy_costs_one_forward(
 def test_the_likelier_of_copy_and_own_text_comes_first(
     model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str, odds: float
 ) -> None:
-    infiller = Infiller(model, tiny_tokenizer, calibration=trusting(odds))
-    alone = infiller.infill(request(mode=mode))
-    both = infiller.infill(request(mode=mode, copies=[COPY]))
+    def fresh() -> Infiller:
+        """One that has observed nothing, and no clock: then `adaptive` takes the same steps."""
+        options = ModeOptions(drafting=Drafting(FixedCosts(further=0.1)))
+        return Infiller(model, tiny_tokenizer, options, calibration=trusting(odds))
+
+    alone = fresh().infill(request(mode=mode))
+    both = fresh().infill(request(mode=mode, copies=[COPY]))
     assert {item.text for item in both.items} == {alone.items[0].text, COPY.text}
     confidences = [item.confidence for item in both.items]
     assert confidences == sorted(confidences, reverse=True)
