@@ -245,6 +245,6 @@ def test_a_pair_of_braces_may_become_a_block(
 
 
 def test_a_long_line_does_not_hold_up_the_answer() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     judged("(" * 10_000 + 'f("', 'a")' * 500, '")' + ")" * 10_000)
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
