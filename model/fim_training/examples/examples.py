@@ -20,6 +20,7 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 
 from fim_training.corpus.corpus_languages import language_of
 from fim_training.examples.grammars import grammar_of
+from fim_training.examples.real_edits import RealEdits
 from fim_training.examples.synthetic_edits import draw_edit
 
 
@@ -141,6 +142,9 @@ SHORT_PROMPT = 224
 LONGEST_EDIT_PROMPT = 260
 """The consequences of an edit show in nearby lines; short prompts fit more examples into a row."""
 
+REAL_SHARE = 0.5
+"""Of the edits, those of commits, where there are any."""
+
 
 class ExampleStream:
     """Draws rows of examples from files, each weighted by its length and its language."""
@@ -158,6 +162,7 @@ class ExampleStream:
         most_middle_chars: int = 320,
         languages: Mapping[str, float] | None = None,
         fim: FimPrompt | None = None,
+        commits: RealEdits | None = None,
     ) -> None:
         """The shares are of examples; `path_share`, `snippet_share` and `long_share` (prompts that
         may fill a row) are of those with a hole.
@@ -165,6 +170,7 @@ class ExampleStream:
         languages: weights of languages relative to their text in the corpus (1.0).
         fim: how holes are asked for, this project's own layout if None. A layout of another family
         has no place for edits: none are drawn.
+        commits: where half of the edits are drawn from; without them all are synthetic.
         """
         if not files:
             raise ValueError("no training files: build the corpus first")
@@ -174,6 +180,7 @@ class ExampleStream:
         self.long_share = long_share
         self.most_middle_chars = most_middle_chars
         self._fim = FimPrompt.own(tokenizer) if fim is None else fim
+        self._commits = commits
         if not self._fim.layout.context:
             self.edit_share = 0.0
         weights = {} if languages is None else languages
@@ -222,13 +229,18 @@ class ExampleStream:
         self, file: SourceFile, rng: Random, room: int, most: int, longest: int
     ) -> tuple[list[int], list[int]] | None:
         """A region to rewrite, in a prompt of about `room` tokens and `most`, and its new text."""
-        case = draw_edit(file.text, rng, grammar=grammar_of(file.path))
+        path, case = self._path(file, rng), None
+        if self._commits is not None and rng.random() < REAL_SHARE:
+            if (drawn := self._commits.draw(rng)) is not None:
+                path, case = drawn
+        else:
+            case = draw_edit(file.text, rng, grammar=grammar_of(file.path))
         if case is None:
             return None
         middle = [*self.tokenizer.encode(case.new), self._fim.eom]
         budget = self._budget(rng, room)
         before, after = case.prefix[-5 * room :], case.suffix[: 5 * room]
-        prompt = self._fim.edit(before, case.old, after, self._path(file, rng), case.edits, budget)
+        prompt = self._fim.edit(before, case.old, after, path, case.edits, budget)
         return (prompt, middle) if len(prompt) <= most and len(middle) <= longest else None
 
     def _middle(self, text: str, rng: Random, longest: int) -> tuple[int, int, list[int]]:

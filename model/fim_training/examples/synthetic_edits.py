@@ -72,7 +72,7 @@ def repeated_change(
         after[i] = site.sub(lambda _: changed, lines[i])
     history = [(lines[i].strip(), after[i].strip()) for i in done[: rng.randint(1, 3)]]
     new = [site.sub(lambda _: changed, line) for line in after[first:end]]
-    return _case(kind, after, first, end, new, history)
+    return case_of_region(kind, after, first, end, new, history)
 
 
 def misspelling(
@@ -92,7 +92,7 @@ def misspelling(
     after = list(lines)
     after[at] = lines[at][: chosen.start()] + wrong + lines[at][chosen.end() :]
     history = [("", after[at].strip())] if rng.random() < 0.5 else []
-    return _case("typo", after, first, end, lines[first:end], history)
+    return case_of_region("typo", after, first, end, lines[first:end], history)
 
 
 def missing_import(
@@ -111,7 +111,7 @@ def missing_import(
     old = [line for i, line in enumerate(lines[first:end], first) if i != gone]
     after = [*lines[:first], *old, *lines[end:]]
     use = lines[rng.choice(uses)].strip()
-    return _case("import", after, first, first + len(old), lines[first:end], [("", use)])
+    return case_of_region("import", after, first, first + len(old), lines[first:end], [("", use)])
 
 
 def nothing_to_do(
@@ -120,14 +120,14 @@ def nothing_to_do(
     """A region that needs no change: the edit is complete, elsewhere, or there is none."""
     if rng.random() < 0.3:
         first, end = _region(lines, at, rng)
-        return _case("none", lines, first, end, lines[first:end], [])
+        return case_of_region("none", lines, first, end, lines[first:end], [])
     kind = repeated_change if rng.random() < 0.7 else missing_import
     if (case := kind(lines, at, rng, grammar)) is None:
         return None
     after = f"{case.prefix}{case.new}{case.suffix}".split("\n")
     elsewhere = min(max(at + rng.randint(-12, 12), 0), len(after) - 1)
     first, end = _region(after, elsewhere, rng)
-    return _case("none", after, first, end, after[first:end], case.edits)
+    return case_of_region("none", after, first, end, after[first:end], case.edits)
 
 
 EDIT_KINDS: Sequence[tuple[Draw, float]] = (
@@ -165,7 +165,7 @@ def _region(lines: list[str], at: int, rng: Random) -> tuple[int, int]:
     return first, min(at + rng.choice((1, 1, 1, 2)), len(lines))
 
 
-def _case(
+def case_of_region(
     kind: str,
     lines: list[str],
     first: int,
@@ -173,6 +173,7 @@ def _case(
     new: Sequence[str],
     edits: Sequence[tuple[str, str]],
 ) -> EditCase:
+    """Lines `[first, end)` become `new`; of kind "none" if that changes nothing."""
     prefix = "".join(f"{line}\n" for line in lines[:first])
     suffix = "".join(f"\n{line}" for line in lines[end:])
     case = EditCase(kind, prefix, "\n".join(lines[first:end]), "\n".join(new), suffix, edits)

@@ -24,6 +24,7 @@ from fim_model.errors import CheckpointError, ConfigError
 from torch import nn
 
 from fim_training.examples.examples import ExampleStream
+from fim_training.examples.real_edits import RealEdits
 from fim_training.trainer.batches import MAX_STEPS, Batches, read_split
 from fim_training.trainer.master_weights import MasterWeights
 from fim_training.trainer.objective import Batch, Losses, joint_losses
@@ -199,6 +200,7 @@ class Run:
                 edit_share=config.edit_share,
                 languages=config.languages,
                 fim=self.trainee.fim,
+                commits=RealEdits.read(Path(config.commits)) if config.commits else None,
             )
         return Batches(
             stream, self.trainee.control, config.noise(), config.rows, config.length, seed

@@ -27,7 +27,8 @@ class TrainConfig:
     `matrix_lr` being the rate of matrices or their updates, `vector_lr` that of embeddings and
     norms; a model from nothing learns matrices by Muon. Without `noisy_blocks` a model learns next
     tokens alone, and has no other mode. `edit_share` of the examples are regions
-    to rewrite after edits. `languages` weighs text of a language relative to its amount in the
+    to rewrite after edits, half of them from `commits`, a file of `examples.hunk_sequences`, if one
+    is given. `languages` weighs text of a language relative to its amount in the
     corpus: `{javascript = 0.5}` draws it half as often. `workers` is the number of
     processes that draw examples, 0 for a thread, -1 for what the device needs. `state_mb` limits
     the saved state, in megabytes, 0 for no limit. `recompute` recomputes each layer's activations
@@ -63,6 +64,7 @@ class TrainConfig:
     cooldown: float = 0.4
     diffusion_weight: float = 0.3
     edit_share: float = 0.3
+    commits: str = ""
     languages: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"

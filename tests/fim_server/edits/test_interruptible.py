@@ -1,7 +1,7 @@
 """The planner answers or gives up in bounded time, for any text, and stops when it is told to.
 
-CPU time is asserted, not time passed, so that other work on the machine does not matter. It is that of
-the whole process, so the objects of earlier tests are kept from the garbage collector meanwhile.
+CPU time is asserted, not time passed, so that other work on the machine does not matter. It is
+that of the whole process, so the garbage collector leaves the objects of earlier tests alone.
 """
 
 from __future__ import annotations
