@@ -19,7 +19,7 @@ from fim_model.network.attention_mask import Attention
 from fim_model.network.contract import Network, forward_one
 from fim_model.network.kv_cache import KVCache
 
-PIECE = 128
+PIECE = 64
 """Tokens of a prompt that one forward reads on a CPU: work is given up between two forwards, and
 what an operation leaves for the next one still lies in the processor's caches."""
 

@@ -6,6 +6,9 @@ others have arrived, and the last one runs the forwards of all as one (`Network.
 each part over its own cache. Nothing is padded, and decoding modes need not know. A hole that is
 filled alone never waits.
 
+On a CPU a pass takes longer with every row. So it has at most PASS_ROWS there, and a hole that asks
+for a token at a time does not wait until several others have read their prompts.
+
 In float32 a hole gets the same tokens as alone (sums are taken in another order, which changes the
 last bits).
 """
@@ -24,6 +27,10 @@ from torch import Tensor
 from fim_model.network.batch_parts import Part
 from fim_model.network.contract import DeviceDrafting, Drafted, Drafts, Network
 from fim_model.network.lora import DraftLora
+
+PASS_ROWS = 96
+"""Rows of a pass on a CPU, unless one forward alone has more: two pieces of a prompt
+(`prompt_cache.PIECE`) are read one after the other."""
 
 
 @dataclass(slots=True)
@@ -165,17 +172,33 @@ class BatchedNetwork:
         """The calls to run next, taken off the queue; all threads that are filling have arrived.
 
         Rows for the vocabulary go first: their threads then arrive with the forward that the others
-        wait for. Else it is the turn of the longest-waiting call: with all forwards that have the
-        same LoRA, or, for draft steps, alone.
+        wait for. Else it is the turn of the longest-waiting call: with the forwards that have the
+        same LoRA, the narrowest first, as far as they fit into the pass. Draft steps run alone.
         """
         chosen = [call for call in self._waiting if isinstance(call.wanted, _LogitsCall)]
         if not chosen:
             chosen = [call for call in self._waiting if isinstance(call.wanted, _ScoresCall)]
         if not chosen:
             first = self._waiting[0]
-            chosen = [call for call in self._waiting if _same_pass(call.wanted, first.wanted)]
-            chosen = chosen or [first]
+            chosen = self._fitting(first)
         self._waiting = [call for call in self._waiting if call not in chosen]
+        return chosen
+
+    def _fitting(self, first: _Call) -> list[_Call]:
+        """A call and those that run in the same pass."""
+        others = [
+            call
+            for call in self._waiting
+            if call is not first and _same_pass(call.wanted, first.wanted)
+        ]
+        if self.device.type != "cpu":
+            return [first, *others]
+        chosen, rows = [first], _rows(first)
+        for call in sorted(others, key=_rows):
+            rows += _rows(call)
+            if rows > PASS_ROWS:
+                break
+            chosen.append(call)
         return chosen
 
     def _run(self, calls: list[_Call]) -> None:
@@ -259,6 +282,10 @@ class _DraftsInTurns:
 
     def run(self, steps: int) -> Drafted:
         return self.network.take(self.drafts, steps)
+
+
+def _rows(call: _Call) -> int:
+    return call.wanted.part.width if isinstance(call.wanted, _ForwardCall) else 1
 
 
 def _same_pass(a: _Wanted, b: _Wanted) -> bool:

@@ -19,7 +19,8 @@ from fim_model.decoding.sampling import Sampler
 from fim_model.errors import Cancelled
 from fim_model.infiller import Infiller
 from fim_model.network.attention_mask import Attention
-from fim_model.network.batching import BatchedNetwork
+from fim_model.network.batch_parts import Part
+from fim_model.network.batching import PASS_ROWS, BatchedNetwork
 from fim_model.network.contract import forward_one
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
@@ -104,6 +105,34 @@ def test_four_holes_of_equal_length_cost_the_passes_of_one(tiny: Any) -> None:
     for future in side_by_side(joint, works):
         future.result()
     assert (joint.counts.forwards, joint.counts.passes) == (40, 10)
+
+
+def test_a_hole_does_not_wait_until_others_have_read_their_prompts(tiny: Any) -> None:
+    """Of three wide forwards and a narrow one no two wide ones are in one pass."""
+    plain = tiny.model(1)
+    joint, passes = BatchedNetwork(plain), []
+    forward_parts = plain.forward_parts
+
+    def counted(parts: Sequence[Part], lora: DraftLora | None) -> list[torch.Tensor]:
+        passes.append([part.width for part in parts])
+        return forward_parts(parts, lora)
+
+    plain.forward_parts = counted
+
+    def read(width: int) -> torch.Tensor:
+        cache = PromptCache(joint, capacity=200)
+        tokens = torch.arange(width)[None] % 30
+        return forward_one(joint, tokens, torch.arange(width)[None], Attention.CAUSAL, cache.kv)
+
+    widths = [PASS_ROWS - 10, 3, PASS_ROWS - 20, PASS_ROWS + 20]
+    works = [partial(read, width) for width in widths]
+    together = [future.result() for future in side_by_side(joint, works)]
+    joined = [widths for widths in passes if len(widths) > 1]
+    assert sorted(width for widths in passes for width in widths) == sorted(widths)
+    assert len(passes) in (3, 4), "the narrow one alone only if all others are too wide for it"
+    assert all(3 in widths and sum(widths) <= PASS_ROWS for widths in joined)
+    for width, hidden in zip(widths, together, strict=True):
+        assert torch.allclose(hidden, read(width), atol=1e-4)
 
 
 def test_a_finished_hole_does_not_delay_the_others(tiny: Any) -> None:

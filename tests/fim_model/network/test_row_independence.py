@@ -118,10 +118,10 @@ def test_a_long_prompt_is_given_up_between_two_forwards_and_nothing_is_lost(
 
     with pytest.raises(Cancelled):
         cache.prefill(prompt, should_stop=stop_at_second)
-    assert asked == [100, 200]
+    assert asked == [60, 120]
     assert max(asked[0], asked[1] - asked[0]) <= PIECE
-    assert cache.kv.length == len(cache.tokens) == 200
+    assert cache.kv.length == len(cache.tokens) == 120
     later = cache.prefill(prompt)
-    assert (later.reused, later.computed) == (200, 100)
+    assert (later.reused, later.computed) == (120, 180)
     fresh = PromptCache(network, capacity=LENGTH + 10).prefill(prompt)
     assert torch.equal(later.logits, fresh.logits)
