@@ -21,7 +21,7 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_training.corpus.corpus_languages import language_of
 from fim_training.examples.grammars import grammar_of
 from fim_training.examples.real_edits import RealEdits
-from fim_training.examples.synthetic_edits import draw_edit
+from fim_training.examples.synthetic_edits import EditCase, draw_edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,8 @@ class ExampleStream:
         self, file: SourceFile, rng: Random, room: int, most: int, longest: int
     ) -> tuple[list[int], list[int]] | None:
         """A region to rewrite, in a prompt of about `room` tokens and `most`, and its new text."""
-        path, case = self._path(file, rng), None
+        path: str | None = None
+        case: EditCase | None = None
         if self._commits is not None and rng.random() < REAL_SHARE:
             if (drawn := self._commits.draw(rng)) is not None:
                 path, case = drawn
@@ -240,6 +241,7 @@ class ExampleStream:
         middle = [*self.tokenizer.encode(case.new), self._fim.eom]
         budget = self._budget(rng, room)
         before, after = case.prefix[-5 * room :], case.suffix[: 5 * room]
+        path = self._path(file, rng) if path is None else path
         prompt = self._fim.edit(before, case.old, after, path, case.edits, budget)
         return (prompt, middle) if len(prompt) <= most and len(middle) <= longest else None
 

@@ -105,7 +105,8 @@ def save_finetuned(
 ) -> None:
     """Write weights, with updates merged in, as the base's files are written; bf16.
 
-    The base's draft LoRA is left behind: it was made for other weights.
+    The base's draft LoRA is left behind: it was made for other weights. So is its `quantization`:
+    these weights are not stored in 8 bits, even if the base's are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tied = model.config.tie_word_embeddings
@@ -116,6 +117,7 @@ def save_finetuned(
     }
     write_weights(state, folder, metadata=metadata, shard_bytes=BASE_SHARD_BYTES)
     described = read_json(base / CONFIG) | {"dtype": "bfloat16"}
+    described.pop("quantization", None)
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(base / TOKENIZER, folder / TOKENIZER)
 

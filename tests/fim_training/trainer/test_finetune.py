@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from checkpoints import nld_checkpoint
 from fim_model.infiller import Infiller
-from fim_model.loading.checkpoint import load_model
+from fim_model.loading.checkpoint import load_model, save_int8
 from fim_model.loading.headers import read_config, read_headers, weight_files
 from fim_model.requests import CompletionRequest
 from fim_training.shipping import merge_lora
@@ -20,6 +22,7 @@ from fim_training.trainer.finetune_memory import training_bytes
 from fim_training.trainer.lora_training import LoraLinear, merged_state
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
+from gguf_files import write_own_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -46,8 +49,6 @@ def config(base: Path, tiny: Any, tmp_path: Path) -> TrainConfig:
 
 
 def lora(config: TrainConfig) -> TrainConfig:
-    from dataclasses import replace
-
     return replace(config, lora_rank=4, lora_alpha=8.0)
 
 
@@ -82,6 +83,21 @@ def test_the_whole_model_learns_and_the_server_loads_it(config: TrainConfig, bas
     assert not (saved / "linear_spec_lora").exists()  # calibrated for other weights
     infiller = Infiller.load(saved)
     assert infiller.infill(CompletionRequest("def f(", "):\n", max_tokens=4)).items
+
+
+def test_a_base_in_8_bits_gives_a_checkpoint_that_loads(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    """As the default is stored: what is trained from it has whole weights."""
+    own, base = write_own_checkpoint(tmp_path / "own"), tmp_path / "int8"
+    save_int8(load_model(own), base)
+    shutil.copyfile(own / "tokenizer.json", base / "tokenizer.json")
+    run = Run(replace(config, base=str(base)))
+    run.train()
+    saved = Path(config.out) / "checkpoint"
+    after = load_model(saved).state_dict()
+    for name, weight in run.model.state_dict().items():
+        assert torch.equal(weight, after[name].to(weight.dtype)), name
 
 
 def test_the_base_is_not_modified(config: TrainConfig, base: Path) -> None:
