@@ -39,6 +39,9 @@ MAX_TOKENS = 256
 ADAPTER_NAME = re.compile(r"[0-9a-f]{16}")
 """The name of a workspace's adapter: a digest of the workspace's folder."""
 
+ADAPTER_FILE = "adapter_model.safetensors"
+"""The file of an adapter's weights, in a folder of its name."""
+
 ROLES = ("system", "user", "assistant")
 """Who speaks in a conversation."""
 

@@ -22,11 +22,11 @@ from fim_model.loading.headers import CONFIG, TOKENIZER, open_tensors, read_head
 from fim_model.network.adapter import Adapter, LowRank
 from fim_model.network.config import ModelConfig
 from fim_model.network.contract import Network
-from fim_model.requests import ADAPTER_NAME
+from fim_model.requests import ADAPTER_FILE, ADAPTER_NAME
 
 log = logging.getLogger(__name__)
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", ADAPTER_FILE
 BASE = "fim_base"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 

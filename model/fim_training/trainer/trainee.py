@@ -52,7 +52,7 @@ class Trainee:
             save_checkpoint(self.model, folder, metadata=metadata, shard_bytes=FILE_BYTES)
             shutil.copyfile(self.config.tokenizer, folder / TOKENIZER)
         elif self.config.lora_rank and not self.config.train_embeddings:
-            save_adapter(self.model, folder, self.config.base)
+            save_adapter(self.model, folder, self.config.base, self.base)
         else:
             save_finetuned(self.model, self.base, folder, metadata)
 
@@ -82,7 +82,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     torch.manual_seed(config.seed)
     if config.lora_rank:
         alpha, embeddings = config.lora_alpha, config.train_embeddings
-        add_lora(model, config.lora_rank, alpha, embeddings=embeddings)
+        targets = config.lora_targets
+        add_lora(model, config.lora_rank, alpha, targets=targets, embeddings=embeddings)
     else:
         model.requires_grad_(True)
     fim = fim_prompt(model.config, tokenizer)
