@@ -275,6 +275,12 @@ def _add_tune(commands: Commands) -> None:
         "--hours", type=minutes, metavar="H", help="of training (default: 1), measuring aside"
     )
     add_loading_options(tune)
+    tune.add_argument(
+        "--holes",
+        type=positive,
+        metavar="N",
+        help="held-out places of each of three kinds to measure with (default: 80)",
+    )
     tune.add_argument("--foreground", action="store_true", help="run here until it is done")
     actions = tune.add_mutually_exclusive_group()
     for name, what in (

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fim_server.access.adapters import adapter_name, adapters_folder
 from fim_server.access.exclusions import resolved
+from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.commands.terminal import print_error, visible
 from fim_server.commands.usage_error import UsageError
 from fim_server.commands.user_settings import settings_of
@@ -26,6 +26,8 @@ NEEDED = ("torch", "safetensors", "tokenizers", "filelock", "numpy")
 LOG = "tune.log"
 END_SECONDS = 120.0
 """How long to wait for a job that was asked to end: it finishes the step under way."""
+
+POLL_SECONDS = 0.1
 
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -82,7 +84,8 @@ def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
         job.drop_work()
         state = JobState(str(root), model, started=time.time())
     hours = arguments.hours or state.hours
-    state = replace(state, workspace=str(root), hours=hours, phase="waiting", problem="")
+    holes = arguments.holes or state.holes
+    state = replace(state, workspace=str(root), hours=hours, holes=holes)
     settings = replace(settings, model=state.model or None)
     job.write(state)
     if not arguments.foreground:
@@ -90,7 +93,7 @@ def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
     from fim_server.commands.tune_work import work
 
     try:
-        report = work(job, settings, 60 * hours)
+        report = work(job, settings, 60 * hours, state.holes)
     except Timeout:
         raise UsageError(f"{root}: is being tuned already") from None
     except ValueError as unfit:
@@ -106,6 +109,8 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
     command = [sys.executable, "-P", "-m", "fim_server", "tune", str(root), "--foreground"]
     if arguments.hours:
         command += ["--hours", str(arguments.hours)]
+    if arguments.holes:
+        command += ["--holes", str(arguments.holes)]
     if arguments.model:
         command += ["--model", arguments.model]
     if arguments.threads:
@@ -120,6 +125,15 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
         )  # fmt: skip
     finally:
         os.close(log)
+    # Until it holds the job, a status would say that nothing runs.
+    while not job.running:
+        if (code := process.poll()) is not None:
+            if code == 0:
+                break
+            said = (job.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
+            last = said.splitlines()[-1] if said else "no output"
+            raise UsageError(f"{root}: the job ended at once: {last.removeprefix('fim-server: ')}")
+        time.sleep(POLL_SECONDS)
     print_error(
         f"fim-server tune: process {process.pid} tunes {root} in the background\n"
         "fim-server tune --status shows how far it is; --pause, --resume and --stop steer it"

@@ -27,7 +27,7 @@ NICENESS = 10
 """Of the process: everything else on the machine goes first."""
 
 
-def work(job: TuningJob, settings: Settings, minutes: float) -> Report | None:
+def work(job: TuningJob, settings: Settings, minutes: float, holes: int) -> Report | None:
     """Hold the job and run it to its end; None if it was paused or stopped.
 
     The job's state says how it ended. Raises filelock.Timeout if another process runs it,
@@ -57,7 +57,7 @@ def work(job: TuningJob, settings: Settings, minutes: float) -> Report | None:
             return tune(
                 job,
                 lambda: _data(Path(state.workspace), settings),
-                TuneOptions(base, minutes, threads),
+                TuneOptions(base, minutes, threads, holes_per_kind=holes),
                 load,
                 lambda infiller, adapter, commit: _found(infiller, adapter, commit, settings),
             )

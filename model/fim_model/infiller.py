@@ -72,6 +72,10 @@ COPY_ALONE_CONFIDENCE = 0.6
 """Confidence of a copy from which nothing else is decoded."""
 
 
+def no_adapter(name: str) -> None:
+    """No request is answered with an adapter."""
+
+
 class Infiller:
     """A loaded model with the cached tokens of its documents.
 
@@ -92,7 +96,7 @@ class Infiller:
         edit_priors: EditPriors | None = None,
         chat: ChatPrompt | None = None,
         name: str = "this model",
-        adapters: Callable[[str], Adapter | None] = lambda name: None,
+        adapters: Callable[[str], Adapter | None] = no_adapter,
     ) -> None:
         """`window` is the most tokens of a prompt, also bounded by the model's own window.
 
@@ -109,7 +113,7 @@ class Infiller:
         self.continuations = Continuations(tokenizer)
         self.options = options or ModeOptions(parse_rule(model.config.family.rule))
         self.auto = auto or ModeChoice()
-        self._calibration = calibration
+        self._calibration, self._adapters = calibration, adapters
         self._copy_judge = CopyJudge(tokenizer, self.fim.eom, calibration, self.continuations)
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
@@ -166,7 +170,7 @@ class Infiller:
         network = load_network(
             folder, dtype=dtype, device=device, weights=weights, kv_tokens=keys, progress=reading
         )
-        found = None if adapters is None else Adapters(adapters, network, base_digest(folder))
+        found = Adapters(adapters, network, base_digest(folder)) if adapters else no_adapter
         return cls(
             BatchedNetwork(network) if batched else network,
             tokenizer,
@@ -178,8 +182,13 @@ class Infiller:
             edit_priors=priors,
             chat=chat,
             name=folder.name if checkpoint else "the default model",
-            adapters=found or (lambda name: None),
+            adapters=found,
         )
+
+    @property
+    def adapters_in_use(self) -> int:
+        """How many workspaces' adapters are loaded."""
+        return len(self._adapters) if isinstance(self._adapters, Adapters) else 0
 
     @property
     def products(self) -> str:

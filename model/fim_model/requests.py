@@ -39,8 +39,8 @@ MAX_TOKENS = 256
 ADAPTER_NAME = re.compile(r"[0-9a-f]{16}")
 """The name of a workspace's adapter: a digest of the workspace's folder."""
 
-ADAPTER_FILE = "adapter_model.safetensors"
-"""The file of an adapter's weights, in a folder of its name."""
+ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter, in a folder of its name, as PEFT names them."""
 
 ROLES = ("system", "user", "assistant")
 """Who speaks in a conversation."""

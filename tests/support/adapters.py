@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fim_model.loading.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE, PROJECTIONS
+from fim_model.loading.adapters import BASE, PROJECTIONS
 from fim_model.network.transformer import TriModeTransformer
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,5 +60,5 @@ def write_adapter(
         for side, matrix in zip("AB", pair, strict=True)
     }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(described))
-    save_file(tensors, folder / ADAPTER_WEIGHTS)
+    save_file(tensors, folder / ADAPTER_FILE)
     return folder

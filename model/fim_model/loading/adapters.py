@@ -22,11 +22,10 @@ from fim_model.loading.headers import CONFIG, TOKENIZER, open_tensors, read_head
 from fim_model.network.adapter import Adapter, LowRank
 from fim_model.network.config import ModelConfig
 from fim_model.network.contract import Network
-from fim_model.requests import ADAPTER_FILE, ADAPTER_NAME
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE, ADAPTER_NAME
 
 log = logging.getLogger(__name__)
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", ADAPTER_FILE
 BASE = "fim_base"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -58,6 +57,14 @@ def base_digest(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def base_of(folder: Path) -> str:
+    """The digest of the checkpoint that an adapter is for, "" where its config does not say."""
+    try:
+        return str(read_json(folder / ADAPTER_CONFIG).get(BASE, ""))
+    except CheckpointError:
+        return ""
+
+
 def read_adapter(folder: Path, config: ModelConfig, base: str) -> Adapter:
     """The adapter in a folder, in float32 and the base's order.
 
@@ -66,9 +73,9 @@ def read_adapter(folder: Path, config: ModelConfig, base: str) -> Adapter:
     """
     described = folder / ADAPTER_CONFIG
     rank, scale = read_strength(described)
-    if read_json(described).get(BASE) != base:
+    if base_of(folder) != base:
         raise CheckpointError(f"{folder}: trained for another model; run fim-server tune again")
-    path = folder / ADAPTER_WEIGHTS
+    path = folder / ADAPTER_FILE
     names: dict[tuple[int, str, str], str] = {}
     for name, stored in read_headers([path]).items():
         match = _MATRIX.fullmatch(name)
@@ -142,6 +149,11 @@ class Adapters:
                 self._loaded.popitem(last=False)
             return loaded[1]
 
+    def __len__(self) -> int:
+        """How many are loaded."""
+        with self._lock:
+            return sum(adapter is not None for _, adapter in self._loaded.values())
+
     def _read(self, name: str) -> Adapter | None:
         self.problems.pop(name, None)
         try:
@@ -157,7 +169,7 @@ class Adapters:
 def _stamp(folder: Path) -> tuple[int, ...] | None:
     """What tells the files from others in their place, None without them."""
     try:
-        stats = [(folder / name).stat() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+        stats = [(folder / name).stat() for name in (ADAPTER_CONFIG, ADAPTER_FILE)]
     except OSError:
         return None
     return tuple(value for stat in stats for value in (stat.st_mtime_ns, stat.st_size, stat.st_ino))

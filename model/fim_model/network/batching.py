@@ -177,9 +177,9 @@ class BatchedNetwork:
         """The calls to run next, taken off the queue; all threads that are filling have arrived.
 
         Rows for the vocabulary go first: their threads then arrive with the forward that the others
-        wait for. Else it is the turn of the longest-waiting call: with the forwards that have the
-        same adapter and LoRA, the narrowest first, as far as they fit into the pass. Draft steps run
-        alone.
+        wait for. Else it is the turn of the longest-waiting call: with the forwards of the
+        same adapter and LoRA, the narrowest first, as far as they fit into the pass. Draft steps
+        run alone.
         """
         chosen = [call for call in self._waiting if isinstance(call.wanted, _LogitsCall)]
         if not chosen:

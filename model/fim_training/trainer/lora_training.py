@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fim_model.errors import CheckpointError
-from fim_model.loading.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE, base_digest
+from fim_model.loading.adapters import BASE, base_digest
 from fim_model.loading.headers import open_tensors, read_json
 from fim_model.network.config import ModelConfig
 from fim_model.network.transformer import TriModeTransformer
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -105,9 +106,9 @@ def save_adapter(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    unfinished = folder / f"{ADAPTER_WEIGHTS}.unfinished"
+    unfinished = folder / f"{ADAPTER_FILE}.unfinished"
     save_file(tensors, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / ADAPTER_WEIGHTS)
+    unfinished.replace(folder / ADAPTER_FILE)
     (folder / ADAPTER_CONFIG).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
@@ -125,7 +126,7 @@ def load_adapter(model: TriModeTransformer, folder: Path) -> None:
         add_lora(model, rank, alpha, targets=raw.get("target_modules") or ())
     except (KeyError, TypeError, ValueError) as wrong:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: not a LoRA ({wrong!r})") from None
-    path = folder / ADAPTER_WEIGHTS
+    path = folder / ADAPTER_FILE
     own = {
         adapter_name(model.config, name): parameter
         for name, parameter in model.named_parameters()

@@ -58,7 +58,7 @@ class TrainConfig:
     base: str = ""
     lora_rank: int = 0
     lora_alpha: float = 32.0
-    lora_targets: tuple[str, ...] = ()
+    lora_targets: list[str] = field(default_factory=list)
     train_embeddings: bool = False
     matrix_lr: float = 0.02
     vector_lr: float = 0.003

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from fim_model.errors import CheckpointError, ConfigError
-from fim_model.loading.adapters import ADAPTER_WEIGHTS, PROJECTIONS
+from fim_model.loading.adapters import PROJECTIONS
+from fim_model.requests import ADAPTER_FILE
 
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from fim_model.infiller import Infiller
 
 RANK, ALPHA, RATE = 16, 32.0, 4e-4
-HOLES_PER_KIND = 80
-"""Held-out holes of each one-line kind, in the workspace and in general."""
-
 SAVE_EVERY = 20
 """Steps between saved states."""
 
@@ -43,13 +41,14 @@ CANDIDATE = "0" * 16
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """base: the checkpoint's folder. minutes: of training. threads: CPU threads of everything."""
+    """base: the checkpoint's folder. minutes: of training. threads: CPU threads of everything.
+    holes_per_kind: held-out holes of each one-line kind, in the workspace and in general."""
 
     base: Path
     minutes: float
     threads: int
+    holes_per_kind: int
     device: str = "auto"
-    holes_per_kind: int = HOLES_PER_KIND
     rows: int = 4
     length: int = 512
     seed: int = 0
@@ -124,8 +123,9 @@ def _train(corpus: Path, out: Path, options: TuneOptions, teller: _Teller) -> No
     config = TrainConfig(
         corpus=str(corpus), out=str(out), base=str(options.base), minutes=options.minutes,
         rows=options.rows, rows_at_once=1, length=options.length, lora_rank=RANK, lora_alpha=ALPHA,
-        lora_targets=PROJECTIONS, matrix_lr=RATE, vector_lr=RATE, weight_decay=0.01, warmup=10,
-        cooldown=0.5, edit_share=0.15, commits=str(edits) if edits.is_file() else "", seed=options.seed, device=options.device,
+        lora_targets=list(PROJECTIONS), matrix_lr=RATE, vector_lr=RATE, weight_decay=0.01,
+        warmup=10, cooldown=0.5, edit_share=0.15, seed=options.seed, device=options.device,
+        commits=str(edits) if edits.is_file() else "",
         threads=options.threads, workers=0, compile=False, save_every=SAVE_EVERY,
         validate_every=10**9, state_mb=0,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def _train(corpus: Path, out: Path, options: TuneOptions, teller: _Teller) -> No
     Run(config, watch=watch).train()
     if stopped:
         raise stopped[0]
-    if not (out / "checkpoint" / ADAPTER_WEIGHTS).is_file():
+    if not (out / "checkpoint" / ADAPTER_FILE).is_file():
         raise ConfigError("training ended without a single step; give it more time")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from fim_model.loading.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 
 Phase = Literal["waiting", "reading", "before", "training", "after", "done", "paused", "failed"]
 Asked = Literal["", "pause", "stop"]
@@ -31,12 +31,13 @@ Asked = Literal["", "pause", "stop"]
 @dataclass(frozen=True, slots=True)
 class JobState:
     """share: of the phase under way, 0 to 1. seconds_left: an estimate for the whole job, 0 where
-    there is none. hours: of training. trained: seconds of training so far. problem: why it failed.
-    report: see `verdict.Report`, None before the end."""
+    there is none. hours: of training. holes: of each kind to measure with. trained: seconds of
+    training so far. problem: why it failed. report: see `verdict.Report`, None before the end."""
 
     workspace: str
     model: str = ""
     hours: float = 1.0
+    holes: int = 80
     phase: Phase = "waiting"
     share: float = 0.0
     seconds_left: float = 0.0
@@ -82,7 +83,7 @@ class TuningJob:
 
     @property
     def has_adapter(self) -> bool:
-        return (self.folder / ADAPTER_WEIGHTS).is_file()
+        return (self.folder / ADAPTER_FILE).is_file()
 
     @property
     def running(self) -> bool:
@@ -132,7 +133,7 @@ class TuningJob:
 
     def keep(self, trained: Path) -> None:
         """Put a trained adapter where the engine finds it, in place of an earlier one."""
-        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        for name in (ADAPTER_FILE, ADAPTER_CONFIG):
             (trained / name).chmod(0o600)
             (trained / name).replace(self.folder / name)
 
@@ -141,7 +142,7 @@ class TuningJob:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def drop_adapter(self) -> None:
-        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        for name in (ADAPTER_FILE, ADAPTER_CONFIG):
             (self.folder / name).unlink(missing_ok=True)
 
     def remove(self) -> None:

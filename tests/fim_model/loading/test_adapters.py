@@ -15,7 +15,6 @@ from adapters import random_matrices, write_adapter
 from fim_model.errors import CheckpointError
 from fim_model.infiller import Infiller
 from fim_model.loading.adapters import (
-    ADAPTER_WEIGHTS,
     MOST_LOADED,
     Adapters,
     base_digest,
@@ -23,7 +22,7 @@ from fim_model.loading.adapters import (
 )
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.transformer import TriModeTransformer
-from fim_model.requests import CompletionRequest, RewriteRequest
+from fim_model.requests import ADAPTER_FILE, CompletionRequest, RewriteRequest
 from tiny_checkpoint import write_tiny_checkpoint
 
 ONE, TWO = "0123456789abcdef", "fedcba9876543210"
@@ -142,7 +141,7 @@ def test_files_that_do_not_fit_are_refused(
     other = {"model.layers.0.mlp.up_proj": (torch.zeros(3, 24), torch.zeros(40, 3))}
     with pytest.raises(CheckpointError, match="no update of"):
         read_adapter(write_adapter(folder / "other", other, base), model.config, base)
-    (folder / ONE / ADAPTER_WEIGHTS).write_bytes(b"nothing")
+    (folder / ONE / ADAPTER_FILE).write_bytes(b"nothing")
     with pytest.raises(CheckpointError):
         read_adapter(folder / ONE, model.config, base)
 
