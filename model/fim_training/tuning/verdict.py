@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fim_training.evaluation.figures import percentage
 from fim_training.tuning.measured import HoleResult, Measured
@@ -58,7 +59,8 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was measured and decided. p_better: McNemar, one-sided, of exact answers. similarity:
-    95 % interval of the mean difference, in points. why: in one sentence."""
+    95 % interval of the mean difference, in points; precision: that of what is shown. why: in one
+    sentence."""
 
     kept: bool
     why: str
@@ -69,6 +71,7 @@ class Report:
     edits: int
     p_better: float
     similarity: tuple[float, float]
+    precision: tuple[float, float]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,6 +89,7 @@ def report(before: Measured, after: Measured, seed: int = 0) -> Report:
         ],
         seed,
     )
+    precision = precision_interval(before.holes, after.holes, seed)
     better = mcnemar(*exact)
     forgotten = was.general_exact - now.general_exact
     kept, why = False, ""
@@ -97,6 +101,8 @@ def report(before: Measured, after: Measured, seed: int = 0) -> Report:
         why = "next edits get worse beyond chance"
     elif mcnemar(*reversed(exact)) < WORSE_LEVEL or high < 0:
         why = "completions get worse beyond chance"
+    elif precision[1] < 0:
+        why = "what is shown gets less precise beyond chance"
     elif better < LEVEL:
         kept, why = True, "more exact answers, beyond chance"
     elif low > 0:
@@ -105,7 +111,7 @@ def report(before: Measured, after: Measured, seed: int = 0) -> Report:
         why = "no gain beyond chance"
     return Report(
         kept, why, was, now, len(before.holes), len(before.general), len(before.edits),
-        round(better, 5), (round(low, 2), round(high, 2)),
+        round(better, 5), (round(low, 2), round(high, 2)), precision,
     )  # fmt: skip
 
 
@@ -123,6 +129,29 @@ def bootstrap(differences: Sequence[float], seed: int) -> tuple[float, float]:
     draw = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.percentile(values[draw].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def precision_interval(
+    before: Sequence[HoleResult], after: Sequence[HoleResult], seed: int
+) -> tuple[float, float]:
+    """The 95 % interval, in points, of how much more precise what is shown becomes: by the paired
+    bootstrap over holes, of which either state shows some. (0, 0) where one shows nothing."""
+    was, now = (
+        np.array([[hole.shown, hole.shown and hole.exact] for hole in holes], float).reshape(-1, 2)
+        for holes in (before, after)
+    )
+    if not was[:, 0].sum() or not now[:, 0].sum():
+        return 0.0, 0.0
+    drawn = np.random.default_rng(seed).integers(0, len(was), (RESAMPLES, len(was)))
+    first, second = (100 * _precision(state[drawn].sum(axis=1)) for state in (was, now))
+    low, high = np.percentile(second - first, [2.5, 97.5])
+    return round(float(low), 2), round(float(high), 2)
+
+
+def _precision(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sums: `[N, 2]`, of shown ones and right ones."""
+    found: NDArray[np.float64] = sums[:, 1] / np.maximum(sums[:, 0], 1)
+    return found
 
 
 def _pairs(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:

@@ -40,6 +40,22 @@ def test_the_rule(after: Measured, kept: bool, why: str) -> None:
     assert found.why.startswith(why)
 
 
+def test_what_is_shown_must_not_get_less_precise() -> None:
+    """The same answers get better, but wrong ones are shown that were not before."""
+
+    def state(right: int, shown: int) -> Measured:
+        return Measured(
+            [HoleResult(i < right, 0.5, i < shown) for i in range(200)], holes(50, 100), []
+        )
+
+    assert report(state(50, 60), state(60, 70)).kept
+    worse = report(state(50, 60), state(60, 120))
+    assert worse.after.shown_precision == 50.0
+    assert worse.precision[1] < 0
+    assert (worse.kept, worse.why) == (False, "what is shown gets less precise beyond chance")
+    assert report(state(50, 0), state(60, 70)).precision == (0.0, 0.0)
+
+
 def test_nothing_is_kept_unless_forgetting_was_measured() -> None:
     before = Measured(holes(50, 200), [], [])
     assert not report(before, Measured(holes(90, 200), [], [])).kept
