@@ -72,8 +72,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
 
     Raises CheckpointError, or ConfigError where the model has no mask token.
     """
-    folder = hub.resolve(config.base, check=_can_denoise)
-    _can_denoise(folder)
+    folder = hub.resolve(config.base, check=check_denoises)
+    check_denoises(folder)
     tokenizer = read_tokenizer(folder)
     model = load_model(folder, dtype=torch.bfloat16, device=device).train()
     # Tensors are still mapped from the file: trainable ones must not write there.
@@ -93,7 +93,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     )
 
 
-def _can_denoise(folder: Path) -> None:
+def check_denoises(folder: Path) -> None:
+    """Raise ConfigError for a checkpoint without a mask token."""
     if read_config(folder).mask_token_id is None:
         raise ConfigError(
             f"{folder}: a model without a mask token is causal only; the joint loss needs one "

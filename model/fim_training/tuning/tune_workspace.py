@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from fim_model.errors import CheckpointError, ConfigError
+from fim_model.errors import ConfigError
 from fim_model.loading.adapters import PROJECTIONS
 from fim_model.requests import ADAPTER_FILE
 
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
+from fim_training.trainer.trainee import check_denoises
 from fim_training.tuning.measured import Exam, Measured, Recall
 from fim_training.tuning.tuning_job import JobState, JobStopped, Phase, TuningJob
 from fim_training.tuning.verdict import Report, report
@@ -70,6 +71,7 @@ def tune(
     The job is held by the caller. Raises JobStopped, ValueError for a workspace with too little to
     learn from, CheckpointError or ConfigError for a model that cannot be trained.
     """
+    check_denoises(options.base)
     torch.set_num_threads(options.threads)
     teller = _Teller(job, options)
     teller.begin("reading")
@@ -190,6 +192,3 @@ class _Teller:
         if phase == "training":
             return training + self._took
         return rest if phase == "after" else 0.0
-
-
-__all__ = ["CheckpointError", "ConfigError", "TuneOptions", "tune"]
