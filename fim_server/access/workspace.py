@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pygls.uris import to_fs_path
 
 from fim_server.access.exclusions import Exclusions, resolved
+from fim_server.access.tuned_workspaces import adapter_for
 from fim_server.settings.settings import Settings
 
 
@@ -19,6 +20,7 @@ class Workspace:
     def __init__(self, roots: Sequence[Path] = (), settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self.trusted = settings.workspace_trusted
+        self._adapted = settings.adapter
         self.exclusions = Exclusions(roots, settings.exclude, gitignore=settings.gitignore)
 
     @property
@@ -32,6 +34,11 @@ class Workspace:
         """
         path = file_of(uri) or _name_of(uri)
         return self.exclusions.why_not_show(path) if path else None
+
+    def adapter_of(self, uri: str) -> str:
+        """The name of the adapter for a document, "" where there is none, or none is wanted."""
+        path = file_of(uri) if self._adapted else None
+        return "" if path is None else adapter_for(path, self.roots)
 
     def shown_path(self, uri: str) -> str:
         """The path shown to the model: relative to the workspace folder, or else the file name.

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fim_model.requests import (
@@ -62,7 +63,8 @@ class InProcessBackend:
 
     model: a checkpoint folder, None for the model that ships. threads: CPU threads, None for
     torch's default. cache_bytes: memory for cached keys and values, None for the default budget.
-    at_once: requests that run side by side and share their forwards.
+    at_once: requests that run side by side and share their forwards. adapters: the folder of what
+    was learned from workspaces, None to use the model alone.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class InProcessBackend:
         threads: int | None = None,
         cache_bytes: int | None = None,
         at_once: int = 1,
+        adapters: Path | None = None,
     ) -> None:
         self.scheduler = Scheduler(at_once=at_once)
         self._cache_bytes = cache_bytes
-        self._model = model
+        self._model, self._adapters = model, adapters
         self._threads = threads
         self._infiller: Infiller | None = None
         self._thread = threading.local()
@@ -280,6 +283,7 @@ class InProcessBackend:
                 auto=auto,
                 cache_bytes=self._cache_bytes,
                 batched=True,
+                adapters=self._adapters,
                 progress=report,
             )
         except CheckpointError as problem:

@@ -141,6 +141,18 @@ async def replayed(
     return {"commits": count, **{order: report.figures() for order, report in reports.items()}}
 
 
+async def found_hunks(sequence: HunkSequence, ask: Ask, gate: Gate) -> list[bool]:
+    """Whether a right proposal made each hunk, at least in part, before it came; in the file's
+    order, without the first hunk."""
+    found: set[int] = set()
+    for point, context in contexts(sequence, shuffled=False):
+        if point.rest:
+            judge = Judge(point)
+            async for each in proposals(context, context.regions(), ask, gate):
+                found |= judge.verdict(each.first, each.old, each.new).touched
+    return [index in found for index in range(1, len(sequence.hunks))]
+
+
 async def _replay(
     sequence: HunkSequence, report: _Report, ask: Ask, gate: Gate, shuffled: bool, seed: int
 ) -> None:

@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_stats(commands)
     _add_models(commands)
+    _add_tune(commands)
     _add_completion(commands, parser)
     return parser
 
@@ -259,6 +260,41 @@ def _add_stats(commands: Commands) -> None:
     )
     stats.add_argument("--json", action="store_true", help="print one JSON object")
     stats.set_defaults(run=lazily("stats", "run"))
+
+
+def _add_tune(commands: Commands) -> None:
+    tune = commands.add_parser(
+        "tune",
+        help="adapt the model to a workspace, in the background",
+        epilog="example: fim-server tune ~/src/project --hours 6",
+    )
+    tune.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="default: this one"
+    )
+    tune.add_argument(
+        "--hours", type=minutes, metavar="H", help="of training (default: 1), measuring aside"
+    )
+    add_loading_options(tune)
+    tune.add_argument(
+        "--holes",
+        type=positive,
+        metavar="N",
+        help="held-out places of each of three kinds to measure with (default: 80)",
+    )
+    tune.add_argument("--foreground", action="store_true", help="run here until it is done")
+    actions = tune.add_mutually_exclusive_group()
+    for name, what in (
+        ("status", "show how far it is, or what came of it"),
+        ("pause", "save and end; --resume goes on"),
+        ("resume", "go on where it was paused"),
+        ("stop", "end, and drop what was trained so far"),
+        ("remove", "remove the adapter and everything that tuning left"),
+    ):
+        actions.add_argument(
+            f"--{name}", action="store_const", dest="action", const=name, help=what
+        )
+    tune.add_argument("--json", action="store_true", help="print one JSON object")
+    tune.set_defaults(run=lazily("tune", "run"), action="start")
 
 
 def _add_completion(commands: Commands, parser: argparse.ArgumentParser) -> None:

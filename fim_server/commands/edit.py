@@ -70,8 +70,8 @@ def edit(arguments: argparse.Namespace) -> int:
     except PatchError as unfit:
         raise UsageError(f"{arguments.history}: {unfit}") from unfit
     workspace = workspace_of(arguments.file, settings)
-    path = workspace.shown_path(snapshot.uri)
-    context = EditContext(snapshot, hunks, hunks[-1].first, path=path)
+    path, adapter = workspace.shown_path(snapshot.uri), workspace.adapter_of(snapshot.uri)
+    context = EditContext(snapshot, hunks, hunks[-1].first, path=path, adapter=adapter)
     try:
         regions = asyncio.run(Allowance().spend(context.regions))
     except GaveUp as late:
@@ -157,7 +157,8 @@ def revise(arguments: argparse.Namespace) -> int:
     snapshot = read_source(arguments.file)
     first, end = _lines(arguments, snapshot)
     workspace = workspace_of(arguments.file, settings)
-    context = EditContext(snapshot, (), first, path=workspace.shown_path(snapshot.uri))
+    path, adapter = workspace.shown_path(snapshot.uri), workspace.adapter_of(snapshot.uri)
+    context = EditContext(snapshot, (), first, path=path, adapter=adapter)
     request = request_for(context, first, end, ())
     if arguments.watch:
         infiller = load_infiller(settings.model, settings.threads)

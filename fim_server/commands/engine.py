@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from fim_server import log
+from fim_server.access.tuned_workspaces import adapters_folder
 from fim_server.commands.client_config import CLIENTS, DEFAULT_PORT, Port
 from fim_server.commands.terminal import print_error
 from fim_server.commands.usage_error import UsageError
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         key=key,
         at_once=arguments.at_once or AT_ONCE,
         suggestions=_suggestions,
+        adapters=adapters_folder(),
     )
 
     def opened(port: int, pid: int) -> None:

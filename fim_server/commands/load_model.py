@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fim_server.access.tuned_workspaces import adapters_folder
 from fim_server.backends.mode_choice import measured_choice
 from fim_server.commands.usage_error import UsageError
 
@@ -39,6 +40,7 @@ def load_infiller(
                 threads=threads,
                 auto=measured_choice(model),
                 calibration=calibration,
+                adapters=adapters_folder(),
                 progress=lambda what, share: bar.update(task, description=what, completed=share),
             )
     except ValueError as unfit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fim_model.requests import CompletionRequest
@@ -84,7 +84,9 @@ def question_at(
     choice, context = gatherer.snippets(query), gatherer.context(query)
     hole = budgeted_hole(snapshot, position, settings)
     request = request_for(hole, snapshot, settings, alternatives)
-    request = in_context(request, hole, snapshot, context)
+    request = replace(
+        in_context(request, hole, snapshot, context), adapter=workspace.adapter_of(snapshot.uri)
+    )
     return Question(settings, snapshot, hole, request, choice)
 
 

@@ -259,6 +259,7 @@ class Completer:
         self, request: CompletionRequest, hole: Hole, snapshot: Snapshot
     ) -> _Reply:
         settings, workspace = self._settings, self._workspace
+        request = replace(request, adapter=workspace.adapter_of(snapshot.uri))
         read = await self._context.read(request, hole, snapshot, settings, workspace)
         return _Reply(await self._active.backend.complete(read.request), read.around)
 
@@ -337,6 +338,10 @@ class Completer:
         self._cache = SuggestionCache(replaces=self._replaces_rest)
         self._debounce = Debounce()
         return self._active.replace(backend)
+
+    def adapted(self, uri: str) -> bool:
+        """Whether a document is completed with what was learned from its workspace."""
+        return bool(self._workspace.adapter_of(uri))
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Use other settings or workspace folders from the next request on."""

@@ -112,7 +112,7 @@ class EditContext:
 
     hunks: the recent edits of all documents, oldest first. problems: the client's diagnostics.
     path: the document's name in the model's prompt. neighbours: the lines of other open documents,
-    of which the imports are read.
+    of which the imports are read. adapter: the name of what was learned from the workspace.
     """
 
     snapshot: Snapshot
@@ -121,6 +121,7 @@ class EditContext:
     problems: Sequence[Problem] = ()
     path: str = ""
     neighbours: Sequence[Sequence[str]] = ()
+    adapter: str = ""
 
     def regions(self) -> list[Region]:
         """The regions that may follow from the hunks, the likeliest first. Takes milliseconds in a
@@ -279,6 +280,7 @@ def request_for(
         session=f"{snapshot.uri}#edits",
         speculative=speculative,
         drafts=drafts,
+        adapter=context.adapter,
     )
 
 

@@ -185,7 +185,9 @@ class EditService:
         current = problems if revision == snapshot.revision else []
         path = workspace.shown_path(snapshot.uri)
         others = self._neighbours(snapshot)
-        return EditContext(snapshot, self._hunks(snapshot.uri), line, current, path, others)
+        adapter = workspace.adapter_of(snapshot.uri)
+        hunks = self._hunks(snapshot.uri)
+        return EditContext(snapshot, hunks, line, current, path, others, adapter)
 
     def why_not_show(self, snapshot: Snapshot) -> str | None:
         """Why the model must not see a document; None if it may."""

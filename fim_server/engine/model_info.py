@@ -192,6 +192,7 @@ def _loaded(infiller: Infiller) -> dict[str, Any]:
         "modes": list(infiller.modes),
         "auto": resolve_mode(AUTO, config, infiller.options, infiller.auto)[0],
         "chat": infiller.chat is not None,
+        "adapters": infiller.adapters_in_use,
         "device": str(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
     }

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -54,7 +55,7 @@ class EngineOptions:
     where clients must send `key`, unless that is "". `idle_minutes` without a request end the
     process (None: never). `cache_bytes` limits the KV of all sessions together. Up to `at_once`
     requests of different sessions share their forwards. `suggestions` counts what editors showed,
-    for the engine's page.
+    for the engine's page. `adapters` is the folder of what was learned from workspaces.
     """
 
     model: str | None = None
@@ -65,6 +66,7 @@ class EngineOptions:
     key: str = ""
     at_once: int = AT_ONCE
     suggestions: Callable[[], Mapping[str, int]] | None = None
+    adapters: Path | None = None
 
 
 def run_engine(options: EngineOptions, announce: Callable[[str], None]) -> int:
@@ -108,7 +110,9 @@ async def _serve(
     say: Callable[[EngineState], Coroutine[None, None, None]],
 ) -> int:
     return_large_buffers()
-    backend = InProcessBackend(options.model, options.threads, options.cache_bytes, options.at_once)
+    backend = InProcessBackend(
+        options.model, options.threads, options.cache_bytes, options.at_once, options.adapters
+    )
     metrics = Metrics(backend)
     state = EngineState(backend, model_name(options.model), metrics)
     state.suggestions = options.suggestions

@@ -29,7 +29,7 @@ from fim_model.requests import (
     TraceStep,
 )
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MAX_ALTERNATIVES = 10
@@ -59,6 +59,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "trace": (bool,),
     "snippets": (list,),
     "copies": (list,),
+    "adapter": (str,),
 }
 _COPIED_TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
@@ -78,6 +79,7 @@ _REWRITE_TYPES: dict[str, tuple[type, ...]] = {
     "session": (str,),
     "speculative": (bool,),
     "drafts": (list,),
+    "adapter": (str,),
 }
 _INSTRUCTION_TYPES: dict[str, tuple[type, ...]] = {
     "instruction": (str,),

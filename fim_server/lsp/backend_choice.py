@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
+from fim_server.access.tuned_workspaces import adapters_folder
 from fim_server.backends.base import Backend, BackendError, Progress
 from fim_server.log import where
 from fim_server.settings.settings import Settings
@@ -25,7 +26,7 @@ def _selected(settings: Settings) -> Backend:
     if settings.backend == "in_process":
         from fim_server.backends.in_process import InProcessBackend
 
-        return InProcessBackend(settings.model, settings.threads)
+        return InProcessBackend(settings.model, settings.threads, adapters=adapters_folder())
     from fim_server.engine.client import EngineBackend
 
     return EngineBackend(settings.model, settings.threads, settings.engine_idle_minutes)

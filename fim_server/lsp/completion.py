@@ -24,7 +24,8 @@ async def inline_completion(
         getattr(params.text_document, "version", None),
         params.context.selected_completion_info,
     )
-    ls.status.answered(answer.silence, answer.detail or answer.about)
+    adapted = ls.completer.adapted(params.text_document.uri)
+    ls.status.answered(answer.silence, answer.detail or answer.about, adapted=adapted)
     ls.statistics.count("requests")
     ls.statistics.count("offered" if answer.items else f"silence.{answer.silence}")
     ls.feedback.mark(answer.items)

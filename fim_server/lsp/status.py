@@ -2,7 +2,8 @@
 
 `{busy, message, kind, why}` with kind Normal, Error, Warning or Inactive, sent on every change to
 clients that announce that they know it (`lsp/announced.py`).
-`why` is ours: plain words for why the last request had no suggestion, "" if it had one.
+`why` is ours: plain words for why the last request had no suggestion, "" if it had one. So is
+`adapter`, which is there and true where the last document's workspace was tuned.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ class Status:
     message: str = ""
     kind: Kind = "Normal"
     why: str = ""
+    adapter: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Without `adapter` unless it says something."""
+        fields = asdict(self)
+        return fields if self.adapter else {k: v for k, v in fields.items() if k != "adapter"}
 
 
 class StatusReporter:
@@ -41,6 +48,7 @@ class StatusReporter:
         self._sent: Status | None = None
         self._idle = Status()
         self._requests = 0
+        self._adapted = False
 
     def loading(self, what: str, share: float) -> None:
         """A step of loading has progressed to `share`, 0..1."""
@@ -60,9 +68,13 @@ class StatusReporter:
         if self._idle.kind == "Normal" and not self._idle.busy:
             self._send(replace(self._idle, busy=True))
 
-    def answered(self, silence: Silence | None, detail: str) -> None:
-        """A request was answered; inactive if this document or its language gets no suggestions."""
+    def answered(self, silence: Silence | None, detail: str, *, adapted: bool = False) -> None:
+        """A request was answered; inactive if this document or its language gets no suggestions.
+
+        adapted: with what was learned from the workspace.
+        """
         self._requests -= 1
+        self._adapted = adapted
         if self._idle.kind == "Error" or self._idle.busy:
             return
         why = "" if silence is None else silence.explained + (f" ({detail})" if detail else "")
@@ -82,7 +94,8 @@ class StatusReporter:
         self._send(status)
 
     def _send(self, status: Status) -> None:
+        status = replace(status, adapter=self._adapted)
         if status != self._sent:
             self._sent = status
             if self.announced:
-                self._notify(METHOD, asdict(status))
+                self._notify(METHOD, status.as_json())

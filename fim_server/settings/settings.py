@@ -71,6 +71,7 @@ class Settings:
     remote_template: str | None = None
     speculate: bool = True
     engine_idle_minutes: int = 15
+    adapter: bool = True
 
     @property
     def speculates(self) -> bool:
@@ -346,6 +347,11 @@ SETTINGS: dict[str, Setting] = {
         10_000,
         "Idle minutes after which the shared engine exits.",
         needs_new_backend=True,
+    ),
+    "adapter": _switch(
+        "adapter",
+        "Complete with what `fim-server tune` learned from the workspace, if it was tuned for this "
+        "model.",
     ),
 }
 """All settings, by their public name."""

@@ -38,12 +38,14 @@ from fim_model.decoding.prepared_hole import PreparedHole
 from fim_model.decoding.prompt_cache import SESSION_BYTES, Prefill, PromptCache, SessionStore
 from fim_model.decoding.rewrite_region import RegionRewriter, rewrite_session
 from fim_model.errors import Cancelled, RequestError
+from fim_model.loading.adapters import Adapters, base_digest
 from fim_model.loading.checkpoint import check_weights, default_checkpoint
 from fim_model.loading.hub import local_folder, resolve
 from fim_model.loading.load_network import load_network
 from fim_model.loading.memory import check_kernels, default_device, default_dtype, default_weights
 from fim_model.loading.progress import Progress, in_steps, part, unseen
 from fim_model.loading.stored_tokenizer import read_chat, read_tokenizer
+from fim_model.network.adapter import Adapter
 from fim_model.network.batching import BatchedNetwork
 from fim_model.network.choice import Weights
 from fim_model.network.contract import Network
@@ -70,6 +72,10 @@ COPY_ALONE_CONFIDENCE = 0.6
 """Confidence of a copy from which nothing else is decoded."""
 
 
+def no_adapter(name: str) -> None:
+    """No request is answered with an adapter."""
+
+
 class Infiller:
     """A loaded model with the cached tokens of its documents.
 
@@ -90,11 +96,12 @@ class Infiller:
         edit_priors: EditPriors | None = None,
         chat: ChatPrompt | None = None,
         name: str = "this model",
+        adapters: Callable[[str], Adapter | None] = no_adapter,
     ) -> None:
         """`window` is the most tokens of a prompt, also bounded by the model's own window.
 
         `chat` is how the model is asked in a conversation, None if it cannot be; `name` is for
-        messages.
+        messages. `adapters` gives the updates that a request names.
 
         `cache_bytes` is the budget for the keys and values of all documents. Raises CheckpointError
         for a tokenizer that the model was not trained with.
@@ -106,12 +113,12 @@ class Infiller:
         self.continuations = Continuations(tokenizer)
         self.options = options or ModeOptions(parse_rule(model.config.family.rule))
         self.auto = auto or ModeChoice()
-        self._calibration = calibration
+        self._calibration, self._adapters = calibration, adapters
         self._copy_judge = CopyJudge(tokenizer, self.fim.eom, calibration, self.continuations)
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
         budget = SESSION_BYTES if cache_bytes is None else cache_bytes
-        self.sessions = SessionStore(self._new_cache, budget)
+        self.sessions = SessionStore(self._new_cache, budget, adapters=adapters)
         self.rewriter = RegionRewriter(model, tokenizer, self.sessions, self.window, edit_priors)
         self.instructed = InstructedEditor(model, tokenizer, self.sessions, self.window)
 
@@ -129,6 +136,7 @@ class Infiller:
         cache_bytes: int | None = None,
         calibration: Calibration | None = None,
         batched: bool = False,
+        adapters: Path | None = None,
         progress: Progress = unseen,
     ) -> Infiller:
         """Load a checkpoint folder, a GGUF file or a Hugging Face id; None is the model that ships.
@@ -136,7 +144,8 @@ class Infiller:
         `threads` bounds torch's threads for the whole process; `auto` is what mode `auto` means
         here. `device` None is CUDA where available, `dtype` None bfloat16 there and float32 on a
         CPU, `weights` None what `FIM_WEIGHTS` says, or as they are stored. `calibration` replaces
-        the checkpoint's own. `batched` lets several threads share their forwards. `progress`
+        the checkpoint's own. `batched` lets several threads share their forwards. `adapters` is
+        the folder of workspaces' adapters (`loading/adapters.py`), None for none. `progress`
         reports the download and the reading, in a few steps. The checkpoint is validated before
         any weight is downloaded or read; raises CheckpointError.
         """
@@ -161,6 +170,7 @@ class Infiller:
         network = load_network(
             folder, dtype=dtype, device=device, weights=weights, kv_tokens=keys, progress=reading
         )
+        found = Adapters(adapters, network, base_digest(folder)) if adapters else no_adapter
         return cls(
             BatchedNetwork(network) if batched else network,
             tokenizer,
@@ -172,7 +182,13 @@ class Infiller:
             edit_priors=priors,
             chat=chat,
             name=folder.name if checkpoint else "the default model",
+            adapters=found,
         )
+
+    @property
+    def adapters_in_use(self) -> int:
+        """How many workspaces' adapters are loaded."""
+        return len(self._adapters) if isinstance(self._adapters, Adapters) else 0
 
     @property
     def products(self) -> str:
@@ -207,7 +223,7 @@ class Infiller:
         trace: list[TraceStep] = []
         tokens = 0
         with self._using(request.session):
-            cache = self.sessions.take(request.session)
+            cache = self.sessions.take(request.session, request.adapter)
             prefill, copies = self._copy_judge.prefill(cache, hole, should_stop)
             forwards = prefill.forwards
             if (
@@ -246,7 +262,8 @@ class Infiller:
     def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """The request's copies with their confidences, surest first; nothing is decoded."""
         hole = self._prepare(request)
-        return self._copy_judge.prefill(self.sessions.take(request.session), hole)[1]
+        cache = self.sessions.take(request.session, request.adapter)
+        return self._copy_judge.prefill(cache, hole)[1]
 
     def rewrite(
         self,

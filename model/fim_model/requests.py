@@ -8,6 +8,7 @@ made: one that exists can be served, unless the model lacks the mode. JSON is ma
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -34,6 +35,12 @@ AUTO: Mode = "auto"
 
 MAX_TOKENS = 256
 """Longest middle that can be asked for."""
+
+ADAPTER_NAME = re.compile(r"[0-9a-f]{16}")
+"""The name of a workspace's adapter: a digest of the workspace's folder."""
+
+ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter, in a folder of its name, as PEFT names them."""
 
 ROLES = ("system", "user", "assistant")
 """Who speaks in a conversation."""
@@ -79,6 +86,8 @@ class CompletionRequest:
     nothing; after a `#` it names a part of one, such as its second prompt). A `speculative`
     request yields to all that are not. `trace` asks for what each forward did (remote servers
     cannot say). `language` is the editor's name for the document's language; no backend reads it.
+    `adapter` names the updates that were trained on the document's workspace (16 hexadecimal
+    digits), "" for the model as it is; one that is not there changes nothing.
 
     Raises ValueError, naming the field, for a value out of range.
     """
@@ -99,8 +108,10 @@ class CompletionRequest:
     speculative: bool = False
     copies: Sequence[Copied] = ()
     trace: bool = False
+    adapter: str = ""
 
     def __post_init__(self) -> None:
+        _check_adapter(self.adapter)
         _check_tokens(self.max_tokens)
         _check_decoding(self)
         if self.max_lines is not None and self.max_lines < 1:
@@ -141,6 +152,7 @@ class ChatRequest:
     speculative: bool = False
     trace: bool = False
 
+    adapter: ClassVar[str] = ""
     max_lines: ClassVar[None] = None
     copies: ClassVar[Sequence[Copied]] = ()
 
@@ -284,6 +296,7 @@ class RewriteRequest:
 
     `session` names the document whose cached tokens may be reused ("" keeps nothing); they are kept
     apart from those of its completions. A `speculative` request yields to all that are not.
+    `adapter` as in a CompletionRequest.
 
     Raises ValueError, naming the field, for a value out of range.
     """
@@ -297,8 +310,10 @@ class RewriteRequest:
     session: str = ""
     speculative: bool = True
     drafts: Sequence[str] = ()
+    adapter: str = ""
 
     def __post_init__(self) -> None:
+        _check_adapter(self.adapter)
         _check_tokens(self.max_tokens)
         if len(self.drafts) > MAX_DRAFTS:
             raise ValueError(f"drafts must be at most {MAX_DRAFTS}, not {len(self.drafts)}")
@@ -342,6 +357,11 @@ def _check_decoding(request: CompletionRequest | ChatRequest) -> None:
         raise ValueError(f"temperature must be 0 or more, not {request.temperature}")
     if not 0 < request.top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, not {request.top_p}")
+
+
+def _check_adapter(name: str) -> None:
+    if name and not ADAPTER_NAME.fullmatch(name):
+        raise ValueError(f"adapter must be 16 hexadecimal digits, not {name!r}")
 
 
 def _check_tokens(count: int) -> None:

@@ -32,6 +32,7 @@ SLOW = (
     "fim_server/commands/test_eval_gate.py",
     "fim_server/commands/test_instruct_command.py",
     "fim_server/commands/test_terminal.py",
+    "fim_server/commands/test_tune_command.py",
     "fim_server/engine",
     "fim_server/lsp",
     "fim_server/test_full_disk.py",
@@ -57,6 +58,7 @@ SLOW = (
     "fim_training/evaluation",
     "fim_training/shipping",
     "fim_training/trainer",
+    "fim_training/tuning",
 )
 
 

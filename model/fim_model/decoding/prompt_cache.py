@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.contract import Network, forward_one
 from fim_model.network.kv_cache import KVCache
@@ -86,6 +87,12 @@ class PromptCache:
         self.kv.advance(len(tokens))
         self.tokens += tokens
 
+    def adapt(self, adapter: Adapter | None) -> None:
+        """Read with this adapter from now on: what was read with another one is dropped."""
+        if adapter is not self.kv.adapter:
+            self.rewind(0)
+            self.kv.adapter = adapter
+
     def rewind(self, length: int) -> None:
         """Keep only the first `length` tokens."""
         self.kv.crop(length)
@@ -105,7 +112,8 @@ class SessionStore:
     """The caches of several documents within a budget; the least recently used one is evicted.
 
     One cache and those that are `held` always fit, however small the budget. Thread-safe, as long
-    as each session's cache is used by one thread at a time. `clock` gives seconds.
+    as each session's cache is used by one thread at a time. `clock` gives seconds, `adapters` the
+    adapter of a name.
     """
 
     def __init__(
@@ -113,8 +121,9 @@ class SessionStore:
         make: Callable[[], PromptCache],
         budget_bytes: int = SESSION_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        adapters: Callable[[str], Adapter | None] = lambda name: None,
     ) -> None:
-        self._make, self._clock = make, clock
+        self._make, self._clock, self._adapters = make, clock, adapters
         self.budget_bytes = budget_bytes
         self.evicted = 0
         self._caches: OrderedDict[str, PromptCache] = OrderedDict()
@@ -138,15 +147,22 @@ class SessionStore:
                     self._drop(session)
                 self._shrink()
 
-    def take(self, session: str) -> PromptCache:
-        """The session's cache, from now the most recently used. That of session "" is empty."""
+    def take(self, session: str, adapter: str = "") -> PromptCache:
+        """The session's cache, from now the most recently used, for forwards with the adapter of
+        this name ("" is none). That of session "" is empty."""
+        found = self.adapter(adapter)
         with self._lock:
             cache = self._caches.pop(session, None) or self._new()
             self._caches[session] = cache
             self._last_used[session] = self._clock()
         if not session:
             cache.rewind(0)
+        cache.adapt(found)
         return cache
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The adapter of this name, None for "" and for one that is not there."""
+        return self._adapters(name) if name else None
 
     def forget(self, session: str) -> None:
         """Drop the caches of a session and of its parts, held ones as soon as they are released.

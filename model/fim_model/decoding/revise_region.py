@@ -21,6 +21,7 @@ from fim_model.decoding.rewrite_drafts import tree_log_probabilities
 from fim_model.decoding.sampling import Sampler
 from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
+from fim_model.network.adapter import Adapter
 from fim_model.network.contract import Network
 from fim_model.prompt.fim_prompt import stepped_tail
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -51,8 +52,10 @@ class RegionReviser:
         tokenizer: CodeTokenizer,
         rule: RevisionRule | None = None,
         commit: CommitRule | None = None,
+        *,
+        adapter: Adapter | None = None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.adapter = model, tokenizer, adapter
         self.fim = fim_prompt(model.config, tokenizer)
         self.rule, self.commit = rule or RevisionRule(), commit or ConfidenceThreshold()
         block = model.config.block_size
@@ -75,7 +78,7 @@ class RegionReviser:
         right = self.tokenizer.encode(after[: 8 * self._context])[: self._context]
         # One mask for each token of a window, each row as wide as the window.
         capacity = self._window + self.model.config.block_size**2
-        cache = PromptCache(self.model, capacity=capacity)
+        cache = self._cache(capacity)
         stop = StopRule(self.fim.eom, len(inner) + 1)
         gain, nats, forwards = 0.0, 0.0, 0
         for start in range(0, len(inner), self._stride):
@@ -112,10 +115,15 @@ class RegionReviser:
         texts = [[*self.tokenizer.encode(text), *right] for text in (region, *drafts)]
         prompt = self.fim.plain(before, self._window // 2)
         tree = TokenTree.of(texts)
-        cache = PromptCache(self.model, capacity=len(prompt) + len(tree))
+        cache = self._cache(len(prompt) + len(tree))
         logits = cache.prefill(prompt, tree).logits
         old, *new = tree_log_probabilities(logits, tree, texts)
         return [nats - old for nats in new]
+
+    def _cache(self, capacity: int) -> PromptCache:
+        cache = PromptCache(self.model, capacity=capacity)
+        cache.adapt(self.adapter)
+        return cache
 
     def _revise_window(
         self, core: DecodingCore, last: int, part: list[int], following: list[int]

@@ -120,7 +120,7 @@ class RegionRewriter:
     ) -> Rewrite:
         prompt, old = self.prompt(request), self.tokenizer.encode(request.old)
         stop = StopRule(self.fim.eom, self._max_tokens(len(old), request), stops=self.fim.stops)
-        cache = self.sessions.take(rewrite_session(request.session))
+        cache = self.sessions.take(rewrite_session(request.session), request.adapter)
         room = min(cache.kv.capacity - len(prompt), PROMPT_TOKENS)
         texts = self._fitting(request, stop.max_tokens, room)
         ids = [old, *texts.values()]
@@ -189,7 +189,8 @@ class RegionRewriter:
         on_step: StepListener,
         began: float,
     ) -> Rewrite:
-        reviser = RegionReviser(self.model, self.tokenizer)
+        adapter = self.sessions.adapter(request.adapter)
+        reviser = RegionReviser(self.model, self.tokenizer, adapter=adapter)
         before, old, after = request.prefix, request.old, request.suffix
         revised = reviser.revise(before, old, after, should_stop=should_stop, on_step=on_step)
         gains = reviser.gains(before, old, request.drafts, after)

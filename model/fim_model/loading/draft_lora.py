@@ -43,7 +43,7 @@ def plan_draft_lora(folder: Path, config: ModelConfig) -> LoraPlan | None:
     lora = folder / FOLDER
     if not lora.is_dir():
         return None
-    rank, scale = _strength(lora / CONFIG)
+    rank, scale = read_strength(lora / CONFIG)
     path = lora / WEIGHTS
     found = read_headers([path])
     names: dict[tuple[int, str], str] = {}
@@ -67,12 +67,12 @@ def read_draft_lora(plan: LoraPlan, *, dtype: torch.dtype, device: str) -> Draft
     return DraftLora(down, up, plan.scale)
 
 
-def _strength(path: Path) -> tuple[int, float]:
+def read_strength(path: Path) -> tuple[int, float]:
     """Rank and scale of a plain LoRA. Raises CheckpointError for variants (DoRA, biases, ...)."""
     raw = read_json(path)
     for name, plain in _PLAIN.items():
         if (raw.get(name) or plain) != plain:
-            raise CheckpointError(f"{path}: {name} {raw[name]!r} is not supported for a draft LoRA")
+            raise CheckpointError(f"{path}: {name} {raw[name]!r} is not supported for a LoRA")
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
     if type(rank) is not int or rank < 1:
         raise CheckpointError(f"{path}: 'r' must be a positive whole number, not {rank!r}")

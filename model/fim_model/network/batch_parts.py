@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 
@@ -47,6 +48,7 @@ class PackedCache(KVCache):
 
     def __init__(self, caches: Sequence[KVCache], widths: Sequence[int]) -> None:
         self._caches, self._widths = caches, widths
+        self.adapter = caches[0].adapter
         self.length = sum(cache.length for cache in caches)
         self.capacity = sum(cache.capacity for cache in caches)
 
@@ -62,6 +64,14 @@ class PackedCache(KVCache):
         ]
         seen_keys, seen_values = zip(*seen, strict=True)
         return torch.cat(seen_keys, dim=2), torch.cat(seen_values, dim=2)
+
+
+def shared_adapter(parts: Sequence[Part]) -> Adapter | None:
+    """The adapter of all parts. Raises ValueError if their caches have different ones."""
+    adapter = parts[0].cache.adapter
+    if any(part.cache.adapter is not adapter for part in parts):
+        raise ValueError("a forward takes caches of one adapter")
+    return adapter
 
 
 def packed_pattern(parts: Sequence[Part]) -> Tensor:

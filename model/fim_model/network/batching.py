@@ -24,6 +24,7 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.batch_parts import Part
 from fim_model.network.contract import DeviceDrafting, Drafted, Drafts, Network
 from fim_model.network.lora import DraftLora
@@ -130,6 +131,10 @@ class BatchedNetwork:
         """See `Network`: each part runs with the forwards of the other threads that are filling."""
         return [self._forward(part, lora) for part in parts]
 
+    def placed(self, adapter: Adapter) -> Adapter:
+        """See `Network`."""
+        return self._network.placed(adapter)
+
     def _forward(self, part: Part, lora: DraftLora | None) -> Tensor:
         found = self._meet(_ForwardCall(part, lora))
         assert isinstance(found, Tensor)
@@ -172,8 +177,9 @@ class BatchedNetwork:
         """The calls to run next, taken off the queue; all threads that are filling have arrived.
 
         Rows for the vocabulary go first: their threads then arrive with the forward that the others
-        wait for. Else it is the turn of the longest-waiting call: with the forwards that have the
-        same LoRA, the narrowest first, as far as they fit into the pass. Draft steps run alone.
+        wait for. Else it is the turn of the longest-waiting call: with the forwards of the
+        same adapter and LoRA, the narrowest first, as far as they fit into the pass. Draft steps
+        run alone.
         """
         chosen = [call for call in self._waiting if isinstance(call.wanted, _LogitsCall)]
         if not chosen:
@@ -289,4 +295,6 @@ def _rows(call: _Call) -> int:
 
 
 def _same_pass(a: _Wanted, b: _Wanted) -> bool:
-    return isinstance(a, _ForwardCall) and isinstance(b, _ForwardCall) and a.lora is b.lora
+    if not isinstance(a, _ForwardCall) or not isinstance(b, _ForwardCall):
+        return False
+    return a.lora is b.lora and a.part.cache.adapter is b.part.cache.adapter

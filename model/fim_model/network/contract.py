@@ -22,6 +22,7 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.config import ModelConfig
@@ -57,9 +58,13 @@ class Network(Protocol):
         """One forward over tokens of several caches: the hidden states `[1, T, hidden_size]` of
         each part.
 
-        The caches are written but not advanced. `lora` is for drafts alone: what it changes must
-        never be kept.
+        The caches are written but not advanced, and share one adapter, or none (ValueError).
+        `lora` is for drafts alone: what it changes must never be kept.
         """
+        ...
+
+    def placed(self, adapter: Adapter) -> Adapter:
+        """An adapter in this network's dtype, device and order, as its caches are given it."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ from fim_kernels.token_scores import score_tokens
 from fim_kernels.types import TokenScores, Weight8Bit
 from torch import Tensor
 
-from fim_model.network.batch_parts import Part, among_new
+from fim_model.network.adapter import Adapter
+from fim_model.network.batch_parts import Part, among_new, shared_adapter
 from fim_model.network.config import ModelConfig
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight, project
 from fim_model.network.fused_network import FusedNetwork
@@ -63,16 +64,24 @@ class PackedTransformer(FusedNetwork):
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`: products over the tokens of all parts, attention for each part alone."""
-        weights = self._weights
+        weights, adapter = self._weights, shared_adapter(parts)
         attend = PartsAttention(parts, self.config, self._turns)
         x = self._embed(joined([part.tokens[0] for part in parts]))
         for i, layer in enumerate(weights.layers):
             heads = self._read(x, layer.input_norm, layer.qkv, layer.qkv_bias)
+            if adapter is not None:
+                heads.add_(adapter.heads[i](self._norm(x, layer.input_norm)))
             mixed = attend(i, heads)
             after = add_product(x, mixed, layer.output, layer.output_bias)
+            if adapter is not None:
+                after.add_(adapter.output[i](mixed))
             x = after if lora is None else after + lora.update(i, mixed)
             x = self._feed_forward(x, layer)
         return attend.split(self._norm(x, weights.norm))
+
+    def placed(self, adapter: Adapter) -> Adapter:
+        """See `Network`."""
+        return adapter.placed(self.dtype, self.device, pairs_side_by_side(self.config))
 
     @property
     def device_drafting(self) -> None:

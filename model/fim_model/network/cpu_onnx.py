@@ -4,7 +4,7 @@ What stands between the attention of one layer and that of the next (output, fee
 layer's query, key and value, with norms and quantisation) is one small graph, so that a layer costs
 one call instead of two dozen. Its products of integers (MLAS) read weights about twice as fast as
 oneDNN's at a few rows. Rotation, cache and attention are `cpu.PartsAttention`'s, so that masks,
-parts of several caches and a LoRA for drafts work as there.
+parts of several caches, adapters and a LoRA for drafts work as there.
 
 Sums of integers are exact and every other operation works row by row, so a row's result does not
 depend on its neighbours here either. It differs from oneDNN's in the last bits, and where a byte
@@ -30,7 +30,7 @@ from fim_kernels.onnx_graph import MICROSOFT, Graph
 from fim_kernels.types import Weight8Bit
 from torch import Tensor
 
-from fim_model.network.batch_parts import Part
+from fim_model.network.batch_parts import Part, shared_adapter
 from fim_model.network.config import ModelConfig
 from fim_model.network.cpu import (
     PackedTransformer,
@@ -77,6 +77,7 @@ class OnnxTransformer(PackedTransformer):
         FusedNetwork.__init__(self, weights, draft_lora)
         pack_head(weights, integers=True)
         self._turns = Turns(weights.config, weights.rotary)
+        self._input_norms = [layer.input_norm for layer in weights.layers]
         self._sessions = _sessions(weights)
         self._steps: dict[int, Step] = {}
 
@@ -92,6 +93,7 @@ class OnnxTransformer(PackedTransformer):
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`."""
+        adapter = shared_adapter(parts)
         attend = PartsAttention(parts, self.config, self._turns)
         tokens = joined([part.tokens[0] for part in parts])
         step = self._step(len(tokens))
@@ -99,9 +101,14 @@ class OnnxTransformer(PackedTransformer):
         first, *others = zip(self._sessions, step.bindings, strict=True)
         first[0].run_with_iobinding(first[1])
         for i, (session, binding) in enumerate(others):
+            residual = step.residual[i % 2]
+            if adapter is not None:
+                step.heads.add_(adapter.heads[i](self._norm(residual, self._input_norms[i])))
             step.mixed.copy_(attend(i, step.heads))
+            if adapter is not None:
+                residual.add_(adapter.output[i](step.mixed))
             if lora is not None:
-                step.residual[i % 2].add_(lora.update(i, step.mixed))
+                residual.add_(lora.update(i, step.mixed))
             session.run_with_iobinding(binding)
         # The buffers are the next forward's: another thread may run it while this result is read.
         return attend.split(step.hidden.clone())

@@ -1,8 +1,8 @@
 """The network on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
 
 A graph fixes what it was recorded with: the addresses of one cache's buffers, a width, a bound of
-the length, the kind of attention, and the draft LoRA. Those are its key; tokens, positions, pattern
-and length are copied into its buffers before each replay.
+the length, the kind of attention, the cache's adapter and the draft LoRA. Those are its key;
+tokens, positions, pattern and length are copied into its buffers before each replay.
 
 On a CPU nothing is recorded and the same steps run through the same buffers. Tests record and
 replay them under a GPU's rules (`tests/support/stand_in_gpu.py`); it has not run on a GPU yet.
@@ -18,6 +18,7 @@ import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.contract import DeviceDrafting
@@ -40,6 +41,7 @@ class StepKey:
     width: int
     visible: int
     lora: int | None
+    adapter: int | None
 
 
 class RecordedForward:
@@ -51,10 +53,12 @@ class RecordedForward:
         cache: DeviceCache,
         key: StepKey,
         lora: DraftLora | None,
+        adapter: Adapter | None,
         record: Record,
     ) -> None:
         device, width = model.norm.device, key.width
-        self.key, self._model, self._cache, self._lora = key, model, cache, lora
+        self.key, self._model, self._cache = key, model, cache
+        self._lora, self._adapter = lora, adapter
         self.tokens = torch.zeros(1, width, dtype=torch.int64, device=device)
         self.positions = torch.zeros(1, width, dtype=torch.int64, device=device)
         # A padded position sees itself: attention over nothing gives NaN.
@@ -80,7 +84,7 @@ class RecordedForward:
         self.hidden.copy_(
             self._model.forward(
                 self.tokens, attention, self._cache, positions=self.positions,
-                visible=key.visible, lora=self._lora,
+                visible=key.visible, lora=self._lora, adapter=self._adapter,
             )
         )  # fmt: skip
 
@@ -118,18 +122,19 @@ class DeviceTransformer(FusedNetwork):
         if width is None or cache.length + width > cache.capacity:
             return self._weights.forward(
                 part.tokens, attention, recorded.cache,
-                positions=part.positions, visible=end, lora=lora,
+                positions=part.positions, visible=end, lora=lora, adapter=cache.adapter,
             )  # fmt: skip
         key = StepKey(
             None if isinstance(attention, Tensor) else attention,
             width,
             span_bucket(cache.length + width, cache.capacity),
             None if lora is None else id(lora),
+            None if cache.adapter is None else id(cache.adapter),
         )
         step = recorded.steps.get(key)
         if step is None:
             step = recorded.steps[key] = RecordedForward(
-                self._weights, recorded.cache, key, lora, self._record
+                self._weights, recorded.cache, key, lora, cache.adapter, self._record
             )
         return step(part.tokens, part.positions, attention)
 
@@ -145,8 +150,10 @@ class DeviceTransformer(FusedNetwork):
         recorded.cache.length.fill_(cache.length)
         return recorded
 
-    def record_drafts(self, cache: DeviceCache, key: DraftKey) -> RecordedDrafts:
-        return RecordedDrafts(self._weights, cache, key, self._record)
+    def record_drafts(
+        self, cache: DeviceCache, key: DraftKey, adapter: Adapter | None
+    ) -> RecordedDrafts:
+        return RecordedDrafts(self._weights, cache, key, adapter, self._record)
 
 
 class GraphDrafting:
@@ -162,10 +169,13 @@ class GraphDrafting:
         """See `DeviceDrafting`. Raises ValueError if the cache is too small."""
         cache, recorded = block.cache, self._network.recorded(block.cache)
         visible = span_bucket(cache.length + block.width, cache.capacity)
-        key = DraftKey(block.width, visible, threshold)
+        adapter = cache.adapter
+        key = DraftKey(block.width, visible, threshold, None if adapter is None else id(adapter))
         drafts = recorded.drafts.get(key)
         if drafts is None:
-            drafts = recorded.drafts[key] = self._network.record_drafts(recorded.cache, key)
+            drafts = recorded.drafts[key] = self._network.record_drafts(
+                recorded.cache, key, adapter
+            )
         drafts.open(block.tokens[0], masked, block.positions[0])
         return drafts
 

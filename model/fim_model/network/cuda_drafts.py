@@ -14,6 +14,7 @@ from fim_kernels.commit import commit_confident
 from fim_kernels.types import DeviceCanvas
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.contract import Drafted
 from fim_model.network.cuda_graphs import Record, Recording
@@ -27,6 +28,7 @@ class DraftKey:
     width: int
     visible: int
     threshold: float
+    adapter: int | None = None
 
 
 class RecordedDrafts:
@@ -38,10 +40,15 @@ class RecordedDrafts:
     """
 
     def __init__(
-        self, model: FusedTransformer, cache: DeviceCache, key: DraftKey, record: Record
+        self,
+        model: FusedTransformer,
+        cache: DeviceCache,
+        key: DraftKey,
+        adapter: Adapter | None,
+        record: Record,
     ) -> None:
         device = model.norm.device
-        self._model, self._cache, self._key = model, cache, key
+        self._model, self._cache, self._key, self._adapter = model, cache, key, adapter
         self._canvas = DeviceCanvas.empty(1, key.width, device)
         self._positions = torch.zeros(1, key.width, dtype=torch.int64, device=device)
         self._report = torch.zeros(4, key.width, dtype=torch.float64, device=device)
@@ -70,7 +77,7 @@ class RecordedDrafts:
         canvas, key = self._canvas, self._key
         hidden = self._model.forward(
             canvas.tokens, Attention.BLOCK, self._cache, positions=self._positions,
-            visible=key.visible,
+            visible=key.visible, adapter=self._adapter,
         )  # fmt: skip
         rows = torch.where(canvas.masked[0], self._rows, -1)
         commit_confident(canvas, self._model.scores(hidden[0], rows), key.threshold)

@@ -24,6 +24,7 @@ from fim_kernels.swiglu import swiglu
 from fim_kernels.types import FullScores, Weight8Bit
 from torch import Tensor, nn
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
@@ -115,6 +116,7 @@ class FusedTransformer:
         positions: Tensor | None = None,
         visible: int | None = None,
         lora: DraftLora | None = None,
+        adapter: Adapter | None = None,
     ) -> Tensor:
         """One pass over T tokens placed after what the cache keeps; the cache is not advanced.
 
@@ -139,6 +141,8 @@ class FusedTransformer:
         normed = rms_norm(x, self.layers[0].input_norm, config.rms_norm_eps)
         for i, layer in enumerate(self.layers):
             qkv = project(normed, layer.qkv, layer.qkv_bias)
+            if adapter is not None:
+                qkv = qkv + adapter.heads[i](normed)
             qkv = qkv.unflatten(-1, (-1, config.head_dim)).transpose(1, 2)
             query, key, value = qkv.split(heads, dim=1)
             keys, values = cache.keys[i][:, :, :visible], cache.values[i][:, :, :visible]
@@ -150,6 +154,8 @@ class FusedTransformer:
             seen = attend(query, keys, values, causal=causal, mask=mask, span=span)
             seen = seen.transpose(1, 2).flatten(2)
             written = project(seen, layer.output, layer.output_bias)
+            if adapter is not None:
+                written = written + adapter.output[i](seen)
             if lora is not None:
                 written = written + lora.update(i, seen)
             normed, x = add_rms_norm(written, x, layer.post_norm, config.rms_norm_eps)

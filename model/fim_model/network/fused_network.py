@@ -9,6 +9,7 @@ from fim_kernels.matmul_int8 import IntegerWeight
 from fim_kernels.types import Weight8Bit
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.fused_forward import FusedTransformer, project
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
@@ -31,6 +32,10 @@ class FusedNetwork:
         """
         weights = FusedTransformer.of(model, storage=storage, consume=consume)
         return cls(weights, model.draft_lora)
+
+    def placed(self, adapter: Adapter) -> Adapter:
+        """See `Network`."""
+        return adapter.placed(self.dtype, self.device)
 
     @property
     def device(self) -> torch.device:

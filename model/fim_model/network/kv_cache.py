@@ -11,6 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.config import ModelConfig
 
 
@@ -56,7 +57,12 @@ class KVCache:
     A forward writes the keys of its T tokens at `length .. length + T` and sees everything up to
     there; nothing is kept until the caller calls `advance(T)`. So a draft over masks is scratch
     that the next forward overwrites. `crop` takes tokens back.
+
+    adapter: whose updates every forward over this cache adds, None for the base alone. It changes
+    only while nothing is kept.
     """
+
+    adapter: Adapter | None = None
 
     def __init__(
         self,

@@ -19,8 +19,9 @@ from fim_kernels.token_scores import score_tokens
 from fim_kernels.types import TokenScores
 from torch import Tensor, nn
 
+from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention, AttentionPattern
-from fim_model.network.batch_parts import PackedCache, Part, packed_pattern
+from fim_model.network.batch_parts import PackedCache, Part, packed_pattern, shared_adapter
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
@@ -58,9 +59,13 @@ class SelfAttention(nn.Module):
         cache: KVCache | None,
         lora: DraftLora | None,
     ) -> Tensor:
+        adapter = None if cache is None else cache.adapter
+        heads = [projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)]
+        if adapter is not None:
+            updates = adapter.heads[self.layer](x).split([rows.shape[-1] for rows in heads], -1)
+            heads = [rows + update for rows, update in zip(heads, updates, strict=True)]
         query, key, value = (
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            rows.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for rows in heads
         )
         query = apply_rotary(query, where.cos, where.sin)
         if where.query_scale is not None:
@@ -76,6 +81,8 @@ class SelfAttention(nn.Module):
             seen = attend(query, key, value, causal=attention is Attention.CAUSAL)
         seen = seen.transpose(1, 2).flatten(2)
         written: Tensor = self.o_proj(seen)
+        if adapter is not None:
+            written = written + adapter.output[self.layer](seen)
         return written if lora is None else written + lora.update(self.layer, seen)
 
 
@@ -208,6 +215,7 @@ class TriModeTransformer(nn.Module):
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`. Several parts are read under one mask over the keys of all, so that
         attention grows with the square of their number."""
+        shared_adapter(parts)
         if len(parts) == 1:
             [part] = parts
             return [self(part.tokens, part.positions, part.attention, part.cache, lora)]
@@ -220,6 +228,10 @@ class TriModeTransformer(nn.Module):
             lora,
         )
         return list(hidden.split(widths, dim=1))
+
+    def placed(self, adapter: Adapter) -> Adapter:
+        """See `Network`."""
+        return adapter.placed(self.dtype, self.device)
 
     @property
     def device(self) -> torch.device:

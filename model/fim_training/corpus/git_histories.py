@@ -90,16 +90,18 @@ class GitHistory:
                 changes = tuple(filter(None, map(_change, lines)))
                 yield Commit(commit, parents, subject[:_MAX_MESSAGE], changes, len(lines))
 
+    def parent_of(self, commit: str) -> str:
+        """The id of a commit's only parent."""
+        return self._text("rev-parse", "--verify", f"{commit}^").strip()
+
+    def tree(self, commit: str) -> dict[str, str]:
+        """The object ids of all regular files of a commit, by path."""
+        return _blobs(self._text("ls-tree", "-r", "-z", commit))
+
     def files(self, commit: str, folder: str) -> dict[str, str]:
         """The object ids of the regular files directly in a folder ("" is the top), by path."""
         listed = self._text("ls-tree", "-z", commit, f"{folder}/" if folder else ".")
-        found = {}
-        for entry in filter(None, listed.split("\0")):
-            fields, _, path = entry.partition("\t")
-            mode, kind, name = fields.split()
-            if kind == "blob" and mode in _REGULAR:
-                found[path] = name
-        return found
+        return _blobs(listed)
 
     def text(self, blob: str) -> str | None:
         """An object's text; None if it is absent or not UTF-8."""
@@ -148,6 +150,17 @@ class GitHistory:
                 "give the folder of a clone that has commits"
             ) from None
         return done.stdout.decode("utf-8", "replace")
+
+
+def _blobs(listed: str) -> dict[str, str]:
+    """The regular files of `git ls-tree -z`."""
+    found = {}
+    for entry in filter(None, listed.split("\0")):
+        fields, _, path = entry.partition("\t")
+        mode, kind, name = fields.split()
+        if kind == "blob" and mode in _REGULAR:
+            found[path] = name
+    return found
 
 
 def _change(line: str) -> FileChange | None:

@@ -13,10 +13,12 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from random import Random
+from typing import Any
 
 from fim_training.corpus.git_histories import Commit, FileChange, GitHistory, GitHistoryError
 from fim_training.corpus.line_diff import LineHunk, applied, line_hunks
@@ -84,15 +86,23 @@ class HunkSequence:
 
 
 def hunk_sequences(
-    history: GitHistory, count: int | None, seed: int, *, neighbours: bool = True
+    history: GitHistory,
+    count: int | None,
+    seed: int,
+    *,
+    neighbours: bool = True,
+    allowed: Callable[[str], bool] = lambda path: True,
+    newest: int | None = None,
 ) -> Iterator[HunkSequence]:
     """At most `count` sequences of a history (None: all), one of a commit, determined by the seed.
 
     Of commits that change MIN_HUNKS to MAX_HUNKS small hunks of a file; none that only changes
-    white space, nor those whose subject says that they reformat or release.
+    white space, nor those whose subject says that they reformat or release. allowed: whether the
+    file at a path may be read, as it was at any time; of others no object is opened. newest: of how
+    many commits, the newest ones (None: all).
     """
     rng = Random(f"{seed} {history.name}")
-    commits = [commit for commit in history.commits() if _is_typed(commit)]
+    commits = [commit for commit in islice(history.commits(), newest) if _is_typed(commit)]
     rng.shuffle(commits)
     found = 0
     for commit in commits:
@@ -100,9 +110,11 @@ def hunk_sequences(
             return
         order = Random(f"{seed} {commit.id}")
         for change in order.sample(commit.changes, len(commit.changes)):
-            sequence = _sequence(history, commit, change)
+            sequence = _sequence(history, commit, change) if allowed(change.path) else None
             if sequence is not None:
-                around = _neighbours(history, commit, change, order) if neighbours else ()
+                around: tuple[str, ...] = ()
+                if neighbours:
+                    around = _neighbours(history, commit, change, order, allowed)
                 found += 1
                 yield replace(sequence, neighbours=around)
                 break
@@ -139,16 +151,26 @@ def _is_blank(hunk: LineHunk) -> bool:
 
 
 def _neighbours(
-    history: GitHistory, commit: Commit, change: FileChange, rng: Random
+    history: GitHistory,
+    commit: Commit,
+    change: FileChange,
+    rng: Random,
+    allowed: Callable[[str], bool],
 ) -> tuple[str, ...]:
     """Texts of the files that the commit changes as well, then of others in the same folder, as
     they were before."""
     path = PurePosixPath(change.path)
     suffix = path.suffix
-    changed = [other.before for other in commit.changes if other.path.endswith(suffix)]
+    changed = [
+        other.before
+        for other in commit.changes
+        if other.path.endswith(suffix) and allowed(other.path)
+    ]
     folder = "" if str(path.parent) == "." else str(path.parent)
     beside = history.files(commit.parent, folder)
-    same = [blob for name, blob in sorted(beside.items()) if name.endswith(suffix)]
+    same = [
+        blob for name, blob in sorted(beside.items()) if name.endswith(suffix) and allowed(name)
+    ]
     rng.shuffle(same)
     chosen = [blob for blob in dict.fromkeys((*changed, *same)) if blob != change.before]
     texts = (history.text(blob) for blob in chosen[:MAX_NEIGHBOURS])
@@ -182,10 +204,20 @@ def write_sequences(clones: Sequence[Path], out: Path, count: int | None, seed: 
                 }
             )
             said.append(f"{history.name}: {taken} sequences, {history.licence.licence}")
-    with gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps({"sources": sources, "seed": seed}) + "\n")
-        file.writelines(f"{record}\n" for record in records)
+    _write(out, {"sources": sources, "seed": seed}, records)
     return said
+
+
+def write_own(out: Path, sequences: Sequence[HunkSequence]) -> None:
+    """Write sequences of the user's own history, of which no licence is asked."""
+    records = [json.dumps(asdict(sequence), ensure_ascii=False) for sequence in sequences]
+    _write(out, {"sources": []}, records)
+
+
+def _write(out: Path, head: dict[str, Any], records: Sequence[str]) -> None:
+    with gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(head) + "\n")
+        file.writelines(f"{record}\n" for record in records)
 
 
 def read_sequences(path: Path) -> Iterator[HunkSequence]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from fim_model.errors import CheckpointError
+from fim_model.loading.adapters import BASE, base_digest
 from fim_model.loading.headers import open_tensors, read_json
 from fim_model.network.config import ModelConfig
 from fim_model.network.transformer import TriModeTransformer
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROJECTIONS = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
+TARGETS = tuple(path.rpartition(".")[2] for path in PROJECTIONS)
 _PEFT = "base_model.model."
 
 
@@ -48,46 +50,65 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(
-    model: TriModeTransformer, rank: int, alpha: float, *, embeddings: bool = False
+    model: TriModeTransformer,
+    rank: int,
+    alpha: float,
+    *,
+    targets: Sequence[str] = (),
+    embeddings: bool = False,
 ) -> None:
     """Add an update to every projection of every layer and freeze the rest; with `embeddings`,
-    embeddings (with a tied head) and norms stay trainable."""
+    embeddings (with a tied head) and norms stay trainable.
+
+    targets: the projections' own names, none for all of `PROJECTIONS`.
+    """
     model.requires_grad_(False)
     if embeddings:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.ndim == 1 or "embed_tokens" in name)
     for layer in model.model.layers:
         for path in PROJECTIONS:
+            if targets and path.rpartition(".")[2] not in targets:
+                continue
             parent = layer.get_submodule(path.rpartition(".")[0])
             name, linear = path.rpartition(".")[2], layer.get_submodule(path)
             if isinstance(linear, nn.Linear):
                 setattr(parent, name, LoraLinear(linear, rank, alpha))
 
 
-def save_adapter(model: TriModeTransformer, folder: Path, base: str) -> None:
-    """Write the updates as PEFT does, by the names that the base's own files have."""
+def save_adapter(
+    model: TriModeTransformer, folder: Path, base: str, checkpoint: Path | None = None
+) -> None:
+    """Write the updates as PEFT does, by the names that the base's own files have.
+
+    checkpoint: the base's folder, whose digest tells it from others.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    updates = [module for module in model.modules() if isinstance(module, LoraLinear)]
+    named = [(n, module) for n, module in model.named_modules() if isinstance(module, LoraLinear)]
+    updates = [module for _, module in named]
+    targets = {name.rpartition(".")[2] for name, _ in named}
     rank = updates[0].lora_A.shape[0]
     described = {
         "peft_type": "LORA",
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": updates[0].scale * rank,
-        "target_modules": [path.rpartition(".")[2] for path in PROJECTIONS],
+        "target_modules": [name for name in TARGETS if name in targets],
         "bias": "none",
         "fan_in_fan_out": False,
         "use_dora": False,
         "use_rslora": False,
     }
+    if checkpoint is not None:
+        described[BASE] = base_digest(checkpoint)
     tensors = {
         adapter_name(model.config, name): parameter.detach().float().cpu().contiguous()
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    unfinished = folder / f"{ADAPTER_WEIGHTS}.unfinished"
+    unfinished = folder / f"{ADAPTER_FILE}.unfinished"
     save_file(tensors, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / ADAPTER_WEIGHTS)
+    unfinished.replace(folder / ADAPTER_FILE)
     (folder / ADAPTER_CONFIG).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
@@ -101,10 +122,11 @@ def load_adapter(model: TriModeTransformer, folder: Path) -> None:
     """Load the updates that `save_adapter` wrote. Raises CheckpointError for another model's."""
     raw = read_json(folder / ADAPTER_CONFIG)
     try:
-        add_lora(model, int(raw["r"]), float(raw["lora_alpha"]))
+        rank, alpha = int(raw["r"]), float(raw["lora_alpha"])
+        add_lora(model, rank, alpha, targets=raw.get("target_modules") or ())
     except (KeyError, TypeError, ValueError) as wrong:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: not a LoRA ({wrong!r})") from None
-    path = folder / ADAPTER_WEIGHTS
+    path = folder / ADAPTER_FILE
     own = {
         adapter_name(model.config, name): parameter
         for name, parameter in model.named_parameters()

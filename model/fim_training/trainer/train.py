@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,18 @@ MAX_WORKERS = 14
 class Run:
     """A training run and its folder: `state/` to resume from, `log.jsonl`, a checkpoint.
 
-    pause_after: minutes after which this session saves and stops; 0 for never.
+    pause_after: minutes after which this session saves and stops; 0 for never. watch: called after
+    every step, and may call `pause`.
     """
 
-    def __init__(self, config: TrainConfig, *, pause_after: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        pause_after: float = 0.0,
+        watch: Callable[[Run], None] = lambda run: None,
+    ) -> None:
+        self.watch = watch
         self.began = time.monotonic()
         self.device = pick_device(config.device)
         self.trainee = from_base(config, self.device.type) if config.base else from_nothing(config)
@@ -97,7 +105,7 @@ class Run:
         rate = measured_matrix_rate(self.device) if self.device.type == "cuda" else 0.0
         last = MAX_STEPS if config.minutes else config.steps
         meter = _Meter(rate)
-        if self._spent() >= 1:
+        if self.spent >= 1:
             return
         for batch in train.steps(self.step, last, workers=self._workers()):
             losses = self._update(batch)
@@ -105,7 +113,8 @@ class Run:
             self.tokens += int((batch.ar_weight > 0).sum())
             self.seconds = self.earlier_seconds + time.monotonic() - self.began
             meter.count(batch, self._flops(batch))
-            done = self._spent() >= 1
+            self.watch(self)
+            done = self.spent >= 1
             pause = self.seconds - self.earlier_seconds >= self.pause_after
             if self.step % REPORT_EVERY == 0:
                 found = {"ar": losses.ar.item(), "diffusion": losses.diffusion.item()}
@@ -123,7 +132,8 @@ class Run:
         """Save and stop after the step under way; the same command goes on from there."""
         self.pause_after = 0.0
 
-    def _spent(self) -> float:
+    @property
+    def spent(self) -> float:
         """Share of the run's budget that is spent, in steps or in minutes."""
         if self.config.minutes:
             return self.seconds / (60 * self.config.minutes)
@@ -131,7 +141,7 @@ class Run:
 
     def _update(self, batch: Batch) -> Losses:
         config = self.config
-        left = 1 - self._spent()
+        left = 1 - self.spent
         set_rates(
             self.optimizers, learning_rate_scale(self.step - self.remembered_from, left, config)
         )

@@ -13,6 +13,7 @@ from fim_model.network.rope import RopeConfig
 from fim_model.prompt.tokenizer import CodeTokenizer
 
 from fim_training.corpus.corpus_languages import LANGUAGES
+from fim_training.trainer.lora_training import TARGETS
 from fim_training.trainer.objective import NoiseSettings
 
 
@@ -22,8 +23,9 @@ class TrainConfig:
 
     The run ends after `steps`, or after `minutes` where that is not 0. `base` is a checkpoint to
     start from, by folder or hub id: its shape, tokenizer, mask token and block size are then those
-    of the run, and with a `lora_rank` only low-rank updates are trained, with `train_embeddings`
-    beside embeddings and norms (whole checkpoints are written then). A base learns by AdamW,
+    of the run, and with a `lora_rank` only low-rank updates are trained, of the projections in
+    `lora_targets` (none: of all), with `train_embeddings` beside embeddings and norms (whole
+    checkpoints are written then). A base learns by AdamW,
     `matrix_lr` being the rate of matrices or their updates, `vector_lr` that of embeddings and
     norms; a model from nothing learns matrices by Muon. Without `noisy_blocks` a model learns next
     tokens alone, and has no other mode. `edit_share` of the examples are regions
@@ -56,6 +58,7 @@ class TrainConfig:
     base: str = ""
     lora_rank: int = 0
     lora_alpha: float = 32.0
+    lora_targets: list[str] = field(default_factory=list)
     train_embeddings: bool = False
     matrix_lr: float = 0.02
     vector_lr: float = 0.003
@@ -103,6 +106,8 @@ class TrainConfig:
             raise ConfigError("give a tokenizer, to train from nothing, or else a base checkpoint")
         if self.train_embeddings and not self.lora_rank:
             raise ConfigError("train_embeddings is for a run with lora_rank; others train them all")
+        if unknown := set(self.lora_targets) - set(TARGETS):
+            raise ConfigError(f"lora_targets may be {TARGETS}, not {sorted(unknown)[0]!r}")
         if self.lora_rank and not self.base:
             raise ConfigError("lora_rank is for a base checkpoint; give base, or leave it out")
 

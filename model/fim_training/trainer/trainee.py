@@ -52,7 +52,7 @@ class Trainee:
             save_checkpoint(self.model, folder, metadata=metadata, shard_bytes=FILE_BYTES)
             shutil.copyfile(self.config.tokenizer, folder / TOKENIZER)
         elif self.config.lora_rank and not self.config.train_embeddings:
-            save_adapter(self.model, folder, self.config.base)
+            save_adapter(self.model, folder, self.config.base, self.base)
         else:
             save_finetuned(self.model, self.base, folder, metadata)
 
@@ -72,8 +72,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
 
     Raises CheckpointError, or ConfigError where the model has no mask token.
     """
-    folder = hub.resolve(config.base, check=_can_denoise)
-    _can_denoise(folder)
+    folder = hub.resolve(config.base, check=check_denoises)
+    check_denoises(folder)
     tokenizer = read_tokenizer(folder)
     model = load_model(folder, dtype=torch.bfloat16, device=device).train()
     # Tensors are still mapped from the file: trainable ones must not write there.
@@ -82,7 +82,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     torch.manual_seed(config.seed)
     if config.lora_rank:
         alpha, embeddings = config.lora_alpha, config.train_embeddings
-        add_lora(model, config.lora_rank, alpha, embeddings=embeddings)
+        targets = config.lora_targets
+        add_lora(model, config.lora_rank, alpha, targets=targets, embeddings=embeddings)
     else:
         model.requires_grad_(True)
     fim = fim_prompt(model.config, tokenizer)
@@ -92,7 +93,8 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     )
 
 
-def _can_denoise(folder: Path) -> None:
+def check_denoises(folder: Path) -> None:
+    """Raise ConfigError for a checkpoint without a mask token."""
     if read_config(folder).mask_token_id is None:
         raise ConfigError(
             f"{folder}: a model without a mask token is causal only; the joint loss needs one "

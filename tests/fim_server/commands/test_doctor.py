@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters import write_adapter
+from fim_model.loading.adapters import base_digest
+from fim_training.tuning.tuning_job import JobState, TuningJob
 from tiny_checkpoint import write_tiny_checkpoint
 
+from fim_server.access.tuned_workspaces import adapters_folder
 from fim_server.cli import main
 from fim_server.commands import doctor
 from fim_server.completion.statistics import Statistics, statistics_file
@@ -103,3 +108,21 @@ def test_stats_adds_up(
     assert answer["total"] == {"requests": 6, "characters": 80, "silence.blank": 2}
     assert main(("stats",)) == 0
     assert "blank 2" in capsys.readouterr().out
+
+
+def test_what_was_tuned_and_whether_it_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = write_tiny_checkpoint(tmp_path / "tiny")
+    for name, base in (("a" * 16, base_digest(folder)), ("b" * 16, "another")):
+        write_adapter(adapters_folder() / name, {}, base)
+        TuningJob(adapters_folder() / name).write(JobState(f"/src/{name[0]}"))
+    settings = Settings(model=str(folder))
+    fits, other = doctor.adapters(settings)
+    assert (fits.verdict, fits.message) == ("ok", "/src/a: tuned")
+    assert other.verdict == "warn"
+    assert "/src/b: tuned for another model" in other.message
+    assert "fim-server tune /src/b --remove" in other.fix
+    [off] = doctor.adapters(replace(settings, adapter=False))
+    assert "not used" in off.message

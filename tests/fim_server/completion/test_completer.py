@@ -8,10 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fim_model.requests import Completion, CompletionItem, CompletionRequest, Gate, Snippet
+from fim_model.requests import (
+    ADAPTER_FILE,
+    Completion,
+    CompletionItem,
+    CompletionRequest,
+    Gate,
+    Snippet,
+)
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
+from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError
 from fim_server.completion.answer import Answer
@@ -414,3 +422,28 @@ async def test_a_closed_document_is_forgotten_also_in_the_backend() -> None:
     assert (await waiting).silence is Silence.STALE
     assert len(desk.backend.stopped) == 1
     assert desk.backend.forgotten == [URI]
+
+
+async def test_a_request_names_the_adapter_of_its_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    uri, workspace = (tmp_path / "project" / "a.py").as_uri(), tmp_path / "project"
+    workspace.mkdir()
+    desk = await Desk("").started()
+    desk.completer.configure(Settings(), Workspace([workspace]))
+    desk.write("x", uri)
+    await desk.ask(uri=uri)
+    assert not desk.completer.adapted(uri)
+    place = adapters_folder() / adapter_name(workspace)
+    place.mkdir(parents=True)
+    (place / ADAPTER_FILE).touch()
+    desk.write("xy", uri, 2)
+    await desk.ask(uri=uri)
+    assert desk.completer.adapted(uri)
+    off = Settings(adapter=False)
+    desk.completer.configure(off, Workspace([workspace], off))
+    desk.write("xyz", uri, 3)
+    await desk.ask(uri=uri)
+    asked = [request.adapter for request in desk.backend.asked if not request.speculative]
+    assert asked == ["", adapter_name(workspace), ""]

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fim_model.requests import Rewrite, RewriteRequest
+from fim_model.requests import ADAPTER_FILE, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 from scripted import ScriptedBackend
 
+from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
-from fim_server.edits.next_edit import MAX_TRIES, Proposal, rewritten
+from fim_server.edits.next_edit import MAX_TRIES, Proposal, request_for, rewritten
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
@@ -477,3 +478,23 @@ async def test_long_lines_and_huge_files_are_bounded() -> None:
     desk.edit(0, "old", "new")
     assert await looked_at(desk) == [], "neither the long line nor the far one"
     assert len(await looked_at(desk, line=60_000)) == 1
+
+
+async def test_a_rewrite_names_the_adapter_of_its_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    project = tmp_path / "project"
+    project.mkdir()
+    name = adapter_name(project)
+    (adapters_folder() / name).mkdir(parents=True)
+    (adapters_folder() / name / ADAPTER_FILE).touch()
+    desk = Desk(CODE, Settings(), project)
+    uri = (project / "a.py").as_uri()
+    desk.open(uri, CODE)
+    for place, wanted in ((uri, name), (URI, "")):
+        snapshot = desk.documents.snapshot(place)
+        assert snapshot is not None
+        context = desk.service.context(snapshot, 0)
+        assert context is not None
+        assert request_for(context, 0, 1, ()).adapter == wanted

@@ -44,6 +44,7 @@ SET = {
     "remoteTemplate": "qwen",
     "speculate": False,
     "engineIdleMinutes": 5,
+    "adapter": False,
 }
 
 

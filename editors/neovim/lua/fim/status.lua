@@ -13,14 +13,14 @@ local M = {}
 ---@field latency_ms? number latency of the last answer in this buffer
 ---@field why? string why nothing is shown in this buffer
 
----@type { kind?: string, message?: string, busy?: boolean, why?: string, error?: string, loading?: string }
+---@type { kind?: string, message?: string, busy?: boolean, why?: string, adapter?: boolean, error?: string, loading?: string }
 local server = {}
 
 --- The server's own status (`didChangeStatus`).
----@param params { busy?: boolean, message?: string, kind?: string }
+---@param params { busy?: boolean, message?: string, kind?: string, why?: string, adapter?: boolean }
 function M.server_says(params)
   server.kind, server.message, server.busy = params.kind, params.message, params.busy
-  server.why = params.why
+  server.why, server.adapter = params.why, params.adapter
 end
 
 --- Why the last request had no suggestion, in the server's words.
@@ -104,7 +104,8 @@ function M.get(bufnr)
   return {
     state = state,
     message = message,
-    model = type(options) == 'table' and options.model or 'the one that ships',
+    model = (type(options) == 'table' and options.model or 'the one that ships')
+      .. (server.adapter and ', tuned to this workspace' or ''),
     latency_ms = current and current.latency_ms,
     why = current and current.why,
   }

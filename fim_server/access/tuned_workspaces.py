@@ -1,0 +1,42 @@
+"""Where the adapters of workspaces are, and which one belongs to a file.
+
+An adapter is trained on a workspace by `fim-server tune` and stays on this machine, in the user's
+data folder: NAME/, where NAME is a digest of the workspace's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from fim_model.requests import ADAPTER_FILE
+from platformdirs import user_data_path
+
+from fim_server.access.exclusions import resolved
+
+
+def adapters_folder() -> Path:
+    """The folder of all adapters; it need not exist."""
+    return user_data_path("fim-server", appauthor=False) / "adapters"
+
+
+def adapter_name(workspace: Path) -> str:
+    """16 hexadecimal digits, the same for every path to the folder."""
+    path = str(resolved(workspace)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(path).hexdigest()[:16]
+
+
+def adapter_for(file: Path, roots: Sequence[Path]) -> str:
+    """The name of the adapter of the innermost workspace folder that has one, "" for none.
+
+    A folder above a workspace folder may have been tuned as well: an editor may open a part of it.
+    """
+    real = resolved(file)
+    if not any(real.is_relative_to(root) for root in roots):
+        return ""
+    for folder in real.parents:
+        name = adapter_name(folder)
+        if (adapters_folder() / name / ADAPTER_FILE).is_file():
+            return name
+    return ""

@@ -1,0 +1,194 @@
+"""Tunes a model to a workspace: measures, trains, measures again, and keeps what is better.
+
+Each phase leaves its result in the job's `work` folder, so that a paused or killed job goes on from
+there; training resumes from its saved state.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from fim_model.errors import ConfigError
+from fim_model.loading.adapters import PROJECTIONS
+from fim_model.requests import ADAPTER_FILE
+
+from fim_training.trainer.train import Run
+from fim_training.trainer.train_config import TrainConfig
+from fim_training.trainer.trainee import check_denoises
+from fim_training.tuning.measured import Exam, Measured, Recall
+from fim_training.tuning.tuning_job import JobState, JobStopped, Phase, TuningJob
+from fim_training.tuning.verdict import Report, report
+from fim_training.tuning.workspace_data import EDITS, WorkspaceData
+
+if TYPE_CHECKING:
+    from fim_model.infiller import Infiller
+
+RANK, ALPHA, RATE = 16, 32.0, 4e-4
+SAVE_EVERY = 20
+"""Steps between saved states."""
+
+LEAST_SECONDS = 1.0
+"""Between two looks at what the job was asked, and two states that it writes."""
+
+CANDIDATE = "0" * 16
+"""The name of the adapter while it is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """base: the checkpoint's folder. minutes: of training. threads: CPU threads of everything.
+    holes_per_kind: held-out holes of each one-line kind, in the workspace and in general."""
+
+    base: Path
+    minutes: float
+    threads: int
+    holes_per_kind: int
+    device: str = "auto"
+    rows: int = 4
+    length: int = 512
+    seed: int = 0
+
+
+Load = Callable[[Path], "Infiller"]
+"""A model with the adapters of a folder."""
+
+
+def tune(
+    job: TuningJob,
+    read: Callable[[], WorkspaceData],
+    options: TuneOptions,
+    load: Load,
+    recall: Recall,
+) -> Report:
+    """Run the job from where it is to its end; the adapter is kept or dropped.
+
+    The job is held by the caller. Raises JobStopped, ValueError for a workspace with too little to
+    learn from, CheckpointError or ConfigError for a model that cannot be trained.
+    """
+    check_denoises(options.base)
+    torch.set_num_threads(options.threads)
+    teller = _Teller(job, options)
+    teller.begin("reading")
+    data = read()
+    corpus, run = job.work / "corpus", job.work / "run"
+    data.write(corpus)
+    exam = Exam.drawn(
+        data.held_out, data.general, data.held_out_edits, options.holes_per_kind, options.seed
+    )
+    candidates = job.work / "candidates"
+    before = _measured(job, teller, "before", exam, load, candidates, "", recall)
+    teller.begin("training")
+    trained = run / "checkpoint"
+    if not (job.work / "trained").exists():
+        _train(corpus, run, options, teller)
+        (job.work / "trained").touch()
+    place = candidates / CANDIDATE
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(trained, place)
+    after = _measured(job, teller, "after", exam, load, candidates, CANDIDATE, recall)
+    found = report(before, after, options.seed)
+    if found.kept:
+        job.keep(place)
+    job.drop_work()
+    teller.end(found)
+    return found
+
+
+def _measured(
+    job: TuningJob,
+    teller: _Teller,
+    phase: Phase,
+    exam: Exam,
+    load: Load,
+    adapters: Path,
+    name: str,
+    recall: Recall,
+) -> Measured:
+    """The state of one phase: from its file, or measured and kept there."""
+    teller.begin(phase)
+    path = job.work / f"{phase}.json"
+    if (found := Measured.read(path)) is None:
+        found = exam.taken(load(adapters), name, recall, teller.tell)
+        found.write(path)
+    return found
+
+
+def _train(corpus: Path, out: Path, options: TuneOptions, teller: _Teller) -> None:
+    """Train for the budget, or resume. Raises JobStopped after saving."""
+    edits = corpus / EDITS
+    config = TrainConfig(
+        corpus=str(corpus), out=str(out), base=str(options.base), minutes=options.minutes,
+        rows=options.rows, rows_at_once=1, length=options.length, lora_rank=RANK, lora_alpha=ALPHA,
+        lora_targets=list(PROJECTIONS), matrix_lr=RATE, vector_lr=RATE, weight_decay=0.01,
+        warmup=10, cooldown=0.5, edit_share=0.15, seed=options.seed, device=options.device,
+        commits=str(edits) if edits.is_file() else "",
+        threads=options.threads, workers=0, compile=False, save_every=SAVE_EVERY,
+        validate_every=10**9, state_mb=0,
+    )  # fmt: skip
+    stopped: list[JobStopped] = []
+
+    def watch(run: Run) -> None:
+        try:
+            teller.tell(min(run.spent, 1.0), run.seconds)
+        except JobStopped as asked:
+            stopped.append(asked)
+            run.pause()
+
+    Run(config, watch=watch).train()
+    if stopped:
+        raise stopped[0]
+    if not (out / "checkpoint" / ADAPTER_FILE).is_file():
+        raise ConfigError("training ended without a single step; give it more time")
+
+
+class _Teller:
+    """Writes the job's state, and reads what it was asked, at most every second."""
+
+    SHARES: tuple[Phase, ...] = ("reading", "before", "training", "after")
+
+    def __init__(self, job: TuningJob, options: TuneOptions) -> None:
+        self._job, self._budget = job, 60 * options.minutes
+        self._state = job.state or JobState("")
+        self._told = self._began = 0.0
+        self._took = 0.0
+
+    def begin(self, phase: Phase) -> None:
+        self._began = time.monotonic()
+        self._state = replace(self._state, phase=phase, share=0.0, problem="")
+        self.tell(0.0, always=True)
+
+    def tell(self, share: float, trained: float | None = None, *, always: bool = False) -> None:
+        """Raises JobStopped."""
+        now = time.monotonic()
+        if not always and now - self._told < LEAST_SECONDS:
+            return
+        self._told = now
+        if trained is not None:
+            self._state = replace(self._state, trained=trained)
+        self._state = replace(self._state, share=share, seconds_left=self._left(share))
+        self._job.write(self._state)
+        self._job.obey()
+
+    def end(self, found: Report) -> None:
+        self._state = replace(
+            self._state, phase="done", share=1.0, seconds_left=0.0, report=found.as_json()
+        )
+        self._job.write(self._state)
+
+    def _left(self, share: float) -> float:
+        """Measuring the second time takes as long as the first."""
+        phase, spent = self._state.phase, time.monotonic() - self._began
+        rest = spent * (1 - share) / share if share > 0.02 else 0.0
+        training = max(0.0, self._budget - self._state.trained)
+        if phase == "before":
+            self._took = spent + rest
+            return rest + training + self._took
+        if phase == "training":
+            return training + self._took
+        return rest if phase == "after" else 0.0

@@ -1,0 +1,129 @@
+"""`fim-server tune` as users run it: in the background, paused, resumed, stopped, removed.
+
+The command runs in processes of its own: it lowers its priority, which cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_checkpoint import write_tiny_checkpoint
+from workspaces import SECRET, write_workspace
+
+from fim_server.access.tuned_workspaces import adapter_name
+from fim_server.commands.tune import status_lines
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Home:
+    """A workspace, a tiny model, and folders of its own for what the command keeps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.workspace = folder / "data", write_workspace(folder / "project")
+        self.model = write_tiny_checkpoint(folder / "tiny")
+        self.job = self.data / "fim-server" / "adapters" / adapter_name(self.workspace)
+        self.environment = {
+            **os.environ,
+            "XDG_DATA_HOME": str(self.data),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def tune(self, *options: str, code: int = 0) -> str:
+        """The output of the command, which must end with this exit code."""
+        command = [sys.executable, "-m", "fim_server", "tune", str(self.workspace), *options]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.tune("--status", "--json"))
+        return found
+
+    def wait(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        while not reached(status := self.status()):
+            assert status["running"], (self.job / "tune.log").read_text()
+            time.sleep(0.5)
+        return status
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("tune"))
+
+
+def test_a_job_is_paused_resumed_and_stopped(home: Home) -> None:
+    assert "not tuned" in home.tune("--status")
+    model = ("--model", str(home.model), "--threads", "1", "--holes", "2")
+    said = home.tune("--hours", "5", *model)
+    assert "in the background" in said
+    status = home.wait(lambda status: status["job"]["trained"] > 0)
+    assert status["job"]["phase"] == "training"
+    assert status["job"]["seconds_left"] > 3600, "of five hours of training"
+    assert "is being tuned already" in home.tune(*model, code=2)
+    assert "training" in home.tune("--status")
+    [texts] = home.job.glob("work/corpus/train.jsonl.gz")
+    assert stat.S_IMODE(texts.stat().st_mode) == 0o600
+    home.tune("--pause")
+    paused = home.status()
+    assert (paused["running"], paused["job"]["phase"]) == (False, "paused")
+    home.tune("--resume", "--threads", "1")
+    again = home.wait(lambda status: status["job"]["trained"] > paused["job"]["trained"])
+    assert again["job"]["model"] == str(home.model), "the one it began with"
+    home.tune("--stop")
+    stopped = home.status()
+    assert (stopped["running"], stopped["adapter"]) == (False, False)
+    assert not (home.job / "work").exists()
+    assert "nothing is paused" in home.tune("--resume", code=2)
+
+
+def test_a_job_runs_to_its_end_and_is_removed(home: Home) -> None:
+    said = home.tune(
+        "--foreground", "--hours", "0.0005", "--model", str(home.model), "--threads", "1",
+        "--holes", "2",
+    )  # fmt: skip
+    assert "before and after, in %" in said
+    status = home.status()
+    assert status["job"]["phase"] == "done"
+    assert status["job"]["report"]["kept"] is status["adapter"]
+    assert status["job"]["report"]["general"] > 0
+    for path in home.data.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes()
+    home.tune("--remove")
+    assert not home.job.exists()
+    assert "not tuned" in home.tune("--status")
+
+
+def test_what_cannot_be_tuned_says_why(home: Home, tmp_path: Path) -> None:
+    home.workspace, kept = tmp_path, home.workspace
+    try:
+        said = home.tune("--foreground", "--model", str(home.model), code=2)
+        assert "too little to learn from" in said
+        assert "too little to learn from" in home.tune("--status")
+        assert "is not being tuned" in home.tune("--pause", code=2)
+        home.workspace = tmp_path / "nothing"
+        assert "not a folder" in home.tune(code=2)
+    finally:
+        home.workspace = kept
+
+
+def test_a_job_that_was_killed_says_how_to_go_on() -> None:
+    from fim_training.tuning.tuning_job import JobState
+
+    state = JobState("/project", phase="training", share=0.5, pid=1)
+    [first, _] = status_lines(state, running=False, has_adapter=False)
+    assert first == "/project: ended while training; go on with fim-server tune"
+    [first, _] = status_lines(state, running=True, has_adapter=False)
+    assert first == "/project: training, 50% (process 1)"

@@ -1,0 +1,224 @@
+"""A whole job on a tiny model: what it reads, writes and keeps, and how it goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fim_model.errors import ConfigError
+from fim_model.infiller import Infiller
+from fim_model.loading.adapters import base_digest, read_adapter
+from fim_model.loading.checkpoint import load_model
+from fim_training.corpus.git_histories import GitHistory
+from fim_training.examples.hunk_sequences import HunkSequence
+from fim_training.tuning import tune_workspace
+from fim_training.tuning.tune_workspace import TuneOptions, tune
+from fim_training.tuning.tuning_job import JobState, JobStopped, TuningJob
+from fim_training.tuning.verdict import report
+from fim_training.tuning.workspace_data import WorkspaceData, workspace_data
+from tiny_checkpoint import write_tiny_checkpoint
+from workspaces import NAMES, SECRET, write_workspace
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_workspace(tmp_path_factory.mktemp("workspace") / "project")
+
+
+def allowed(path: str) -> bool:
+    return path.startswith("src/")
+
+
+def read(workspace: Path) -> WorkspaceData:
+    texts = {f"src/{name}.py": (workspace / "src" / f"{name}.py").read_text() for name in NAMES}
+    with GitHistory(workspace) as history:
+        return workspace_data(texts, history, allowed)
+
+
+def recall(infiller: Infiller, adapter: str, commit: HunkSequence) -> list[bool]:
+    return [False] * (len(commit.hunks) - 1)
+
+
+class Started:
+    """A job in its folder, on the tiny model."""
+
+    def __init__(self, folder: Path, workspace: Path, checkpoint: Path) -> None:
+        self.job, self.workspace, self.checkpoint = TuningJob(folder / "job"), workspace, checkpoint
+        self.job.write(JobState(str(workspace)))
+        self.read = read
+        self.options = TuneOptions(
+            checkpoint, minutes=0.05, threads=1, device="cpu", holes_per_kind=2, rows=2, length=128
+        )
+
+    def run(self) -> Any:
+        def load(adapters: Path) -> Infiller:
+            return Infiller.load(self.checkpoint, adapters=adapters)
+
+        with self.job.held():
+            return tune(self.job, lambda: self.read(self.workspace), self.options, load, recall)
+
+
+@pytest.fixture
+def started(tmp_path: Path, workspace: Path, checkpoint: Path) -> Started:
+    return Started(tmp_path, workspace, checkpoint)
+
+
+def test_the_newest_commits_and_a_tenth_of_the_files_are_held_out(workspace: Path) -> None:
+    data = read(workspace)
+    assert len(data.held_out) == 2
+    assert len(data.held_out_edits) == 9
+    assert len(data.files) == 10
+    assert not {d.path for d in data.held_out} & {f.path for f in data.files}
+    assert not {d.path for d in data.held_out} & {s.path for s in data.edits}
+    with GitHistory(workspace) as history:
+        newest = [commit.id for commit in history.commits()][:9]
+    assert {sequence.commit for sequence in data.held_out_edits} == set(newest)
+    units = {
+        line for sequence in data.held_out_edits for hunk in sequence.hunks for line in hunk.new
+    }
+    learned = {line for file in data.files for line in file.text.split("\n")}
+    learned |= {line for s in data.edits for hunk in s.hunks for line in hunk.new}
+    assert units
+    assert not units & learned, "what the newest commits wrote must not be learned"
+    assert data.replay
+    assert not {f.path for f in data.replay} & {d.path for d in data.general}
+
+
+def test_nothing_that_may_not_be_read_is_read(workspace: Path, tmp_path: Path) -> None:
+    data = read(workspace)
+    data.write(tmp_path)
+    for path in tmp_path.iterdir():
+        assert SECRET not in gzip.decompress(path.read_bytes()).decode()
+    with GitHistory(workspace) as history:
+        everything = workspace_data(
+            {f.path: f.text for f in data.files}, history, lambda path: True
+        )
+    everything.write(tmp_path)
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in tmp_path.iterdir()]
+    assert any(SECRET in text for text in texts), "else this test could not fail"
+
+
+def test_too_little_is_refused(workspace: Path) -> None:
+    with pytest.raises(ValueError, match="too little to learn from"):
+        workspace_data({"src/a.py": "a = 1\n" * 100}, None, allowed)
+
+
+def test_a_job_measures_trains_and_decides(started: Started) -> None:
+    found = started.run()
+    job, state = started.job, started.job.state
+    assert state is not None
+    assert (state.phase, state.problem) == ("done", "")
+    assert state.report == json.loads(json.dumps(found.as_json()))
+    assert (found.holes, found.general, found.edits) == (6, 6, 9)
+    assert not job.work.exists(), "the texts of the workspace are gone"
+    assert job.has_adapter is found.kept
+
+
+def test_an_adapter_that_is_better_is_kept_and_private(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def better(before: Any, after: Any, seed: int) -> Any:
+        seen.append((before, after))
+        return replace(report(before, after, seed), kept=True)
+
+    monkeypatch.setattr(tune_workspace, "report", better)
+    started.run()
+    assert len(seen) == 1
+    model = load_model(started.checkpoint)
+    adapter = read_adapter(started.job.folder, model.config, base_digest(started.checkpoint))
+    assert any(update.up.abs().max() > 0 for update in adapter.heads), "it learned"
+    for path in started.job.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert stat.S_IMODE(started.job.folder.stat().st_mode) == 0o700
+
+
+def test_a_paused_job_goes_on_where_it_was(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read_and_pause(workspace: Path) -> WorkspaceData:
+        started.job.ask("pause")
+        return read(workspace)
+
+    started.read = read_and_pause
+    with pytest.raises(JobStopped) as stopped:
+        started.run()
+    assert not stopped.value.stop
+    started.read = read
+
+    class Counted(tune_workspace.Exam):
+        def taken(self, infiller: Any, adapter: str, recall: Any, progress: Any) -> Any:
+            asked.append(adapter)
+            found = super().taken(infiller, adapter, recall, progress)
+            if len(asked) == 1:
+                started.job.ask("pause")  # seen when training begins
+            return found
+
+    monkeypatch.setattr(tune_workspace, "Exam", Counted)
+    with pytest.raises(JobStopped):
+        started.run()
+    assert asked == [""]
+    assert (started.job.work / "before.json").exists()
+    started.run()
+    assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
+
+
+def test_training_is_paused_between_two_steps_and_resumed(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Watched(tune_workspace.Run):
+        def __init__(self, config: Any, *, watch: Any) -> None:
+            def counting(run: Any) -> None:
+                steps.append(run.step)
+                if len(steps) == 3:
+                    started.job.ask("pause")
+                    monkeypatch.setattr(tune_workspace, "LEAST_SECONDS", 0.0)
+                watch(run)
+
+            super().__init__(config, watch=counting)
+
+    monkeypatch.setattr(tune_workspace, "Run", Watched)
+    with pytest.raises(JobStopped):
+        started.run()
+    assert steps == [1, 2, 3]
+    monkeypatch.setattr(tune_workspace, "LEAST_SECONDS", 1.0)
+    started.run()
+    assert steps[3] == 4, "from the saved state"
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_measured(
+    started: Started, tmp_path: Path
+) -> None:
+    causal = tmp_path / "causal"
+    shutil.copytree(started.checkpoint, causal)
+    config = json.loads((causal / "config.json").read_text())
+    (causal / "config.json").write_text(json.dumps(config | {"mask_token_id": None}))
+    started.options = replace(started.options, base=causal)
+    with pytest.raises(ConfigError, match="without a mask token"):
+        started.run()
+    assert not started.job.work.exists()
+
+
+def test_only_one_process_holds_a_job(started: Started) -> None:
+    assert not started.job.running
+    with started.job.held():
+        assert started.job.running
+    assert not started.job.running
+    started.job.remove()
+    assert not started.job.folder.exists()
