@@ -151,6 +151,11 @@ async def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) ->
         ("fd00::/8", "http://[fd00::1]:9/v1", True),
         ("[fd00::1]", "http://[fd00::1]/v1", True),
         ("[fd00::1]:9", "http://[fd00::1]:8/v1", False),
+        ("10.1.2.3", "http://[::ffff:10.1.2.3]/v1", True),
+        ("b\u00fccher.example", "http://xn--bcher-kva.example/v1", True),
+        (".xn--bcher-kva.example", "http://a.b\u00fccher.example/v1", True),
+        ("other.example", "http://ip6-localhost:8000/v1", True),
+        ("other.example", "http://localhost.localdomain:8000/v1", True),
         ("10.0.0.0/99, ,,", "http://10.1.2.3/v1", False),
         ("", "http://a.example", False),
     ],
@@ -174,6 +179,10 @@ def test_no_proxy(no_proxy: str, url: str, direct: bool, monkeypatch: pytest.Mon
         ("128.0.0.1", False),
         ("notlocalhost", False),
         ("LOCALHOST.", True),
+        ("localhost\u3002", True),
+        ("127\uff0e0\uff0e0\uff0e1", True),
+        ("127\u30020\u30020\u3002example", False),
+        ("ip6-localhost", False),
     ],
 )
 def test_what_is_loopback(host: str, local: bool) -> None:
