@@ -135,6 +135,16 @@ def socket_transport(path: str) -> httpx2.AsyncHTTPTransport:
     return httpx2.AsyncHTTPTransport(uds=path, limits=limits, verify=no_tls(), trust_env=False)
 
 
+def socket_client(path: str, timeout: float | None) -> httpx2.Client:
+    """A client for a command, of the server on a Unix socket: no proxy and no TLS."""
+    import httpx2
+
+    transport = httpx2.HTTPTransport(uds=path, verify=no_tls(), trust_env=False)
+    return httpx2.Client(
+        transport=transport, base_url="http://engine", timeout=timeout, trust_env=False
+    )
+
+
 def json_content(body: object) -> dict[str, Any]:
     """A JSON body as arguments of a request, with `?` for halves of surrogate pairs.
 

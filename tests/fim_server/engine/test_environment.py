@@ -208,6 +208,19 @@ def test_an_engine_whose_model_cannot_be_loaded_says_why(home: EngineHome) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_commands_of_a_running_engine_need_no_certificates(home: EngineHome) -> None:
+    home.start()
+    home.wait_until_ready()
+    broken = {"SSL_CERT_FILE": "/there/is/no/such/file", "ALL_PROXY": "socks5://127.0.0.1:1"}
+    with home.opened_port("the-key") as url:
+        shown = run(home, "--model", str(home.model), "--print-config", "curl", **broken)
+        assert (shown.returncode, "Traceback" in shown.stderr) == (0, False), shown.stderr
+        assert url in shown.stdout
+        taken = run(home, "--model", str(home.model), "--tcp", url.rpartition(":")[2], **broken)
+        assert (taken.returncode, "Traceback" in taken.stderr) == (2, False), taken.stderr
+        assert "cannot be used" in taken.stderr
+
+
 def test_the_health_of_a_ready_engine(home: EngineHome) -> None:
     home.start()
     health = home.wait_until_ready()
