@@ -16,8 +16,9 @@ _MARKER = re.compile(
     r"|issue_\w+|jupyter_\w+|commit_\w+|empty_output)>"  # StarCoder, Granite, Mellum
     r"|\[/?(?:PREFIX|SUFFIX|MIDDLE|INST|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS"
     r"|IMG|IMG_BREAK|IMG_END|THINK)\]"  # Mistral, Codestral, Tekken
+    r"|[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]"  # what no editor shows, and half a character
 )
-"""A token that begins, separates or ends in some family's prompts, as text."""
+"""A token that begins, separates or ends in some family's prompts, as text, or no text at all."""
 
 _CUT_MARKER = re.compile(r"<\|[A-Za-z]\w{2,40}\|?\Z|<｜[^｜\n]{0,40}\Z")
 """A token that the limit of an answer has cut."""

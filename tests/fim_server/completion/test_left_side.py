@@ -153,6 +153,10 @@ def test_only_a_start_is_taken_away(before: str, text: str) -> None:
         "<|_unused_7|>",
         "<EOS_TOKEN>",
         "<extra_id_0>",
+        "\0",
+        "\x1b[31m",
+        "\x08",
+        "\ufffd",
     ],
 )
 def test_a_token_spelled_out_ends_the_answer(token: str) -> None:
