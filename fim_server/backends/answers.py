@@ -21,6 +21,8 @@ UNKNOWN_CONFIDENCE = 1.0
 """These servers are not asked for probabilities, so their items always pass the gate."""
 
 MAX_MESSAGE_CHARS = 200
+MAX_TEXT_CHARS = 20_000
+"""A longer text is cut: its server ignores `max_tokens`, and editors do not bear it as ghost text."""
 
 _DATA = ("data", "error")
 _LINE_END = re.compile(r"\r\n?")
@@ -140,8 +142,8 @@ def items_of(answer: Any, name: str) -> list[CompletionItem]:
         if text is None:
             problem = problem or f" (finish_reason {reason})" * isinstance(reason, str)
         else:
-            finish: Finish = "length" if reason == "length" else "eom"
-            items.append(CompletionItem(text, UNKNOWN_CONFIDENCE, finish))
+            finish: Finish = "length" if reason == "length" or _is_long(text) else "eom"
+            items.append(CompletionItem(text[:MAX_TEXT_CHARS], UNKNOWN_CONFIDENCE, finish))
     if not items:
         raise BackendError(f"{name}: the choices of the answer have no text{problem}")
     return items
@@ -156,7 +158,12 @@ def infilled(answer: Any, name: str) -> CompletionItem:
     if text is None:
         raise BackendError(f"{name}: the content of the answer is no text")
     limited = answer.get("stop_type") == "limit" or answer.get("stopped_limit") is True
-    return CompletionItem(text, UNKNOWN_CONFIDENCE, "length" if limited else "eom")
+    finish: Finish = "length" if limited or _is_long(text) else "eom"
+    return CompletionItem(text[:MAX_TEXT_CHARS], UNKNOWN_CONFIDENCE, finish)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > MAX_TEXT_CHARS
 
 
 def models_of(answer: Any, name: str) -> list[str]:

@@ -125,7 +125,8 @@ class RemoteServer:
             raise BackendError(f"{self.name}: the answer cannot be read ({kind})") from None
         if response.status_code in _TEMPORARY:
             raise Temporary(
-                f"{self.name} answers with status {response.status_code}", _retry_after(response)
+                f"{self.name} answers with status {response.status_code}{_message(response)}",
+                _retry_after(response),
             )
         if response.status_code == 407:
             raise BackendError(self._refused_by_proxy("407"))

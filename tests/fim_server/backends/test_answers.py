@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fim_server.backends import remote, resilience
-from fim_server.backends.answers import infilled, items_of, models_of, read_answer, stats_of
+from fim_server.backends.answers import (
+    MAX_TEXT_CHARS,
+    infilled,
+    items_of,
+    models_of,
+    read_answer,
+    stats_of,
+)
 from fim_server.backends.base import BackendError
 from fim_server.backends.llama_cpp import LlamaCppBackend
 from fim_server.backends.openai import OpenAIBackend
@@ -225,6 +232,23 @@ async def test_infill(answer: object, text: str) -> None:
             said = str(error)
         await backend.close()
     assert said.endswith(text)
+
+
+async def test_a_text_without_end_is_cut() -> None:
+    long = "x" * (2 * MAX_TEXT_CHARS)
+    [item] = items_of({"choices": [{"text": long, "finish_reason": "stop"}]}, "HOST")
+    for cut in (item, infilled({"content": long}, "HOST")):
+        assert (len(cut.text), cut.finish) == (MAX_TEXT_CHARS, "length")
+
+
+async def test_a_busy_server_s_reason_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resilience, "FIRST_RETRY_SECONDS", 0.001)
+    body = json.dumps({"error": {"code": 503, "message": "Loading model"}}).encode()
+    async with server(body, status="503 Unavailable") as url:
+        backend = LlamaCppBackend(url)
+        with pytest.raises(BackendError, match="answers with status 503: Loading model"):
+            await backend.complete(REQUEST)
+        await backend.close()
 
 
 async def test_errors_of_every_shape_are_quoted() -> None:
