@@ -22,7 +22,7 @@ UNKNOWN_CONFIDENCE = 1.0
 
 MAX_MESSAGE_CHARS = 200
 MAX_TEXT_CHARS = 20_000
-"""A longer text is cut: its server ignores `max_tokens`, and editors do not bear it as ghost text."""
+"""A longer text is cut: its server ignores `max_tokens`, and no editor bears it as ghost text."""
 
 _DATA = ("data", "error")
 _LINE_END = re.compile(r"\r\n?")
