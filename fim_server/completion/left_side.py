@@ -26,7 +26,7 @@ _ONCE = re.compile(r"(?:&&|\|\||::|->|\?\.|[$#]\{|<%|<\?|/\*|<!--|(?<=[^\W\d]|[)
 """Signs that no code has twice in a row; of a dot, see `_RANGES`."""
 _RANGES = frozenset(["haskell", "kotlin", "lua", "perl", "php", "ruby", "rust", "swift", "zig"])
 """Languages with an operator of two dots or more."""
-_COMPARED = re.compile(r"(?<![\w.])[^\W\d][\w.]*\s*(?:[=!]={0,2}|[<>:]=)\Z")
+_COMPARED = re.compile(r"(?<![\w.])[^\W\d][\w.]*\s*(?:={1,3}|!={1,2}|[<>:]=)\Z")
 _CALLED = re.compile(r"[\w.]+\Z")
 _BULLET = re.compile(r"(?:[-*+>]|\d+[.)])\Z")
 _SIGIL = re.compile(r"(?:[@$<.]|[#@$<.&\\]\w+)\Z")

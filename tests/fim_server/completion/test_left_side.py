@@ -89,6 +89,7 @@ def shown_at(before: str, text: str, after: str) -> str:
         ("island = 1\nis", "island = 1", "land = 1"),
         # what only looks like a repetition
         ("x = not ", "not a", "not a"),
+        ("say x!", "x!", "x!"),
         ("x = max(", "max(a, b), c)", "max(a, b), c)"),
         ("x = a, ", "a, b", "a, b"),
         ("x = a - ", "-1", "-1"),
