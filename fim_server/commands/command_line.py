@@ -20,6 +20,7 @@ from fim_server.commands.arguments import (
     number,
     port,
     positive,
+    process_id,
     whole,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
@@ -79,7 +80,7 @@ def _add_lsp(commands: Commands) -> None:
     lsp.add_argument("--stdio", action="store_true", help="ignored; some editors pass it")
     lsp.add_argument(
         "--clientProcessId",
-        type=whole,
+        type=process_id,
         metavar="N",
         help="process id of the editor, as some pass it; the server exits when that process ends",
     )
