@@ -63,7 +63,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fim-server", description="Local code completion.")
+    parser: argparse.ArgumentParser = _Parser(
+        prog="fim-server", description="Local code completion."
+    )
     parser.add_argument(
         "--version", action="version", version=f"fim-server {metadata.version('fim-server')}"
     )
