@@ -115,8 +115,8 @@ def test_a_bad_item_of_a_list_leaves_the_others() -> None:
     assert problems == [
         "setting exclude: ['[z-a]', 7] is not used: expected a list of patterns as in .gitignore; "
         "keeping the others",
-        "setting disabledLanguages: [None] is not used: expected a list of language names, such as markdown; "
-        "keeping the others",
+        "setting disabledLanguages: [None] is not used: expected a list of language names, such as "
+        "markdown; keeping the others",
     ]
 
 
