@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -139,10 +138,8 @@ async def test_a_signal_does_not_wait_for_a_running_request(tmp_path: Path) -> N
             "position": {"line": 0, "character": 5},
             "context": {"triggerKind": 2},
         })  # fmt: skip
-        client.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
+        client.process.send_signal(signal.SIGTERM)  # the request itself never ends
         assert await client.ended() == -signal.SIGTERM
-        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("value", ["null", "undefined", ""])
