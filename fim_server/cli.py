@@ -24,14 +24,18 @@ def leave_working_directory() -> None:
 
     Editors start the server in the user's project, which may have a `json.py`. It would be imported
     with `python -m`, which puts the working directory first, and with an empty or relative entry
-    of PYTHONPATH. Absolute entries stay, after the standard library. Processes that are started
-    from here inherit a PYTHONPATH without the entries that were removed.
+    of PYTHONPATH. Other absolute entries stay, after the standard library. Processes that are
+    started from here inherit a PYTHONPATH without the entries that were removed.
     """
+    own = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib is not loaded yet
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     try:
-        here = os.path.realpath(os.getcwd())  # noqa: PTH109
+        # Python has made relative entries of PYTHONPATH absolute in sys.path.
+        relative = [entry for entry in entries if not os.path.isabs(entry)]  # noqa: PTH117
+        users = {os.path.realpath(entry) for entry in [os.getcwd(), *relative]}  # noqa: PTH109
     except OSError:  # the directory was deleted
-        here = ""
+        users = set()
 
     def is_python(entry: str) -> bool:
         folder, name = os.path.split(entry)
@@ -43,12 +47,11 @@ def leave_working_directory() -> None:
         if not os.path.isabs(entry):  # noqa: PTH117
             return False
         installed = is_python(entry) or entry.endswith("-packages")
-        return installed or os.path.realpath(entry) != here
+        return installed or os.path.realpath(entry) not in users - {own}
 
     kept = [entry for entry in sys.path if is_kept(entry)]
     sys.path[:] = sorted(kept, key=lambda entry: not is_python(entry))
-    if entries := os.environ.get("PYTHONPATH"):
-        absolute = [entry for entry in entries.split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117
-        os.environ["PYTHONPATH"] = os.pathsep.join(absolute)
-        if not absolute:
-            del os.environ["PYTHONPATH"]
+    if inherited := os.pathsep.join(filter(is_kept, entries)):
+        os.environ["PYTHONPATH"] = inherited
+    else:
+        os.environ.pop("PYTHONPATH", None)

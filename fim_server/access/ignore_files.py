@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -86,7 +87,15 @@ def _lines(file: Path) -> list[str]:
             data = opened.read(MAX_BYTES) or b""
     except (OSError, ValueError):
         return []
-    return [line for line in os.fsdecode(data).splitlines() if _is_pattern(line)]
+    return [line for line in _text(data).splitlines() if _is_pattern(line)]
+
+
+def _text(data: bytes) -> str:
+    """The text of a pattern file: UTF-8, whose mark git ignores too, or UTF-16 with its mark, which
+    PowerShell writes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
 
 
 def _is_pattern(line: str) -> bool:

@@ -6,8 +6,10 @@ that nobody asked for, or a web page. Nothing here raises anything but BackendEr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,13 +21,18 @@ UNKNOWN_CONFIDENCE = 1.0
 """These servers are not asked for probabilities, so their items always pass the gate."""
 
 MAX_MESSAGE_CHARS = 200
+MAX_TEXT_CHARS = 20_000
+"""A longer text is cut: its server ignores `max_tokens`, and no editor bears it as ghost text."""
 
 _DATA = ("data", "error")
+_LINE_END = re.compile(r"\r\n?")
+_JOINED_EVENTS = re.compile(r"^(data: ?(?:\{.*\}|\[DONE\]))\n(?=data:|event:|:)", re.MULTILINE)
+"""An event that ends without a blank line: its data is whole on one line."""
 
 
 def read_answer(content: bytes, name: str, path: str) -> Any:
     """The JSON of a body; the events of a stream joined to one answer. `name` is the server's."""
-    text = content.decode("utf-8-sig", "replace").strip()
+    text = content.decode(json.detect_encoding(content), "replace").strip()
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -42,9 +49,15 @@ def read_answer(content: bytes, name: str, path: str) -> Any:
 def _events(text: str) -> Iterator[tuple[str, Any]]:
     """The name and the data of each server-sent event; comments and keep-alives have none.
 
-    Some servers send errors in a field `error` instead of an event of that name.
+    Some servers send errors in a field `error` instead of an event of that name, no blank line
+    between events, or a JSON value on each line instead of events.
     """
-    for block in text.replace("\r\n", "\n").split("\n\n"):
+    text = _LINE_END.sub("\n", text)
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from [("", json.loads(line)) for line in text.split("\n") if line.strip()]
+            return
+    for block in _JOINED_EVENTS.sub(r"\1\n\n", text).split("\n\n"):
         fields = [line.partition(":") for line in block.split("\n")]
         named = [value.strip() for field, _, value in fields if field == "event"]
         named += [field for field, _, _ in fields if field == "error"]
@@ -63,7 +76,9 @@ def _joined(events: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     texts: dict[int, list[str]] = {}
     reasons: dict[int, Any] = {}
     for event, data in events:
-        check_error({"error": data} if event == "error" else data, name)
+        if event == "error":
+            raise BackendError(f"{name} answers with an error{message_of(data)}")
+        check_error(data, name)
         if not isinstance(data, Mapping):
             continue
         answer |= {key: value for key, value in data.items() if value is not None}
@@ -72,13 +87,19 @@ def _joined(events: list[tuple[str, Any]], name: str) -> dict[str, Any]:
             if isinstance(choice, Mapping):
                 index = number(choice.get("index"))
                 index = place if index is None else index
-                texts.setdefault(index, []).append(_text_in(choice) or "")
+                if (text := _text_in(choice)) is not None:
+                    texts.setdefault(index, []).append(text)
                 reasons[index] = choice.get("finish_reason") or reasons.get(index)
     if not texts:
         raise BackendError(f"{name} answers with a stream that has no text")
     joined = {index: "".join(parts) for index, parts in sorted(texts.items())}
-    choices = [{"text": text, "finish_reason": reasons[index]} for index, text in joined.items()]
+    choices = [
+        {"text": text, "finish_reason": reasons.get(index)} for index, text in joined.items()
+    ]
     return answer | {"choices": choices, "content": choices[0]["text"]}
+
+
+_MESSAGES = ("error", "errors", "message", "msg", "detail", "error_description", "title")
 
 
 def check_error(answer: Any, name: str) -> None:
@@ -90,8 +111,10 @@ def check_error(answer: Any, name: str) -> None:
 
 def message_of(answer: Any) -> str:
     """The first line of an error in any known shape, as the end of a message; "" if it has none."""
+    if isinstance(answer, list):
+        return next(filter(None, map(message_of, answer)), "")
     if isinstance(answer, Mapping):
-        for key in ("error", "message", "detail", "error_description"):
+        for key in _MESSAGES:
             if found := message_of(answer.get(key)):
                 return found
         return ""
@@ -99,11 +122,16 @@ def message_of(answer: Any) -> str:
     return f": {lines[0][:MAX_MESSAGE_CHARS]}" if lines else ""
 
 
+def _told(answer: Any) -> str:
+    """What an answer without its fields tells instead, as the end of a message."""
+    return message_of(answer) if isinstance(answer, Mapping) else ""
+
+
 def items_of(answer: Any, name: str) -> list[CompletionItem]:
     """The items of an OpenAI-shaped completion. Raises BackendError if no choice has a text."""
     check_error(answer, name)
     if not isinstance(answer, Mapping) or answer.get("choices") is None:
-        raise BackendError(f"{name}: the answer lacks the field choices")
+        raise BackendError(f"{name}: the answer lacks the field choices{_told(answer)}")
     choices = answer["choices"]
     if not isinstance(choices, list) or not choices:
         raise BackendError(f"{name}: the answer has no choices")
@@ -114,8 +142,8 @@ def items_of(answer: Any, name: str) -> list[CompletionItem]:
         if text is None:
             problem = problem or f" (finish_reason {reason})" * isinstance(reason, str)
         else:
-            finish: Finish = "length" if reason == "length" else "eom"
-            items.append(CompletionItem(text, UNKNOWN_CONFIDENCE, finish))
+            finish: Finish = "length" if reason == "length" or _is_long(text) else "eom"
+            items.append(CompletionItem(text[:MAX_TEXT_CHARS], UNKNOWN_CONFIDENCE, finish))
     if not items:
         raise BackendError(f"{name}: the choices of the answer have no text{problem}")
     return items
@@ -125,12 +153,17 @@ def infilled(answer: Any, name: str) -> CompletionItem:
     """The item of an answer of llama.cpp's `/infill`. Raises BackendError if it has no text."""
     check_error(answer, name)
     if not isinstance(answer, Mapping) or "content" not in answer:
-        raise BackendError(f"{name}: the answer lacks the field content")
+        raise BackendError(f"{name}: the answer lacks the field content{_told(answer)}")
     text = _text_in(answer)
     if text is None:
         raise BackendError(f"{name}: the content of the answer is no text")
     limited = answer.get("stop_type") == "limit" or answer.get("stopped_limit") is True
-    return CompletionItem(text, UNKNOWN_CONFIDENCE, "length" if limited else "eom")
+    finish: Finish = "length" if limited or _is_long(text) else "eom"
+    return CompletionItem(text[:MAX_TEXT_CHARS], UNKNOWN_CONFIDENCE, finish)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > MAX_TEXT_CHARS
 
 
 def models_of(answer: Any, name: str) -> list[str]:
@@ -140,9 +173,11 @@ def models_of(answer: Any, name: str) -> list[str]:
     if isinstance(answer, Mapping):
         listed = answer.get("data", answer.get("models"))
     if not isinstance(listed, list):
-        raise BackendError(f"{name} has no list of models; set remoteModel")
+        raise BackendError(f"{name} has no list of models; set remoteModel{_told(answer)}")
     named = [
-        model.get("id") or model.get("name") if isinstance(model, Mapping) else model
+        model.get("id") or model.get("name") or model.get("model")
+        if isinstance(model, Mapping)
+        else model
         for model in listed
     ]
     models = [model for model in named if isinstance(model, str) and model]
@@ -193,6 +228,6 @@ def _text_in(choice: Mapping[str, Any]) -> str | None:
             if isinstance(value, str):
                 return value
             if isinstance(value, list):
-                parts = [field(part, "text") for part in value]
+                parts = [field(part, "text") or part for part in value]
                 return "".join(part for part in parts if isinstance(part, str))
     return None

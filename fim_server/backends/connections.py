@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     import httpx2
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_IDEOGRAPHIC_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+"""What IDNA reads as dots (RFC 3490, section 3.1)."""
+_HOSTS_FILE = frozenset(
+    ["ip6-localhost", "ip6-loopback", "localhost.localdomain", "localhost4", "localhost6"]
+)
+"""Names of this machine in the hosts file of common systems. A key is not sent to them unencrypted,
+since another system may ask DNS for them."""
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -62,7 +69,7 @@ def server_address(url: str) -> SplitResult:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine by definition, without asking DNS."""
-    host = host.rstrip(".").lower()
+    host = _plain(host)
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
     address = _address(host)
@@ -78,7 +85,7 @@ def route_to(parts: SplitResult) -> Route:
     Reads the variables only; whether the proxy can be used is found out by `client_for`.
     """
     host = parts.hostname or ""
-    if is_loopback(host):
+    if is_loopback(host) or _plain(host) in _HOSTS_FILE:
         return Route()
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     proxies = getproxies()
@@ -126,6 +133,16 @@ def socket_transport(path: str) -> httpx2.AsyncHTTPTransport:
 
     limits = httpx2.Limits(max_keepalive_connections=0)
     return httpx2.AsyncHTTPTransport(uds=path, limits=limits, verify=no_tls(), trust_env=False)
+
+
+def socket_client(path: str, timeout: float | None) -> httpx2.Client:
+    """A client for a command, of the server on a Unix socket: no proxy and no TLS."""
+    import httpx2
+
+    transport = httpx2.HTTPTransport(uds=path, verify=no_tls(), trust_env=False)
+    return httpx2.Client(
+        transport=transport, base_url="http://engine", timeout=timeout, trust_env=False
+    )
 
 
 def json_content(body: object) -> dict[str, Any]:
@@ -181,8 +198,9 @@ def _certificates() -> ssl.SSLContext:
 def _is_listed(host: str, port: int, no_proxy: str) -> bool:
     """Whether `NO_PROXY` lists a host: `*`, names, domains, addresses, networks, with or without a
     port, separated by commas or blanks (what curl, Go and Python accept between them)."""
-    host = host.rstrip(".").lower()
+    host = _plain(host)
     address = _address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
     for entry in re.split(r"[\s,]+", no_proxy.lower()):
         name, wanted = _without_port(entry)
         if wanted not in (None, port) or not name:
@@ -192,7 +210,7 @@ def _is_listed(host: str, port: int, no_proxy: str) -> bool:
         if address is not None:
             if _holds(name, address):
                 return True
-        elif (domain := name.removeprefix("*").strip(".")) and (
+        elif (domain := _plain(name.removeprefix("*").lstrip("."))) and (
             host == domain or host.endswith(f".{domain}")
         ):
             return True
@@ -215,6 +233,19 @@ def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address)
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:
         return False
+
+
+def _plain(host: str) -> str:
+    """A host name as it is resolved: in lower case, in ASCII, without a dot at its end."""
+    host = host.translate(_IDEOGRAPHIC_DOTS).rstrip(".").lower()
+    if host.isascii():
+        return host
+    import idna
+
+    try:
+        return idna.encode(host).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        return host
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -79,6 +79,17 @@ class RemoteServer:
         route = route_to(self._address)
         return f" through the proxy in {route.variable}" if route.proxy else ""
 
+    def _refused_by_proxy(self, answer: str) -> str:
+        """The message about a proxy that answers itself, with a status at the start of `answer`."""
+        status = answer[:3] if answer[:3].isdecimal() else ""
+        said = f"answers with status {status}" if status else "does not speak its protocol"
+        ways = "user and password in its address" if status == "407" else "its address"
+        variable = route_to(self._address).variable
+        return (
+            f"{self.name} cannot be reached: the proxy in {variable} {said}; check {ways}, or add "
+            f"{self._address.hostname} to NO_PROXY"
+        )
+
     async def _in_time(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """The answer of one attempt, whole within ANSWER_SECONDS: a stream may never end."""
         try:
@@ -102,6 +113,8 @@ class RemoteServer:
             response = await self._client.request(method, path, **content)
         except httpx2.TimeoutException:
             raise Temporary(f"{self.name} does not answer in time{self._by_proxy()}") from None
+        except httpx2.ProxyError as refused:
+            raise Temporary(self._refused_by_proxy(str(refused))) from None
         except httpx2.TransportError as broken:
             kind = type(broken).__name__
             raise Temporary(f"{self.name} cannot be reached ({kind}){self._by_proxy()}") from None
@@ -112,18 +125,21 @@ class RemoteServer:
             raise BackendError(f"{self.name}: the answer cannot be read ({kind})") from None
         if response.status_code in _TEMPORARY:
             raise Temporary(
-                f"{self.name} answers with status {response.status_code}", _retry_after(response)
+                f"{self.name} answers with status {response.status_code}{_message(response)}",
+                _retry_after(response),
             )
+        if response.status_code == 407:
+            raise BackendError(self._refused_by_proxy("407"))
         if response.status_code in (401, 403):
             raise BackendError(
                 f"{self.name} refuses the key: set FIM_SERVER_API_KEY and "
                 f"FIM_SERVER_API_HOST={self.name}, or store it with "
-                f"`keyring set fim-server {self.name}`"
+                f"`keyring set fim-server {self.name}`{self._by_proxy()}"
             )
         if not response.is_success:
             raise BackendError(
                 f"{self.name} refuses {method} {path} with status {response.status_code}"
-                f"{_message(response)}"
+                f"{self._by_proxy()}{_message(response)}"
             )
         return read_answer(response.content, self.name, path)
 

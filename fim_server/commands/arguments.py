@@ -86,6 +86,11 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
+def process_id(text: str) -> int | None:
+    """Parse a process id, which some clients fill with `null` or nothing."""
+    return None if text in ("", "null", "None", "undefined") else whole(text)
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     value = whole(text)

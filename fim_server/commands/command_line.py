@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 from fim_server.commands.arguments import (
     Commands,
@@ -20,12 +21,13 @@ from fim_server.commands.arguments import (
     number,
     port,
     positive,
+    process_id,
     whole,
 )
 from fim_server.commands.bench_arguments import add_bench, add_eval
 from fim_server.commands.client_config import CLIENTS, DEFAULT_PORT
 from fim_server.commands.shell_completion import SHELLS
-from fim_server.commands.terminal import discard_output, prepare_streams, print_error
+from fim_server.commands.terminal import discard_output, prepare_streams, print_error, visible
 from fim_server.commands.usage_error import UsageError
 
 
@@ -53,8 +55,17 @@ def run(argv: Sequence[str] | None = None) -> int:
     return result
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes arguments without their control characters: a shell's `*` may be a file's name."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fim-server", description="Local code completion.")
+    parser: argparse.ArgumentParser = _Parser(
+        prog="fim-server", description="Local code completion."
+    )
     parser.add_argument(
         "--version", action="version", version=f"fim-server {metadata.version('fim-server')}"
     )
@@ -80,7 +91,7 @@ def _add_lsp(commands: Commands) -> None:
     lsp.add_argument("--stdio", action="store_true", help="ignored; some editors pass it")
     lsp.add_argument(
         "--clientProcessId",
-        type=whole,
+        type=process_id,
         metavar="N",
         help="process id of the editor, as some pass it; the server exits when that process ends",
     )

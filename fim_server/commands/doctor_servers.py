@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fim_server.backends.base import BackendError
-from fim_server.backends.connections import no_tls
+from fim_server.backends.connections import socket_client
 from fim_server.backends.remote import RemoteServer
 from fim_server.commands.findings import Finding
 from fim_server.engine.client import EngineBackend
@@ -75,10 +75,9 @@ def _health(path: Path) -> Finding:
     """Check the answer of the engine behind the socket to GET /health."""
     import httpx2
 
-    transport = httpx2.HTTPTransport(uds=str(path), verify=no_tls(), trust_env=False)
     try:
-        with httpx2.Client(transport=transport, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-            body: Any = client.get("http://engine/health").json()
+        with socket_client(str(path), TIMEOUT_SECONDS) as client:
+            body: Any = client.get("/health").json()
     except httpx2.ConnectError:
         message = f"{path} is left over from a stopped engine; the next request replaces it"
         return Finding("engine", "ok", message)

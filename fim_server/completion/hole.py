@@ -16,6 +16,7 @@ from lsprotocol import types as lsp
 from fim_server.documents.documents import Place, Snapshot, without_end
 from fim_server.documents.lines import downward, upward
 from fim_server.settings.settings import Settings
+from fim_server.syntax.brackets import balance
 from fim_server.syntax.definitions import CursorContext, cursor_context, in_comment
 from fim_server.syntax.languages import language_of
 
@@ -47,7 +48,9 @@ _SYNTAX_CHARS = 4000
 
 _BLOCK_START = re.compile(r"(?<![$#%\\])\{\Z")
 """Braces of a template or a format hold an expression."""
-_BLOCK_END = re.compile(r"\}[)\]};,]*")
+
+_BLOCK_CHARS = 1000
+"""Characters of a line that are searched for the string that a brace is in."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -78,7 +81,9 @@ class Hole:
         """Whether the cursor is in braces that may become a block of several lines: `{|}`."""
         rest = self.after.partition("\n")[0].strip()
         line = self.before.rpartition("\n")[2].rstrip()
-        return bool(_BLOCK_START.search(line) and _BLOCK_END.fullmatch(rest))
+        if not _BLOCK_START.search(line) or not rest.startswith("}"):
+            return False
+        return not {'"', "'", "`"} & set(balance(line[-_BLOCK_CHARS:], self.language))
 
 
 def hole_at(

@@ -20,7 +20,28 @@ MIN_NAME_CHARS = 3
 _NAME = re.compile(r"(?<![\w.])[^\W\d]\w*(?:(?:\.|::|->|\?\.)\w+)*(?:\.|::|->|\?\.)?\Z")
 _QUOTES = re.compile(r"(?:\"\"\"|'''|[\"'`])\Z")
 _OPERATORS = re.compile(r"(?<![=!<>:])(?:[-+*/%&|^:]?=|=>|->|[,:])\Z")
+_SPACED = re.compile(r"(?<=\s)[-+*/%&|^<>=!?~]{1,3}\Z")
+"""An operator with blanks on both sides: it is binary, and stands once."""
+_ONCE = re.compile(r"(?:&&|\|\||::|->|\?\.|[$#]\{|<%|<\?|/\*|<!--|(?<=[^\W\d]|[)\]])\.)\Z")
+"""Signs that no code has twice in a row; of a dot, see `_RANGES`."""
+_RANGES = frozenset(["haskell", "kotlin", "lua", "perl", "php", "ruby", "rust", "swift", "zig"])
+"""Languages with an operator of two dots or more."""
+_COMPARED = re.compile(r"(?<![\w.])[^\W\d][\w.]*\s*(?:={1,3}|!={1,2}|[<>:]=)\Z")
+_CALLED = re.compile(r"[\w.]+\Z")
+_BULLET = re.compile(r"(?:[-*+>]|\d+[.)])\Z")
+_SIGIL = re.compile(r"(?:[@$<.]|[#@$<.&\\]\w+)\Z")
+_FRAGMENT = re.compile(r"(?<!\w)[^\W\d]\w?\Z")
+_KEYWORDS = re.compile(
+    r"(?<![\w.])(?:(?:abstract|and|as|assert|async|await|by|case|catch|class|const|def|delete|elif|"
+    r"else|elsif|enum|except|export|extends|final|for|foreach|from|func|function|if|implements|"
+    r"import|in|instanceof|interface|into|is|join|lambda|let|mut|namespace|new|not|of|or|private|"
+    r"protected|public|raise|readonly|return|select|static|struct|switch|then|throw|throws|typeof|"
+    r"unless|until|using|values|var|virtual|when|where|while|with|yield)[ \t]+)+\Z",
+    re.IGNORECASE,
+)
 _PARAMETERS = re.compile(r"\b(?:def|fn|func|fun|function|sub|proc)\s+[\w.$:]+\s*\(\Z")
+_COMMENT_START = re.compile(r"\s*(?:#|//|--|/\*|\*)[/!*]*\s")
+_COMMENT_AFTER = re.compile(r"\s(?:#|//|--|/\*)\s")
 _IN_COMMENT = re.compile(r"(?:\A|\s)(?:#|//|--|/\*|\*)")
 """In prose a word may be meant twice."""
 _COMMENTS = ("#", "//", "///", "//!", "--", "%", ";", ";;", "*", "/*", "/**")
@@ -35,7 +56,8 @@ def without_restated(text: str, before: str, language: str = "") -> str:
     text = _without_lines(text, head, line)
     if not line.strip():
         return _without_indentation(text, head, line)
-    return _without_line(text, line, language)
+    name = _fragment_again(text, line, before)
+    return text[len(name) :] if name else _without_line(text, line, language)
 
 
 def _without_lines(text: str, head: str, line: str) -> str:
@@ -85,12 +107,12 @@ def _without_indentation(text: str, head: str, line: str) -> str:
 
 def _without_line(text: str, line: str, language: str) -> str:
     """The text for a cursor after `line`, which is not blank, without what repeats its end."""
-    stripped = line[-MAX_LINE_CHARS:].rstrip()
     spaced = line[-1:].isspace()
     code = text.lstrip(" \t")
-    if _restates(code, line):
-        code = code[len(line.strip()) :]
-        return code.lstrip(" \t") if spaced else code
+    again = text.lstrip()
+    if end := _restated(again, line) or _restated_tail(again, line, language):
+        rest = again[end:]
+        return rest.lstrip(" \t") if spaced else rest
     line = line[-MAX_LINE_CHARS:]
     gap = spaced or len(code) < len(text)
     if not spaced and code == text and (name := _name_again(line, text)):
@@ -99,7 +121,7 @@ def _without_line(text: str, line: str, language: str) -> str:
         return text[len(quotes) :]
     if _PARAMETERS.search(line) and text.startswith("("):
         return text[1:]
-    operator = _OPERATORS.search(stripped)
+    operator = _OPERATORS.search(line.rstrip())
     if gap and operator is not None and code.startswith(operator.group()):
         after = code[len(operator.group()) :]
         if after[:1].isspace() or is_word(after[:1]):
@@ -109,25 +131,83 @@ def _without_line(text: str, line: str, language: str) -> str:
     return text
 
 
-def _restates(code: str, line: str) -> bool:
-    """Whether the text begins with all of the line's code."""
+def _restated(code: str, line: str) -> int:
+    """The length of the text's start that repeats all of the line's code; 0 if none does."""
     core = line.strip()
-    if not code.startswith(core):
-        return False
-    rest, spaced = code[len(core) :], line != line.rstrip()
-    if core in _COMMENTS:
-        return rest.startswith(" ") and spaced
+    spaced = line != line.rstrip()
+    end = _end_of(core, code)
+    rest = code[end:]
+    if end == 0:
+        return 0
+    if core == "#" and not spaced and is_word(rest[:1]):
+        return end
+    if core in _COMMENTS or _BULLET.match(core):
+        return end if rest.startswith(" ") and spaced else 0
     if spaced and is_word(core[-1]) and is_word(rest[:1]):
-        return False
+        return 0
+    if _SIGIL.match(core):
+        return end if is_word(core[-1]) or is_word(rest[:1]) else 0
     words = re.findall(r"[^\W\d]\w*", core)
     if words == [core]:
-        return spaced and core not in _TWICE
-    return bool(words) and (len(words) > 1 or any(sign in core for sign in "=(:"))
+        return end if spaced and core not in _TWICE else 0
+    if not words and core[-1:] in "\"'`":
+        return end if code != core and rest.find(core) > 0 else 0
+    return end if words and (len(words) > 1 or any(sign in core for sign in "=(:")) else 0
+
+
+def _restated_tail(code: str, line: str, language: str) -> int:
+    """The length of the text's start that repeats what the line ends with; 0 if none does.
+
+    That is a comment's text, keywords, the left side of a comparison, a call with its first
+    arguments, an operator, or a sign such as `::`.
+    """
+    line = line[-MAX_LINE_CHARS:]
+    stripped, spaced = line.rstrip(), line[-1:].isspace()
+    if comment := _COMMENT_START.match(line):
+        text = line[comment.end() :].strip()
+        several = len(re.findall(r"\w+", text)) > 1 or text.endswith(":")
+        return _end_of(text, code) if several else 0
+    if (keywords := _KEYWORDS.search(line)) and not _COMMENT_AFTER.search(line):
+        words = keywords.group().split()
+        for start in range(len(words)):
+            end = _end_of(" ".join(words[start:]), code)
+            if end and not is_word(code[end : end + 1]):
+                return end if start or words != ["not"] else 0
+    tails = [match.group() for match in [_COMPARED.search(stripped)] if match]
+    calls = [mark.at for mark in unmatched(line, language) if mark.character == "("]
+    if calls and stripped.endswith(",") and (name := _CALLED.search(line[: calls[-1]])):
+        tails.append(line[name.start() :])
+    for tail in tails:
+        if end := _end_of(tail, code):
+            return end
+    if spaced and (sign := _SPACED.search(stripped)):
+        end = _end_of(sign.group(), code)
+        if code[end : end + 1] == " ":
+            return end
+    if sign := _ONCE.search(stripped):
+        return 0 if sign.group() == "." and language in _RANGES else _end_of(sign.group(), code)
+    return 0
+
+
+def _end_of(core: str, code: str) -> int:
+    """The index after `core` at the start of `code`, with other blanks or none; 0 if not there."""
+    at = 0
+    for character in core:
+        if character.isspace():
+            continue
+        while code[at : at + 1].isspace() and code[at] != "\n":
+            at += 1
+        if code[at : at + 1] != character:
+            return 0
+        at += 1
+    return at
 
 
 def _name_again(line: str, text: str) -> str:
     """The name, or start of a name, at the cursor if the text begins with it again; else ""."""
-    found = None if _IN_COMMENT.search(line) else _NAME.search(line)
+    if _IN_COMMENT.search(line):
+        return ""
+    found = _NAME.search(line)
     if found is None:
         return ""
     name = found.group()
@@ -137,6 +217,21 @@ def _name_again(line: str, text: str) -> str:
         if text.startswith(again) and len(again) >= MIN_NAME_CHARS - complete:
             return again if not complete or is_word(follows) else ""
     return ""
+
+
+def _fragment_again(text: str, line: str, before: str) -> str:
+    """One or two letters at the cursor that the text begins with again; else "".
+
+    They are no more than letters unless the text's first name stands in the file, and is no
+    continuation of one that does.
+    """
+    fragment = None if _IN_COMMENT.search(line) else _FRAGMENT.search(line)
+    name = re.match(r"\w{3,}", text)
+    if fragment is None or name is None or not text.startswith(fragment.group()):
+        return ""
+    known = re.search(rf"\b{re.escape(name.group())}\b", before[: -len(fragment.group())])
+    longer = f"{fragment.group()}{name.group()}"
+    return fragment.group() if known and not re.search(rf"\b{re.escape(longer)}\b", before) else ""
 
 
 def _quotes_again(line: str, text: str, language: str) -> str:

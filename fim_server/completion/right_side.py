@@ -39,6 +39,8 @@ _MARK = re.compile(r"[()\[\]{}\"'`<>]")
 _PREFIX_OF_STRING = re.compile(r"(?<!\w)[bBfFrRuULtT]{1,2}8?\Z")
 _QUOTES = frozenset(["'", '"', "`", "'''", '"""'])
 _CLOSES_ONLY = re.compile(r"[)\]}][\s)\]}\"'`;,]*")
+_TWINS = {"crystal": "|", "latex": "$", "markdown": "*_~$", "ruby": "|", "rust": "|", "tex": "$"}
+"""Characters that close themselves, as quotes do, where they stand on both sides of the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def _line_at(before: str, after: str, language: str) -> _Line:
 
 def _longest(text: str, line: _Line) -> str:
     """The longest start of a one-line answer that fits before the rest of the line."""
+    text = _before_twin(text, line)
     kept = without_overlap(text, line.before, line.after)
     if line.takes(kept):
         return kept
@@ -126,6 +129,16 @@ def _longest(text: str, line: _Line) -> str:
         balance(line.before + kept, line.language)
     )
     return _PREFIX_OF_STRING.sub("", kept) if opens_string else kept
+
+
+def _before_twin(text: str, line: _Line) -> str:
+    """The answer before the end of a pair such as `||` that is empty around the cursor."""
+    for twin in _TWINS.get(line.language, ""):
+        left = len(line.before) - len(line.before.rstrip(twin))
+        right = len(line.after) - len(line.after.lstrip(twin))
+        if run := twin * min(left, right):
+            return text.partition(run)[0]
+    return text
 
 
 def _in_place_of_rest(text: str, kept: str, line: _Line) -> str:
@@ -155,14 +168,17 @@ def _has_in_order(text: str, wanted: str) -> bool:
 def _block(text: str, line: _Line) -> str:
     """The lines of an answer that begins a new line inside brackets, or opens a block there.
 
-    "" if the answer is of one line, or if more than closing brackets is right of the cursor.
+    "" if the answer is of one line. An answer that goes on after its first line's bracket, as in
+    `f(|)`, needs a rest of closing brackets; one that breaks the line in `{|} else {` does not.
     """
     first, _, others = text.partition("\n")
     opener = (first if first.strip() else line.before).rstrip()[-1:]
     rest = line.after.strip()
-    if not others.strip() or opener not in PAIRS or not _CLOSES_ONLY.fullmatch(rest):
+    if not others.strip() or opener not in PAIRS:
         return ""
-    if not first.strip() and PAIRS[opener] != rest[0]:
+    if first.strip() and not _CLOSES_ONLY.fullmatch(rest):
+        return ""
+    if not first.strip() and not rest.startswith(PAIRS[opener]):
         return ""
     marks = unmatched(text, line.language)
     closing = next((mark.at for mark in marks if mark.character in CLOSERS), len(text))

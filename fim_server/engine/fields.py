@@ -23,10 +23,13 @@ def as_object(body: object) -> Body:
 def given(body: Body, names: str, default: Any, *types: type) -> Any:
     """The first of the fields in `names` (separated by spaces) that is neither absent nor null.
 
-    Raises WireError for one of another type.
+    A whole number may be written as 2.0, as by clients whose language has no integers. Raises
+    WireError for a value of another type.
     """
     for name in names.split():
         if (value := body.get(name)) is not None:
+            if isinstance(value, float) and value.is_integer() and float not in types:
+                value = int(value)
             check_type(name, value, *types)
             return value
     return default

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fim_server.backends.connections import socket_client
 from fim_server.engine.bodies import HttpError, read_json
 from fim_server.engine.paths import EnginePaths, EngineStartError
 from fim_server.engine.state import EngineState
@@ -136,8 +137,7 @@ def hold_port(paths: EnginePaths, port: int, key: str, opened: Callable[[int, in
     `opened` is called with the port and the engine's process id. Raises EngineStartError if the
     engine cannot open the port.
     """
-    transport = httpx2.HTTPTransport(uds=str(paths.socket))
-    with httpx2.Client(transport=transport, base_url="http://engine", timeout=None) as client:
+    with socket_client(str(paths.socket), timeout=None) as client:
         try:
             with client.stream("POST", "/v1/listen", json={"port": port, "key": key}) as answer:
                 if answer.status_code == 404:
@@ -186,8 +186,7 @@ def check_key(key: str) -> None:
 
 def open_ports(paths: EnginePaths) -> dict[str, Any] | None:
     """The answer of the running engine to `GET /v1/listen`, None if none runs or it is older."""
-    transport = httpx2.HTTPTransport(uds=str(paths.socket))
-    with httpx2.Client(transport=transport, base_url="http://engine", timeout=5.0) as client:
+    with socket_client(str(paths.socket), timeout=5.0) as client:
         try:
             answer = client.get("/v1/listen")
             body = answer.json() if answer.status_code == 200 else None

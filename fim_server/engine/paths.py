@@ -6,12 +6,14 @@ model find the same engine.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -75,12 +77,19 @@ def _runtime_folder(name: str) -> Path:
         # Without XDG_RUNTIME_DIR, platformdirs warns and uses the temporary folder.
         warnings.simplefilter("ignore")
         preferred = user_runtime_path("fim-server", appauthor=False)
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    temporary = [Path(tempfile.gettempdir()), Path("/tmp")]
-    for folder in (preferred, *(place / f"fim-server-{user}" for place in temporary)):
+    for folder in (preferred, *_temporary_folders()):
         if _fits(folder / name) and _can_be_made(folder):
             return folder
     return preferred
+
+
+def _temporary_folders() -> Iterator[Path]:
+    """The user's own folders in the temporary ones. They are looked up only when one is needed:
+    Python fails to find one where none can be written to, as on a full disk."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    with contextlib.suppress(OSError):
+        yield Path(tempfile.gettempdir()) / f"fim-server-{user}"
+    yield Path("/tmp") / f"fim-server-{user}"
 
 
 def _can_be_made(folder: Path) -> bool:

@@ -107,14 +107,14 @@ def _foreign(scope: Scope, headers: Headers) -> HttpError | None:
     for origin in headers.getlist("origin"):
         if origin.lower() != own:
             return _other_site(f"the web page {_shown(origin)}")
-    site = headers.get("sec-fetch-site", "none")
+    sites = headers.getlist("sec-fetch-site")
     followed_a_link = (
         scope["method"] == "GET"
         and scope["path"] == PAGE
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
     )
-    if site in ("none", "same-origin") or followed_a_link:
+    if all(site in ("none", "same-origin") for site in sites) or followed_a_link:
         return None
     return _other_site("a web page of another site")
 

@@ -32,10 +32,11 @@ def knows_status(params: lsp.InitializeParams) -> bool:
     clients of Copilot's protocol, which introduce themselves in the initialization options.
     """
     capabilities, options = params.capabilities, params.initialization_options
-    if announces(capabilities, STATUS) or at(options, "editorPluginInfo") is not None:
-        return True
     own = at(capabilities.experimental, "fim")
-    return at(own, STATUS) is None and at(own, NEXT_EDIT) is not None
+    if (said := at(own, STATUS)) is not None:
+        return said is True
+    plugin = at(at(options, "editorPluginInfo"), "name")
+    return isinstance(plugin, str) or at(own, NEXT_EDIT) is not None
 
 
 def at(value: Any, key: str) -> Any:

@@ -1,8 +1,8 @@
 """Messages that clients send although the specification does not allow them, made valid.
 
 Only mistakes with one possible meaning are repaired: `range: null` is a change of the whole text,
-a change without a version follows the one before, a symbol kind of a later specification is none
-of ours. Everything else stays as it is and is refused.
+a change without a version follows the one before, a completion without a trigger is automatic, a
+symbol kind of a later specification is none of ours. Everything else stays as it is and is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ MAX_UINT = 2**31 - 1
 
 MAX_INT = 2**31 - 1
 
+_TRIGGERS = frozenset(kind.value for kind in lsp.InlineCompletionTriggerKind)
 _MAX_ROUNDS = 50
 _PATH = re.compile(r"@ \$\.params\.(\S+)$")
 
@@ -85,6 +86,8 @@ def _without(value: Any, steps: list[str]) -> Any:
 def _did_change(params: Json) -> Json:
     changes = params.get("contentChanges")
     repaired_params = {**params, "textDocument": _identifier(params.get("textDocument"))}
+    if isinstance(changes, dict):
+        changes = [changes]
     if isinstance(changes, list):
         repaired_params["contentChanges"] = [_change(change) for change in changes]
     return repaired_params
@@ -92,6 +95,21 @@ def _did_change(params: Json) -> Json:
 
 def _did_open(params: Json) -> Json:
     return {**params, "textDocument": _item(params.get("textDocument"))}
+
+
+def _inline_completion(params: Json) -> Json:
+    """Without a trigger, or with one of a later specification, the request is automatic."""
+    given = params.get("context")
+    context = {**given} if isinstance(given, dict) else {}
+    kind = _whole(context.get("triggerKind"))
+    known = type(kind) is int and kind in _TRIGGERS
+    context["triggerKind"] = kind if known else lsp.InlineCompletionTriggerKind.Automatic.value
+    selected = context.pop("selectedCompletionInfo", None)
+    if isinstance(selected, dict) and isinstance(selected.get("text"), str):
+        span = _range(selected.get("range"))
+        if isinstance(span, dict):
+            context["selectedCompletionInfo"] = {**selected, "range": span}
+    return {**params, "context": context, "position": _position(params.get("position"))}
 
 
 def _notebook_did_open(params: Json) -> Json:
@@ -195,10 +213,15 @@ def _change(change: Any) -> Any:
         return _invalid(change, "text")  # otherwise null becomes the text "None"
     if "range" in change and change["range"] is None:
         del change["range"]
-    elif isinstance(span := change.get("range"), dict):
-        ends = {name: _position(span[name]) for name in ("start", "end") if name in span}
-        change["range"] = {**span, **ends}
+    elif "range" in change:
+        change["range"] = _range(change["range"])
     return change
+
+
+def _range(span: Any) -> Any:
+    if not isinstance(span, dict):
+        return span
+    return {**span, **{name: _position(span[name]) for name in ("start", "end") if name in span}}
 
 
 def _position(position: Any) -> Any:
@@ -225,6 +248,7 @@ _REPAIRS: dict[str, Callable[[Json], Json]] = {
     lsp.INITIALIZE: _initialize,
     lsp.TEXT_DOCUMENT_DID_OPEN: _did_open,
     lsp.TEXT_DOCUMENT_DID_CHANGE: _did_change,
+    lsp.TEXT_DOCUMENT_INLINE_COMPLETION: _inline_completion,
     lsp.NOTEBOOK_DOCUMENT_DID_OPEN: _notebook_did_open,
     lsp.NOTEBOOK_DOCUMENT_DID_CHANGE: _notebook_did_change,
     lsp.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: _did_change_folders,

@@ -33,6 +33,19 @@ NOT_UTF8 = b"\xff"
 """The body in place of one in another charset: it is answered as one that cannot be read."""
 
 
+def _readable(body: bytes) -> bytes:
+    """The body with U+FFFD for each byte that is not UTF-8.
+
+    A change that is thrown away would leave its document out of step with the client's.
+    """
+    try:
+        body.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        logger.warning("a message has bytes that are not UTF-8")
+        return body.decode("utf-8", "replace").encode()
+    return body
+
+
 class HeaderReader:
     """Reads a client's stream, and gives pygls headers in the one form that it understands."""
 
@@ -56,7 +69,7 @@ class HeaderReader:
             self._stream.read(self._replaced)
             self._replaced = None
             return NOT_UTF8
-        return self._stream.read(length)
+        return _readable(self._stream.read(length))
 
     def _next_length(self) -> int | None:
         """The length of the next body; None at the end of the stream."""

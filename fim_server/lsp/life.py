@@ -65,6 +65,11 @@ def end_with(process_id: int, leave: Callable[[], Awaitable[None]]) -> asyncio.T
     return asyncio.create_task(watch())
 
 
+def end_once(leave: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """A function that calls `leave` and ends this process, for a client that reads no more."""
+    return _end_task(leave, partial(_exit, 1))
+
+
 def is_running(process_id: int) -> bool:
     """Whether a process exists. On Windows always True: a signal there would end it."""
     if sys.platform == "win32":

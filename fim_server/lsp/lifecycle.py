@@ -18,7 +18,7 @@ from fim_server.documents.notebooks import NotebookStore
 from fim_server.log import where
 from fim_server.lsp import edits
 from fim_server.lsp.announced import REPLACE_REST, announces, knows_status
-from fim_server.lsp.life import end_on_signals, end_with
+from fim_server.lsp.life import end_on_signals, end_once, end_with
 from fim_server.lsp.load_progress import LoadProgress
 from fim_server.lsp.server import FimServer, tell
 from fim_server.settings.sources import SECTION, pushed_configuration
@@ -110,12 +110,14 @@ async def shut_down(ls: FimServer, _params: None = None) -> None:
 
 
 def _watch(ls: FimServer, process_id: int | None) -> None:
-    """End with the client: with the process of `initialize` or of the command line, by a signal."""
+    """End with the client: with the process of `initialize` or of the command line, by a signal, or
+    when nothing can be written to it any more."""
 
     async def leave() -> None:
         await shut_down(ls)
 
     end_on_signals(leave)
+    ls.protocol.when_client_is_gone = end_once(leave)
     # 0 and negative numbers are groups of processes, not an editor.
     ids = {number for number in (process_id, ls.client_process_id) if number and number > 0}
     ls.watching = [end_with(number, leave) for number in ids]

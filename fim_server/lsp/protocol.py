@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ class FimProtocol(LanguageServerProtocol):
 
     malformed: MalformedHandler
     initialized = False
+    when_client_is_gone: Callable[[], None] | None = None
     _client_gone = False
 
     @property
@@ -137,13 +138,16 @@ class FimProtocol(LanguageServerProtocol):
         super()._run_generator(future, gen=gen, result_future=result_future)
 
     def _send_data(self, data: Any) -> None:
-        """Write a message, unless the client is gone."""
+        """Write a message, unless the client is gone: then the server ends too, even if another
+        process keeps its stdin open."""
         if self._client_gone:
             return
         try:
             super()._send_data(data)
         except BrokenPipeError:
             self._client_gone = True
+            if self.when_client_is_gone is not None:
+                self.when_client_is_gone()
 
     def _refuse(self, msg_id: Any, error: JsonRpcException) -> None:
         self._send_response(msg_id, error=error.to_response_error())

@@ -384,6 +384,11 @@ def read_settings(
         elif value is not None:
             if setting.accepts(value):
                 accepted[setting.field] = setting.value(value)
+            elif usable := _usable_items(setting, value):
+                # One pattern that is none must not show what the others exclude.
+                bad = [item for item in value if not setting.accepts([item])]
+                problems.append(_refusal(key, setting, bad, base, keeping="the others"))
+                accepted[setting.field] = setting.value(usable)
             else:
                 problems.append(_refusal(key, setting, value, base))
     return replace(base, **accepted), problems
@@ -395,9 +400,17 @@ def needs_new_backend(old: Settings, new: Settings) -> bool:
     return any(getattr(old, field) != getattr(new, field) for field in fields)
 
 
-def _refusal(key: str, setting: Setting, value: object, base: Settings) -> str:
+def _usable_items(setting: Setting, value: object) -> list[Any]:
+    """The valid items of a list, for a setting that is one."""
+    if not isinstance(value, list) or not setting.accepts([]):
+        return []
+    return [item for item in value if setting.accepts([item])]
+
+
+def _refusal(key: str, setting: Setting, value: object, base: Settings, keeping: str = "") -> str:
     kept = getattr(base, setting.field)
-    keeping = "the default" if kept is None else repr(list(kept) if kept == () else kept)
+    default = "the default" if kept is None else repr(list(kept) if kept == () else kept)
+    keeping = keeping or default
     given = f"a value ({type(value).__name__})" if setting.secret else _shown(value)
     if setting.secret and kept is not None:
         keeping = "the previous one"

@@ -1,8 +1,8 @@
 """Brackets and quotes without a partner, in text of any language that need not parse.
 
-The scan knows strings, because a bracket in a string has no partner, and no comments, because a
-line of prose has balanced brackets too. A quote that is not closed is an unmatched quote; what
-follows it is read as code.
+The scan knows strings, raw ones and regular expressions included, because a bracket in a string has
+no partner, and no comments, because a line of prose has balanced brackets too. A quote that is not
+closed is an unmatched quote; what follows it is read as code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -39,7 +40,29 @@ LOOSE = _set(
 )
 """Languages in which a closing bracket may stand alone, as in the `case` of a shell or in prose."""
 
-_MARK = re.compile(r"\"\"\"|'''|[\"'`()\[\]{}]|=>|->|<-|<=|>=|<<=?|[<>]")
+_OPAQUE = (
+    (
+        _set("javascript javascriptreact svelte typescript typescriptreact vue"),
+        r"(?:(?<=[(,=:\[!&|?{;])|(?<=[(,=:\[!&|?{;] )|(?<=return ))"
+        r"/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/",
+    ),
+    (_set("go"), r"`[^`]*`"),
+    (_set("rust"), r"(?<!\w)b?r(?P<hashes>#*)\"[\s\S]*?\"(?P=hashes)"),
+    (_set("cpp cuda-cpp objective-cpp"), r"R\"(?P<end>[^()\\\s]{0,16})\([\s\S]*?\)(?P=end)\""),
+    (_set("csharp"), r"\$?@\$?\"(?:[^\"]|\"\")*\""),
+    (
+        _set("bash fish pascal powershell sh shellscript sql toml vim viml yaml zsh"),
+        r"'[^'\n]*'",
+    ),
+    (
+        _set("bash clojure commonlisp elisp emacs-lisp lisp racket scheme sh shellscript zsh"),
+        r"\\[^\n]",
+    ),
+)
+"""What of a language holds no marks, unlike the strings that most languages have: regular
+expressions, strings without escapes, escaped characters outside strings."""
+
+_MARK = r"\"\"\"|'''|[\"'`()\[\]{}]|=>|->|<-|<=|>=|<<=?|[<>]"
 _CHARACTER = re.compile(r"'(?:\\[^'\n]{1,10}|[^'\\\n])'")
 _STRING_PREFIX = re.compile(r"(?<![^\W_])[bBfFrRuULtT]{1,2}8?\Z")
 _WORD = re.compile(r"\w")
@@ -86,10 +109,12 @@ def plain_balance(text: str) -> Counter[str]:
 
 def _marks(text: str, language: str) -> Iterator[Mark]:
     """The brackets outside strings, and the quotes that open no string."""
-    at = 0
-    while (found := _MARK.search(text, at)) is not None:
+    at, pattern = 0, _pattern(language)
+    while (found := pattern.search(text, at)) is not None:
         at = found.end()
-        mark = found.group()
+        mark = found["mark"]
+        if mark is None:
+            continue
         if mark[0] in "\"'`":
             end = _string_end(text, found.start(), mark, language)
             if end is not None:
@@ -98,6 +123,13 @@ def _marks(text: str, language: str) -> Iterator[Mark]:
                 yield Mark(found.start(), mark)
         elif len(mark) == 1:
             yield Mark(found.start(), mark)
+
+
+@lru_cache(maxsize=128)
+def _pattern(language: str) -> re.Pattern[str]:
+    """Finds the next mark of a language, or what holds none."""
+    opaque = [pattern for languages, pattern in _OPAQUE if language in languages]
+    return re.compile("|".join([*opaque, f"(?P<mark>{_MARK})"]))
 
 
 def _string_end(text: str, start: int, quote: str, language: str) -> int | None:

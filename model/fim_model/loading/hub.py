@@ -7,6 +7,7 @@ downloaded. Interrupted downloads resume; complete files are not fetched again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import threading
@@ -95,13 +96,25 @@ def remote_headers(name: str, folder: Path) -> dict[str, Stored]:
     }
 
 
+def _check_files(folder: Path) -> None:
+    """Raise HubError for a pipe, a socket or a device in a checkpoint: reading it may never end."""
+    for file in folder.iterdir():
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise HubError(f"{file}: is no file but a pipe, a socket or a device; remove it")
+
+
 def local_folder(id_or_path: str | Path) -> Path | None:
     """The path if it is a folder or a GGUF file, None for a possible id.
 
     Raises HubError for anything else.
     """
-    path = Path(id_or_path).expanduser()
-    if path.is_dir() or (path.is_file() and is_gguf(path)):
+    path = Path(id_or_path)
+    with contextlib.suppress(RuntimeError):  # an unknown user's home
+        path = path.expanduser()
+    if path.is_dir():
+        _check_files(path)
+        return path
+    if path.is_file() and is_gguf(path):
         return path
     if path.exists():
         raise HubError(

@@ -290,11 +290,21 @@ def test_a_local_folder_takes_precedence_over_an_id(
     assert local_folder("another/one") is None
 
 
-@pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "a/b/c", "./x", "../up/there", ""])
+NAMES_OF_NOTHING = ["nowhere", "/no/such/folder", "a/b/c", "./x", "../up/there", "~no-such-user/x"]
+
+
+@pytest.mark.parametrize("name", [*NAMES_OF_NOTHING, ""])
 def test_a_name_that_is_neither_folder_nor_id_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="there is no such checkpoint folder") as caught:
         local_folder(str(tmp_path / "gone") if name == "" else name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_pipe_in_a_checkpoint_is_named_instead_of_read(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(HubError, match=rf"{name}: is no file but a pipe"):
+        local_folder(tmp_path)
 
 
 def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:

@@ -125,6 +125,19 @@ def test_links_out_of_the_workspace_are_refused(tmp_path: Path) -> None:
     assert rules.why_not_read(root / "../other/a.py") == OUTSIDE
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_ignore_files_as_editors_on_any_system_write_them(
+    encoding: str, end: str, tmp_path: Path
+) -> None:
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    (tmp_path / ".fimignore").write_bytes(f"{mark}private.py{end}other.py{end}".encode(encoding))
+    rules = Exclusions([tmp_path])
+    for name in ("private.py", "other.py"):
+        assert rules.why_not_show(put(tmp_path / name)) == f".fimignore: {name}"
+    assert rules.why_not_show(put(tmp_path / "public.py")) is None
+
+
 def test_a_workspace_may_be_reached_through_a_link(tmp_path: Path) -> None:
     put(tmp_path / "real/a.py")
     (tmp_path / "named").symlink_to(tmp_path / "real")

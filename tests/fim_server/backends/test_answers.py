@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fim_server.backends import remote, resilience
-from fim_server.backends.answers import infilled, items_of, models_of, read_answer, stats_of
+from fim_server.backends.answers import (
+    MAX_TEXT_CHARS,
+    infilled,
+    items_of,
+    models_of,
+    read_answer,
+    stats_of,
+)
 from fim_server.backends.base import BackendError
 from fim_server.backends.llama_cpp import LlamaCppBackend
 from fim_server.backends.openai import OpenAIBackend
@@ -83,6 +90,7 @@ async def test_a_text_is_a_completion_whatever_else_is_odd(extra: dict[str, obje
         {"message": {"role": "assistant", "content": "a + b"}},
         {"message": {"content": [{"type": "text", "text": "a + "}, {"text": "b"}]}},
         {"text": None, "message": {"content": "a + b"}},
+        {"text": ["a ", "+ b"]},
     ],
 )
 async def test_a_choice_in_another_shape_is_read(choice: dict[str, object]) -> None:
@@ -124,6 +132,14 @@ async def test_a_choice_in_another_shape_is_read(choice: dict[str, object]) -> N
             "HOST answers with an error: m does not support insert",
         ),
         (b'data: {"error": {"message": "busy"}}\n\n', "answers with an error: busy"),
+        (b'data: {"choices": [{"text": "a"}]}\n\nevent: error\ndata: {}\n\n', "with an error"),
+        (b'{"response": "a"}\n{"response": "b"}\n', "HOST answers with a stream that has no text"),
+        # an error without the field `error`
+        (b'{"object": "error", "message": "too long"}', "lacks the field choices: too long"),
+        (b'{"detail": "Not Found"}', "lacks the field choices: Not Found"),
+        (b'{"detail": [{"loc": ["body"], "msg": "required"}]}', "choices: required"),
+        (b'{"errors": [{"message": "no quota"}]}', "lacks the field choices: no quota"),
+        (b'{"type": "about:blank", "title": "Too Many"}', "lacks the field choices: Too Many"),
     ],
 )
 async def test_what_is_no_completion_has_a_reason(body: bytes, named: str) -> None:
@@ -153,10 +169,20 @@ async def test_a_stream_that_nobody_asked_for_is_joined(end: str) -> None:
     assert await openai_says(end.join(pieces).encode()) == "a + b"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\r\r"])
+@pytest.mark.parametrize("before", ["data: ", "data:", ""])
+async def test_a_stream_with_other_line_ends_or_without_events(before: str, end: str) -> None:
+    pieces = [{"choices": [{"text": text}]} for text in ("a ", "+ b")]
+    lines = [f"{before}{json.dumps(piece)}{end}" for piece in pieces]
+    lines += [f"data: [DONE]{end}"] if before else []
+    assert await openai_says("".join(lines).encode()) == "a + b"
+
+
 async def test_a_body_in_another_encoding() -> None:
     body = json.dumps(TEXT).encode()
     assert await openai_says(b"\xef\xbb\xbf" + body) == "a + b"
     assert await openai_says(b"  \n" + body + b"\n\n") == "a + b"
+    assert await openai_says(json.dumps(TEXT).encode("utf-16")) == "a + b"
     assert await openai_says(gzip.compress(body), "Content-Encoding: gzip\r\n") == "a + b"
     said = await openai_says(body, "Content-Encoding: gzip\r\n")
     assert said == "HOST: the answer cannot be read (DecodingError)"
@@ -208,6 +234,23 @@ async def test_infill(answer: object, text: str) -> None:
     assert said.endswith(text)
 
 
+async def test_a_text_without_end_is_cut() -> None:
+    long = "x" * (2 * MAX_TEXT_CHARS)
+    [item] = items_of({"choices": [{"text": long, "finish_reason": "stop"}]}, "HOST")
+    for cut in (item, infilled({"content": long}, "HOST")):
+        assert (len(cut.text), cut.finish) == (MAX_TEXT_CHARS, "length")
+
+
+async def test_a_busy_server_s_reason_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resilience, "FIRST_RETRY_SECONDS", 0.001)
+    body = json.dumps({"error": {"code": 503, "message": "Loading model"}}).encode()
+    async with server(body, status="503 Unavailable") as url:
+        backend = LlamaCppBackend(url)
+        with pytest.raises(BackendError, match="answers with status 503: Loading model"):
+            await backend.complete(REQUEST)
+        await backend.close()
+
+
 async def test_errors_of_every_shape_are_quoted() -> None:
     for body in (b'{"error": "no"}', b'{"detail": "no"}', b'{"message": "no"}', b'"no"'):
         async with server(body, status="422 Unprocessable") as url:
@@ -223,6 +266,7 @@ def test_lists_of_models_in_every_shape() -> None:
         {"models": [{"name": "m"}]},
         [{"id": "m"}],
         {"data": ["m"]},
+        {"models": [{"model": "m"}]},
     ):
         assert models_of(answer, "HOST") == ["m"]
     for answer, named in (({"data": None}, "no list of models"), ({"data": []}, "no model")):

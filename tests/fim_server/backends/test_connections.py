@@ -32,14 +32,16 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def recording(answer: bytes, host: str = "127.0.0.1") -> AsyncIterator[tuple[int, list[str]]]:
+async def recording(
+    answer: bytes, host: str = "127.0.0.1", status: str = "200 OK"
+) -> AsyncIterator[tuple[int, list[str]]]:
     """A server that answers everything with a JSON body; its port and all text it has received."""
     received: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             received.append(data.decode())
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n"
+            head = f"HTTP/1.1 {status}\r\nContent-Length: {len(answer)}\r\n\r\n"
             writer.write(head.encode() + answer)
         writer.close()
 
@@ -131,6 +133,32 @@ async def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    ("scheme", "status", "named"),
+    [
+        ("http", "407 Proxy Authentication Required", "status 407; check user and password in its"),
+        (
+            "https",
+            "407 Proxy Authentication Required",
+            "status 407; check user and password in its",
+        ),
+        ("https", "403 Forbidden", "status 403; check its address, or add models.example to"),
+        ("http", "403 Forbidden", "refuses the key: .* through the proxy in HTTP_PROXY$"),
+        ("http", "302 Found", "with status 302 through the proxy in HTTP_PROXY$"),
+    ],
+)
+async def test_a_proxy_that_answers_itself_is_named(
+    scheme: str, status: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with recording(b"<html>no</html>", status=status) as (port, _):
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://user:hidden@127.0.0.1:{port}")
+        server = RemoteServer(f"{scheme}://models.example/v1")
+        with pytest.raises(BackendError, match=named) as refused:
+            await server.get("/models")
+        assert "hidden" not in str(refused.value)
+        await server.close()
+
+
+@pytest.mark.parametrize(
     ("no_proxy", "url", "direct"),
     [
         ("*", "http://a.example", True),
@@ -151,6 +179,11 @@ async def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) ->
         ("fd00::/8", "http://[fd00::1]:9/v1", True),
         ("[fd00::1]", "http://[fd00::1]/v1", True),
         ("[fd00::1]:9", "http://[fd00::1]:8/v1", False),
+        ("10.1.2.3", "http://[::ffff:10.1.2.3]/v1", True),
+        ("b\u00fccher.example", "http://xn--bcher-kva.example/v1", True),
+        (".xn--bcher-kva.example", "http://a.b\u00fccher.example/v1", True),
+        ("other.example", "http://ip6-localhost:8000/v1", True),
+        ("other.example", "http://localhost.localdomain:8000/v1", True),
         ("10.0.0.0/99, ,,", "http://10.1.2.3/v1", False),
         ("", "http://a.example", False),
     ],
@@ -174,6 +207,10 @@ def test_no_proxy(no_proxy: str, url: str, direct: bool, monkeypatch: pytest.Mon
         ("128.0.0.1", False),
         ("notlocalhost", False),
         ("LOCALHOST.", True),
+        ("localhost\u3002", True),
+        ("127\uff0e0\uff0e0\uff0e1", True),
+        ("127\u30020\u30020\u3002example", False),
+        ("ip6-localhost", False),
     ],
 )
 def test_what_is_loopback(host: str, local: bool) -> None:

@@ -192,6 +192,17 @@ def test_invalid_arguments_are_named_in_words(
     assert "invalid" not in said
 
 
+@pytest.mark.parametrize("command", [[], ["complete", "x.py"], ["engine"]])
+def test_escape_codes_of_arguments_do_not_reach_the_terminal(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "\x1b[31mred\x07"])
+    said = capsys.readouterr().err
+    assert "red" in said
+    assert not set("\x1b\x07") & set(said)
+
+
 def test_doctor_reports_bad_certificates_and_proxies_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

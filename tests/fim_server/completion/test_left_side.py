@@ -56,7 +56,45 @@ def shown_at(before: str, text: str, after: str) -> str:
         ("def f():\n    ", "def f():\n    return 1", "return 1"),
         ("a = 1\ndef f():\n    ", "a = 1\ndef f():\n    return 1", "return 1"),
         ("a = 1\nb = ", "a = 1\nb = 2", "2"),
+        # with other blanks, or on a line of its own
+        ("result = ", "result=compute(x)", "compute(x)"),
+        ("result = ", "\nresult = compute(x)", "compute(x)"),
+        ('    """', '    """Doc."""', 'Doc."""'),
+        # signs that open a line
+        ("#inc", "#include <x>", "lude <x>"),
+        ("@", "@property", "property"),
+        ("<div ", "<div class", "class"),
+        ("- a\n- ", "- b", "b"),
+        ("1. a\n2. ", "2. b", "b"),
+        # keywords at the end of the line
+        ("x = await ", "await f()", "f()"),
+        ("    } else if ", "else if (x) {", "(x) {"),
+        ("    } else if ", "if (x) {", "(x) {"),
+        ("public static ", "static void f() {", "void f() {"),
+        ("    if x is not ", "not None:", "None:"),
+        ("SELECT * FROM ", "FROM t", "t"),
+        # a comparison, a call with arguments, a comment, the sign at the cursor
+        ("if x == ", "x == 1:", "1:"),
+        ("f(a=", "a=1)", "1)"),
+        ("x = foo(a, ", "foo(a, b)", "b)"),
+        ("// TODO: ", "TODO: fix", "fix"),
+        ("    # the old ", "the old way", "way"),
+        ("a && ", "&& b", "b"),
+        ("a + ", "+ b", "b"),
+        ("a.", ".b()", "b()"),
+        ("a::", "::b()", "b()"),
+        ("`${", "${x}`", "x}`"),
+        # two letters of a name that the file has
+        ("value = 1\nprint(va", "value)", "lue)"),
+        ("island = 1\nis", "island = 1", "land = 1"),
         # what only looks like a repetition
+        ("x = not ", "not a", "not a"),
+        ("say x!", "x!", "x!"),
+        ("x = max(", "max(a, b), c)", "max(a, b), c)"),
+        ("x = a, ", "a, b", "a, b"),
+        ("x = a - ", "-1", "-1"),
+        ("co", "cohort = cocoa", "cohort = cocoa"),
+        ("cocoa = coa = 1\nco", "coa", "coa"),
         ("x = x + ", "x + 1", "x + 1"),
         ("return fib(", "fib(n - 1))", "fib(n - 1))"),
         ("long ", "long x;", "long x;"),
@@ -110,6 +148,16 @@ def test_only_a_start_is_taken_away(before: str, text: str) -> None:
         "<SPECIAL_20>",
         "<|expand|>",
         "<[fim-suffix]>",
+        "<|fim:suffix|>",
+        "<FIM_MIDDLE>",
+        "<fim▁suffix>",
+        "<|_unused_7|>",
+        "<EOS_TOKEN>",
+        "<extra_id_0>",
+        "\0",
+        "\x1b[31m",
+        "\x08",
+        "\ufffd",
     ],
 )
 def test_a_token_spelled_out_ends_the_answer(token: str) -> None:
@@ -134,10 +182,24 @@ def test_every_marker_of_every_known_layout_is_recognised() -> None:
             assert without_markers(f"a{token}b", "") == "a", f"{name}: {token}"
 
 
+def test_a_token_that_the_limit_cut_is_not_shown() -> None:
+    for cut in ("<|im_end", "<|endoftext|", "<｜end▁of"):
+        assert without_markers(f"a + b{cut}", "") == "a + b", cut
+    assert without_markers("f <|abc", "", "fsharp") == "f <|abc"
+    assert without_markers("x <|im_end", 'END = "<|im_end|>"') == "x <|im_end"
+
+
+def test_the_thoughts_of_a_model_are_no_code() -> None:
+    assert without_markers("<think>\nHm.\n</think>\n\nreturn 1", "") == "return 1"
+    assert without_markers("<think>\nHm, if I", "") == ""
+    assert without_markers("<think>", "<think>") == "<think>"
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [
         ("a < b > c", "python"),
+        ("a <|> b", "haskell"),
         ("x <| f |> y", "fsharp"),
         ("<s>old</s>", "html"),
         ("Vec<T>", "rust"),

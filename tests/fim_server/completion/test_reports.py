@@ -179,6 +179,19 @@ def test_mixed_line_ends_are_trimmed_as_equal() -> None:
     assert judge([CompletionItem(text, 1.0)], hole, 0.5).texts == ["2;"]
 
 
+def names(test: str) -> bool:
+    """Whether `file::test` exists."""
+    file, _, name = test.partition("::")
+    return f"def {name}(" in (TESTS / file).read_text()
+
+
+def test_every_row_of_the_variants_names_a_test_that_exists() -> None:
+    table = (TESTS / "reports_variants.md").read_text()
+    tests = re.findall(r"^\| .* \| `([^`]+)` \|$", table, re.MULTILINE)
+    assert len(tests) == table.count("\n| ") - 1, "all rows have the columns of the table"
+    assert [test for test in tests if not names(test)] == []
+
+
 def test_every_row_of_the_table_names_a_test_that_exists() -> None:
     table = (TESTS / "reports_completion.md").read_text()
     rows = re.findall(r"^\| .* \| ([^|]+) \| (\S+#\d+) \| .* \| `([^`]+)` \|$", table, re.MULTILINE)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from raw_client import raw_client
 from fim_server.engine.paths import LONGEST_SOCKET_PATH, engine_paths, model_identity
 
 COMMAND = (sys.executable, "-m", "fim_server", "lsp")
-SHADOWS = ("json", "token", "tokenize", "typing", "logging", "asyncio", "argparse", "random", "re")
+SHADOWS = (
+    *("json", "token", "tokenize", "typing", "logging", "asyncio", "argparse", "random", "re"),
+    *("torch", "httpx2", "pygls", "uvicorn"),
+)
 
 
 @pytest.fixture
@@ -48,10 +51,12 @@ def health_of(home: EngineHome) -> dict[str, Any] | None:
             return dict(json.loads(answer.read().partition(b"\r\n\r\n")[2]))
 
 
-async def completes(home: EngineHome, cwd: Path | None = None) -> str:
+async def completes(
+    home: EngineHome, cwd: Path | None = None, command: Sequence[str] = COMMAND
+) -> str:
     """Complete once with a new server, and return its stderr."""
     options = {"model": str(home.model), "maxTokens": 3, "minConfidence": 0, "threads": 1}
-    async with raw_client(COMMAND, cwd=cwd) as client:
+    async with raw_client(command, cwd=cwd) as client:
         await client.initialize(options)
         states = await client.notified("didChangeStatus")
         while states[-1]["busy"]:
@@ -118,6 +123,12 @@ async def test_a_state_folder_that_cannot_be_written_means_no_log_only(
     assert engine_paths(str(at_home.model)).socket.with_suffix(".log").is_file()
 
 
+async def test_a_disk_that_takes_nothing(at_home: EngineHome) -> None:
+    """No temporary folder can be found then, and none is needed."""
+    stderr = await completes(at_home, command=("sh", "-c", 'ulimit -f 0; "$@"', "sh", *COMMAND))
+    assert "Traceback" not in stderr
+
+
 async def test_a_runtime_folder_too_long_for_a_socket(
     at_home: EngineHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,11 +148,12 @@ def test_a_runtime_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -
     assert not engine_paths(None).socket.is_relative_to("/dev/null")
 
 
-@pytest.mark.parametrize("entry", ["", ".", "src"])
+@pytest.mark.parametrize("entry", ["", ".", "src", "{cwd}", "{cwd}/src/.."])
 async def test_a_project_whose_files_are_named_like_modules(
     entry: str, at_home: EngineHome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The working directory, PYTHONPATH's empty entry and its relative ones are the user's."""
+    entry = entry.format(cwd=tmp_path)
     for folder in (tmp_path, tmp_path / "src"):
         folder.mkdir(exist_ok=True)
         for name in SHADOWS:
@@ -194,6 +206,19 @@ def test_an_engine_whose_model_cannot_be_loaded_says_why(home: EngineHome) -> No
     assert "/there/is/no/such/model" in done.stderr
     assert " on " not in done.stderr, "no address is announced"
     assert "Traceback" not in done.stderr
+
+
+def test_commands_of_a_running_engine_need_no_certificates(home: EngineHome) -> None:
+    home.start()
+    home.wait_until_ready()
+    broken = {"SSL_CERT_FILE": "/there/is/no/such/file", "ALL_PROXY": "socks5://127.0.0.1:1"}
+    with home.opened_port("the-key") as url:
+        shown = run(home, "--model", str(home.model), "--print-config", "curl", **broken)
+        assert (shown.returncode, "Traceback" in shown.stderr) == (0, False), shown.stderr
+        assert url in shown.stdout
+        taken = run(home, "--model", str(home.model), "--tcp", url.rpartition(":")[2], **broken)
+        assert (taken.returncode, "Traceback" in taken.stderr) == (2, False), taken.stderr
+        assert "cannot be used" in taken.stderr
 
 
 def test_the_health_of_a_ready_engine(home: EngineHome) -> None:

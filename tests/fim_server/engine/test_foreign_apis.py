@@ -100,6 +100,16 @@ def test_seeds_of_any_size(client: OpenAI, seed: int) -> None:
     assert [choice.text for choice in one.choices] == [choice.text for choice in other.choices]
 
 
+def test_whole_numbers_may_be_written_as_fractions(client: OpenAI) -> None:
+    """As clients in Lua and Vim script write them."""
+    numbers = {"max_tokens": 2.0, "seed": 7.0, "n": 1.0}
+    answer = client.completions.create(model="any", prompt=PROMPT, extra_body=numbers)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 2
+    with pytest.raises(openai.BadRequestError, match="'seed' must be a whole number"):
+        client.completions.create(model="any", prompt=PROMPT, extra_body={"seed": 1.5})
+
+
 def test_null_is_the_default_of_every_field(client: OpenAI) -> None:
     names = (
         "user suffix seed n max_tokens temperature stop stream stream_options logprobs echo "

@@ -16,7 +16,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def health(port: int, seconds: float = 30, key: str = "") -> dict[str, object] | None:
+def health(port: int, seconds: float = 120, key: str = "") -> dict[str, object] | None:
     """The health report on a port, waiting until it is open; None if it does not open."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -53,8 +53,8 @@ def test_a_running_engine_opens_the_port_while_the_command_runs(home: EngineHome
         assert client.get("/v1/listen").json() == opened
 
     command.terminate()
-    command.wait(10)
-    deadline = time.monotonic() + 10
+    command.wait(60)
+    deadline = time.monotonic() + 60
     while health(port, seconds=0.1) is not None:
         assert time.monotonic() < deadline, "the port is still open"
     assert home.engine_pid() == home.processes[0].pid, "the engine goes on"
@@ -77,7 +77,7 @@ def test_a_running_engine_asks_for_the_key_of_the_command(home: EngineHome) -> N
 @pytest.mark.parametrize("key", ["", "two words", "schl\u00fcssel"])
 def test_a_key_that_no_header_can_carry_is_refused(home: EngineHome, key: str) -> None:
     command = home.start("--tcp", str(free_port()), "--api-key", key)
-    assert command.wait(60) == 2
+    assert command.wait(120) == 2
     assert command.stderr is not None
     said = command.stderr.read().decode()
     assert "--api-key: the" in said
@@ -91,8 +91,8 @@ def test_the_command_becomes_the_engine_when_the_running_one_ends(home: EngineHo
     command = home.start("--tcp", str(port))
     assert health(port) is not None
     first.terminate()
-    first.wait(15)
-    deadline = time.monotonic() + 60
+    first.wait(60)
+    deadline = time.monotonic() + 120
     while (health(port) or {}).get("pid") != command.pid:
         assert time.monotonic() < deadline, "the command did not take over"
     assert home.engine_pid() == command.pid
@@ -108,7 +108,7 @@ def test_a_taken_port_is_named(home: EngineHome, running: bool) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         command = home.start("--tcp", str(port))
-        assert command.wait(60) == 2
+        assert command.wait(120) == 2
         assert command.stderr is not None
         said = command.stderr.read().decode()
     assert f"port {port}: cannot be used" in said
@@ -118,13 +118,12 @@ def test_a_taken_port_is_named(home: EngineHome, running: bool) -> None:
 
 
 def test_a_lone_engine_exits_when_idle_but_not_while_a_port_is_open(home: EngineHome) -> None:
-    engine = home.start("--idle-minutes", "0.2")  # twelve seconds, in which the command starts
+    engine = home.start("--idle-minutes", "0.1")
     home.wait_until_ready()
-    command = home.start("--tcp", str(free_port()))
-    time.sleep(15)
-    assert engine.poll() is None, "the open port keeps it"
-    command.kill()
-    assert engine.wait(30) == 0
+    with home.opened_port(""):  # at once: a command may start slower than the engine ends
+        time.sleep(9)
+        assert engine.poll() is None, "the open port keeps it"
+    assert engine.wait(60) == 0
 
 
 @pytest.mark.parametrize("port", [-1, 70000, "80", None, True])

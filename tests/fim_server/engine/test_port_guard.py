@@ -103,6 +103,26 @@ def test_requests_without_origin_that_other_sites_make_are_refused(keyless: str,
     assert "may not use" in refused(keyless, "/v1/status", **link)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Sec-Fetch-Site", ["same-origin", "cross-site"]),
+        ("Sec-Fetch-Site", ["none", "same-site"]),
+        ("Sec-Fetch-Site", ["CROSS-SITE"]),
+        ("Sec-Fetch-Site", [""]),
+        ("Origin", ["OWN", "https://evil.example"]),
+        ("Origin", ["OWN/"]),
+        ("Origin", ["OWN.evil.example"]),
+    ],
+)
+def test_a_header_given_twice_or_oddly_is_read_whole(
+    name: str, values: list[str], keyless: str
+) -> None:
+    headers = [(name, value.replace("OWN", keyless)) for value in values]
+    answer = httpx2.get(keyless + "/v1/models", headers=headers)
+    assert answer.status_code == 403, answer.text
+
+
 def test_no_answer_may_be_read_or_framed_by_others(keyless: str) -> None:
     for path in ("/", "/health", "/nothing"):
         answer = httpx2.get(keyless + path)
@@ -158,7 +178,7 @@ def test_refusals_are_logged_and_reported_without_the_keys(home: EngineHome) -> 
         status = httpx2.get(url + "/v1/status", headers={"X-Api-Key": "right-key"}).json()
         assert status["refused"]["count"] == 3
     engine.terminate()
-    engine.wait(20)
+    engine.wait(60)
     assert engine.stderr is not None
     log = engine.stderr.read().decode()
     assert log.count("requests refused: the API key is wrong") == 1, "at most one line a minute"

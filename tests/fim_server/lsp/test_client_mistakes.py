@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -77,6 +78,51 @@ async def test_a_change_without_meaning_loses_the_text_until_the_whole_text_arri
         params = {"textDocument": document, "contentChanges": [whole("#say again")]}
         client.notify("textDocument/didChange", params)
         assert await client.complete(URI, 0, 99) == ["again"]
+
+
+async def test_changes_that_are_no_list_are_one() -> None:
+    async with raw_client() as client:
+        await client.initialize()
+        client.open(URI, "#say x")
+        params = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": whole("#say y")}
+        client.notify("textDocument/didChange", params)
+        assert await client.complete(URI, 0, 6) == ["y"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"context": None},
+        {"context": {}},
+        {"context": {"triggerKind": 0}},
+        {"context": {"triggerKind": "Invoked", "selectedCompletionInfo": None}},
+        {"context": {"triggerKind": 2.0, "selectedCompletionInfo": {"text": None, "range": {}}}},
+        {"context": {"triggerKind": 3, "selectedCompletionInfo": {"text": "x", "range": None}}},
+        {"position": {"line": 0, "character": 2**40}},
+        {"position": {"line": 0.0, "character": 6.0}},
+    ],
+)
+async def test_a_completion_with_an_odd_context_is_automatic(more: Any) -> None:
+    async with raw_client() as client:
+        await client.initialize()
+        client.open(URI, "#say x")
+        params = {"textDocument": {"uri": URI}, "position": HERE, **more}
+        result = await client.ask("textDocument/inlineCompletion", params)
+        assert [item["insertText"] for item in result["items"]] == ["x"]
+
+
+async def test_a_change_in_another_encoding_keeps_the_document_in_step() -> None:
+    async with raw_client() as client:
+        await client.initialize()
+        client.open(URI, "#say x")
+        change = whole("\u00e9\u00e9#say y")
+        params = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [change]}
+        message = {"jsonrpc": "2.0", "method": "textDocument/didChange", "params": params}
+        client.send_bodies(json.dumps(message, ensure_ascii=False).encode("latin-1"))
+        client.change(URI, 3, (0, 7), (0, 8), "z")
+        assert await client.complete(URI, 0, 8) == ["z"]
+        assert await client.leave() == 0
 
 
 async def test_half_of_a_surrogate_pair_is_edited() -> None:

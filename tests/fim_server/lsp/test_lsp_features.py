@@ -337,9 +337,17 @@ def test_invalid_lines_of_statistics_are_skipped(tmp_path: Path) -> None:
 
 async def test_only_a_client_that_announces_it_is_told_the_status() -> None:
     """Others log a warning about each notification that they do not know."""
-    for experimental in ({}, {"fim": {}}, {"fim": {"status": False, "nextEdit": True}}):
+    copilot = {"editorPluginInfo": {"name": "copilot.lua"}}
+    for options, experimental in (
+        (None, {}),
+        (None, {"fim": {}}),
+        (None, {"fim": {"status": False, "nextEdit": True}}),
+        (copilot, {"fim": {"status": False}}),
+        ({"editorPluginInfo": 5}, {"fim": True}),
+        ({"editorPluginInfo": {}}, None),
+    ):
         async with raw_client() as client:
-            await client.initialize(experimental=experimental)
+            await client.initialize(options, experimental=experimental)
             client.open(URI, "#say x")
             assert await client.complete(URI, 0, 6) == ["x"]
             assert await client.leave() == 0

@@ -131,8 +131,6 @@ MALFORMED: list[Any] = [
     {"textDocument": {"uri": URI}},
     {**inline_params(URI, 0, 0), "position": {"line": -1, "character": 0}},
     {**inline_params(URI, 0, 0), "position": {"line": "x", "character": 0}},
-    {**inline_params(URI, 0, 0), "position": {"line": 2**40, "character": 0}},
-    {**inline_params(URI, 0, 0), "context": {"triggerKind": 9}},
     {**inline_params(URI, 0, 0), "textDocument": None},
     {**inline_params(URI, 0, 0), "textDocument": {"url": URI}},
 ]

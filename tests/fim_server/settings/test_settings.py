@@ -107,6 +107,20 @@ def test_an_invalid_value_is_reported_and_the_default_used(
     assert settings == dataclasses.replace(DEFAULTS, suffix_chars=7)
 
 
+def test_a_bad_item_of_a_list_leaves_the_others() -> None:
+    """What the other patterns exclude must not be shown because of it."""
+    given = {"exclude": ["private/", "[z-a]", 7, "*.key"], "disabledLanguages": ["c", None]}
+    settings, problems = read_settings(given, DEFAULTS)
+    assert settings.exclude == ("private/", "*.key")
+    assert settings.disabled_languages == ("c",)
+    assert problems == [
+        "setting exclude: ['[z-a]', 7] is not used: expected a list of patterns as in .gitignore; "
+        "keeping the others",
+        "setting disabledLanguages: [None] is not used: expected a list of language names, such as "
+        "markdown; keeping the others",
+    ]
+
+
 ODD_VALUES: list[object] = [
     True, 0, -1, 1.5, float("nan"), float("inf"), 10**30, 10**5000, "", " ", "x\0y", "\ud800", "\n",
     "x" * 10_000, [], [[]], [None], ["\ud800"], {}, {"a": 1}, [1, "a"], ["[z-a]"], ["!"], b"x",
@@ -124,7 +138,9 @@ def test_every_odd_value_is_used_or_named(key: str) -> None:
             assert SETTINGS[key].allowed in problem
             assert "\n" not in problem
             assert problem.encode()
-            assert settings == DEFAULTS
+            some = value == [1, "a"] and SETTINGS[key].accepts(["a"])
+            expected = {SETTINGS[key].field: ("a",)} if some else {}
+            assert settings == dataclasses.replace(DEFAULTS, **expected)
         else:
             assert SETTINGS[key].accepts(value)
         assert backend_for(settings) is not None
