@@ -44,17 +44,14 @@ class Gap:
 
 GAPS = (
     Gap(
-        "fim_server/documents/documents.py",
-        "        return self._documents.get(uri)",
-        "        return ",
+        "fim_server/completion/cache.py",
+        "            self._documents.popitem(last=False)",
+        "            self.",
     ),
-    Gap("model/fim_model/network/kv_cache.py", "        self.length += count", "        self."),
-    Gap(
-        "fim_server/commands/file_position.py",
-        "    except UnicodeDecodeError as problem:",
-        "    except Unicod",
-    ),
+    Gap("model/fim_model/network/kv_cache.py", "        count = len(places)", "        count = "),
+    Gap("model/fim_model/network/kv_cache.py", "        end = self.end(width)", "        end = "),
 )
+"""Places where the default model is right, out of 70 drawn at random, of which it got few."""
 
 
 def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
