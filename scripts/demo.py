@@ -44,17 +44,14 @@ class Gap:
 
 GAPS = (
     Gap(
-        "fim_server/documents/documents.py",
-        "        return self._documents.get(uri)",
-        "        return ",
+        "fim_server/completion/cache.py",
+        "            self._documents.popitem(last=False)",
+        "            self.",
     ),
-    Gap("model/fim_model/network/kv_cache.py", "        self.length += count", "        self."),
-    Gap(
-        "fim_server/commands/file_position.py",
-        "    except UnicodeDecodeError as problem:",
-        "    except Unicod",
-    ),
+    Gap("model/fim_model/network/kv_cache.py", "        count = len(places)", "        count = "),
+    Gap("model/fim_model/network/kv_cache.py", "        end = self.end(width)", "        end = "),
 )
+"""Places where the default model is right: these three of 70 drawn at random from nine files."""
 
 
 def open_gap(gap: Gap) -> tuple[Snapshot, lsp.Position]:
@@ -143,6 +140,10 @@ async def main() -> int:
                 figures(completion, silence=None if completion.items else Silence.NOTHING_WRITTEN)
             )
             console.print(f"    {item.text!r}, confidence {item.confidence:.2f}", style="green")
+    console.print(
+        "These are places where the model is right, as it is in about one of four: while you type, "
+        "it stays silent where it is unsure."
+    )
     return 0
 
 

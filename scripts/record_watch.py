@@ -17,6 +17,7 @@ from pathlib import Path
 from fim_model.requests import Completion
 from lsprotocol import types as lsp
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 
 from fim_server.backends.base import Backend
 from fim_server.commands.ask_backend import ask_backend
@@ -27,13 +28,14 @@ from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.settings.settings import Settings
 
 CODE = """\
-def average(values):
-    total = 0
-    for value in values:
-        total += value
-    return
+import json
+
+
+def load(path):
+    with open(path) as file:
+        return
 """
-CURSOR = lsp.Position(4, len("    return"))
+CURSOR = lsp.Position(5, len("        return"))
 
 
 def main() -> int:
@@ -42,7 +44,7 @@ def main() -> int:
     parser.add_argument("--model", help="default: the model that ships")
     arguments = parser.parse_args()
     settings = Settings(model=arguments.model, backend="in_process", mode="diffusion")
-    snapshot = Snapshot("file:///average.py", "python", 1, 1, Encoding.UTF32, split_lines(CODE))
+    snapshot = Snapshot("file:///load.py", "python", 1, 1, Encoding.UTF32, split_lines(CODE))
     hole = budgeted_hole(snapshot, CURSOR, settings)
     request = replace(request_for(hole, snapshot, settings, 1), trace=True, session="")
 
@@ -59,7 +61,7 @@ def main() -> int:
         console.print(step_line(step, number, len(trace)))
         console.print()
     console.print(legend())
-    console.save_svg(str(arguments.out), title="fim-server complete --watch")
+    console.save_svg(str(arguments.out), title="fim-server complete --watch", theme=MONOKAI)
     sys.stdout.write(f"{arguments.out}: {len(trace)} forwards\n")
     return 0
 

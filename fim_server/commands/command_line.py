@@ -241,7 +241,7 @@ def _add_models(commands: Commands) -> None:
     inspect = kinds.add_parser(
         "inspect", help="print family, sizes and modes, without loading weights"
     )
-    inspect.add_argument("model", metavar="ID_OR_PATH")
+    inspect.add_argument("model", metavar="ID_OR_PATH", help="'default' is the model that ships")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(run=lazily("models", "inspect"))
     export = kinds.add_parser("export", help="write a checkpoint as a GGUF file for llama.cpp")

@@ -226,7 +226,10 @@ def editors(_settings: Settings) -> Iterator[Finding]:
     if program:
         yield Finding("command", "ok", program)
     else:
-        fix = f"add {Path(sys.executable).parent} to PATH, or give editors the full path"
+        # `uv tool` and pipx link their programs into one folder, which is what belongs on PATH.
+        own, tools = Path(sys.executable).parent, Path.home() / ".local" / "bin"
+        folder = tools if (tools / "fim-server").exists() else own
+        fix = f"add {folder} to PATH, or give editors the full path"
         yield Finding("command", "warn", "fim-server is not on PATH: editors cannot start it", fix)
     for name, hint in _EDITORS:
         if found := shutil.which(name):

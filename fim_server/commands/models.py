@@ -22,12 +22,17 @@ def inspect(arguments: argparse.Namespace) -> int:
     """Print family, sizes, memory, modes and FIM layout, read from config and tensor headers."""
     try:
         from fim_model.loading.inspection import inspect_checkpoint
+
+        if (model := arguments.model) == DEFAULT_MODEL:
+            from fim_model.loading.checkpoint import default_checkpoint  # imports torch
+
+            model = str(default_checkpoint())
     except ImportError as missing:
         raise UsageError(
             f"a local model needs the module {missing.name}: pip install 'fim-server[local]'"
         ) from missing
     try:
-        report = inspect_checkpoint(arguments.model)
+        report = inspect_checkpoint(model)
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit
     if arguments.json:

@@ -15,7 +15,12 @@ from fim_server.completion.markers import without_markers
 from fim_server.completion.right_side import Fit, fitted
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
-from fim_server.completion.trim import is_word, repeats_next_lines, repeats_previous_lines
+from fim_server.completion.trim import (
+    is_word,
+    repeats_itself,
+    repeats_next_lines,
+    repeats_previous_lines,
+)
 
 MIN_SHARE_OF_BEST = 0.05
 """Least confidence of a second suggestion, as a share of the best one's."""
@@ -168,4 +173,6 @@ def trimmed(text: str, hole: Hole, *, replaces: bool = False) -> Fit | Silence:
         return Silence.REPEATS_NEXT_LINES
     if repeats_previous_lines(completed, head):
         return Silence.REPEATS_PREVIOUS_LINES
+    if repeats_itself(text):
+        return Silence.REPEATS_ITSELF
     return fit

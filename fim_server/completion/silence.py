@@ -54,6 +54,8 @@ class Silence(StrEnum):
     """The completed line only repeats the next ones."""
     REPEATS_PREVIOUS_LINES = "repeats_previous_lines"
     """The completed line only repeats the previous ones."""
+    REPEATS_ITSELF = "repeats_itself"
+    """The answer says the same line three times in a row."""
     LICENCE_TEXT = "licence_text"
     """The answer is a licence or copyright notice, and the document has none."""
     INTERNAL_ERROR = "internal_error"
@@ -93,6 +95,7 @@ _EXPLAINED = {
     Silence.MID_WORD: "the cursor is inside a word that the answer does not complete",
     Silence.REPEATS_NEXT_LINES: "the answer only repeats the next lines",
     Silence.REPEATS_PREVIOUS_LINES: "the answer only repeats the previous lines",
+    Silence.REPEATS_ITSELF: "the model only repeated itself",
     Silence.LICENCE_TEXT: "the model recited a licence notice",
     Silence.INTERNAL_ERROR: "of an error in the server; the log says where",
 }

@@ -71,6 +71,20 @@ def repeats_previous_lines(completed: str, preceding: str) -> bool:
     return ours == theirs and any(map(is_word, completed))
 
 
+def repeats_itself(text: str) -> bool:
+    """Whether the text has a line of letters, or two in turn, three times in a row: a stuck model.
+
+    Rows of digits or brackets alone do not count: good code repeats them.
+    """
+    lines = [line for line in _stripped_lines(text) if line]
+    for size in (1, 2):
+        for at in range(len(lines) - 3 * size + 1):
+            first, second, third = (lines[at + n * size : at + (n + 1) * size] for n in range(3))
+            if first == second == third and any(map(str.isalpha, "".join(first))):
+                return True
+    return False
+
+
 def unmatched_brackets(line: str) -> int:
     """The number of brackets without a partner in the line. Brackets in strings count as well."""
     expected: list[str] = []

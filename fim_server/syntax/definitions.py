@@ -6,6 +6,7 @@ costs a snippet or a line, never an exception.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,17 +111,21 @@ class CursorContext(StrEnum):
     TEXT = "text"
     """In a comment, or in a string of one line."""
     UNKNOWN = "unknown"
-    """No syntax tree: unknown language, or text too long."""
+    """Without a syntax tree (unknown language, or text too long): what is neither surely inside a
+    line nor in a block."""
+
+
+_MAY_OPEN = re.compile(r"(?:[(\[{:]|=>|->|\b(?:then|do|else|begin))\s*\Z")
+"""The end of a line that a block or a list may follow, in whatever language."""
 
 
 def cursor_context(before: str, after: str, language: Language | None) -> CursorContext:
     """The syntactic context of the cursor between two texts."""
-    if language is None:
-        return CursorContext.UNKNOWN
     line = before.rpartition("\n")[2]
-    root = parsed(before + after, language)
-    if root is None:
-        return CursorContext.UNKNOWN
+    root = parsed(before + after, language) if language is not None else None
+    if root is None or language is None:
+        may_open = not line.strip() or _MAY_OPEN.search(line)
+        return CursorContext.UNKNOWN if may_open else CursorContext.STATEMENT
     if (text := _text_around(root, before, language)) is not None:
         many_lines = text.end_point.row > text.start_point.row
         in_block = many_lines and text.type != "comment"

@@ -30,10 +30,11 @@ class Typist:
     text: str
     cursor: int = 0
     version: int = 1
+    language: str = "python"
     asked: list[Asked] = field(default_factory=list)
 
     def open(self) -> Typist:
-        document = lsp.TextDocumentItem(self.uri, "python", self.version, self.text)
+        document = lsp.TextDocumentItem(self.uri, self.language, self.version, self.text)
         self.client.text_document_did_open(lsp.DidOpenTextDocumentParams(document))
         return self
 

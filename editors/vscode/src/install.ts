@@ -60,7 +60,7 @@ async function defaultPackage(context: ExtensionContext): Promise<string> {
 
 async function chooseBuild(requirement: string, offerWheel: boolean): Promise<Build | "wheel" | undefined> {
   const choices: Choice[] = [
-    { label: "$(chip) For the CPU", description: "about 1 GB on disk; enough for the model that ships", build: "cpu" },
+    { label: "$(chip) For the CPU", description: "about 1.3 GB on disk; enough for the model that ships", build: "cpu" },
   ];
   if (process.platform !== "darwin") {
     choices.push({ label: "$(zap) For an NVIDIA GPU (CUDA)", description: "about 6 GB on disk", build: "cuda" });

@@ -118,6 +118,21 @@ def test_edits_are_shown_jumped_to_and_applied_in_turn(editor):
     assert editor.lua(MARKS) == []
 
 
+def test_the_tab_key_takes_edits_in_normal_mode_and_else_does_what_it_did(start):
+    editor = start(keys={"tab": "<Tab>"})
+    editor.open(TEXT)
+    editor.ready()
+    editor.type("ggG<C-o>")
+    assert editor.cursor() == (1, 0)
+    editor.type("<Tab>")
+    assert editor.cursor() == (5, 0), "there is no edit: forward in the jump list"
+    propose(editor, (1, 6, 9, "value"))
+    editor.type("<Tab>")
+    assert editor.cursor() == (2, 6), "first there"
+    editor.type("<Tab>")
+    assert editor.line() == "print(value)", "then applied"
+
+
 def test_a_multi_line_edit_is_shown_below(editor):
     propose(editor, (0, 0, 7, "a = 1\nb = 2"))
     assert [0, 0, None, "a = 1\nb = 2"] in editor.lua(MARKS)

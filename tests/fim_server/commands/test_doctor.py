@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "free_mib", lambda: 200)
     [finding] = doctor.memory(Settings())
     assert (finding.verdict, finding.message) == ("warn", "only 200 MiB are free")
+
+
+def test_the_folder_that_belongs_on_path_is_where_uv_and_pipx_link_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    own, *_ = doctor.editors(Settings())
+    assert own.verdict == "warn"
+    assert str(Path(sys.executable).parent) in own.fix
+    tools = tmp_path / ".local" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "fim-server").touch()
+    linked, *_ = doctor.editors(Settings())
+    assert linked.fix == f"add {tools} to PATH, or give editors the full path"
 
 
 def test_stats_adds_up(

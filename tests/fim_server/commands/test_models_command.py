@@ -55,6 +55,13 @@ def test_the_text_output(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -
     assert all(word in shown for word in ("family", "parameters", "memory", "self_speculation"))
 
 
+def test_the_model_that_ships_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "inspect", "default", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["family"] == "ministral3"
+    assert report["name"].endswith("default")
+
+
 def test_no_weight_is_read_and_torch_is_not_imported(checkpoint: Path) -> None:
     script = f"""
 import sys, safetensors

@@ -283,6 +283,26 @@ def test_a_pair_of_braces_may_become_a_block(
     assert lines_to_ask_for(hole_in(before, after, language), language, never) == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "lines"),
+    [
+        ("", 7),
+        ("local x = 1\n", 7),
+        ("local x = ", 1),
+        ('local x = require("', 1),
+        ("if x then", 7),
+        ("for i = 1, 3 do ", 7),
+        ("local function", 1),
+        ("items:", 7),
+        ("  name: ", 7),
+        ("A sentence of pro", 1),
+    ],
+)
+def test_without_a_grammar_what_begins_a_line_gets_its_rest_alone(before: str, lines: int) -> None:
+    settings = Settings(max_lines=7)
+    assert lines_to_ask_for(hole_in(before, "", "lua"), "lua", settings) == lines
+
+
 def test_a_long_line_does_not_hold_up_the_answer() -> None:
     began = time.process_time()
     judged("(" * 10_000 + 'f("', 'a")' * 500, '")' + ")" * 10_000)

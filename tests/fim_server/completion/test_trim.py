@@ -12,7 +12,7 @@ from fim_server.completion.gate import judge_item
 from fim_server.completion.hole import Hole
 from fim_server.completion.scope import within_scope
 from fim_server.completion.silence import Silence
-from fim_server.completion.trim import repeats_previous_lines, unmatched_brackets
+from fim_server.completion.trim import repeats_itself, repeats_previous_lines, unmatched_brackets
 from fim_server.documents.documents import Place
 
 
@@ -114,12 +114,21 @@ def test_unmatched_brackets_counts_both_kinds() -> None:
         ("", "a = 1", "\na = 1\n", Silence.REPEATS_NEXT_LINES),
         ("a = 1\n", "a = 1", "\n", Silence.REPEATS_PREVIOUS_LINES),
         ("def f():\n    ", "\n\ndef g():\n    pass", "\n", Silence.OUT_OF_SCOPE),
+        ("package main\n", "\nimport {\n * W,\n * W,\n * W,", "", Silence.REPEATS_ITSELF),
+        ("x = [", "\n  a,\n  b,\n  a,\n  b,\n  a,\n  b,\n]", "", Silence.REPEATS_ITSELF),
     ],
 )
 def test_every_suppression_has_a_silence_reason(
     before: str, text: str, after: str, reason: Silence
 ) -> None:
     assert judged(text, before, after) is reason
+
+
+@pytest.mark.parametrize(
+    "text", ["a()\n\na()", "[\n  0, 0,\n  0, 0,\n  0, 0,\n]", "{{\n}\n}\n}", "a,\nb,\na,\nb,\nc"]
+)
+def test_twice_is_no_repetition_nor_are_rows_of_digits(text: str) -> None:
+    assert not repeats_itself(text)
 
 
 def test_the_confidence_gate() -> None:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 
 URI = "file:///project/a.py"
 OTHER = "file:///project/b.py"
+TOUR = Path(__file__).parents[3] / "editors" / "neovim" / "tour" / "sample.py"
 CODE = """\
 def area(width, height):
     return width * height
@@ -149,12 +150,26 @@ async def test_the_gate_requires_a_gain() -> None:
     assert await strict.found() == []
 
 
-async def test_what_the_model_cannot_read_is_left_to_the_rules() -> None:
-    class Blind(ScriptedBackend):
-        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
-            self.rewrites.append(request)
-            raise Unfit("too long")
+class Blind(ScriptedBackend):
+    """A model that adds nothing to what the rules know."""
 
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        self.rewrites.append(request)
+        raise Unfit("too long")
+
+
+async def test_the_rename_that_the_tour_asks_for_is_followed_by_its_calls() -> None:
+    desk = Desk(TOUR.read_text())
+    desk.backend = Blind()
+    line = TOUR.read_text().split("\n").index("def is_valid(amount):")
+    desk.edit(line, "is_valid", "is_positive")
+    found = await desk.found(limit=6, line=line)
+    assert [new for proposal in found for new in proposal.new] == 3 * [
+        "        if not is_positive(amount):"
+    ]
+
+
+async def test_what_the_model_cannot_read_is_left_to_the_rules() -> None:
     desk = Desk("old = 1\n\nprint(old)\n", Settings(min_edit_gain=0))
     desk.backend = Blind()
     desk.edit(0, "old", "new")

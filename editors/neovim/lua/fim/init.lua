@@ -162,14 +162,23 @@ function M.next_edit()
   return next_edit.accept()
 end
 
+--- `next_edit` for an expression mapping, in which text must not change.
+---@return boolean whether there is one
+function M.go_to_edit()
+  if next_edit.visible() and next_edit.accept_soon() then
+    note('next_edit')
+    return true
+  end
+  return false
+end
+
 --- The action of `<Tab>`: accept ghost text, else go to or apply a next edit, else jump in a snippet,
 --- else select the menu's next entry, else the fallback. For a mapping with `expr = true`.
 ---@param fallback? fun(): string returns the keys if nothing else applies
 ---@return string keys
 function M.tab(fallback)
   local current = buffers.get()
-  if next_edit.visible() and not (current and current.visible) and next_edit.accept_soon() then
-    note('next_edit')
+  if not (current and current.visible) and M.go_to_edit() then
     return ''
   elseif M.accept() then
     return ''

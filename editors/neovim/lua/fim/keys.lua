@@ -2,17 +2,18 @@
 
 local M = {}
 
--- The mapping of each key before ours.
-local originals = {} ---@type table<string, table<string, any>>
+-- The mapping of each key before ours, by mode.
+local originals = { i = {}, n = {} } ---@type table<string, table<string, table<string, any>>>
 
 ---@param lhs string
+---@param mode string
 ---@return table<string, any> mapping as |maparg()| has it; empty if there was none
-local function original(lhs)
-  local mapping = vim.fn.maparg(lhs, 'i', false, true)
+local function original(lhs, mode)
+  local mapping = vim.fn.maparg(lhs, mode, false, true)
   if not vim.startswith(mapping.desc or '', 'fim: ') then
-    originals[lhs] = mapping
+    originals[mode][lhs] = mapping
   end
-  return originals[lhs] or {}
+  return originals[mode][lhs] or {}
 end
 
 --- The keys of the earlier mapping, for an `expr` mapping to return.
@@ -37,7 +38,15 @@ local ALWAYS = { trigger = true, toggle = true, alternatives = true }
 ---@param lhs string
 ---@param bufnr? integer for one buffer alone
 local function set(name, lhs, bufnr)
-  local before = original(lhs)
+  local before = original(lhs, 'i')
+  local options = { expr = true, replace_keycodes = true, buffer = bufnr, desc = 'fim: ' .. name:gsub('_', ' ') }
+  if name == 'tab' then
+    -- A rename often ends in normal mode, and its edit is shown there.
+    local normal = original(lhs, 'n')
+    vim.keymap.set('n', lhs, function()
+      return require('fim').go_to_edit() and '' or earlier(lhs, normal)
+    end, options)
+  end
   vim.keymap.set('i', lhs, function()
     local fim = require('fim')
     if name == 'tab' then
@@ -49,7 +58,7 @@ local function set(name, lhs, bufnr)
       return ''
     end
     return fim[name]() and '' or earlier(lhs, before)
-  end, { expr = true, replace_keycodes = true, buffer = bufnr, desc = 'fim: ' .. name:gsub('_', ' ') })
+  end, options)
 end
 
 --- Set a key in one buffer.

@@ -26,8 +26,8 @@ local STEPS = {
   {
     actions = { 'next_edit' },
     key = 'tab',
-    text = 'Rename `amount` in `def deposit(self, amount)` and wait: '
-      .. '%s goes to the place that follows, and changes it.',
+    text = 'Rename `is_valid` in `def is_valid(amount)` and wait: '
+      .. '%s goes to the next call, and changes it.',
   },
   { actions = { 'snooze' }, text = ':Fim snooze 5 is quiet for 5 minutes; :Fim snooze off wakes it.' },
   { actions = { 'why' }, text = ':Fim why says why nothing is shown.' },

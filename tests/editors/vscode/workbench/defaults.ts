@@ -7,17 +7,16 @@ import { type EditorWindow, until } from "./window";
 import type { Workbench } from "./workbench";
 
 /** What the other groups turn off (`QUIET` in workbench.ts), as VS Code ships it. */
-const DEFAULTS = {
+export const DEFAULTS = {
   "editor.quickSuggestions": { other: "on", comments: "off", strings: "off" },
   "editor.suggestOnTriggerCharacters": true,
   "editor.autoClosingBrackets": "languageDefined",
   "editor.autoClosingQuotes": "languageDefined",
   "editor.autoIndent": "full",
-  "fim.nextEdits": false,
 };
 
 export async function defaultsTests(t: TestContext, workbench: Workbench): Promise<void> {
-  const folder = workbench.folder("defaults", { "a.py": "value_one = 1\n" }, scriptedServer(), DEFAULTS);
+  const folder = workbench.folder("defaults", { "a.py": "value_one = 1\n" }, scriptedServer(), { ...DEFAULTS, "fim.nextEdits": false });
   const { transcript } = folder;
   const window = await workbench.open(folder, "a.py");
   await until("ready", async () => (await window.icon()) === "sparkle");
@@ -29,6 +28,24 @@ export async function defaultsTests(t: TestContext, workbench: Workbench): Promi
     assert.match(text, /print\(\[\d+\]\)/, "the closing bracket is right of the ghost text");
     await window.press("Tab");
     await window.saved("a.py", (now) => now.endsWith(`print(${ghost})`));
+  });
+
+  await workbench.step(t, "on a line that indented itself, ghost text stands at its indentation, and Tab keeps it", async () => {
+    await window.press("Escape", "End", "Enter", "Home");
+    await window.type("def f():");
+    await window.press("Escape", "Enter"); // a list of words would take Enter
+    const asked = await until("a request at the indentation", () => transcript.asked().findLast(({ character }) => character === 4));
+    const [text, ghost] = await shown(window, /^\[\d+\]$/);
+    assert.ok(text.endsWith(`def f():\n    ${ghost}`), text);
+    assert.ok((await until("its answer", () => transcript.asked().find(({ id }) => id === asked.id)?.texts)).length > 0);
+    await window.press("Tab");
+    await window.saved("a.py", (now) => now.endsWith(`def f():\n    ${ghost}`));
+    await window.press("Enter");
+    await window.type("#say 2");
+    await window.showsGhost("2");
+    await window.press("Tab");
+    await window.saved("a.py", (now) => now.endsWith(`\n    ${ghost}\n    #say 22`));
+    await window.press("Enter", "Shift+Tab");
   });
 
   await workbench.step(t, "with the list of words open, Tab inserts the word; the text is not damaged", async () => {
