@@ -30,6 +30,8 @@ export class AskView implements WebviewViewProvider, Disposable {
   private turns: Turn[] = [];
   private asking: CancellationTokenSource | undefined;
   private token = 0;
+  /** The page, which is still being loaded, shall take the focus. */
+  private wanted = false;
   private readonly parts: Disposable[];
 
   constructor(
@@ -45,6 +47,7 @@ export class AskView implements WebviewViewProvider, Disposable {
   }
 
   async focus(): Promise<void> {
+    this.wanted = true;
     await commands.executeCommand(`${VIEW}.focus`);
     void this.view?.webview.postMessage({ focus: true });
   }
@@ -62,6 +65,7 @@ export class AskView implements WebviewViewProvider, Disposable {
     view.webview.onDidReceiveMessage((said: unknown) => void this.take(said));
     view.onDidDispose(() => {
       this.stop();
+      this.wanted = false;
       this.view = undefined;
     });
     view.webview.html = page(randomBytes(16).toString("hex"));
@@ -78,11 +82,19 @@ export class AskView implements WebviewViewProvider, Disposable {
   }
 
   private async take(said: unknown): Promise<void> {
-    const { ask, insert, stop } = said as { ask?: unknown; insert?: unknown; stop?: unknown };
+    const { ask, insert, leave } = said as { ask?: unknown; insert?: unknown; leave?: unknown };
     if (typeof ask === "string") await this.ask(ask);
     else if (typeof insert === "string") await this.instructions.insert(insert);
-    else if (stop === true) this.stop();
-    else this.show();
+    else if (leave !== true) this.begin();
+    else if (this.asking !== undefined) this.stop();
+    else await commands.executeCommand("workbench.action.focusActiveEditorGroup");
+  }
+
+  /** The page has been loaded. It takes the focus only if the user came here. */
+  private begin(): void {
+    this.show();
+    if (this.wanted) void this.view?.webview.postMessage({ focus: true });
+    this.wanted = false;
   }
 
   private async ask(question: string): Promise<void> {
