@@ -11,7 +11,7 @@ export function page(nonce: string): string {
   #talk { flex: 1; overflow-y: auto; }
   .user { font-weight: bold; margin: 12px 0 4px; }
   .text { white-space: pre-wrap; }
-  .about, .problem { color: var(--vscode-descriptionForeground); }
+  .about, .note { color: var(--vscode-descriptionForeground); }
   .problem { color: var(--vscode-errorForeground); }
   pre { overflow-x: auto; margin: 6px 0; padding: 6px; border-left: 2px solid var(--vscode-textBlockQuote-border);
         background: var(--vscode-textCodeBlock-background);
@@ -52,6 +52,7 @@ export function page(nonce: string): string {
           button.addEventListener("click", () => host.postMessage({ insert: piece.text }));
         }
       }
+      if (turn.note) add(talk, "div", "note", turn.note);
       if (turn.problem) add(talk, "div", "problem", turn.problem);
     }
     talk.scrollTop = follows ? talk.scrollHeight : scrolled;

@@ -22,6 +22,7 @@ interface Turn {
   readonly about: string;
   answer: string;
   problem?: string;
+  note?: string;
   done: boolean;
 }
 
@@ -122,7 +123,8 @@ export class AskView implements WebviewViewProvider, Disposable {
       const answer = (await this.server.ask("fim/ask", { messages, token, ...about }, source.token)) as { text: string };
       turn.answer = answer.text;
     } catch (problem) {
-      turn.problem = source.token.isCancellationRequested ? "Stopped." : (problem as Error).message;
+      if (source.token.isCancellationRequested) turn.note = "Stopped.";
+      else turn.problem = (problem as Error).message;
     }
     turn.done = true;
     if (this.asking === source) this.asking = undefined;

@@ -31,6 +31,8 @@ export async function assistantTests(t: TestContext, workbench: Workbench): Prom
     await window.press("Control+A");
     await instruct(window, "x zed", path.join(OUTPUT, "instruction.png"));
     await underReview(window, 4);
+    await window.page.locator(".codelens-decoration a", { hasText: "Accept (Tab)" }).waitFor();
+    await window.notifications.first().waitFor({ state: "detached" }); // the progress, not to be answered
     await window.page.screenshot({ path: path.join(OUTPUT, "review.png") });
     assert.match(JSON.stringify(transcript.sent("workspace/executeCommand", "client").at(-1)?.message.params), /"instruction":"x zed"/);
     await window.press("Tab");
@@ -114,7 +116,7 @@ export async function assistantTests(t: TestContext, workbench: Workbench): Prom
     assert.equal(await view.locator(".about").innerText(), "a.py:1–2");
     assert.equal(await view.locator("button").count(), 0);
     await window.press("Escape");
-    await view.getByText("Stopped.").waitFor();
+    await view.locator(".note").getByText("Stopped.").waitFor();
     await until("the server to be told", () => transcript.sent("$/cancelRequest", "client").length > 0);
   });
 
@@ -126,7 +128,8 @@ export async function assistantTests(t: TestContext, workbench: Workbench): Prom
     const roles = messages(transcript).map(({ role }) => role);
     assert.deepEqual(roles, ["user", "assistant", "user"], "the conversation goes on");
     await view.getByRole("button", { name: "Show as Diff" }).click();
-    await underReview(window, 0);
+    await until("the new lines", async () => /2.*3/.test(await window.decorations()));
+    await window.page.locator(".codelens-decoration a", { hasText: "Accept (Tab)" }).waitFor();
     await window.page.screenshot({ path: path.join(OUTPUT, "ask-diff.png") });
     await window.press("Control+Enter");
     await window.saved("a.py", (text) => text === CODE.replace("x = 1\ny = x", "x = 2\ny = 3"));
