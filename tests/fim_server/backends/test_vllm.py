@@ -92,6 +92,7 @@ def holes() -> list[CompletionRequest]:
     return found
 
 
+@pytest.mark.timeout(1200)
 async def test_the_default_model_completes_as_in_the_engine(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
