@@ -1,8 +1,8 @@
 """Token healing by a server that can hold an answer to a regular expression, as vLLM can.
 
 A joined layout has no marker between prefix and middle, so a prompt must not end inside a word
-(`fim_model/decoding/healing.py`). Without the tokenizer the border is found by white space, which is
-before or at the one that the engine finds.
+(`fim_model/decoding/healing.py`). Without the tokenizer the border is found by white space: at
+the one that the engine finds, or before it.
 """
 
 from __future__ import annotations

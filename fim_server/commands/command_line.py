@@ -240,8 +240,8 @@ def _add_models(commands: Commands) -> None:
     export.add_argument(
         "--dtype",
         choices=("f16", "q8_0", "f32", "bf16"),
-        help="of the matrices (default: f16 in a file, f32 in a folder); q8_0, in a file only, is 8 "
-        "bits with a scale for 32 numbers; bf16 in a folder only",
+        help="of the matrices (default: f16 in a file, f32 in a folder); q8_0, in a file only, is "
+        "8 bits with a scale for 32 numbers; bf16 in a folder only",
     )
     export.add_argument("--json", action="store_true", help="print one JSON object")
     export.set_defaults(run=lazily("models", "export"))

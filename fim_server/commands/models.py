@@ -1,4 +1,4 @@
-"""`fim-server models …`: describe a checkpoint without loading it, or write it for other servers."""
+"""`fim-server models …`: describe a checkpoint without loading it, or write it for a server."""
 
 from __future__ import annotations
 

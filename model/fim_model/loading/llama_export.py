@@ -1,4 +1,4 @@
-"""Write a checkpoint as a plain Llama in Hugging Face's layout, which vLLM, SGLang and others serve.
+"""Write a checkpoint as a plain Llama in Hugging Face's layout, which vLLM and others serve.
 
 For checkpoints that these do not read: this project's own, whose matrices may be in int8. Their
 network is a Llama; what makes them denoise is lost, and so is a draft LoRA.

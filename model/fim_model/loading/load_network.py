@@ -89,7 +89,8 @@ class _LayerReader:
     """The layers of a checkpoint in int8, with the products fused that `network/cpu.py` does as
     one.
 
-    folder: of stored int8, for errors; None where matrices are quantised as they are read. What is kept is copied, and little: one view into the file would keep all of it resident.
+    folder: of stored int8, for errors; None where matrices are quantised as they are read. What is
+    kept is copied, and little: one view into the file would keep all of it resident.
     """
 
     def __init__(self, read: Read, config: ModelConfig, folder: Path | None) -> None:

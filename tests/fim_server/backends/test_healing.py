@@ -35,5 +35,3 @@ def test_the_answer_begins_with_what_was_typed(typed: str) -> None:
     for wrong in ("x" + typed, typed[:-1], typed[:-1] + "%"):
         assert not re.fullmatch(one, wrong)
     assert not re.fullmatch(one, typed + "a\nb"), "the line ends there"
-
-
