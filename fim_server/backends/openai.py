@@ -7,7 +7,7 @@ from typing import Any
 
 from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
-from fim_server.backends import healing
+from fim_server.backends import typed_tail
 from fim_server.backends.answers import field, items_of, models_of, stats_of
 from fim_server.backends.base import BackendError, Progress
 from fim_server.backends.remote import RemoteServer, cut_lines
@@ -43,7 +43,7 @@ class OpenAIBackend:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         heals = self._template is not None and self._template.joined
-        prefix, typed = healing.split(request.prefix) if heals else (request.prefix, "")
+        prefix, typed = typed_tail.split(request.prefix) if heals else (request.prefix, "")
         answer, ms = await self._server.post("/completions", self._body(request, prefix, typed))
         items = [
             replace(item, text=cut_lines(item.text.removeprefix(typed), request.max_lines))
@@ -82,7 +82,7 @@ class OpenAIBackend:
             stops += self._template.stops
         if typed:
             body["max_tokens"] += len(typed) // 2 + 1
-            body |= healing.constraint(typed, one_line=one_line)
+            body |= typed_tail.constraint(typed, one_line=one_line)
         return body | ({"stop": stops[:4]} if stops else {})
 
 

@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
+    from fim_model.loading.gguf_export import Precision
     from fim_model.loading.inspection import ModelReport
+    from fim_model.loading.llama_export import LlamaPrecision
 
 DEFAULT_MODEL = "default"
 """Names the model that ships."""
@@ -72,9 +74,13 @@ def export(arguments: argparse.Namespace) -> int:
             )
             name = "fim-server default" if shipped else arguments.model.rstrip("/").split("/")[-1]
             written = (
-                export_gguf(folder, arguments.out, precision, name=name, progress=told)
+                export_gguf(
+                    folder, arguments.out, cast("Precision", precision), name=name, progress=told
+                )
                 if gguf
-                else export_llama(folder, arguments.out, precision, progress=told)
+                else export_llama(
+                    folder, arguments.out, cast("LlamaPrecision", precision), progress=told
+                )
             )
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fim_server.backends import healing
+from fim_server.backends import typed_tail
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from fim_server.backends import healing
     ],
 )
 def test_the_prompt_ends_before_the_last_word(prefix: str, typed: str) -> None:
-    assert healing.split(prefix) == (prefix.removesuffix(typed), typed)
+    assert typed_tail.split(prefix) == (prefix.removesuffix(typed), typed)
 
 
 @pytest.mark.parametrize("typed", ["\n    f(a[0]", " x.y*", "\\{a|b}^$?+/", "#-~ é"])
 def test_the_answer_begins_with_what_was_typed(typed: str) -> None:
-    one = healing.constraint(typed, one_line=True)["structured_outputs"]["regex"]
-    many = healing.constraint(typed, one_line=False)["structured_outputs"]["regex"]
+    one = typed_tail.constraint(typed, one_line=True)["structured_outputs"]["regex"]
+    many = typed_tail.constraint(typed, one_line=False)["structured_outputs"]["regex"]
     for text in ("", ")", " + 1\n  \n"):
         assert re.fullmatch(one, typed + text)
     assert re.fullmatch(many, typed + "a\nb\n")
