@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,6 @@ KEY = 'sk-it\'s-"quoted"-\\'
 PORT = Port(8099, KEY, "tiny")
 FETCHED = Path(__file__).parents[3] / ".cache" / "neovim" / "0.12" / "bin"
 NEOVIM = shutil.which("nvim") or shutil.which("nvim", path=str(FETCHED))
-LLAMA_VIM = os.environ.get("FIM_LLAMA_VIM", "")
 WITHOUT_ADDRESS = "sidekick"
 
 
@@ -106,41 +104,6 @@ def test_settings_in_lua_and_vim_script(tmp_path: Path) -> None:
     assert fim["end_point"] == "http://127.0.0.1:8099/v1/completions"
     assert given["llama"]["api_key"] == fim["api_key"] == KEY
     assert given["fim"] == {"next_edit": "sidekick"}
-
-
-@pytest.mark.skipif(NEOVIM is None, reason="no Neovim: neither on the path nor in .cache/neovim")
-@pytest.mark.skipif(not LLAMA_VIM, reason="FIM_LLAMA_VIM does not name a checkout of llama.vim")
-def test_llama_vim_shows_ghost_text_with_the_printed_settings(
-    tcp: TcpEngine, tmp_path: Path
-) -> None:
-    port = Port(urlsplit(tcp.url).port or 0, tcp.key, "tiny")
-    settings, driver, out = (tmp_path / name for name in ("llama.vim", "driver.lua", "out.json"))
-    settings.write_text(CLIENTS["llama.vim"].text(port))
-    driver.write_text(
-        f"vim.cmd.source({json.dumps(str(settings))})\n"
-        f"vim.opt.runtimepath:append({json.dumps(LLAMA_VIM)})\n"
-        "local function look()\n"
-        "  for _, mark in ipairs(vim.api.nvim_buf_get_extmarks(0, -1, 0, -1, { details = true }))\n"
-        "  do\n"
-        "    for _, part in ipairs(mark[4].virt_text or {}) do\n"
-        "      if part[2] == 'llama_hl_fim_hint' and part[1] ~= '' then\n"
-        f"        vim.fn.writefile({{ vim.json.encode(part[1]) }}, {json.dumps(str(out))})\n"
-        "        vim.cmd('qall!')\n"
-        "      end\n"
-        "    end\n"
-        "  end\n"
-        "  vim.defer_fn(look, 50)\n"
-        "end\n"
-        "vim.api.nvim_create_autocmd('VimEnter', { callback = function()\n"
-        "  vim.api.nvim_feedkeys('idef add(a, b):\\n    return ', 'n', false)\n"
-        "  look()\n"
-        "end })\n"
-    )
-    assert NEOVIM is not None
-    command = [NEOVIM, "--headless", "-n", "-i", "NONE", "-u", str(driver)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
-    ghost = json.loads(out.read_text())
-    assert ghost
 
 
 @pytest.mark.skipif(shutil.which("emacs") is None, reason="Emacs is not installed")
