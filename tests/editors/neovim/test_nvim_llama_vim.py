@@ -72,8 +72,16 @@ def port(runtime: Path, tmp_path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("version", ["0.12", "0.11"])
 def test_ghost_text_is_shown_and_accepted(port: int, version: str, tmp_path: Path) -> None:
     printed = subprocess.run(
-        [sys.executable, "-m", "fim_server", "engine", "--tcp", str(port)]
-        + ["--print-config", "llama.vim"],
+        [
+            sys.executable,
+            "-m",
+            "fim_server",
+            "engine",
+            "--tcp",
+            str(port),
+            "--print-config",
+            "llama.vim",
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / n) for n in ("", "model"))},
         capture_output=True,
         text=True,
