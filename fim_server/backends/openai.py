@@ -7,6 +7,7 @@ from typing import Any
 
 from fim_model.requests import Completion, CompletionRequest, Rewrite, RewriteRequest
 
+from fim_server.backends import typed_tail
 from fim_server.backends.answers import field, items_of, models_of, stats_of
 from fim_server.backends.base import BackendError, Progress
 from fim_server.backends.remote import RemoteServer, cut_lines
@@ -41,10 +42,13 @@ class OpenAIBackend:
         self._model = models_of(answer, self._server.name)[0]
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        answer, ms = await self._server.post("/completions", self._body(request))
+        heals = self._template is not None and self._template.joined
+        prefix, typed = typed_tail.split(request.prefix) if heals else (request.prefix, "")
+        answer, ms = await self._server.post("/completions", self._body(request, prefix, typed))
         items = [
-            replace(item, text=cut_lines(item.text, request.max_lines))
+            replace(item, text=cut_lines(item.text.removeprefix(typed), request.max_lines))
             for item in items_of(answer, self._server.name)
+            if item.text.startswith(typed)  # or the server cannot heal
         ]
         usage = field(answer, "usage")
         cached = field(usage, "prompt_tokens_details", "cached_tokens")
@@ -60,7 +64,9 @@ class OpenAIBackend:
     async def close(self) -> None:
         await self._server.close()
 
-    def _body(self, request: CompletionRequest) -> dict[str, Any]:
+    def _body(self, request: CompletionRequest, prefix: str, typed: str) -> dict[str, Any]:
+        """The request for what follows `prefix` and begins with `typed`."""
+        one_line = request.max_lines == 1 and not _ends_with_line(request)
         body: dict[str, Any] = {
             "model": self._model,
             "max_tokens": request.max_tokens,
@@ -68,12 +74,15 @@ class OpenAIBackend:
             "seed": request.seed,
             "n": request.alternatives if request.temperature else 1,
         }
-        stops = ["\n"] if request.max_lines == 1 and not _ends_with_line(request) else []
+        stops = ["\n"] if one_line and not typed else []
         if self._template is None:
             body |= {"prompt": request.prefix, "suffix": request.suffix}
         else:
-            body["prompt"] = self._template.fill(request.prefix, request.suffix)
+            body["prompt"] = self._template.fill(prefix, request.suffix)
             stops += self._template.stops
+        if typed:
+            body["max_tokens"] += len(typed) // 2 + 1
+            body |= typed_tail.constraint(typed, one_line=one_line)
         return body | ({"stop": stops[:4]} if stops else {})
 
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FimTemplate:
-    """A prompt with places for `{prefix}` and `{suffix}`, and the `stops` that end the middle."""
+    """A prompt with places for `{prefix}` and `{suffix}`, and the `stops` that end the middle.
+
+    joined: nothing stands between prefix and middle, so the server must heal the tokens there.
+    """
 
     prompt: str
     stops: tuple[str, ...] = ()
+    joined: bool = False
 
     def fill(self, prefix: str, suffix: str) -> str:
         """The prompt. Markers in the user's text stay: only the server's tokenizer could tell them
@@ -27,6 +31,9 @@ class FimTemplate:
 TEMPLATES: Mapping[str, FimTemplate] = {
     "fim-server": FimTemplate(
         "<|fim_suffix|>{suffix}<|fim_prefix|>{prefix}<|fim_middle|>", ("<|eom|>",)
+    ),
+    "fim-server-joined": FimTemplate(
+        "<|fim_suffix|>{suffix}<|fim_prefix|>{prefix}", ("<|eom|>",), joined=True
     ),
     "qwen": FimTemplate(
         "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",

@@ -244,14 +244,16 @@ def _add_models(commands: Commands) -> None:
     inspect.add_argument("model", metavar="ID_OR_PATH", help="'default' is the model that ships")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(run=lazily("models", "inspect"))
-    export = kinds.add_parser("export", help="write a checkpoint as a GGUF file for llama.cpp")
+    export = kinds.add_parser(
+        "export", help="write a checkpoint as a GGUF file for llama.cpp, or as a folder for vLLM"
+    )
     export.add_argument("model", metavar="ID_OR_PATH", help="'default' is the model that ships")
-    export.add_argument("out", type=Path, metavar="OUT.gguf")
+    export.add_argument("out", type=Path, metavar="OUT", help="OUT.gguf is a file, else a folder")
     export.add_argument(
         "--dtype",
-        choices=("f16", "q8_0", "f32"),
-        default="f16",
-        help="of the matrices (default: f16); q8_0 is 8 bits with a scale for 32 numbers",
+        choices=("f16", "q8_0", "f32", "bf16"),
+        help="of the matrices (default: f16 in a file, f32 in a folder); q8_0, in a file only, is "
+        "8 bits with a scale for 32 numbers; bf16 in a folder only",
     )
     export.add_argument("--json", action="store_true", help="print one JSON object")
     export.set_defaults(run=lazily("models", "export"))

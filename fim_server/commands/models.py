@@ -1,4 +1,4 @@
-"""`fim-server models …`: describe a checkpoint without loading it, or write it as GGUF."""
+"""`fim-server models …`: describe a checkpoint without loading it, or write it for a server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fim_server.commands.terminal import visible
 from fim_server.commands.usage_error import UsageError
 
 if TYPE_CHECKING:
+    from fim_model.loading.gguf_export import Precision
     from fim_model.loading.inspection import ModelReport
+    from fim_model.loading.llama_export import LlamaPrecision
 
 DEFAULT_MODEL = "default"
 """Names the model that ships."""
@@ -43,11 +45,17 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a checkpoint as a GGUF file and say how llama.cpp serves it."""
+    """Write a checkpoint as a GGUF file or as a Llama's folder, and say how it is served."""
+    gguf = arguments.out.suffix == ".gguf"
+    precision = arguments.dtype or ("f16" if gguf else "f32")
+    if precision == ("bf16" if gguf else "q8_0"):
+        what = "a GGUF file" if gguf else "a folder (only a name that ends in .gguf is a file)"
+        raise UsageError(f"--dtype {precision}: {what} is not written so")
     try:
         from fim_model.loading.checkpoint import default_checkpoint
         from fim_model.loading.gguf_export import export_gguf
         from fim_model.loading.hub import resolve
+        from fim_model.loading.llama_export import LlamaExport, export_llama
         from fim_model.loading.stored_tokenizer import read_tokenizer
     except ImportError as missing:
         raise UsageError(
@@ -70,18 +78,32 @@ def export(arguments: argparse.Namespace) -> int:
                 else resolve(arguments.model, check=read_tokenizer, progress=told)
             )
             name = "fim-server default" if shipped else arguments.model.rstrip("/").split("/")[-1]
-            written = export_gguf(folder, arguments.out, arguments.dtype, name=name, progress=told)
+            written = (
+                export_gguf(
+                    folder, arguments.out, cast("Precision", precision), name=name, progress=told
+                )
+                if gguf
+                else export_llama(
+                    folder, arguments.out, cast("LlamaPrecision", precision), progress=told
+                )
+            )
     except ValueError as unfit:
         raise UsageError(str(unfit)) from unfit
     if arguments.json:
         sys.stdout.write(json.dumps({**asdict(written), "path": str(written.path)}) + "\n")
         return 0
-    spm = " --spm-infill" if written.suffix_first else ""
+    if isinstance(written, LlamaExport):
+        template = "fim-server-joined" if written.joined else "fim-server"
+        serve = f"vllm serve {written.path} --served-model-name fim-server\n"
+        serve += f'editors: "backend": "openai", "remoteTemplate": "{template}"'
+    else:
+        spm = " --spm-infill" if written.suffix_first else ""
+        serve = f"llama-server -m {written.path}{spm}"
     size = f"{written.bytes / 2**20:.0f} MiB"
     sys.stdout.write(
         f"{written.path}: {written.tensors} tensors, {written.precision}, {size}\n"
         f"layout: {written.layout}\n"
-        f"serve it: llama-server -m {written.path}{spm}\n"
+        f"serve it: {serve}\n"
     )
     return 0
 

@@ -30,8 +30,9 @@ Multiline = Literal["auto", "always", "never"]
 MULTILINE: tuple[Multiline, ...] = ("auto", "always", "never")
 
 RemoteTemplate = Literal[
-    "fim-server", "qwen", "starcoder", "codellama", "deepseek", "codestral", "codegemma"
-]
+    "fim-server", "fim-server-joined", "qwen", "starcoder", "codellama", "deepseek", "codestral",
+    "codegemma",
+]  # fmt: skip
 REMOTE_TEMPLATES: tuple[RemoteTemplate, ...] = get_args(RemoteTemplate)
 """The templates themselves are in `backends/templates.py`."""
 

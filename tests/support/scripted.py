@@ -17,7 +17,8 @@ runs until the request is cancelled, and "#gain N" sets all gains to N nats.
 
 The instruction "OLD NEW" replaces the word OLD by NEW in the region. An AssistantBackend has this,
 and answers a question with a code block that was asked for (`block TEXT`), or else with the last
-message, in two parts. Programs get one with SCRIPTED_ASSISTANT set: to why it does not follow
+message, in two parts; after the first half of the answer to a line `wait TEXT` it waits until it is
+cancelled. Programs get one with SCRIPTED_ASSISTANT set: to why it does not follow
 instructions, or to "yes".
 """
 
@@ -150,8 +151,11 @@ class AssistantBackend(ScriptedBackend):
         self.questions.append(request)
         asked = request.messages[-1].content
         _, block, code = asked.rpartition("block ")
+        code = code.replace("\\n", "\n")
         text = f"Here:\n```python\n{code}\n```\n" if block else f"You said: {asked}"
         on_text(text[: len(text) // 2])
+        if re.search(r"^wait ", asked, re.MULTILINE):
+            await asyncio.Event().wait()
         await asyncio.sleep(0)
         on_text(text)
         return text

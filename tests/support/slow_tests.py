@@ -23,6 +23,7 @@ SLOW = (
     "fim_model/loading/test_hub.py",
     "fim_server/backends/test_remote_backends.py",
     "fim_server/backends/test_transformers_serve.py",
+    "fim_server/backends/test_vllm.py",
     "fim_server/bench",
     "fim_server/commands/test_client_config.py",
     "fim_server/commands/test_command_settings.py",

@@ -17,7 +17,10 @@ export interface Place {
 export function placeOf({ document, selection }: TextEditor): Place {
   const { start, end } = selection;
   const file = workspace.asRelativePath(document.uri);
-  const lines = `${String(start.line + 1)}–${String(end.line + 1)}`;
+  // A selection that ends before the first character of a line does not have that line.
+  const last = end.line > start.line && end.character === 0 ? end.line : end.line + 1;
+  const first = start.line + 1;
+  const lines = first === last ? String(first) : `${String(first)}–${String(last)}`;
   return {
     uri: document.uri.toString(),
     version: document.version,
@@ -46,7 +49,7 @@ export class Instructions {
       prompt: "What to do with the selected lines",
     });
     if (instruction === undefined || instruction.trim() === "") return;
-    await this.review(editor, `Editing: ${instruction}`, (token) =>
+    await this.review(editor, ProgressLocation.Notification, `Editing: ${instruction}`, (token) =>
       this.server.ask(
         "workspace/executeCommand",
         { command: "fim.instruct", arguments: [{ ...place, instruction }] },
@@ -63,19 +66,19 @@ export class Instructions {
       return;
     }
     const { uri, version, range } = placeOf(editor);
-    await this.review(editor, "Comparing", (token) =>
+    await this.review(editor, ProgressLocation.Window, "Comparing", (token) =>
       this.server.ask("fim/propose", { textDocument: { uri, version }, range, text }, token),
     );
   }
 
   private async review(
     editor: TextEditor,
+    location: ProgressLocation,
     title: string,
     ask: (token: CancellationToken) => Promise<unknown>,
   ): Promise<void> {
     const { version } = editor.document;
-    const progress = { location: ProgressLocation.Notification, title, cancellable: true };
-    await window.withProgress(progress, async (_, token) => {
+    await window.withProgress({ location, title, cancellable: true }, async (_, token) => {
       try {
         const answer = await ask(token);
         if (token.isCancellationRequested) return;

@@ -96,9 +96,9 @@ def load_model(
     shapes = weight_shapes(config)
     state: dict[str, Tensor] = {}
     left = total = sum(map(prod, shapes.values()))
-    with _tensors(folder, config, device) as each:
-        for name, tensor in each:
-            state[name] = tensor.to(device, dtype)
+    with float_tensors(folder, config, device=device) as read:
+        for name in shapes:
+            state[name] = read(name).to(device, dtype)
             left -= prod(shapes[name])
             progress("Loading the model", 1 - left / total)
     model.load_state_dict(state, strict=False, assign=True)
@@ -108,22 +108,6 @@ def load_model(
     if lora is not None:
         model.draft_lora = read_draft_lora(lora, dtype=dtype, device=device)
     return model.requires_grad_(False).eval()
-
-
-@contextmanager
-def _tensors(
-    folder: Path, config: ModelConfig, device: str
-) -> Iterator[Iterator[tuple[str, Tensor]]]:
-    """The tensors of a checkpoint by this package's names, one at a time, int8 ones dequantised."""
-    names = list(weight_shapes(config))
-    if is_gguf(folder):
-        local = {config.family.stored_name(name): name for name in names}
-        found = read_gguf(folder).tensors()
-        yield ((local[stored], weight) for stored, weight in found if stored in local)
-        forget_gguf()
-        return
-    with float_tensors(folder, config, device=device) as read:
-        yield ((name, read(name)) for name in names)
 
 
 Read = Callable[[str], Tensor]
@@ -147,7 +131,15 @@ def float_tensors(folder: Path, config: ModelConfig, *, device: str = "cpu") -> 
 
 @contextmanager
 def mapped_tensors(folder: Path, config: ModelConfig, *, device: str = "cpu") -> Iterator[Read]:
-    """The tensors of a checked checkpoint; on a CPU they are mapped, and read where touched."""
+    """The tensors of a checked checkpoint; on a CPU they are mapped, and read where touched.
+
+    Those of a GGUF file are dequantised to float32, one at each call.
+    """
+    if is_gguf(folder):
+        gguf = read_gguf(folder)
+        yield lambda name: gguf.tensor(config.family.stored_name(name))
+        forget_gguf()
+        return
     with ExitStack() as opened:
         files: dict[str, Any] = {}
         for path in weight_files(folder):

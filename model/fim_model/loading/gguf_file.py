@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ _ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<EOT>"
 """Control tokens that end a text by their names, as in llama.cpp; a file states only some."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GgufModel:
     """A GGUF file in Hugging Face terms.
 
@@ -80,18 +80,25 @@ class GgufModel:
         Raises CheckpointError for a tensor that no Llama has, and for a quantisation that the
         gguf package does not read.
         """
-        rotated = self.reader.fields["general.architecture"].contents() == "llama"
-        for tensor in self.reader.tensors:
-            if tensor.name == _FREQUENCY_FACTORS:
-                continue
-            name = _local_name(tensor, self.path)
-            heads = ""
-            if rotated and name.endswith(("q_proj.weight", "q_proj.bias")):
+        for name in self._stored:
+            yield name, self.tensor(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """One weight by transformers' name, as `tensors` gives it."""
+        stored = self._stored[name]
+        weight = _dequantised(stored, self.path)
+        heads = ""
+        if self.reader.fields["general.architecture"].contents() == "llama":
+            if name.endswith(("q_proj.weight", "q_proj.bias")):
                 heads = "num_attention_heads"
-            elif rotated and name.endswith(("k_proj.weight", "k_proj.bias")):
+            elif name.endswith(("k_proj.weight", "k_proj.bias")):
                 heads = "num_key_value_heads"
-            weight = _dequantised(tensor, self.path)
-            yield name, _unpermuted(weight, self.config[heads]) if heads else weight
+        return _unpermuted(weight, self.config[heads]) if heads else weight
+
+    @cached_property
+    def _stored(self) -> dict[str, ReaderTensor]:
+        tensors = self.reader.tensors
+        return {_local_name(t, self.path): t for t in tensors if t.name != _FREQUENCY_FACTORS}
 
     def headers(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
         """Name, shape and type of each weight, without reading it. Raises CheckpointError."""

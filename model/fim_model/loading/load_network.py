@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from fim_kernels.matmul_8bit import quantise
 from fim_kernels.matmul_int8 import available
 from fim_kernels.types import Weight8Bit
 from torch import Tensor
@@ -44,27 +45,31 @@ def load_network(
 ) -> Network:
     """The fastest network for a checkpoint on a device.
 
-    weights: None is `FIM_WEIGHTS`, or else as they are stored. Stored int8 goes straight to a CPU's
-    integer products, its values and scales unchanged; elsewhere it is dequantised. The other
+    weights: None is `FIM_WEIGHTS`, or else as they are stored. A CPU's integer products are made
+    matrix by matrix, without a float copy of the model: stored int8 as it is, anything else, such
+    as a GGUF file, quantised; on other processors and devices int8 is dequantised. The other
     parameters and errors are those of `load_model`.
     """
     stored_int8 = read_quantization(folder) is not None
-    straight = stored_int8 and device == "cpu" and dtype is torch.float32 and multiplies_integers()
-    weights = weights or default_weights(stored_int8=straight)
+    straight = device == "cpu" and dtype is torch.float32 and multiplies_integers()
+    weights = weights or default_weights(stored_int8=straight and stored_int8)
     if straight and weights == "int8":
-        return _integer_network(folder, kv_tokens, progress)
+        return _integer_network(folder, kv_tokens, progress, stored_int8=stored_int8)
     model = load_model(folder, dtype=dtype, device=device, kv_tokens=kv_tokens, progress=progress)
     return fast_network(model, weights)
 
 
-def _integer_network(folder: Path, kv_tokens: int, progress: Progress) -> Network:
-    """A stored int8 checkpoint as it is multiplied; nothing becomes float32 on the way."""
+def _integer_network(
+    folder: Path, kv_tokens: int, progress: Progress, *, stored_int8: bool
+) -> Network:
+    """A checkpoint as integers are multiplied. Of stored int8 nothing becomes float32 on the way,
+    of others one matrix at a time."""
     network = integer_network()
     config = check_weights(folder)
     plan = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
     check_memory(config, torch.float32, "cpu", folder, kv_tokens=kv_tokens, bytes_each=1)
     with mapped_tensors(folder, config) as read, torch.inference_mode():
-        reader = _LayerReader(read, config, folder)
+        reader = _LayerReader(read, config, folder if stored_int8 else None)
         embedding = reader.matrix("model.embed_tokens.weight", copied=True)
         weights = FusedTransformer(
             config,
@@ -81,13 +86,14 @@ def _integer_network(folder: Path, kv_tokens: int, progress: Progress) -> Networ
 
 
 class _LayerReader:
-    """The layers of a stored int8 checkpoint, with the products fused that `network/cpu.py` does
-    as one.
+    """The layers of a checkpoint in int8, with the products fused that `network/cpu.py` does as
+    one.
 
-    What is kept is copied, and little: one view into the file would keep all of it resident.
+    folder: of stored int8, for errors; None where matrices are quantised as they are read. What is
+    kept is copied, and little: one view into the file would keep all of it resident.
     """
 
-    def __init__(self, read: Read, config: ModelConfig, folder: Path) -> None:
+    def __init__(self, read: Read, config: ModelConfig, folder: Path | None) -> None:
         self._read, self._config, self._folder = read, config, folder
 
     def layers(self, progress: Progress) -> Iterator[FusedLayer]:
@@ -100,12 +106,17 @@ class _LayerReader:
     def matrix(self, *names: str, copied: bool = False) -> Weight8Bit:
         """The rows of these matrices as one. copied: even if it is but one, which else is mapped
         until it is packed."""
-        parts = [read_int8(self._read, name, self._folder) for name in names]
+        parts = [self._integers(name) for name in names]
         values = [part.values for part in parts]
         return Weight8Bit(
             torch.cat(values) if copied or len(values) > 1 else values[0],
             torch.cat([part.scale for part in parts]),
         )
+
+    def _integers(self, name: str) -> Weight8Bit:
+        if self._folder is not None:
+            return read_int8(self._read, name, self._folder)
+        return quantise(self._read(name).float())
 
     def vector(self, *names: str) -> Tensor:
         """Norms or biases, one after the other, in float32."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,6 +22,9 @@ from fim_model.network.cpu_onnx import OnnxTransformer
 from fim_model.network.kv_cache import KVCache
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fim_model.loading.gguf_export import Precision
 
 MATRIX = "model.layers.0.self_attn.q_proj.weight"
 
@@ -73,6 +77,44 @@ def test_stored_equals_freshly_quantised(
     network = load_network(tmp_path)
     assert type(network) is kind
     assert torch.equal(logits(network), logits(kind.of(model, storage=torch.int8)))
+
+
+@pytest.mark.parametrize("precision", ["f16", "q8_0"])
+def test_a_gguf_file_is_never_there_as_floats(
+    tmp_path: Path,
+    precision: Precision,
+    kind: type[PackedTransformer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Integer products of a GGUF file: one matrix in float32 at a time, and the same values as
+    from a float copy of the whole model."""
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    from fim_model.loading.gguf_export import export_gguf
+    from fim_model.loading.gguf_file import GgufModel
+    from gguf_files import write_own_checkpoint
+
+    path = tmp_path / "model.gguf"
+    export_gguf(write_own_checkpoint(tmp_path / "own", num_hidden_layers=4), path, precision)
+    expected = logits(kind.of(load_model(path), storage=torch.int8))
+    read, alive = GgufModel.tensor, weakref.WeakSet[Tensor]()
+    most, matrices = 0, 0
+
+    def counted(gguf: GgufModel, name: str) -> Tensor:
+        nonlocal most, matrices
+        weight = read(gguf, name)
+        if weight.ndim == 2:
+            alive.add(weight)
+            matrices += 1
+            most = max(most, len(alive))
+        return weight
+
+    monkeypatch.setattr(GgufModel, "tensor", counted)
+    network = load_network(path, weights="int8")
+    assert type(network) is kind
+    assert matrices == 1 + 4 * 7
+    assert most <= 1, f"{most} of {matrices} matrices were there in float32 at once"
+    assert not alive, "float matrices are kept"
+    assert torch.equal(logits(network), expected)
 
 
 @pytest.mark.parametrize("levels", [127, 63, 31])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -148,6 +149,19 @@ async def test_temporary_failures_are_retried() -> None:
         backend = OpenAIBackend(url + "/v1")
         await backend.start(unseen)
         assert asked == ["GET /v1/models"] * 3
+        await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [(" a + b", ["a + b"]), (" a\\n    b", ["a"]), ("a + b", [])]
+)
+async def test_an_answer_must_begin_with_what_was_typed(said: str, shown: list[str]) -> None:
+    """A joined prompt ends before the white space at the cursor; the server writes it again."""
+    body = f'{{"choices": [{{"text": "{said}", "finish_reason": "stop"}}]}}'.encode()
+    async with server(lambda: http("200 OK", body)) as (url, _):
+        backend = OpenAIBackend(url + "/v1", model="m", template="fim-server-joined")
+        completion = await backend.complete(replace(REQUEST, max_lines=1))
+        assert [item.text for item in completion.items] == shown
         await backend.close()
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from fim_model.requests import CompletionRequest
+from serving import serving
 
 from fim_server.backends.in_process import InProcessBackend
 from fim_server.backends.openai import OpenAIBackend
@@ -27,35 +23,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("transformers")
     if program is None:
         pytest.skip("the command `transformers` is not on the path")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [program, "serve", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-            stdout=output,
-            stderr=output,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180
-        while not _answers(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        yield url + "/v1"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(url + "/health").is_success
-    except httpx2.TransportError:
-        return False
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with serving([program, "serve", "--dtype", "float32"], environment, log, 180) as url:
+        yield url
 
 
 async def test_transformers_serve_gives_the_same_text(server: str, checkpoint: Path) -> None:

@@ -11,18 +11,20 @@ export function page(nonce: string): string {
   #talk { flex: 1; overflow-y: auto; }
   .user { font-weight: bold; margin: 12px 0 4px; }
   .text { white-space: pre-wrap; }
-  .about, .problem { color: var(--vscode-descriptionForeground); }
+  .about, .note { color: var(--vscode-descriptionForeground); }
   .problem { color: var(--vscode-errorForeground); }
-  pre { overflow-x: auto; padding: 6px; background: var(--vscode-textCodeBlock-background);
+  pre { overflow-x: auto; margin: 6px 0; padding: 6px; border-left: 2px solid var(--vscode-textBlockQuote-border);
+        background: var(--vscode-textCodeBlock-background);
         font-family: var(--vscode-editor-font-family); font-size: var(--vscode-editor-font-size); }
   textarea { resize: none; margin: 8px 0; padding: 4px; font: inherit; color: var(--vscode-input-foreground);
-             background: var(--vscode-input-background); border: 1px solid var(--vscode-input-border, transparent); }
+             background: var(--vscode-input-background); outline-color: var(--vscode-focusBorder);
+             border: 1px solid var(--vscode-input-border, transparent); }
   button { color: var(--vscode-button-foreground); background: var(--vscode-button-background); border: 0; padding: 3px 8px; }
 </style>
 </head>
 <body>
 <div id="talk" role="log" aria-live="polite"></div>
-<textarea id="question" rows="3" aria-label="Question" placeholder="Ask about the selection or the file (Enter sends, Escape stops)"></textarea>
+<textarea id="question" rows="3" aria-label="Question" placeholder="Ask about the selection or the file (Enter sends, Escape stops or leaves)"></textarea>
 <script nonce="${nonce}">
   const host = acquireVsCodeApi();
   const talk = document.getElementById("talk");
@@ -36,6 +38,8 @@ export function page(nonce: string): string {
   }
   window.addEventListener("message", ({ data }) => {
     if (data.focus) { question.focus(); return; }
+    const follows = talk.scrollTop + talk.clientHeight >= talk.scrollHeight - 4;
+    const scrolled = talk.scrollTop;
     talk.replaceChildren();
     for (const turn of data.turns) {
       if (turn.question !== undefined) add(talk, "div", "user", turn.question);
@@ -48,13 +52,14 @@ export function page(nonce: string): string {
           button.addEventListener("click", () => host.postMessage({ insert: piece.text }));
         }
       }
+      if (turn.note) add(talk, "div", "note", turn.note);
       if (turn.problem) add(talk, "div", "problem", turn.problem);
     }
-    talk.scrollTop = talk.scrollHeight;
+    talk.scrollTop = follows ? talk.scrollHeight : scrolled;
   });
   question.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
-    if (event.key === "Escape") host.postMessage({ stop: true });
+    if (event.key === "Escape") host.postMessage({ leave: true });
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       if (question.value.trim() === "") return;
@@ -63,7 +68,6 @@ export function page(nonce: string): string {
     }
   });
   host.postMessage({ ready: true });
-  question.focus();
 </script>
 </body>
 </html>`;

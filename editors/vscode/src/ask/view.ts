@@ -22,6 +22,7 @@ interface Turn {
   readonly about: string;
   answer: string;
   problem?: string;
+  note?: string;
   done: boolean;
 }
 
@@ -30,6 +31,8 @@ export class AskView implements WebviewViewProvider, Disposable {
   private turns: Turn[] = [];
   private asking: CancellationTokenSource | undefined;
   private token = 0;
+  /** The page, which is still being loaded, shall take the focus. */
+  private wanted = false;
   private readonly parts: Disposable[];
 
   constructor(
@@ -45,6 +48,7 @@ export class AskView implements WebviewViewProvider, Disposable {
   }
 
   async focus(): Promise<void> {
+    this.wanted = true;
     await commands.executeCommand(`${VIEW}.focus`);
     void this.view?.webview.postMessage({ focus: true });
   }
@@ -62,6 +66,7 @@ export class AskView implements WebviewViewProvider, Disposable {
     view.webview.onDidReceiveMessage((said: unknown) => void this.take(said));
     view.onDidDispose(() => {
       this.stop();
+      this.wanted = false;
       this.view = undefined;
     });
     view.webview.html = page(randomBytes(16).toString("hex"));
@@ -78,11 +83,19 @@ export class AskView implements WebviewViewProvider, Disposable {
   }
 
   private async take(said: unknown): Promise<void> {
-    const { ask, insert, stop } = said as { ask?: unknown; insert?: unknown; stop?: unknown };
+    const { ask, insert, leave } = said as { ask?: unknown; insert?: unknown; leave?: unknown };
     if (typeof ask === "string") await this.ask(ask);
     else if (typeof insert === "string") await this.instructions.insert(insert);
-    else if (stop === true) this.stop();
-    else this.show();
+    else if (leave !== true) this.begin();
+    else if (this.asking !== undefined) this.stop();
+    else await commands.executeCommand("workbench.action.focusActiveEditorGroup");
+  }
+
+  /** The page has been loaded. It takes the focus only if the user came here. */
+  private begin(): void {
+    this.show();
+    if (this.wanted) void this.view?.webview.postMessage({ focus: true });
+    this.wanted = false;
   }
 
   private async ask(question: string): Promise<void> {
@@ -110,7 +123,8 @@ export class AskView implements WebviewViewProvider, Disposable {
       const answer = (await this.server.ask("fim/ask", { messages, token, ...about }, source.token)) as { text: string };
       turn.answer = answer.text;
     } catch (problem) {
-      turn.problem = source.token.isCancellationRequested ? "Stopped." : (problem as Error).message;
+      if (source.token.isCancellationRequested) turn.note = "Stopped.";
+      else turn.problem = (problem as Error).message;
     }
     turn.done = true;
     if (this.asking === source) this.asking = undefined;

@@ -22,7 +22,8 @@ import {
   workspace,
 } from "vscode";
 import { EditDecorations, rangeOf } from "./decorations";
-import { afterwards, endOfLast, type NextEdit, readEdits, spanOf, touches } from "./edits";
+import { afterwards, endOfLast, type Hunk, type NextEdit, readEdits, spanOf, touches } from "./edits";
+import { ReviewLenses } from "./lenses";
 
 const VISIBLE = "fim.nextEdit";
 const REVIEW = "fim.review";
@@ -38,6 +39,7 @@ export class NextEdits implements Disposable {
   /** Keys are processed one after the other, so none is lost while an edit is being applied. */
   private keys: Promise<void> = Promise.resolve();
   private readonly decorations = new EditDecorations();
+  private readonly lenses = new ReviewLenses();
   private readonly listeners: Disposable[];
 
   constructor(
@@ -86,17 +88,17 @@ export class NextEdits implements Disposable {
     return count;
   }
 
-  /** Accept all edits of a review. */
+  /** Accept all edits of a review, as one step of undo. */
   acceptAll(): Promise<void> {
     const done = this.keys.then(async () => {
+      const editor = window.activeTextEditor;
+      const { edits } = this;
+      if (!this.asked || editor === undefined || !edits.every((edit) => isIn(editor, edit) && isCurrent(edit))) return;
       this.acting = true;
       try {
-        while (this.asked) {
-          const [edit] = this.edits;
-          const editor = window.activeTextEditor;
-          if (edit === undefined || editor === undefined || !isIn(editor, edit)) break;
-          await this.apply(editor, edit);
-        }
+        this.clear();
+        const applied = await this.replace(editor, edits.flatMap(({ hunks }) => hunks));
+        if (applied) for (const edit of edits) this.report(edit);
       } finally {
         this.acting = false;
       }
@@ -140,12 +142,14 @@ export class NextEdits implements Disposable {
   dispose(): void {
     this.clear();
     this.decorations.dispose();
+    this.lenses.dispose();
     for (const listener of this.listeners) listener.dispose();
   }
 
   private finish(): void {
     if (this.asked) void commands.executeCommand("setContext", REVIEW, false);
     this.asked = false;
+    this.lenses.clear();
     this.hide();
   }
 
@@ -175,6 +179,7 @@ export class NextEdits implements Disposable {
     void commands.executeCommand("setContext", VISIBLE, true);
     const drawn = this.asked ? this.edits.filter((other) => isIn(editor, other)) : [edit];
     if (isIn(editor, edit)) this.decorations.show(editor, drawn.flatMap(({ hunks }) => hunks));
+    if (this.asked) this.lenses.show(edit, this.edits.length - 1);
     if (there) this.decorations.hideWay(editor);
     else this.decorations.showWay(editor, edit);
   }
@@ -225,15 +230,11 @@ export class NextEdits implements Disposable {
     const later = this.edits.slice(1);
     const { version } = editor.document;
     this.decorations.clear();
-    const applied = await editor.edit((builder) => {
-      for (const { range, text } of edit.hunks) builder.replace(rangeOf(range), text);
-    });
-    if (!applied) {
+    if (!(await this.replace(editor, edit.hunks))) {
       this.clear();
       return;
     }
-    // Report it to the server; the next key need not wait for the answer.
-    if (edit.command !== undefined) void this.execute(edit.command.command, edit.command.arguments ?? []);
+    this.report(edit);
     if (editor.document.version !== version + 1) {
       this.clear(); // typed in the meantime: the later edits refer to another text
       return;
@@ -247,6 +248,17 @@ export class NextEdits implements Disposable {
     if (next === undefined) this.finish();
     else if (this.asked) await this.jump(next);
     else this.show(editor);
+  }
+
+  private replace(editor: TextEditor, hunks: readonly Hunk[]): Thenable<boolean> {
+    return editor.edit((builder) => {
+      for (const { range, text } of hunks) builder.replace(rangeOf(range), text);
+    });
+  }
+
+  /** Tell the server that an edit was accepted; the next key need not wait for the answer. */
+  private report({ command }: NextEdit): void {
+    if (command !== undefined) void this.execute(command.command, command.arguments ?? []);
   }
 }
 

@@ -6,6 +6,7 @@ import {
   MarkdownString,
   Range,
   type TextEditor,
+  type TextEditorDecorationType,
   ThemeColor,
   window,
   workspace,
@@ -31,21 +32,28 @@ export class EditDecorations implements Disposable {
     },
   });
 
+  /** Without a colour: at the cursor, so that its hover has the whole diff, which ghost text has not. */
+  private readonly place = window.createTextEditorDecorationType({});
+
   show(editor: TextEditor, hunks: readonly Hunk[]): void {
     const { document } = editor;
     const removed: DecorationOptions[] = [];
     const added: DecorationOptions[] = [];
+    const places: DecorationOptions[] = [];
     for (const hunk of hunks) {
       const range = rangeOf(hunk.range);
       const hoverMessage = diff(document.getText(range), hunk);
       if (!range.isEmpty) removed.push({ range, hoverMessage });
+      else places.push({ range, hoverMessage });
       const ghost = ghostOf(hunk);
       if (ghost === undefined) continue;
       const at = ghost.position === undefined ? document.lineAt(range.start.line - 1).range.end : range.end;
-      added.push({ range: new Range(at, at), hoverMessage, renderOptions: { after: { contentText: ghost.text } } });
+      const contentText = ghost.text.replaceAll(" ", "\u00a0"); // several blanks would be drawn as one
+      added.push({ range: new Range(at, at), hoverMessage, renderOptions: { after: { contentText } } });
     }
     editor.setDecorations(this.removed, removed);
     editor.setDecorations(this.added, added);
+    editor.setDecorations(this.place, places);
   }
 
   /** Hint beside the cursor: where Tab goes if the edit is elsewhere. */
@@ -60,14 +68,18 @@ export class EditDecorations implements Disposable {
     editor.setDecorations(this.hint, []);
   }
 
+  private types(): TextEditorDecorationType[] {
+    return [this.removed, this.added, this.place, this.hint];
+  }
+
   clear(): void {
     for (const editor of window.visibleTextEditors) {
-      for (const type of [this.removed, this.added, this.hint]) editor.setDecorations(type, []);
+      for (const type of this.types()) editor.setDecorations(type, []);
     }
   }
 
   dispose(): void {
-    for (const type of [this.removed, this.added, this.hint]) type.dispose();
+    for (const type of this.types()) type.dispose();
   }
 }
 
@@ -86,6 +98,6 @@ function wayTo(editor: TextEditor, edit: NextEdit): string {
 
 function diff(removed: string, { text: added }: Hunk): MarkdownString {
   const lines = (text: string, sign: string): string[] =>
-    text === "" ? [] : text.split(/\r\n|\r|\n/).map((line) => sign + line);
+    text === "" ? [] : text.replace(/(?:\r\n|\r|\n)$/, "").split(/\r\n|\r|\n/).map((line) => sign + line);
   return new MarkdownString().appendCodeblock([...lines(removed, "-"), ...lines(added, "+")].join("\n"), "diff");
 }

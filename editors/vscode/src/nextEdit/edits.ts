@@ -69,6 +69,11 @@ export function ghostOf({ range: { start, end }, text }: Hunk): Ghost | undefine
   return { position: undefined, text: preview(`\n${text.replace(/(?:\r\n|\r|\n)$/, "")}`) };
 }
 
+/** Whether ghost text would not show all of an edit as it will be. */
+export function isMultiline({ hunks }: NextEdit): boolean {
+  return hunks.some(({ text }) => /[\r\n]./s.test(text));
+}
+
 /** The new text on one line, because a decoration has only one. */
 export function preview(added: string, limit = 120): string {
   const line = added.replace(/\r\n|\r|\n/g, "⏎");

@@ -150,7 +150,7 @@ export class EditorWindow {
     return this.page.evaluate(() => {
       const spans = [...document.querySelectorAll(".view-lines .view-line span")];
       const drawn = spans.map((span) => getComputedStyle(span, "::after").content);
-      return drawn.filter((content) => content.startsWith('"')).map((content) => content.slice(1, -1)).join(" ");
+      return drawn.filter((content) => content.startsWith('"')).map((content) => content.slice(1, -1)).join(" ").replaceAll("\u00a0", " ");
     });
   }
 

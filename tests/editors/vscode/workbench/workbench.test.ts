@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { assistantTests } from "./assistant";
 import { defaultsTests } from "./defaults";
 import { ghostTests } from "./ghost";
 import { missingTests, wheel } from "./missing";
@@ -17,6 +18,7 @@ const GROUPS: Readonly<Record<string, (t: TestContext, workbench: Workbench) => 
   "ghost text, key by key": scriptedTests,
   "VS Code's own defaults": defaultsTests,
   "proposed edits": nextEditTests,
+  "instructions and questions": assistantTests,
   "when something is missing": missingTests,
   "a folder that is not trusted": trustTests,
   "ghost text of the model that ships": ghostTests,
