@@ -13,7 +13,16 @@ local M = {}
 ---@field latency_ms? number latency of the last answer in this buffer
 ---@field why? string why nothing is shown in this buffer
 
----@type { kind?: string, message?: string, busy?: boolean, why?: string, adapter?: boolean, error?: string, loading?: string }
+---@class fim.ServerStatus
+---@field kind? string
+---@field message? string
+---@field busy? boolean
+---@field why? string
+---@field adapter? boolean
+---@field error? string
+---@field loading? string
+
+---@type fim.ServerStatus
 local server = {}
 
 --- The server's own status (`didChangeStatus`).
