@@ -108,7 +108,7 @@ def test_steps_on_the_device_synchronise_once(tiny: Any, gpu: StandInGpu) -> Non
     """
     model = FusedTransformer.of(tiny.model(1).to("cuda"))
     cache = DeviceCache(KVCache(tiny.config(), capacity=16, device=CUDA))
-    drafts = RecordedDrafts(model, cache, DraftKey(4, 16, 2.0), capturing())
+    drafts = RecordedDrafts(model, cache, DraftKey(4, 16, 2.0), None, capturing())
     for steps in (1, 3, 2):
         tokens = torch.tensor([3, 1, 1, 1])
         drafts.open(tokens, tokens == 1, torch.arange(4))

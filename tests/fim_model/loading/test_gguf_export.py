@@ -29,7 +29,7 @@ from fim_model.loading.gguf_export import Precision, export_gguf
 from fim_model.loading.gguf_file import read_gguf
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 from gguf_files import TEXT, smollm_tokenizer, write_own_checkpoint
-from llama_cpp import WITHOUT, LlamaServer
+from llama_server import WITHOUT, LlamaServer
 
 IDS = torch.tensor([[15, 40, 7, 200, 99, 99, 260, 12, 230, 31]])
 TEXTS = (

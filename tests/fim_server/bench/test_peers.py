@@ -13,7 +13,7 @@ pytest.importorskip("gguf", reason="the package gguf is not installed")
 
 from fim_model.requests import CompletionRequest
 from gguf_files import write_own_checkpoint
-from llama_cpp import WITHOUT
+from llama_server import WITHOUT
 
 from fim_server.bench.peer_sides import OURS, Side, SideError
 from fim_server.bench.peers_report import (

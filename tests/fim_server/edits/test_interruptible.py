@@ -1,17 +1,14 @@
 """The planner answers or gives up in bounded time, for any text, and stops when it is told to.
 
-CPU time is asserted, not time passed, so that other work on the machine does not matter. It is
-that of the whole process, so the garbage collector leaves the objects of earlier tests alone.
+CPU time is asserted, not time passed, so that other work on the machine does not matter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -34,14 +31,6 @@ URI = "file:///project/a.py"
 STOPPED_WITHIN = 0.05
 SLACK = 0.05
 """CPU seconds of the event loop and of the way there and back."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def only_what_these_tests_made_is_collected() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def endless() -> None:
