@@ -50,12 +50,12 @@ class Measured:
         """None without such a file."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            holes, general = (
+                [HoleResult(**result) for result in raw[name]] for name in ("holes", "general")
+            )
+            return cls(holes, general, list(raw["edits"]))
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        holes, general = (
-            [HoleResult(**result) for result in raw[name]] for name in ("holes", "general")
-        )
-        return cls(holes, general, raw["edits"])
 
 
 Recall = Callable[["Infiller", str, HunkSequence], list[bool]]
@@ -86,6 +86,10 @@ class Exam:
             [hole for kind in ONE_LINE_KINDS for hole in _some(general, kind, count, seed)],
             commits,
         )
+
+    def fits(self, measured: Measured) -> bool:
+        """Whether results are of so many items: another number may be asked of a run that goes on."""
+        return len(measured.holes) == len(self.holes) and len(measured.general) == len(self.general)
 
     def taken(
         self,

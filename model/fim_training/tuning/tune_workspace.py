@@ -6,8 +6,11 @@ there; training resumes from its saved state.
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from fim_model.errors import ConfigError
-from fim_model.loading.adapters import PROJECTIONS
+from fim_model.loading.adapters import PROJECTIONS, base_digest
 from fim_model.requests import ADAPTER_FILE
 
 from fim_training.trainer.train import Run
@@ -75,7 +78,7 @@ def tune(
     torch.set_num_threads(options.threads)
     teller = _Teller(job, options)
     teller.begin("reading")
-    data = read()
+    data = _data(job, base_digest(options.base), read)
     corpus, run = job.work / "corpus", job.work / "run"
     data.write(corpus)
     exam = Exam.drawn(
@@ -100,6 +103,31 @@ def tune(
     return found
 
 
+def _data(job: TuningJob, base: str, read: Callable[[], WorkspaceData]) -> WorkspaceData:
+    """What the run began with, or what is read now; then the run begins anew.
+
+    A run that goes on keeps to the files that it began with: from others, items would be held out
+    that were learned already, and the second measurement would be of other items than the first.
+    base: the digest of the model; a run of another model cannot go on.
+    """
+    path = job.work / "begun.json.gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            begun = json.load(file)
+        if begun["base"] == base:
+            return WorkspaceData.from_json(begun["data"])
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    job.drop_work()
+    data = read()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    with gzip.open(unfinished, "wt", encoding="utf-8") as file:
+        json.dump({"base": base, "data": data.as_json()}, file)
+    unfinished.replace(path)
+    return data
+
+
 def _measured(
     job: TuningJob,
     teller: _Teller,
@@ -113,7 +141,8 @@ def _measured(
     """The state of one phase: from its file, or measured and kept there."""
     teller.begin(phase)
     path = job.work / f"{phase}.json"
-    if (found := Measured.read(path)) is None:
+    found = Measured.read(path)
+    if found is None or not exam.fits(found):
         found = exam.taken(load(adapters), name, recall, teller.tell)
         found.write(path)
     return found

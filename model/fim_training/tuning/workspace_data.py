@@ -11,13 +11,15 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from fim_training.corpus.corpus_languages import PYTHON, language_of
 from fim_training.corpus.filters import path_reason, read_source, reject_reason
 from fim_training.corpus.git_histories import GitHistory
+from fim_training.corpus.line_diff import LineHunk
 from fim_training.corpus.python_sources import standard_library
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.examples.examples import SourceFile
@@ -66,6 +68,38 @@ class WorkspaceData:
                     lines.write(json.dumps(row) + "\n")
         if self.edits:
             write_own(folder / EDITS, self.edits)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Any) -> WorkspaceData:
+        """Raises KeyError, TypeError or AttributeError for what `as_json` does not give."""
+
+        def sequences(name: str) -> list[HunkSequence]:
+            return [
+                HunkSequence(
+                    **record
+                    | {"before": tuple(record["before"]), "neighbours": ()}
+                    | {"hunks": tuple(_hunk(hunk) for hunk in record["hunks"])}
+                )
+                for record in raw[name]
+            ]
+
+        def sources(name: str) -> list[SourceFile]:
+            return [SourceFile(**record) for record in raw[name]]
+
+        def documents(name: str) -> list[Document]:
+            return [Document(**record) for record in raw[name]]
+
+        return cls(
+            sources("files"), sequences("edits"), documents("held_out"),
+            sequences("held_out_edits"), sources("replay"), documents("general"),
+        )  # fmt: skip
+
+
+def _hunk(raw: dict[str, Any]) -> LineHunk:
+    return LineHunk(raw["first"], tuple(raw["old"]), tuple(raw["new"]))
 
 
 def workspace_data(

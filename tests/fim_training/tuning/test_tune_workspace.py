@@ -177,6 +177,87 @@ def test_a_paused_job_goes_on_where_it_was(
     assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
 
 
+def paused_before_training(started: Started, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that the run began with; `started` goes on at its next run."""
+    began: list[str] = []
+    taken = tune_workspace.Exam.taken
+
+    def pausing(self: Any, infiller: Any, adapter: str, recall: Any, progress: Any) -> Any:
+        found = taken(self, infiller, adapter, recall, progress)
+        began[:] = [hole.document.path for hole in self.holes]
+        started.job.ask("pause")
+        return found
+
+    monkeypatch.setattr(tune_workspace.Exam, "taken", pausing)
+    with pytest.raises(JobStopped):
+        started.run()
+    monkeypatch.setattr(tune_workspace.Exam, "taken", taken)
+    return began
+
+
+def test_a_run_that_goes_on_keeps_to_the_files_that_it_began_with(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = paused_before_training(started, monkeypatch)
+
+    def read_later(workspace: Path) -> WorkspaceData:
+        """Files were added since: others are held out."""
+        data = read(workspace)
+        texts = {f"src/new_{file.path[4:]}": file.text for file in data.files}
+        return workspace_data(texts, None, allowed)
+
+    started.read = read_later
+    measured: list[str] = []
+    taken = tune_workspace.Exam.taken
+
+    def noting(self: Any, *rest: Any) -> Any:
+        measured.extend(hole.document.path for hole in self.holes)
+        return taken(self, *rest)
+
+    monkeypatch.setattr(tune_workspace.Exam, "taken", noting)
+    assert started.run().edits == 9
+    assert measured == began, "the same items before and after, and none that was learned"
+
+
+def test_a_run_of_another_model_begins_anew(
+    started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paused_before_training(started, monkeypatch)
+    other = tmp_path / "other"
+    shutil.copytree(started.checkpoint, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config, indent=3))
+    started.options, started.checkpoint = replace(started.options, base=other), other
+    asked: list[str] = []
+    taken = tune_workspace.Exam.taken
+
+    def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
+        asked.append(adapter)
+        return taken(self, infiller, adapter, *rest)
+
+    monkeypatch.setattr(tune_workspace.Exam, "taken", noting)
+    started.run()
+    assert asked == ["", tune_workspace.CANDIDATE], "the other model was measured as it is"
+
+
+@pytest.mark.parametrize("broken", ["before.json", "begun.json.gz"])
+def test_what_was_written_in_half_is_made_again(
+    started: Started, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    paused_before_training(started, monkeypatch)
+    path = started.job.work / broken
+    path.write_bytes(b"{}" if broken == "before.json" else path.read_bytes()[:-200])
+    assert started.run().holes == 6
+
+
+def test_a_run_goes_on_with_another_number_of_holes(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused_before_training(started, monkeypatch)
+    started.options = replace(started.options, holes_per_kind=3)
+    assert started.run().holes == 9
+
+
 def test_training_is_paused_between_two_steps_and_resumed(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
