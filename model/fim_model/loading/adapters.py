@@ -94,7 +94,10 @@ def read_adapter(folder: Path, config: ModelConfig, base: str) -> Adapter:
             down, up = (
                 tensors.get_tensor(names[layer, projection, side]).float().clone() for side in "AB"
             )
-            return LowRank(down, up * scale)
+            up *= scale
+            if not (down.isfinite().all() and up.isfinite().all()):
+                raise CheckpointError(f"{path}: layer {layer}, {projection}: not all finite")
+            return LowRank(down, up)
 
         heads = tuple(
             LowRank.side_by_side([update(i, name) for name in PROJECTIONS[:3]]) for i in layers

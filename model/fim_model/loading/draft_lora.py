@@ -78,7 +78,13 @@ def read_strength(path: Path) -> tuple[int, float]:
         raise CheckpointError(f"{path}: 'r' must be a positive whole number, not {rank!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         raise CheckpointError(f"{path}: 'lora_alpha' must be a number, not {alpha!r}")
-    return rank, alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank)
+    try:
+        scale = alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank)
+    except OverflowError:
+        scale = math.inf
+    if not math.isfinite(scale):
+        raise CheckpointError(f"{path}: 'lora_alpha' over 'r' must be finite")
+    return rank, scale
 
 
 _PLAIN: dict[str, Any] = {

@@ -237,7 +237,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: the file is missing; a checkpoint is a folder with {CONFIG}, {TOKENIZER} "
             f"and {WEIGHTS}"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
+    except (OSError, ValueError, RecursionError) as broken:
         raise CheckpointError(f"{path}: cannot be read as JSON ({broken})") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path}: a JSON object is expected")

@@ -22,7 +22,7 @@ from fim_model.loading.adapters import (
 )
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.transformer import TriModeTransformer
-from fim_model.requests import ADAPTER_FILE, CompletionRequest, RewriteRequest
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE, CompletionRequest, RewriteRequest
 from tiny_checkpoint import write_tiny_checkpoint
 
 ONE, TWO = "0123456789abcdef", "fedcba9876543210"
@@ -144,6 +144,40 @@ def test_files_that_do_not_fit_are_refused(
     (folder / ONE / ADAPTER_FILE).write_bytes(b"nothing")
     with pytest.raises(CheckpointError):
         read_adapter(folder / ONE, model.config, base)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'{"r": 3, "lora_alpha": NaN}',
+        b'{"r": 3, "lora_alpha": 1e400}',
+        b'{"r": 3, "lora_alpha": 1' + b"0" * 400 + b"}",
+        b'{"r": 3, "lora_alpha": 1' + b"0" * 5000 + b"}",
+        b"[" * 100_000,
+    ],
+    ids=["NaN", "infinite", "large", "larger than Python reads", "deep"],
+)
+def test_a_broken_config_is_refused(
+    model: TriModeTransformer, folder: Path, config: bytes
+) -> None:
+    (folder / ONE / ADAPTER_CONFIG).write_bytes(config)
+    with pytest.raises(CheckpointError):
+        read_adapter(folder / ONE, model.config, "")
+    assert Adapters(folder, model, "")(ONE) is None
+
+
+def test_an_adapter_that_is_not_finite_is_not_used(
+    checkpoint: Path, model: TriModeTransformer, folder: Path
+) -> None:
+    matrices = random_matrices(model, 0, 2.0)
+    last = sorted(matrices)[-1]
+    matrices[last][1][0, 0] = torch.nan
+    base = base_digest(checkpoint)
+    write_adapter(folder / ONE, matrices, base)
+    adapters = Adapters(folder, model, base)
+    assert adapters(ONE) is None
+    assert "not all finite" in adapters.problems[ONE]
+    assert adapters(TWO) is not None
 
 
 @pytest.mark.parametrize("name", ["../secrets", "0123456789ABCDEF", "0123", "0" * 17])
