@@ -59,25 +59,52 @@ def run(arguments: argparse.Namespace) -> int:
     job = TuningJob(adapters_folder() / adapter_name(root))
     if arguments.action == "status":
         return _status(job, root, as_json=arguments.json)
-    if arguments.action in ("pause", "stop"):
-        return _end(job, root, arguments.action)
-    if arguments.action == "remove":
-        return _remove(job, root)
-    return _start(job, root, arguments)
+    try:
+        if arguments.action in ("pause", "stop"):
+            code = _end(job, root, arguments.action)
+        elif arguments.action == "remove":
+            code = _remove(job, root)
+        else:
+            code = _start(job, root, arguments)
+    except OSError as failed:  # such as a full disk
+        raise UsageError(f"{job.folder}: {failed}") from failed
+    return _status(job, root, as_json=True) or code if arguments.json else code
 
 
 def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
     from filelock import Timeout
+
+    settings = settings_of(model=arguments.model, threads=arguments.threads, backend="engine")
+    try:
+        with job.held():
+            state = _prepared(job, root, settings.model or "", arguments)
+    except Timeout:
+        raise UsageError(f"{root}: is being tuned already; see fim-server tune --status") from None
+    settings = replace(settings, model=state.model or None)
+    if not arguments.foreground:
+        return _start_in_background(job, root, arguments)
+    from fim_server.commands.tune_work import work
+
+    try:
+        report = work(job, settings, 60 * state.hours, state.holes)
+    except Timeout:
+        raise UsageError(f"{root}: is being tuned already") from None
+    except ValueError as unfit:
+        raise UsageError(str(unfit)) from unfit
+    if report is None:
+        print_error("fim-server tune: ended before it was done, as asked")
+        return 0
+    return 0 if arguments.json else _status(job, root, as_json=False)
+
+
+def _prepared(job: TuningJob, root: Path, model: str, arguments: argparse.Namespace) -> JobState:
+    """The state to begin or to go on with, written; the caller holds the job. Raises UsageError."""
     from fim_training.tuning.tuning_job import JobState
 
-    if job.running:
-        raise UsageError(f"{root}: is being tuned already; see fim-server tune --status")
     state = job.state
     resumes = arguments.action == "resume"
-    if resumes and (state is None or state.phase not in ("paused", "failed")):
+    if resumes and (state is None or state.phase in ("done", "waiting")):
         raise UsageError(f"{root}: nothing is paused here; begin with fim-server tune")
-    settings = settings_of(model=arguments.model, threads=arguments.threads, backend="engine")
-    model = settings.model or ""
     if state is None or (
         not resumes and (state.phase in ("done", "waiting") or state.model != model)
     ):
@@ -86,22 +113,8 @@ def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
     hours = arguments.hours or state.hours
     holes = arguments.holes or state.holes
     state = replace(state, workspace=str(root), hours=hours, holes=holes)
-    settings = replace(settings, model=state.model or None)
     job.write(state)
-    if not arguments.foreground:
-        return _start_in_background(job, root, arguments)
-    from fim_server.commands.tune_work import work
-
-    try:
-        report = work(job, settings, 60 * hours, state.holes)
-    except Timeout:
-        raise UsageError(f"{root}: is being tuned already") from None
-    except ValueError as unfit:
-        raise UsageError(str(unfit)) from unfit
-    if report is None:
-        print_error("fim-server tune: ended before it was done, as asked")
-        return 0
-    return _status(job, root, as_json=arguments.json)
+    return state
 
 
 def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
@@ -126,7 +139,7 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
     finally:
         os.close(log)
     # Until it holds the job, a status would say that nothing runs.
-    while not job.running:
+    while not (job.running and (state := job.state) and state.pid == process.pid):
         if (code := process.poll()) is not None:
             if code == 0:
                 break
@@ -144,15 +157,19 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
 def _end(job: TuningJob, root: Path, what: Any) -> int:
     """Pause or stop the running job; a paused one is stopped as well."""
     if not job.running:
-        if what == "pause" or job.state is None:
+        state = job.state
+        if what == "pause" or state is None or state.phase == "done":
             raise UsageError(f"{root}: is not being tuned")
         job.drop_work()
-        job.write(replace(job.state, phase="waiting"))
+        job.write(replace(state, phase="waiting", problem="", pid=0))
         print_error(f"fim-server tune: {root}: stopped; nothing of the run is left")
         return 0
     job.ask(what)
     if not job.wait_until_ended(END_SECONDS):
         print_error(f"fim-server tune: {root}: asked to {what}; it ends after its current step")
+        return 1
+    if (ended := job.state) is not None and ended.phase in ("done", "failed"):
+        print_error(f"fim-server tune: {root}: {PHASES[ended.phase]} before it could {what}")
         return 1
     done = "paused; go on with --resume" if what == "pause" else "stopped"
     print_error(f"fim-server tune: {root}: {done}")
@@ -166,6 +183,8 @@ def _remove(job: TuningJob, root: Path) -> int:
             raise UsageError(f"{root}: the job does not end; try again in a minute")
     had = job.has_adapter
     job.remove()
+    if job.folder.exists():
+        raise UsageError(f"{job.folder}: cannot be removed; remove it by hand")
     said = "the adapter is removed" if had else "there was no adapter; what was left is removed"
     print_error(f"fim-server tune: {root}: {said}")
     return 0
@@ -180,7 +199,10 @@ def _status(job: TuningJob, root: Path, *, as_json: bool) -> int:
         )
         return 0
     if state is None:
-        sys.stdout.write(f"{visible(str(root))}: not tuned; begin with fim-server tune\n")
+        said = "not tuned; begin with fim-server tune"
+        if job.has_adapter:  # the state was lost
+            said = "an adapter is in use; --remove removes it"
+        sys.stdout.write(f"{visible(str(root))}: {said}\n")
         return 0
     lines = status_lines(state, running=running, has_adapter=job.has_adapter)
     sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
@@ -189,7 +211,7 @@ def _status(job: TuningJob, root: Path, *, as_json: bool) -> int:
 
 def status_lines(state: JobState, *, running: bool, has_adapter: bool) -> list[str]:
     """What to print of a job."""
-    said = PHASES[state.phase]
+    said = "starting" if running and state.phase == "waiting" else PHASES[state.phase]
     if not running and state.phase in ("reading", "before", "training", "after"):
         said = f"ended while {said}; go on with fim-server tune"
     lines = [f"{state.workspace}: {said}"]
@@ -199,7 +221,10 @@ def status_lines(state: JobState, *, running: bool, has_adapter: bool) -> list[s
     if state.problem:
         lines.append(f"  {state.problem}")
     if state.report is not None:
-        lines += report_lines(state.report, state.trained)
+        try:
+            lines += report_lines(state.report, state.trained)
+        except (KeyError, TypeError, ValueError):
+            lines.append("  the figures cannot be read")
     lines.append(f"  adapter: {'in use' if has_adapter else 'none'}")
     return lines
 

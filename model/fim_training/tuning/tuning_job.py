@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 
 Phase = Literal["waiting", "reading", "before", "training", "after", "done", "paused", "failed"]
 Asked = Literal["", "pause", "stop"]
+
+LOCK_SECONDS = 0.5
+"""How long to try for the lock: who asks whether the job runs holds it for a moment as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +73,15 @@ class TuningJob:
         try:
             raw = json.loads(self._state.read_text(encoding="utf-8"))
             known = {entry.name for entry in fields(JobState)}
-            return JobState(**{name: value for name, value in raw.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError):
+            state = JobState(**{name: value for name, value in raw.items() if name in known})
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
+        return state if _is_sound(state) else None
 
     def write(self, state: JobState) -> None:
         """Replace the state as one."""
         make_private(self.folder)
-        unfinished = self._state.with_suffix(".unfinished")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
-        unfinished.replace(self._state)
+        _replace(self._state, json.dumps(asdict(state), indent=1))
 
     @property
     def has_adapter(self) -> bool:
@@ -113,7 +115,7 @@ class TuningJob:
 
     def ask(self, what: Asked) -> None:
         """Ask the running job to pause or to stop."""
-        self._asked.write_text(what, encoding="utf-8")
+        _replace(self._asked, what)
 
     def obey(self) -> None:
         """Raise JobStopped if the job was asked to pause or to stop."""
@@ -150,7 +152,33 @@ class TuningJob:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _lock(self) -> FileLock:
-        return FileLock(self.folder / "job.lock", timeout=0, mode=0o600)
+        return FileLock(self.folder / "job.lock", timeout=LOCK_SECONDS, mode=0o600)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file as one, for its user alone: a reader sees the old text or the new one."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _is_sound(state: JobState) -> bool:
+    """Whether every value is of its type: the file may have been edited or damaged."""
+    blank = JobState("")
+    numbers = ("hours", "share", "seconds_left", "trained", "started")
+    return (
+        all(isinstance(getattr(state, name), str) for name in ("workspace", "model", "problem"))
+        and all(type(getattr(state, name)) in (int, float) for name in numbers)
+        and all(math.isfinite(getattr(state, name)) for name in numbers)
+        and all(
+            type(getattr(state, name)) is type(getattr(blank, name)) for name in ("holes", "pid")
+        )
+        and state.phase in get_args(Phase)
+        and state.hours > 0
+        and state.holes > 0
+        and (state.report is None or isinstance(state.report, dict))
+    )
 
 
 def make_private(folder: Path) -> None:

@@ -157,9 +157,7 @@ def test_files_that_do_not_fit_are_refused(
     ],
     ids=["NaN", "infinite", "large", "larger than Python reads", "deep"],
 )
-def test_a_broken_config_is_refused(
-    model: TriModeTransformer, folder: Path, config: bytes
-) -> None:
+def test_a_broken_config_is_refused(model: TriModeTransformer, folder: Path, config: bytes) -> None:
     (folder / ONE / ADAPTER_CONFIG).write_bytes(config)
     with pytest.raises(CheckpointError):
         read_adapter(folder / ONE, model.config, "")

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fim_model.requests import ADAPTER_FILE
+from fim_training.tuning.tuning_job import JobState, TuningJob
 from tiny_checkpoint import write_tiny_checkpoint
 from workspaces import SECRET, write_workspace
 
-from fim_server.access.tuned_workspaces import adapter_name
+from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
+from fim_server.cli import main
 from fim_server.commands.tune import status_lines
 
 pytestmark = pytest.mark.timeout(600)
@@ -88,6 +93,82 @@ def test_a_job_is_paused_resumed_and_stopped(home: Home) -> None:
     assert "nothing is paused" in home.tune("--resume", code=2)
 
 
+def test_a_killed_job_is_resumed(home: Home) -> None:
+    home.tune("--hours", "5", "--model", str(home.model), "--threads", "1", "--holes", "2")
+    began = home.wait(lambda status: status["job"]["phase"] in ("before", "training"))
+    os.kill(began["job"]["pid"], signal.SIGKILL)
+    while home.status()["running"]:
+        time.sleep(0.1)
+    assert "is not being tuned" in home.tune("--pause", code=2)
+    assert home.status()["job"]["pid"] > 0
+    home.tune("--resume", "--threads", "1")
+    assert home.status()["running"]
+    stopped = json.loads(home.tune("--stop", "--json").partition("}}\n")[0] + "}}")
+    assert (stopped["running"], stopped["job"]["phase"]) == (False, "waiting")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"workspace": 1}',
+        '{"workspace": "/x", "phase": "no"}',
+        "[" * 100_000,
+        '{"workspace": "/x", "hours": "1"}',
+        '{"workspace": "/x", "report": 3}',
+        '{"workspace": "/x", "hours": NaN}',
+        '{"workspace": "/x", "holes": 0}',
+    ],
+)
+def test_a_damaged_state_is_none_and_the_adapter_is_still_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    job = TuningJob(adapters_folder() / adapter_name(tmp_path))
+    job.write(JobState(str(tmp_path)))
+    (job.folder / "tune.json").write_text(text)
+    (job.folder / ADAPTER_FILE).touch()
+    assert main(["tune", str(tmp_path), "--status"]) == 0
+    assert "an adapter is in use" in capsys.readouterr().out
+
+
+def test_a_report_without_figures_is_told(tmp_path: Path) -> None:
+    state = JobState("/project", phase="done", report={"kept": True})
+    assert "  the figures cannot be read" in status_lines(state, running=False, has_adapter=True)
+
+
+def test_a_job_that_is_done_cannot_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    job = TuningJob(adapters_folder() / adapter_name(tmp_path))
+    job.write(JobState(str(tmp_path), phase="done"))
+    assert main(["tune", str(tmp_path), "--stop"]) == 2
+    assert "is not being tuned" in capsys.readouterr().err
+    assert job.state is not None
+    assert job.state.phase == "done"
+
+
+def test_nothing_of_a_running_job_is_touched_by_a_second_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one looks before the first one holds the job, and acts afterwards."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(TuningJob, "running", False)
+    job = TuningJob(adapters_folder() / adapter_name(tmp_path))
+    with job.held():
+        job.write(JobState(str(tmp_path), phase="waiting", hours=7.0))
+        job.work.mkdir()
+        assert main(["tune", str(tmp_path), "--foreground"]) == 2
+        assert job.work.exists()
+        assert job.state is not None
+        assert job.state.hours == 7.0
+
+
 def test_a_job_runs_to_its_end_and_is_removed(home: Home) -> None:
     said = home.tune(
         "--foreground", "--hours", "0.0005", "--model", str(home.model), "--threads", "1",
@@ -120,10 +201,11 @@ def test_what_cannot_be_tuned_says_why(home: Home, tmp_path: Path) -> None:
 
 
 def test_a_job_that_was_killed_says_how_to_go_on() -> None:
-    from fim_training.tuning.tuning_job import JobState
-
     state = JobState("/project", phase="training", share=0.5, pid=1)
     [first, _] = status_lines(state, running=False, has_adapter=False)
     assert first == "/project: ended while training; go on with fim-server tune"
+    starting = replace(state, phase="waiting", share=0.0)
+    [first, _] = status_lines(starting, running=True, has_adapter=False)
+    assert first == "/project: starting, 0% (process 1)"
     [first, _] = status_lines(state, running=True, has_adapter=False)
     assert first == "/project: training, 50% (process 1)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import stat
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from fim_model.errors import ConfigError
 from fim_model.infiller import Infiller
 from fim_model.loading.adapters import base_digest, read_adapter
@@ -303,3 +305,26 @@ def test_only_one_process_holds_a_job(started: Started) -> None:
     assert not started.job.running
     started.job.remove()
     assert not started.job.folder.exists()
+
+
+def test_a_look_at_the_job_does_not_keep_it_from_starting(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = FileLock(started.job.folder / "job.lock")
+    look.acquire()
+    monkeypatch.setattr("time.sleep", lambda seconds: look.release())  # the look ends meanwhile
+    with started.job.held():
+        assert not look.is_locked
+
+
+def test_a_request_is_private_and_read_whole(started: Started) -> None:
+    before = os.umask(0o022)
+    try:
+        started.job.ask("stop")
+    finally:
+        os.umask(before)
+    asked = started.job.folder / "asked"
+    assert stat.S_IMODE(asked.stat().st_mode) == 0o600
+    with pytest.raises(JobStopped) as stopped:
+        started.job.obey()
+    assert stopped.value.stop
