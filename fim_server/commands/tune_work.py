@@ -92,7 +92,9 @@ def _data(root: Path, settings: Settings) -> WorkspaceData:
             assert top is not None
             return exclusions.why_not_read(top / path) is None
 
-        return workspace_data(texts, history, allowed, prefix=prefix)
+        with contextlib.suppress(GitHistoryError):  # objects may be absent or damaged
+            return workspace_data(texts, history, allowed, prefix=prefix)
+        return workspace_data(texts, None, allowed, prefix=prefix)
 
 
 def _found(

@@ -6,6 +6,8 @@ Two processes serve a whole history: one `git log --raw` for the names and objec
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,12 @@ from fim_training.corpus.python_sources import Verdict
 
 _COMMIT, _FIELD = "\x01", "\x02"
 _FORMAT = f"--format={_COMMIT}%H{_FIELD}%P{_FIELD}%s"
+_ENTRY = re.compile(f"^{_COMMIT}(?=[0-9a-f]{{40,64}}{_FIELD})", re.MULTILINE)
+"""Where an entry begins: a subject may contain the marks as well."""
+
+_OFFLINE = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+"""A partial clone fetches absent objects as they are read; reading a history fetches nothing."""
+
 _REGULAR = ("100644", "100755")
 _MAX_MESSAGE = 200
 
@@ -80,9 +88,10 @@ class GitHistory:
     def commits(self) -> Iterator[Commit]:
         """All commits with exactly one parent, the newest first."""
         log = self._text(
-            "log", "--no-merges", "--raw", "--no-renames", "--abbrev=40", _FORMAT, "HEAD"
-        )
-        for entry in log.split(_COMMIT)[1:]:
+            "-c", "core.quotePath=false", "log", "--no-merges", "--raw", "--no-renames",
+            "--abbrev=40", "--no-color", "--no-show-signature", _FORMAT, "HEAD",
+        )  # fmt: skip
+        for entry in _ENTRY.split(log)[1:]:
             head, _, raw = entry.partition("\n")
             commit, parents, subject = head.split(_FIELD, 2)
             lines = [line for line in raw.split("\n") if line.startswith(":")]
@@ -125,13 +134,19 @@ class GitHistory:
     def _content(self, blob: str) -> bytes | None:
         if self._batch is None:
             command = ["git", "-C", str(self.folder), "cat-file", "--batch"]
-            self._batch = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._batch = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env={**os.environ, **_OFFLINE},
+            )  # fmt: skip
         to, answer = self._batch.stdin, self._batch.stdout
         assert to is not None
         assert answer is not None
         to.write(f"{blob}\n".encode())
         to.flush()
         header = answer.readline().split()
+        if not header:  # git ends at an object that it would have to fetch
+            self._batch.communicate()
+            self._batch = None
         if len(header) != 3:
             return None
         content = answer.read(int(header[2]) + 1)[:-1]
@@ -140,7 +155,9 @@ class GitHistory:
     def _text(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.folder), *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, check=True)
+            done = subprocess.run(
+                command, capture_output=True, check=True, env={**os.environ, **_OFFLINE}
+            )
         except FileNotFoundError:
             raise GitHistoryError("git was not found; install it to read histories") from None
         except subprocess.CalledProcessError as failed:

@@ -128,7 +128,7 @@ def _is_typed(commit: Commit) -> bool:
 
 def _sequence(history: GitHistory, commit: Commit, change: FileChange) -> HunkSequence | None:
     language = LANGUAGES.get(PurePosixPath(change.path).suffix.lower())
-    if language is None:
+    if language is None or "\ufffd" in change.path:  # not UTF-8: no rule could tell what it names
         return None
     before, after = history.text(change.before), history.text(change.after)
     if before is None or after is None or "\r" in before or "\r" in after:

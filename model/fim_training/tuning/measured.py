@@ -88,7 +88,7 @@ class Exam:
         )
 
     def fits(self, measured: Measured) -> bool:
-        """Whether results are of so many items: another number may be asked of a run that goes on."""
+        """Whether results are of so many items: a run may go on with another number."""
         return len(measured.holes) == len(self.holes) and len(measured.general) == len(self.general)
 
     def taken(

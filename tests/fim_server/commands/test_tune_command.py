@@ -20,12 +20,15 @@ from typing import Any
 import pytest
 from fim_model.requests import ADAPTER_FILE
 from fim_training.tuning.tuning_job import JobState, TuningJob
+from git_clones import git
 from tiny_checkpoint import write_tiny_checkpoint
 from workspaces import SECRET, write_workspace
 
 from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.cli import main
 from fim_server.commands.tune import status_lines
+from fim_server.commands.tune_work import _data
+from fim_server.settings.settings import Settings
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -209,3 +212,15 @@ def test_a_job_that_was_killed_says_how_to_go_on() -> None:
     assert first == "/project: starting, 0% (process 1)"
     [first, _] = status_lines(state, running=True, has_adapter=False)
     assert first == "/project: training, 50% (process 1)"
+
+
+def test_a_damaged_history_is_left_out(tmp_path: Path) -> None:
+    workspace = write_workspace(tmp_path / "project")
+    settings = Settings()
+    assert _data(workspace, settings).held_out_edits
+    for ref in ("HEAD~3^{tree}", "HEAD~4"):
+        name = git(workspace, "rev-parse", ref).strip()
+        (workspace / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    data = _data(workspace, settings)
+    assert data.files
+    assert not data.held_out_edits

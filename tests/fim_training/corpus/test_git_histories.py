@@ -33,6 +33,35 @@ def test_the_changes_of_commits(tmp_path: Path) -> None:
         assert history.text("0" * 40) is None
 
 
+def test_odd_subjects_and_names(tmp_path: Path) -> None:
+    clone = write_clone(
+        tmp_path / "a",
+        [
+            ("one", {"ä b.py": "x = 1\n"}),
+            ("odd \x01 subject \x02 of mine", {"ä b.py": "x = 2\n"}),
+        ],
+    )
+    git(clone, "config", "color.ui", "always")
+    with GitHistory(clone) as history:
+        last, _ = history.commits()
+    assert last.subject == "odd \x01 subject \x02 of mine"
+    assert [change.path for change in last.changes] == ["ä b.py"]
+
+
+def test_nothing_is_fetched_for_a_partial_clone(tmp_path: Path) -> None:
+    source = write_clone(tmp_path / "a", [("one", {"a.py": "x = 1\n"}), ("two", {"a.py": "y\n"})])
+    git(source, "config", "uploadpack.allowFilter", "true")
+    git(source, "config", "uploadpack.allowAnySHA1InWant", "true")
+    partial = tmp_path / "partial"
+    git(source, "clone", "-q", "--filter=blob:none", f"file://{source}", str(partial))
+    with GitHistory(partial) as history:
+        last, _ = history.commits()
+        [change] = last.changes
+        assert history.text(change.before) is None
+        assert history.text(change.after) == "y\n", "what is there is read after that as well"
+    git(partial, "cat-file", "-e", change.before)  # fetched, when git may
+
+
 def test_a_merge_is_left_out(tmp_path: Path) -> None:
     clone = write_clone(tmp_path / "a", [("one", {"a.py": "x = 1\n"})])
     branch = git(clone, "branch", "--show-current").strip()
