@@ -84,6 +84,12 @@ def tune(
     exam = Exam.drawn(
         data.held_out, data.general, data.held_out_edits, options.holes_per_kind, options.seed
     )
+    if not exam.holes:
+        job.drop_work()
+        raise ValueError(
+            f"the {len(data.held_out)} held-out files have no place to measure with; nothing that "
+            "was learned could be kept"
+        )
     candidates = job.work / "candidates"
     before = _measured(job, teller, "before", exam, load, candidates, "", recall)
     teller.begin("training")

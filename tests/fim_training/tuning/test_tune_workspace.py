@@ -20,6 +20,7 @@ from fim_model.loading.checkpoint import load_model
 from fim_training.corpus.git_histories import GitHistory
 from fim_training.examples.hunk_sequences import HunkSequence
 from fim_training.tuning import tune_workspace
+from fim_training.tuning.measured import Exam
 from fim_training.tuning.tune_workspace import TuneOptions, tune
 from fim_training.tuning.tuning_job import JobState, JobStopped, TuningJob
 from fim_training.tuning.verdict import report
@@ -116,6 +117,17 @@ def test_too_little_is_refused(workspace: Path) -> None:
         workspace_data({"src/a.py": "a = 1\n" * 100}, None, allowed)
 
 
+def test_held_out_files_without_a_place_to_measure_with_are_refused(started: Started) -> None:
+    def read_blank(workspace: Path) -> WorkspaceData:
+        data = read(workspace)
+        return replace(data, held_out=[replace(d, text="\n") for d in data.held_out])
+
+    started.read = read_blank
+    with pytest.raises(ValueError, match="no place to measure with"):
+        started.run()
+    assert not (started.job.work / "before.json").exists()
+
+
 def test_a_job_measures_trains_and_decides(started: Started) -> None:
     found = started.run()
     job, state = started.job, started.job.state
@@ -182,7 +194,7 @@ def test_a_paused_job_goes_on_where_it_was(
 def paused_before_training(started: Started, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that the run began with; `started` goes on at its next run."""
     began: list[str] = []
-    taken = tune_workspace.Exam.taken
+    taken = Exam.taken
 
     def pausing(self: Any, infiller: Any, adapter: str, recall: Any, progress: Any) -> Any:
         found = taken(self, infiller, adapter, recall, progress)
@@ -190,10 +202,10 @@ def paused_before_training(started: Started, monkeypatch: pytest.MonkeyPatch) ->
         started.job.ask("pause")
         return found
 
-    monkeypatch.setattr(tune_workspace.Exam, "taken", pausing)
+    monkeypatch.setattr(Exam, "taken", pausing)
     with pytest.raises(JobStopped):
         started.run()
-    monkeypatch.setattr(tune_workspace.Exam, "taken", taken)
+    monkeypatch.setattr(Exam, "taken", taken)
     return began
 
 
@@ -210,13 +222,13 @@ def test_a_run_that_goes_on_keeps_to_the_files_that_it_began_with(
 
     started.read = read_later
     measured: list[str] = []
-    taken = tune_workspace.Exam.taken
+    taken = Exam.taken
 
     def noting(self: Any, *rest: Any) -> Any:
         measured.extend(hole.document.path for hole in self.holes)
         return taken(self, *rest)
 
-    monkeypatch.setattr(tune_workspace.Exam, "taken", noting)
+    monkeypatch.setattr(Exam, "taken", noting)
     assert started.run().edits == 9
     assert measured == began, "the same items before and after, and none that was learned"
 
@@ -231,13 +243,13 @@ def test_a_run_of_another_model_begins_anew(
     (other / "config.json").write_text(json.dumps(config, indent=3))
     started.options, started.checkpoint = replace(started.options, base=other), other
     asked: list[str] = []
-    taken = tune_workspace.Exam.taken
+    taken = Exam.taken
 
     def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
         asked.append(adapter)
         return taken(self, infiller, adapter, *rest)
 
-    monkeypatch.setattr(tune_workspace.Exam, "taken", noting)
+    monkeypatch.setattr(Exam, "taken", noting)
     started.run()
     assert asked == ["", tune_workspace.CANDIDATE], "the other model was measured as it is"
 
