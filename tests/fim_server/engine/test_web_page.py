@@ -141,8 +141,8 @@ def test_a_hole_is_filled_on_the_page_step_by_step(
     tab.logged.clear()
     tab.goto(keyless)
     tab.until("!document.querySelector('#open').hidden")
+    tab.until("document.querySelector('#state').textContent === 'ready'")
     assert text_of(tab, "#model") == tcp.home.model.name
-    assert text_of(tab, "#state") == "ready"
     modes = tab.run("[...document.querySelector('#mode').options].map((option) => option.text)")
     assert {"auto", "ar", "diffusion", "self_speculation"} <= set(modes)
 
@@ -210,7 +210,7 @@ def test_the_page_asks_for_the_key(tab: Tab, tcp: TcpEngine) -> None:
         if not opened:
             tab.until("document.querySelector('#state').textContent.includes('wrong')")
     tab.until("!document.querySelector('#open').hidden")
-    assert text_of(tab, "#model") == tcp.home.model.name
+    tab.until(f"document.querySelector('#model').textContent === '{tcp.home.model.name}'")
     tab.goto(tcp.url)
     tab.until("!document.querySelector('#open').hidden")
 
