@@ -23,8 +23,12 @@ def adapters_folder() -> Path:
 
 def adapter_name(workspace: Path) -> str:
     """16 hexadecimal digits, the same for every path to the folder."""
-    path = str(resolved(workspace)).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(path).hexdigest()[:16]
+    return _digest(resolved(workspace))
+
+
+def tuned_folders() -> list[Path]:
+    """The folders of the adapters that are there, in order."""
+    return sorted(path.parent for path in adapters_folder().glob(f"*/{ADAPTER_FILE}"))
 
 
 def adapter_for(file: Path, roots: Sequence[Path]) -> str:
@@ -32,11 +36,14 @@ def adapter_for(file: Path, roots: Sequence[Path]) -> str:
 
     A folder above a workspace folder may have been tuned as well: an editor may open a part of it.
     """
+    # Asked at every key: without any adapter no path is resolved.
+    if not (tuned := {folder.name for folder in tuned_folders()}):
+        return ""
     real = resolved(file)
     if not any(real.is_relative_to(root) for root in roots):
         return ""
-    for folder in real.parents:
-        name = adapter_name(folder)
-        if (adapters_folder() / name / ADAPTER_FILE).is_file():
-            return name
-    return ""
+    return next((name for name in map(_digest, real.parents) if name in tuned), "")
+
+
+def _digest(real: Path) -> str:
+    return hashlib.sha256(str(real).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -15,9 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from fim_model.requests import ADAPTER_FILE
-
-from fim_server.access.tuned_workspaces import adapters_folder
+from fim_server.access.tuned_workspaces import tuned_folders
 from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
 from fim_server.commands.terminal import visible
@@ -187,7 +185,7 @@ def free_mib() -> int | None:
 
 def adapters(settings: Settings) -> Iterator[Finding]:
     """What was learned from workspaces, and whether it fits the model."""
-    folders = sorted(path.parent for path in adapters_folder().glob(f"*/{ADAPTER_FILE}"))
+    folders = tuned_folders()
     if not folders or find_spec("torch") is None or find_spec("filelock") is None:
         return
     if not settings.adapter:

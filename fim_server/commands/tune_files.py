@@ -10,7 +10,7 @@ from fim_server.access.files import read_allowed
 
 SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "dist-packages"})
 MOST_CHARS = 40_000_000
-"""Characters in all; a larger workspace is read until there are so many."""
+"""Characters in all; of a larger workspace no more are read."""
 
 
 def source_texts(root: Path, exclusions: Exclusions) -> dict[str, str]:

@@ -11,7 +11,6 @@ and a verified draft equals what the same adapter decodes token by token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,14 +63,10 @@ class Adapter:
         order: where each output of `heads` comes from, int64 `[(H + 2G) * D]`, None as it is.
         """
 
-        def placed(update: LowRank, order: Tensor | None) -> LowRank:
+        def placed(update: LowRank, order: Tensor | None = None) -> LowRank:
             up = update.up if order is None else update.up[order]
             down, up = (matrix.to(device, dtype).contiguous() for matrix in (update.down, up))
             return LowRank(pack(down), pack(up))
 
-        return self._changed(lambda update: placed(update, order), lambda u: placed(u, None))
-
-    def _changed(
-        self, heads: Callable[[LowRank], LowRank], output: Callable[[LowRank], LowRank]
-    ) -> Adapter:
-        return Adapter(tuple(map(heads, self.heads)), tuple(map(output, self.output)))
+        heads = tuple(placed(update, order) for update in self.heads)
+        return Adapter(heads, tuple(map(placed, self.output)))

@@ -227,19 +227,23 @@ def read_sequences(path: Path) -> Iterator[HunkSequence]:
         if not isinstance(head, dict) or "sources" not in head:
             raise ValueError(f"{path}: not a file of hunk sequences; write it with this module")
         for line in file:
-            record = json.loads(line)
-            hunks = tuple(
-                LineHunk(hunk["first"], tuple(hunk["old"]), tuple(hunk["new"]))
-                for hunk in record["hunks"]
-            )
-            yield HunkSequence(
-                record["project"],
-                record["commit"],
-                record["path"],
-                record["language"],
-                tuple(record["before"]),
-                hunks,
-            )
+            yield sequence_of(json.loads(line))
+
+
+def sequence_of(record: dict[str, Any]) -> HunkSequence:
+    """A sequence from its fields as they are written down, without neighbours. Raises KeyError or
+    TypeError where one is missing or of another kind."""
+    hunks = (
+        LineHunk(hunk["first"], tuple(hunk["old"]), tuple(hunk["new"])) for hunk in record["hunks"]
+    )
+    return HunkSequence(
+        record["project"],
+        record["commit"],
+        record["path"],
+        record["language"],
+        tuple(record["before"]),
+        tuple(hunks),
+    )
 
 
 def main() -> int:

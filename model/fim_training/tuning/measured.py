@@ -88,7 +88,7 @@ class Exam:
         )
 
     def fits(self, measured: Measured) -> bool:
-        """Whether results are of so many items: a run may go on with another number."""
+        """Whether results are of as many items: a run may go on with another number."""
         return len(measured.holes) == len(self.holes) and len(measured.general) == len(self.general)
 
     def taken(
@@ -125,7 +125,7 @@ def _some(documents: Sequence[Document], kind: str, count: int, seed: int) -> li
     while count:
         try:
             return draw_holes(documents, kind, count, seed)  # type: ignore[arg-type]
-        except ValueError:  # the files do not have so many
+        except ValueError:  # the files have fewer such places
             count //= 2
     return []
 

@@ -143,10 +143,6 @@ class TuningJob:
         """Remove texts and states of the run."""
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def drop_adapter(self) -> None:
-        for name in (ADAPTER_FILE, ADAPTER_CONFIG):
-            (self.folder / name).unlink(missing_ok=True)
-
     def remove(self) -> None:
         """Remove everything; the caller has ended the job."""
         shutil.rmtree(self.folder, ignore_errors=True)

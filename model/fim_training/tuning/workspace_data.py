@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -19,11 +19,15 @@ from typing import Any
 from fim_training.corpus.corpus_languages import PYTHON, language_of
 from fim_training.corpus.filters import path_reason, read_source, reject_reason
 from fim_training.corpus.git_histories import GitHistory
-from fim_training.corpus.line_diff import LineHunk
 from fim_training.corpus.python_sources import standard_library
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.examples.examples import SourceFile
-from fim_training.examples.hunk_sequences import HunkSequence, hunk_sequences, write_own
+from fim_training.examples.hunk_sequences import (
+    HunkSequence,
+    hunk_sequences,
+    sequence_of,
+    write_own,
+)
 
 EDITS = "edits.jsonl.gz"
 """The file of a corpus with the edits of commits; there is none without any."""
@@ -77,14 +81,7 @@ class WorkspaceData:
         """Raises KeyError, TypeError or AttributeError for what `as_json` does not give."""
 
         def sequences(name: str) -> list[HunkSequence]:
-            return [
-                HunkSequence(
-                    **record
-                    | {"before": tuple(record["before"]), "neighbours": ()}
-                    | {"hunks": tuple(_hunk(hunk) for hunk in record["hunks"])}
-                )
-                for record in raw[name]
-            ]
+            return [sequence_of(record) for record in raw[name]]
 
         def sources(name: str) -> list[SourceFile]:
             return [SourceFile(**record) for record in raw[name]]
@@ -96,10 +93,6 @@ class WorkspaceData:
             sources("files"), sequences("edits"), documents("held_out"),
             sequences("held_out_edits"), sources("replay"), documents("general"),
         )  # fmt: skip
-
-
-def _hunk(raw: dict[str, Any]) -> LineHunk:
-    return LineHunk(raw["first"], tuple(raw["old"]), tuple(raw["new"]))
 
 
 def workspace_data(
@@ -193,13 +186,3 @@ def _standard_library(size: float, seed: int) -> tuple[list[SourceFile], list[Do
 
 MOST_GENERAL = 60
 """Files of the standard library to measure with."""
-
-
-def by_language(files: Sequence[SourceFile]) -> dict[str, int]:
-    """Characters of each language."""
-    sizes: dict[str, int] = {}
-    for file in files:
-        language = language_of(file.path)
-        name = language.name if language else "other"
-        sizes[name] = sizes.get(name, 0) + len(file.text)
-    return sizes
