@@ -6,7 +6,6 @@ Two processes serve a whole history: one `git log --raw` for the names and objec
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -68,8 +67,10 @@ class GitHistory:
 
     @property
     def name(self) -> str:
-        """The project: the folder's name without `.git`."""
-        where = self.folder.resolve()
+        """The project: the folder's name without `.git`; of a link, the link's own."""
+        where = self.folder.absolute()
+        if ".." in where.parts:
+            where = where.resolve()
         return (where.parent if where.name == ".git" else where).name.removesuffix(".git")
 
     def __enter__(self) -> GitHistory:

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
+from fim_training.corpus.build import is_held_out
 from fim_training.corpus.git_histories import Commit, FileChange, GitHistory, GitHistoryError
 from fim_training.corpus.line_diff import LineHunk, applied, line_hunks
 
@@ -181,13 +182,17 @@ def _neighbours(
 
 
 def write_sequences(clones: Sequence[Path], out: Path, count: int | None, seed: int) -> list[str]:
-    """Write the sequences of all permissively licensed histories, and return one line for each
-    history: what was taken, or why not. The first record names the histories."""
+    """Write the sequences of all permissively licensed histories but those of projects that the
+    corpus holds out, and return one line for each history: what was taken, or why not. The first
+    record names the histories."""
     said, records, sources = [], list[str](), []
     for clone in clones:
         with GitHistory(clone) as history:
             if not history.licence.permissive:
                 said.append(f"{history.name}: left out, {history.licence.licence or 'no licence'}")
+                continue
+            if is_held_out(history.name):
+                said.append(f"{history.name}: left out, its code is held out to measure with")
                 continue
             taken = 0
             for sequence in hunk_sequences(history, count, seed, neighbours=False):

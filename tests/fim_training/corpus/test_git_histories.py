@@ -33,6 +33,13 @@ def test_the_changes_of_commits(tmp_path: Path) -> None:
         assert history.text("0" * 40) is None
 
 
+def test_a_link_to_a_clone_names_the_project(tmp_path: Path) -> None:
+    clone = write_clone(tmp_path / "store" / "repo", [("add", {"a.py": "x = 1\n"})])
+    (tmp_path / "tools").symlink_to(clone)
+    with GitHistory(tmp_path / "tools") as history:
+        assert history.name == "tools"
+
+
 def test_odd_subjects_and_names(tmp_path: Path) -> None:
     clone = write_clone(
         tmp_path / "a",

@@ -80,8 +80,13 @@ def test_permissive_histories_are_written_with_their_provenance(
     free = write_clone(tmp_path / "free", commits)
     unfree = write_clone(tmp_path / "unfree", commits, "GNU General Public License\n")
     out = tmp_path / "hunks.jsonl.gz"
-    said = write_sequences([free, unfree], out, None, 0)
-    assert said == ["free: 1 sequences, MIT", "unfree: left out, the text of LICENSE"]
+    measured = write_clone(tmp_path / "rich", commits)
+    said = write_sequences([free, unfree, measured], out, None, 0)
+    assert said == [
+        "free: 1 sequences, MIT",
+        "unfree: left out, the text of LICENSE",
+        "rich: left out, its code is held out to measure with",
+    ]
     with gzip.open(out, "rt", encoding="utf-8") as file:
         head, record = map(json.loads, file)
     [source] = head["sources"]
