@@ -6,6 +6,7 @@ Two processes serve a whole history: one `git log --raw` for the names and objec
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
