@@ -14,7 +14,6 @@ import random
 import shlex
 import sys
 import sysconfig
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,24 +28,15 @@ from fim_training.corpus.filters import (
     read_source,
     reject_reason,
 )
-from fim_training.corpus.folder_sources import NPM, folder_project, npm_projects
+from fim_training.corpus.folder_sources import folder_project, npm_projects
+from fim_training.corpus.held_out import is_held_out
 from fim_training.corpus.python_sources import (
     Project,
     Refusal,
-    canonical_name,
     installed_projects,
     standard_library,
 )
 
-# Whole projects, so that validation measures unseen code bases and not unseen files of known ones.
-HELD_OUT_PROJECTS = frozenset(
-    (
-        "attrs", "click", "flask", "greenlet", "httpx", "httpx2", "jinja2", "networkx", "pygls",
-        "requests", "rich",
-    )
-)  # fmt: skip
-HELD_OUT_NPM = 8
-"""Of this many npm packages one is held out, by the checksum of its name."""
 MAX_PROJECT_SHARE = 0.12
 SEED = 20_250_101
 
@@ -73,13 +63,6 @@ class Corpus:
     train: list[Document] = field(default_factory=list)
     held_out: list[Document] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-
-
-def is_held_out(project: str) -> bool:
-    """Whether a project (by any spelling of its name) is kept for validation."""
-    if project.startswith(NPM):
-        return zlib.crc32(project.encode()) % HELD_OUT_NPM == 0
-    return canonical_name(project) in HELD_OUT_PROJECTS
 
 
 def collect(

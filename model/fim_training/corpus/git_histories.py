@@ -70,9 +70,9 @@ class GitHistory:
     def name(self) -> str:
         """The project: the folder's name without `.git`; of a link, the link's own."""
         where = self.folder.absolute()
-        if ".." in where.parts:
-            where = where.resolve()
-        return (where.parent if where.name == ".git" else where).name.removesuffix(".git")
+        if where.name == ".git":
+            where = where.parent
+        return (where.resolve() if where.name == ".." else where).name.removesuffix(".git")
 
     def __enter__(self) -> GitHistory:
         return self

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
-from fim_training.corpus.build import is_held_out
 from fim_training.corpus.git_histories import Commit, FileChange, GitHistory, GitHistoryError
+from fim_training.corpus.held_out import is_held_out
 from fim_training.corpus.line_diff import LineHunk, applied, line_hunks
 
 MIN_HUNKS, MAX_HUNKS = 2, 10

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from fim_training.corpus.build import (
-    HELD_OUT_PROJECTS,
     Document,
     build,
     byte_limit,
     cap_shares,
-    is_held_out,
     main,
 )
 from fim_training.corpus.corpus_languages import PYTHON
@@ -24,6 +22,7 @@ from fim_training.corpus.filters import (
     read_source,
     reject_reason,
 )
+from fim_training.corpus.held_out import HELD_OUT_PROJECTS, is_held_out
 from fim_training.corpus.python_sources import (
     LicenceFields,
     Project,

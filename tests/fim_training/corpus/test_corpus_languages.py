@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fim_training.corpus.build import Document, build, cap_languages, is_held_out, language_limits
+from fim_training.corpus.build import Document, build, cap_languages, language_limits
 from fim_training.corpus.build import main as build_corpus
 from fim_training.corpus.corpus_languages import LANGUAGES, PYTHON, language_of, parse_shares
 from fim_training.corpus.filters import BenchmarkFilter, path_reason, reject_reason
@@ -16,6 +16,7 @@ from fim_training.corpus.folder_sources import (
     npm_licence,
     npm_projects,
 )
+from fim_training.corpus.held_out import is_held_out
 from fim_training.corpus.python_sources import Project, Refusal
 from hypothesis import given
 from hypothesis import strategies as st

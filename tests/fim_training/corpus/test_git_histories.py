@@ -36,8 +36,9 @@ def test_the_changes_of_commits(tmp_path: Path) -> None:
 def test_a_link_to_a_clone_names_the_project(tmp_path: Path) -> None:
     clone = write_clone(tmp_path / "store" / "repo", [("add", {"a.py": "x = 1\n"})])
     (tmp_path / "tools").symlink_to(clone)
-    with GitHistory(tmp_path / "tools") as history:
-        assert history.name == "tools"
+    for way in ("tools", "store/../tools", "tools/.git"):
+        with GitHistory(tmp_path / way) as history:
+            assert history.name == "tools", way
 
 
 def test_odd_subjects_and_names(tmp_path: Path) -> None:
