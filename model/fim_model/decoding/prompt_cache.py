@@ -30,7 +30,9 @@ class PromptCache:
 
     def __init__(self, model: Network, *, capacity: int) -> None:
         self.model = model
-        self.kv = KVCache(model.config, capacity=capacity, dtype=model.dtype, device=model.device)
+        self.kv = KVCache(
+            model.config, capacity=capacity, dtype=model.cache_dtype, device=model.device
+        )
         self.tokens: list[int] = []
 
     @torch.inference_mode()

@@ -123,6 +123,10 @@ class BatchedNetwork:
         return self._network.dtype
 
     @property
+    def cache_dtype(self) -> torch.dtype:
+        return self._network.cache_dtype
+
+    @property
     def device_drafting(self) -> DeviceDrafting | None:
         drafting = self._network.device_drafting
         return None if drafting is None else _DraftingInTurns(self, drafting)

@@ -50,6 +50,12 @@ class Network(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     @property
+    def cache_dtype(self) -> torch.dtype:
+        """Of the keys and values in its caches, where that is up to the network; it takes others
+        too."""
+        ...
+
+    @property
     def products(self) -> str:
         """What the layers' products multiply, in words."""
         ...

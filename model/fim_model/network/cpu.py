@@ -17,8 +17,7 @@ Keys in the cache are those of the plain forward with each head's pairs side by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -36,13 +35,12 @@ from fim_kernels.types import TokenScores, Weight8Bit
 from torch import Tensor
 
 from fim_model.network.adapter import Adapter
-from fim_model.network.batch_parts import Part, among_new, shared_adapter
+from fim_model.network.batch_parts import Part, shared_adapter
 from fim_model.network.config import ModelConfig
+from fim_model.network.cpu_attention import PartsAttention, Turns, joined, key_dtype
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight, project
 from fim_model.network.fused_network import FusedNetwork
-from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
-from fim_model.network.transformer import RotaryEmbedding
 
 LARGEST_COPY = 64 * 2**20
 """Bytes of an embedding that a tied head may take a second time, to be packed as well."""
@@ -65,13 +63,14 @@ class PackedTransformer(FusedNetwork):
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`: products over the tokens of all parts, attention for each part alone."""
         weights, adapter = self._weights, shared_adapter(parts)
-        attend = PartsAttention(parts, self.config, self._turns)
         x = self._embed(joined([part.tokens[0] for part in parts]))
+        mixed = x.new_empty(len(x), self.config.num_attention_heads * self.config.head_dim)
+        attend = PartsAttention(parts, self.config, self._turns, mixed)
         for i, layer in enumerate(weights.layers):
             heads = self._read(x, layer.input_norm, layer.qkv, layer.qkv_bias)
             if adapter is not None:
                 heads.add_(adapter.heads[i](self._norm(x, layer.input_norm)))
-            mixed = attend(i, heads)
+            attend(i, heads)
             after = add_product(x, mixed, layer.output, layer.output_bias)
             if adapter is not None:
                 after.add_(adapter.output[i](mixed))
@@ -82,6 +81,12 @@ class PackedTransformer(FusedNetwork):
     def placed(self, adapter: Adapter) -> Adapter:
         """See `Network`."""
         return adapter.placed(self.dtype, self.device, pairs_side_by_side(self.config))
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """See `Network`."""
+        integers = isinstance(self._weights.head, IntegerWeight)
+        return key_dtype() if integers else self.dtype
 
     @property
     def device_drafting(self) -> None:
@@ -121,154 +126,6 @@ class PackedTransformer(FusedNetwork):
         gate, up = gate_up.chunk(2, dim=-1)
         inner = F.silu(gate, inplace=True).mul_(up)
         return add_product(x, inner, layer.down, layer.down_bias)
-
-
-SPAN = 256
-"""Attention looks at a multiple of this many keys, those beyond a row's own masked: the order in
-which a product takes its sums depends on how many there are."""
-
-QUERY_BLOCK, MIN_ROWS = 32, 4
-"""PyTorch's attention takes queries in multiples of QUERY_BLOCK; a last block of fewer rows than
-MIN_ROWS is multiplied by another routine, with sums in another order."""
-
-
-class PartsAttention:
-    """Rotation and attention of all parts of a forward; what layers share is made once."""
-
-    def __init__(self, parts: Sequence[Part], config: ModelConfig, turns: Turns) -> None:
-        """Raises ValueError if a cache is too small."""
-        self._queries, self._dim = config.num_attention_heads, config.head_dim
-        self._turned = self._queries + config.num_key_value_heads
-        share = self._queries // config.num_key_value_heads
-        self._readers = [PartAttention(part, share) for part in parts]
-        self._widths = [part.width for part in parts]
-        self._turns, self._query_scale = turns(joined([part.positions[0] for part in parts]))
-
-    def __call__(self, layer: int, heads: Tensor) -> Tensor:
-        """heads: queries, keys and values, `[T, (H + 2G) * D]`, of which the first two are turned
-        in place. Returns `[T, H * D]`."""
-        heads = heads.view(len(heads), -1, self._dim)
-        turn(heads[:, : self._turned], self._turns)
-        if self._query_scale is not None:
-            heads[:, : self._queries].mul_(self._query_scale)
-        if len(self._readers) == 1:
-            return self._readers[0](layer, heads)
-        each = zip(self._readers, heads.split(self._widths), strict=True)
-        return torch.cat([read(layer, part) for read, part in each])
-
-    def split(self, hidden: Tensor) -> list[Tensor]:
-        """Rows `[T, N]` of all parts as `[1, T, N]` of each."""
-        return list(hidden[None].split(self._widths, dim=1))
-
-
-class PartAttention:
-    """Attention of one part over its cache; the heads that share a key are rows of one matrix.
-
-    The slots in the cache and the masks, float ones for SDPA, are made once for all layers.
-    """
-
-    def __init__(self, part: Part, share: int) -> None:
-        """share: query heads a key head. Raises ValueError if the cache is too small."""
-        self._slots = part.cache.slots(part.width)
-        seen = among_new(part, part.tokens.device)
-        in_order = not seen.triu(1).any()
-        self._pieces = [
-            AttentionPiece.of(rows, rows.stop if in_order else part.width, seen, part.cache, share)
-            for rows in _rows_by_span(part, in_order=in_order)
-        ]
-
-    def __call__(self, layer: int, heads: Tensor) -> Tensor:
-        """heads: `[T, H + 2G, D]`, turned; keys and values are kept in the cache.
-
-        Returns `[T, H * D]`.
-        """
-        slots = self._slots
-        keys, values, new = slots.keys[layer], slots.values[layer], slots.new[layer]
-        groups, dim = new.shape[1], heads.shape[-1]
-        queries = heads.shape[1] - 2 * groups
-        new.copy_(heads[:, queries:].view(len(heads), 2, groups, dim).permute(1, 2, 0, 3))
-        found = [piece(heads[:, :queries], keys, values) for piece in self._pieces]
-        return joined(found)
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionPiece:
-    """Some rows of a part, over as many keys as they need. mask: float `[rows, span]`, heads that
-    share a key one after the other, and rows of zeros up to what `missing_rows` asks for."""
-
-    rows: slice
-    span: int
-    mask: Tensor
-
-    @classmethod
-    def of(cls, rows: slice, last: int, seen: Tensor, cache: KVCache, share: int) -> AttentionPiece:
-        """last: how many of the new tokens any of these rows sees. seen: who sees whom among all
-        new tokens, boolean `[T, T]`."""
-        before = cache.length
-        widest = before + last
-        span = min(-(-widest // SPAN) * SPAN, cache.room)
-        hidden = torch.zeros(rows.stop - rows.start, span, dtype=cache.keys[0].dtype)
-        hidden[:, widest:] = -torch.inf
-        hidden[:, before:widest].masked_fill_(~seen[rows, : widest - before], -torch.inf)
-        hidden = hidden.repeat_interleave(share, 0)
-        return cls(rows, span, F.pad(hidden, (0, 0, 0, missing_rows(len(hidden)))))
-
-    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """queries: `[T, H, D]` of all rows. Returns `[rows, H * D]` of this piece's."""
-        groups, (_, heads, dim) = keys.shape[1], queries.shape
-        width = self.rows.stop - self.rows.start
-        rows = queries[self.rows].view(width, groups, -1, dim).transpose(0, 1)
-        rows = rows.reshape(1, groups, -1, dim)
-        count = rows.shape[2]
-        if len(self.mask) > count:
-            rows = F.pad(rows, (0, 0, 0, len(self.mask) - count))
-        rows = rows.to(self.mask.dtype)
-        keys, values = keys[:, :, : self.span], values[:, :, : self.span]
-        found = F.scaled_dot_product_attention(rows, keys, values, attn_mask=self.mask)
-        found = found[0, :, :count].view(groups, width, -1, dim).transpose(0, 1)
-        return found.reshape(width, heads * dim)
-
-
-def _rows_by_span(part: Part, *, in_order: bool) -> list[slice]:
-    """The rows of a part in pieces that need equally many keys. in_order: whether no token sees a
-    later one; otherwise all need the same."""
-    if not in_order:
-        return [slice(0, part.width)]
-    first = part.cache.length
-    borders = range((first // SPAN + 1) * SPAN - first, part.width, SPAN)
-    return [slice(a, b) for a, b in pairwise([0, *borders, part.width])]
-
-
-def missing_rows(count: int) -> int:
-    """Rows to add to `count`, so that the last block of queries is not a tiny one."""
-    last = count % QUERY_BLOCK
-    return MIN_ROWS - last if 0 < last < MIN_ROWS else 0
-
-
-class Turns:
-    """The rotation of each position as complex numbers, computed once and lengthened as needed."""
-
-    def __init__(self, config: ModelConfig, rotary: RotaryEmbedding) -> None:
-        self._rotary, self._half = rotary, config.head_dim // 2
-        self._lengthen(1024)
-
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """positions: int64 `[T]`. Turns, complex64 `[T, 1, D / 2]`, and the scale of queries, or
-        None, float32 `[T, 1, 1]`."""
-        last = int(positions.max())
-        if last >= len(self._turns):
-            self._lengthen(2 * last)
-        scale = self._scale
-        return (
-            self._turns.index_select(0, positions),
-            None if scale is None else scale.index_select(0, positions),
-        )
-
-    def _lengthen(self, count: int) -> None:
-        where = self._rotary(torch.arange(count)[None], torch.float32)
-        cos, sin = (table[0, :, None, : self._half] for table in (where.cos, where.sin))
-        self._turns = torch.complex(cos, sin)
-        self._scale = None if where.query_scale is None else where.query_scale.view(-1, 1, 1)
 
 
 def _pack(weights: FusedTransformer) -> None:
@@ -343,21 +200,6 @@ def _packed(weight: Weight) -> Weight:
     if isinstance(weight, Tensor):
         return pack(weight)
     return pack_int8(weight) if isinstance(weight, Weight8Bit) and available() else weight
-
-
-def joined(rows: list[Tensor]) -> Tensor:
-    """The concatenation; a single tensor as it is."""
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def turn(heads: Tensor, turns: Tensor) -> None:
-    """`apply_rotary` in place: heads `[T, heads, D]`, pairs side by side."""
-    pairs = heads.unflatten(-1, (-1, 2))
-    if heads.dtype is torch.float32:
-        torch.view_as_complex(pairs).mul_(turns)
-    else:
-        turned = torch.view_as_complex(pairs.float()).mul_(turns)
-        pairs.copy_(torch.view_as_real(turned))
 
 
 def add_product(x: Tensor, y: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:

@@ -3,8 +3,8 @@
 What stands between the attention of one layer and that of the next (output, feed-forward, the next
 layer's query, key and value, with norms and quantisation) is one small graph, so that a layer costs
 one call instead of two dozen. Its products of integers (MLAS) read weights about twice as fast as
-oneDNN's at a few rows. Rotation, cache and attention are `cpu.PartsAttention`'s, so that masks,
-parts of several caches, adapters and a LoRA for drafts work as there.
+oneDNN's at a few rows. Rotation, cache and attention are `cpu_attention.PartsAttention`'s, so that
+masks, parts of several caches, adapters and a LoRA for drafts work as there.
 
 Sums of integers are exact and every other operation works row by row, so a row's result does not
 depend on its neighbours here either. It differs from oneDNN's in the last bits, and where a byte
@@ -34,13 +34,11 @@ from fim_model.network.batch_parts import Part, shared_adapter
 from fim_model.network.config import ModelConfig
 from fim_model.network.cpu import (
     PackedTransformer,
-    PartsAttention,
-    Turns,
-    joined,
     pack_head,
     pairs_side_by_side,
     reordered,
 )
+from fim_model.network.cpu_attention import PartsAttention, Turns, joined
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight
 from fim_model.network.fused_network import FusedNetwork
 from fim_model.network.lora import DraftLora
@@ -94,9 +92,9 @@ class OnnxTransformer(PackedTransformer):
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
         """See `Network`."""
         adapter = shared_adapter(parts)
-        attend = PartsAttention(parts, self.config, self._turns)
         tokens = joined([part.tokens[0] for part in parts])
         step = self._step(len(tokens))
+        attend = PartsAttention(parts, self.config, self._turns, step.mixed)
         step.residual[0].copy_(self._embed(tokens))
         first, *others = zip(self._sessions, step.bindings, strict=True)
         first[0].run_with_iobinding(first[1])
@@ -104,7 +102,7 @@ class OnnxTransformer(PackedTransformer):
             residual = step.residual[i % 2]
             if adapter is not None:
                 step.heads.add_(adapter.heads[i](self._norm(residual, self._input_norms[i])))
-            step.mixed.copy_(attend(i, step.heads))
+            attend(i, step.heads)
             if adapter is not None:
                 residual.add_(adapter.output[i](step.mixed))
             if lora is not None:

@@ -46,6 +46,11 @@ class FusedNetwork:
         return self._weights.norm.dtype
 
     @property
+    def cache_dtype(self) -> torch.dtype:
+        """See `Network`."""
+        return self.dtype
+
+    @property
     def products(self) -> str:
         """See `Network`."""
         match self._weights.layers[0].qkv:

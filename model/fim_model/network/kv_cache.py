@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -14,24 +13,9 @@ from torch import Tensor
 from fim_model.network.adapter import Adapter
 from fim_model.network.config import ModelConfig
 
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """One forward's share of a cache, by layer: where its keys go, and all that it sees.
-
-    new: keys, then values, of the new tokens of the first row, views `[2, kv_heads, T, head_dim]`.
-    keys, values: `[B, kv_heads, room, head_dim]`, the kept ones, the new ones, and behind them
-    whatever was there.
-    """
-
-    new: tuple[Tensor, ...]
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-
 ROOM_STEP = 256
 """Buffers have room for a multiple of this many tokens, so that attention on a CPU may look at a
-round number of keys (`cpu.SPAN`)."""
+round number of keys (`cpu_attention.SPAN`)."""
 
 
 PAGE = 4096
@@ -94,11 +78,18 @@ class KVCache:
         rows = max(1, PAGE // row)
         return self._buffer.nbytes // self.room * min(-(-self._touched // rows) * rows, self.room)
 
-    def slots(self, width: int) -> Slots:
-        """Slots for `width` tokens after the kept ones. Raises ValueError past the capacity."""
-        end = self.end(width)
-        new = self._buffer[:, :, 0, :, self.length : end].unbind(1)
-        return Slots(new, self.keys, self.values)
+    def slots(self, width: int) -> Sequence[Tensor]:
+        """Where the keys, then the values, of `width` tokens after the kept ones go in each layer.
+
+        Views `[2, kv_heads, T, head_dim]` of the first row. Raises ValueError past the capacity.
+        """
+        return self._buffer[:, :, 0, :, self.length : self.end(width)].unbind(1)
+
+    def first(self, span: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Keys and values of the first `span` places of each layer, kept or not, as views
+        `[B, kv_heads, span, head_dim]`."""
+        keys, values = self._buffer[..., :span, :].unbind(0)
+        return keys.unbind(0), values.unbind(0)
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Place `[B, kv_heads, T, head_dim]` after the kept tokens; return all that is visible."""

@@ -244,6 +244,11 @@ class TriModeTransformer(nn.Module):
         return self.lm_head.weight.dtype
 
     @property
+    def cache_dtype(self) -> torch.dtype:
+        """See `Network`."""
+        return self.dtype
+
+    @property
     def products(self) -> str:
         """See `Network`."""
         return str(self.dtype).removeprefix("torch.")

@@ -56,7 +56,8 @@ def read(network: Network, cache: KVCache, tokens: Sequence[int]) -> Tensor:
 
 
 def in_pieces(network: Network, tokens: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    cache, found, at = KVCache(network.config, capacity=LENGTH + 100), [], 0
+    cache = KVCache(network.config, capacity=LENGTH + 100, dtype=network.cache_dtype)
+    found, at = list[Tensor](), 0
     for size in sizes:
         found.append(read(network, cache, tokens[at : at + size]))
         at += size
@@ -80,7 +81,7 @@ def test_pieces_equal_the_whole(network: Network, sizes: list[int]) -> None:
 @pytest.mark.parametrize("width", [1, 2, 5, 16, 33])
 def test_a_part_among_fifteen_others_equals_itself_alone(network: Network, width: int) -> None:
     def part(number: int) -> Part:
-        cache = KVCache(network.config, capacity=LENGTH)
+        cache = KVCache(network.config, capacity=LENGTH, dtype=network.cache_dtype)
         read(network, cache, ids(20 + 7 * number, number))
         tokens = torch.tensor([ids(width if number == 3 else 1 + number, 50 + number)])
         places = torch.arange(cache.length, cache.length + tokens.shape[1])[None]
