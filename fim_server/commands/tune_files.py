@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fim_server.access.exclusions import Exclusions
@@ -13,10 +14,13 @@ MOST_CHARS = 40_000_000
 """Characters in all; of a larger workspace no more are read."""
 
 
-def source_texts(root: Path, exclusions: Exclusions) -> dict[str, str]:
+def source_texts(
+    root: Path, exclusions: Exclusions, obey: Callable[[], None] = lambda: None
+) -> dict[str, str]:
     """Texts with plain line ends by path below `root`; only of languages that training knows.
 
-    Every file is asked for by name before it is opened. Hidden folders are left out.
+    Every file is asked for by name before it is opened. Hidden folders are left out. obey: called
+    at each file, may raise to end the reading.
     """
     from fim_training.corpus.corpus_languages import language_of
 
@@ -25,6 +29,7 @@ def source_texts(root: Path, exclusions: Exclusions) -> dict[str, str]:
     for where, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in SKIPPED)
         for name in sorted(files):
+            obey()
             path = Path(where, name)
             if language_of(name) is None or path.is_symlink():
                 continue

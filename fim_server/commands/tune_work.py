@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def work(job: TuningJob, settings: Settings, minutes: float, holes: int) -> Repo
 
             return tune(
                 job,
-                lambda: _data(Path(state.workspace), settings),
+                lambda obey: _data(Path(state.workspace), settings, obey),
                 TuneOptions(base, minutes, threads, holes_per_kind=holes),
                 load,
                 lambda infiller, adapter, commit: _found(infiller, adapter, commit, settings),
@@ -73,13 +74,16 @@ def work(job: TuningJob, settings: Settings, minutes: float, holes: int) -> Repo
             raise
 
 
-def _data(root: Path, settings: Settings) -> WorkspaceData:
-    """What may be read of a workspace and its history. Raises ValueError for too little."""
+def _data(root: Path, settings: Settings, obey: Callable[[], None]) -> WorkspaceData:
+    """What may be read of a workspace and its history. Raises ValueError for too little.
+
+    obey: called at each file; raises JobStopped where the job was asked to pause or to stop.
+    """
     from fim_training.corpus.git_histories import GitHistory, GitHistoryError
     from fim_training.tuning.workspace_data import workspace_data
 
     exclusions = Exclusions([root], settings.exclude, gitignore=settings.gitignore)
-    texts = source_texts(root, exclusions)
+    texts = source_texts(root, exclusions, obey)
     top = repository_of(root)
     with contextlib.ExitStack() as opened:
         history = None
@@ -89,6 +93,7 @@ def _data(root: Path, settings: Settings) -> WorkspaceData:
         prefix = "" if top is None or top == root else f"{root.relative_to(top).as_posix()}/"
 
         def allowed(path: str) -> bool:
+            obey()
             assert top is not None
             return exclusions.why_not_read(top / path) is None
 

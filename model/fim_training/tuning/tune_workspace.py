@@ -61,10 +61,13 @@ class TuneOptions:
 Load = Callable[[Path], "Infiller"]
 """A model with the adapters of a folder."""
 
+Read = Callable[[Callable[[], None]], WorkspaceData]
+"""Reads a workspace; calls what it is given at each file, which raises JobStopped to end it."""
+
 
 def tune(
     job: TuningJob,
-    read: Callable[[], WorkspaceData],
+    read: Read,
     options: TuneOptions,
     load: Load,
     recall: Recall,
@@ -78,7 +81,7 @@ def tune(
     torch.set_num_threads(options.threads)
     teller = _Teller(job, options)
     teller.begin("reading")
-    data = _data(job, base_digest(options.base), read)
+    data = _data(job, base_digest(options.base), lambda: read(lambda: teller.tell(0.0)))
     corpus, run = job.work / "corpus", job.work / "run"
     data.write(corpus)
     exam = Exam.drawn(

@@ -217,10 +217,31 @@ def test_a_job_that_was_killed_says_how_to_go_on() -> None:
 def test_a_damaged_history_is_left_out(tmp_path: Path) -> None:
     workspace = write_workspace(tmp_path / "project")
     settings = Settings()
-    assert _data(workspace, settings).held_out_edits
+    assert _data(workspace, settings, lambda: None).held_out_edits
     for ref in ("HEAD~3^{tree}", "HEAD~4"):
         name = git(workspace, "rev-parse", ref).strip()
         (workspace / ".git" / "objects" / name[:2] / name[2:]).unlink()
-    data = _data(workspace, settings)
+    data = _data(workspace, settings, lambda: None)
     assert data.files
     assert not data.held_out_edits
+
+
+def test_each_file_and_each_change_of_the_history_is_a_chance_to_stop(tmp_path: Path) -> None:
+    workspace = write_workspace(tmp_path / "project")
+    asked = []
+    data = _data(workspace, Settings(), lambda: asked.append(1))
+    files = len(data.files) + len(data.held_out)
+    assert len(asked) >= files + len(data.edits) + len(data.held_out_edits)
+
+    class Stopped(Exception):
+        pass
+
+    def stop_in_the_history() -> None:
+        asked.append(1)
+        if len(asked) > files + 5:
+            raise Stopped
+
+    asked.clear()
+    with pytest.raises(Stopped):
+        _data(workspace, Settings(), stop_in_the_history)
+    assert len(asked) == files + 6

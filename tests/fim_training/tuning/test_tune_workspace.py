@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ class Started:
             return Infiller.load(self.checkpoint, adapters=adapters)
 
         with self.job.held():
-            return tune(self.job, lambda: self.read(self.workspace), self.options, load, recall)
+            return tune(
+                self.job, lambda obey: self.read(self.workspace), self.options, load, recall
+            )
 
 
 @pytest.fixture
@@ -189,6 +192,25 @@ def test_a_paused_job_goes_on_where_it_was(
     assert (started.job.work / "before.json").exists()
     started.run()
     assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
+
+
+def test_a_job_obeys_while_it_reads(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a long history takes minutes."""
+    monkeypatch.setattr(tune_workspace, "LEAST_SECONDS", 0.0)
+    looked_at = []
+
+    def read_slowly(obey: Callable[[], None]) -> WorkspaceData:
+        for number in range(5):
+            looked_at.append(number)
+            if number == 2:
+                started.job.ask("stop")
+            obey()
+        raise AssertionError("it went on")
+
+    with started.job.held(), pytest.raises(JobStopped) as stopped:
+        tune(started.job, read_slowly, started.options, Infiller.load, recall)
+    assert stopped.value.stop
+    assert looked_at == [0, 1, 2]
 
 
 def paused_before_training(started: Started, monkeypatch: pytest.MonkeyPatch) -> list[str]:
