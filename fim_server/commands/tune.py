@@ -149,6 +149,8 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
         time.sleep(POLL_SECONDS)
     print_error(
         f"fim-server tune: process {process.pid} tunes {root} in the background\n"
+        "it reads what .gitignore, .fimignore and `exclude` in config.toml allow; what only your "
+        "editor's settings exclude is unknown to it: put that into .fimignore\n"
         "fim-server tune --status shows how far it is; --pause, --resume and --stop steer it"
     )
     return 0
