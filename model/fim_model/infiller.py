@@ -52,6 +52,7 @@ from fim_model.network.contract import Network
 from fim_model.prompt.chat_prompt import ChatPrompt, fills_only, no_template
 from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
 from fim_model.prompt.line_limit import first_lines, line_limit
+from fim_model.prompt.suffix_head import SuffixHead, reaches_suffix
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import WINDOW, fim_prompt, kv_tokens, usable_window
 from fim_model.requests import (
@@ -340,6 +341,7 @@ class Infiller:
             request.max_tokens,
             line_limit(self.tokenizer, request.max_lines, len(typed)),
             self.fim.stops,
+            reaches_suffix(self.tokenizer, request.suffix, len(typed)),
         )
         return PreparedHole(request, mode, options, prompt, typed, stop, behind)
 
@@ -396,6 +398,8 @@ class Infiller:
         text, max_lines = self.tokenizer.decode(core.tokens)[core.typed :], hole.request.max_lines
         if core.finish == "lines" and max_lines is not None:
             text = first_lines(text, max_lines)
+        if core.finish == "suffix" and isinstance(hole.request, CompletionRequest):
+            text = SuffixHead(hole.request.suffix).cut(text)
         assert core.finish is not None
         confidence = core.confidence
         if self._calibration is not None and isinstance(hole.request, CompletionRequest):

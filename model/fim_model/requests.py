@@ -57,9 +57,9 @@ DRAFT_WEIGHT = 0.0
 OWN_PRIOR = -7.0
 """Log-odds, in nats, that what the model writes by itself is right, for such a checkpoint."""
 
-Finish = Literal["eom", "lines", "length", "filled", "copied", ""]
-"""What ended a hole: the end-of-middle token, the line limit, the token limit, no mask left, or
-that it was copied whole. Empty where a remote server does not say."""
+Finish = Literal["eom", "lines", "suffix", "length", "filled", "copied", ""]
+"""What ended a hole: the end-of-middle token, the line limit, that it came to the suffix, the token
+limit, no mask left, or that it was copied whole. Empty where a remote server does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +402,21 @@ def test_blank_lines_do_not_count(model: TriModeTransformer, tiny_tokenizer: Cod
     blank = Infiller(likely(model.config, newline, 20.0), tiny_tokenizer)
     result = blank.infill(request(max_lines=1))
     assert (result.items[0].finish, result.items[0].text) == ("length", "\n" * 12)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "diffusion"])
+def test_a_hole_that_comes_to_the_suffix_ends_there(
+    model: TriModeTransformer, tiny_tokenizer: CodeTokenizer, mode: str
+) -> None:
+    """The model writes one line over and over; the suffix begins within it."""
+    newline, *letters = (tiny_tokenizer.encode(text)[0] for text in "\nabcdefghijklmn")
+    follows = dict(pairwise([*letters, newline, letters[0]]))
+    infiller = Infiller(bigram(model.config, follows, newline), tiny_tokenizer)
+    asked = request(mode=mode, max_tokens=60, suffix="defghijklmn\n\nprint()\n")
+    found = infiller.infill(asked)
+    assert (found.items[0].text, found.items[0].finish) == ("\nabc", "suffix")
+    free = infiller.infill(replace(asked, suffix="defghijklmn + 1\n"))
+    assert (free.items[0].finish, found.stats.forwards < free.stats.forwards) == ("length", True)
 
 
 # Sessions.

@@ -58,7 +58,8 @@ StepListener = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When a hole is done: at `eom_id`, at `max_tokens`, or when `lines_done(ids)`.
+    """When a hole is done: at `eom_id`, at `max_tokens`, when `lines_done(ids)`, or when
+    `reaches_suffix(ids)`.
 
     `stops` are further tokens that end a hole; drafts are cut at `eom_id` alone.
     """
@@ -67,6 +68,7 @@ class StopRule:
     max_tokens: int
     lines_done: Callable[[Sequence[int]], bool] = lambda ids: False
     stops: frozenset[int] = frozenset()
+    reaches_suffix: Callable[[Sequence[int]], bool] = lambda ids: False
 
 
 class DecodingCore:
@@ -121,6 +123,8 @@ class DecodingCore:
                 self.finish = "eom"
             elif self.stop.lines_done(self.tokens):
                 self.finish = "lines"
+            elif self.stop.reaches_suffix(self.tokens):
+                self.finish = "suffix"
             elif len(self.tokens) >= self.stop.max_tokens:
                 self.finish = "length"
             if self.finish:

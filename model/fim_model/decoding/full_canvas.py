@@ -158,9 +158,10 @@ def _done(core: DecodingCore, canvas: Canvas, change: LengthTokens | None) -> bo
     if canvas.settled(None if change else core.stop.eom_id):
         return True
     ids = canvas.tokens[: _settled(canvas)].tolist()
+    stop = core.stop
     return any(
-        token in core.stop.stops or core.stop.lines_done(ids[: count + 1])
-        for count, token in enumerate(ids)
+        token in stop.stops or stop.lines_done(ids[:count]) or stop.reaches_suffix(ids[:count])
+        for count, token in enumerate(ids, 1)
     )
 
 

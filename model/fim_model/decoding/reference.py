@@ -203,7 +203,8 @@ def ended(hole: Sequence[int], stop: StopRule) -> bool:
     """Whether the last token is the last one of the hole."""
     if not hole:
         return False
-    return hole[-1] == stop.eom_id or stop.lines_done(hole) or len(hole) >= stop.max_tokens
+    written = stop.lines_done(hole) or stop.reaches_suffix(hole)
+    return hole[-1] == stop.eom_id or written or len(hole) >= stop.max_tokens
 
 
 def _end(block: list[int], eom: int) -> int:
