@@ -5,8 +5,8 @@ answer, whose prompt is a conversation:
 
     request -> mode -> prompt -> prefill, with judged copies -> attempts -> items
 
-`_prepare` makes everything up to the prompt once, as a `PreparedHole`; the stages after it are
-`decoding/judge_copies.py`, `decoding/attempts.py` and the modes.
+`decoding/preparation.py` makes everything up to the prompt once, as a `PreparedHole`; the stages
+after it are `decoding/judge_copies.py`, `decoding/attempts.py` and the modes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from fim_model.decoding.attempts import (
     native_attempts,
     prompted_attempts,
 )
-from fim_model.decoding.auto import ModeChoice, resolve_mode
+from fim_model.decoding.auto import ModeChoice
 from fim_model.decoding.commit_rules import parse_rule
-from fim_model.decoding.core import DecodingCore, Step, StepListener, StopRule
+from fim_model.decoding.core import DecodingCore, Step, StepListener
 from fim_model.decoding.healing import Continuations
 from fim_model.decoding.instructed_edit import InstructedEditor, instruction_session
 from fim_model.decoding.judge_copies import CopyJudge
 from fim_model.decoding.modes import ModeOptions
 from fim_model.decoding.native import LengthCalibration
+from fim_model.decoding.preparation import Preparation
 from fim_model.decoding.prepared_hole import PreparedHole
 from fim_model.decoding.prompt_cache import SESSION_BYTES, Prefill, PromptCache, SessionStore
 from fim_model.decoding.rewrite_region import RegionRewriter, rewrite_session
-from fim_model.errors import Cancelled, RequestError
+from fim_model.errors import Cancelled
 from fim_model.loading.adapters import Adapters, base_digest
 from fim_model.loading.checkpoint import check_weights, default_checkpoint
 from fim_model.loading.hub import local_folder, resolve
@@ -49,14 +50,12 @@ from fim_model.network.adapter import Adapter
 from fim_model.network.batching import BatchedNetwork
 from fim_model.network.choice import Weights
 from fim_model.network.contract import Network
-from fim_model.prompt.chat_prompt import ChatPrompt, fills_only, no_template
-from fim_model.prompt.fim_prompt import PROMPT_OVERHEAD, PromptBudget
-from fim_model.prompt.line_limit import first_lines, line_limit
-from fim_model.prompt.suffix_head import SuffixHead, reaches_suffix
+from fim_model.prompt.chat_prompt import ChatPrompt
+from fim_model.prompt.line_limit import first_lines
+from fim_model.prompt.suffix_head import SuffixHead
 from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import WINDOW, fim_prompt, kv_tokens, usable_window
 from fim_model.requests import (
-    AUTO,
     NATIVE,
     ChatRequest,
     Completion,
@@ -118,6 +117,9 @@ class Infiller:
         self._copy_judge = CopyJudge(tokenizer, self.fim.eom, calibration, self.continuations)
         self._width = max(self.options.width_budget, self.auto.width_budget)
         self.window = usable_window(model.config, window, self._width)
+        self._preparation = Preparation(
+            model.config, tokenizer, self.fim, self.window, self.options, self.auto, chat, name
+        )
         budget = SESSION_BYTES if cache_bytes is None else cache_bytes
         self.sessions = SessionStore(self._new_cache, budget, adapters=adapters)
         self.rewriter = RegionRewriter(model, tokenizer, self.sessions, self.window, edit_priors)
@@ -215,9 +217,9 @@ class Infiller:
         """
         began = time.perf_counter()
         if isinstance(request, ChatRequest):
-            hole = self._prepare_answer(request)
+            hole = self._preparation.answer(request)
         else:
-            hole = self._prepare(request)
+            hole = self._preparation.hole(request)
         if should_stop():
             raise Cancelled
         items: list[CompletionItem] = []
@@ -262,7 +264,7 @@ class Infiller:
 
     def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """The request's copies with their confidences, surest first; nothing is decoded."""
-        hole = self._prepare(request)
+        hole = self._preparation.hole(request)
         cache = self.sessions.take(request.session, request.adapter)
         return self._copy_judge.prefill(cache, hole)[1]
 
@@ -294,7 +296,11 @@ class Infiller:
 
     def prompt(self, request: CompletionRequest) -> list[int]:
         """The token ids that the model reads for this request."""
-        return self._prepare(request).prompt
+        return self._preparation.hole(request).prompt
+
+    def conversation(self) -> ChatPrompt:
+        """How the model is asked in a conversation. Raises RequestError if it cannot be."""
+        return self._preparation.conversation()
 
     def pieces(self, ids: Sequence[int], typed: int = 0) -> list[str | None]:
         """The text of each of a hole's tokens, None for a mask.
@@ -323,66 +329,6 @@ class Infiller:
     def forget(self, session: str) -> None:
         """Drop a document's caches."""
         self.sessions.forget(session)
-
-    def _prepare(self, request: CompletionRequest) -> PreparedHole:
-        """Everything up to the prompt. Raises ValueError for a mode that the model lacks."""
-        asked = request.mode
-        if asked == AUTO and not self.fim.layout.fills and NATIVE in self.modes:
-            asked = NATIVE
-        mode, options = resolve_mode(asked, self.model.config, self.options, self.auto)
-        behind = 0
-        if mode == NATIVE:
-            prompt, typed = self.fim.plain(request.prefix, self.window // 2), ""
-        else:
-            settled, typed = self.fim.split(request.prefix)
-            prompt, behind = self._fim_prompt(request, settled)
-        stop = StopRule(
-            self.fim.eom,
-            request.max_tokens,
-            line_limit(self.tokenizer, request.max_lines, len(typed)),
-            self.fim.stops,
-            reaches_suffix(self.tokenizer, request.suffix, len(typed)),
-        )
-        return PreparedHole(request, mode, options, prompt, typed, stop, behind)
-
-    def conversation(self) -> ChatPrompt:
-        """How the model is asked in a conversation. Raises RequestError if it cannot be."""
-        if self.model.config.family.full_attention:
-            raise fills_only(self.name)
-        if self.chat is None:
-            raise no_template(self.name)
-        return self.chat
-
-    def _prepare_answer(self, request: ChatRequest) -> PreparedHole:
-        """Everything up to the prompt. Raises RequestError, ValueError for a mode it lacks."""
-        chat = self.conversation()
-        mode, options = resolve_mode(request.mode, self.model.config, self.options, self.auto)
-        if mode == NATIVE:  # what `auto` may mean; it fills holes only
-            mode, options = resolve_mode(self.modes[0], self.model.config, options, self.auto)
-        prompt = chat(request.messages, request.opening)
-        room = self.window - len(prompt)
-        if room < 1:
-            raise RequestError(
-                f"the conversation has {len(prompt)} tokens, and this model's window has "
-                f"{self.window}; begin a new one, or leave out earlier messages"
-            )
-        end, *others = chat.template.ends
-        stop = StopRule(end, min(request.max_tokens, room), stops=frozenset(others))
-        return PreparedHole(request, mode, options, prompt, "", stop)
-
-    def _fim_prompt(self, request: CompletionRequest, settled: str) -> tuple[list[int], int]:
-        """The ids of snippets, suffix and the prefix up to the last settled token border; how many
-        of them stand behind the hole.
-
-        With the middle they fit the model's window, but half of the window is theirs in any case.
-        """
-        total = max(self.window - PROMPT_OVERHEAD - request.max_tokens, self.window // 2)
-        pieces = [(snippet.path, snippet.text) for snippet in request.snippets]
-        snippets = self.fim.snippets(pieces, total // 4)
-        rest = total - len(snippets)
-        budget = PromptBudget(rest, suffix=total // 4, step=max(1, self.window // 8))
-        before, after = self.fim.sides(settled, request.suffix, request.path, budget)
-        return [*snippets, *before, *after], len(after)
 
     def _attempts(
         self, hole: PreparedHole, cache: PromptCache, prefill: Prefill
