@@ -77,6 +77,14 @@ LANGUAGES: Mapping[str, Language] = {
         Language("lua", (".lua",), 0.15),
         Language("c", (".h", ".c"), 0.15),
         Language("cpp", (".hpp", ".hh", ".hxx", ".cuh", ".cpp", ".cc", ".cxx"), 0.15),
+        Language("go", (".go",), 0.15),
+        Language("rust", (".rs",), 0.15),
+        Language("java", (".java",), 0.15),
+        Language("csharp", (".cs",), 0.15),
+        Language("kotlin", (".kt", ".kts"), 0.15),
+        Language("swift", (".swift",), 0.15),
+        Language("ruby", (".rb",), 0.15),
+        Language("php", (".php",), 0.15),
         Language("shell", (".sh", ".bash"), 0.1),
         Language(
             "markdown", (".md",), 0.1, max_line=2_000, max_mean_line=300, data_line=None

@@ -49,6 +49,11 @@ LANGUAGES = {
     ".h": "c",
     ".cpp": "cpp",
     ".cc": "cpp",
+    ".cs": "csharp",
+    ".kt": "kotlin",
+    ".swift": "swift",
+    ".rb": "ruby",
+    ".php": "php",
 }
 """Editors' identifiers of the languages, by suffix."""
 

@@ -194,6 +194,18 @@ def test_a_paused_job_goes_on_where_it_was(
     assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
 
 
+@pytest.mark.parametrize("suffix", ["go", "rs", "java", "cs", "kt", "swift", "rb", "php", "lua"])
+def test_a_workspace_of_any_usual_language_is_something_to_learn_from(suffix: str) -> None:
+    texts = {
+        f"src/part{file}.{suffix}": "".join(
+            f"value_{file}_{line} = compute(value_{file}_{line - 1}, step)\n" for line in range(60)
+        )
+        for file in range(20)
+    }
+    data = workspace_data(texts, None, allowed)
+    assert (len(data.files), len(data.held_out)) == (18, 2)
+
+
 def test_a_job_obeys_while_it_reads(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading a long history takes minutes."""
     monkeypatch.setattr(tune_workspace, "LEAST_SECONDS", 0.0)
