@@ -1,0 +1,93 @@
+"""Average checkpoints weight by weight: `python -m fim_training.shipping.average`.
+
+States of one run, or of runs from one start, lie in one basin: their mean is at least as good as a
+state whose rate was brought to zero, and often better (arXiv 2209.14981, 2203.05482). Part of an
+earlier state brings back what training on other text has cost (arXiv 2109.01903). Checkpoints that
+were smoothed to be shipped average only with those that were trained from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from fim_model.errors import CheckpointError
+from fim_model.loading.checkpoint import load_model
+from fim_model.loading.headers import TOKENIZER
+from fim_model.network.transformer import TriModeTransformer
+
+from fim_training.trainer.trainee import save_finetuned
+
+
+def average(shares: Mapping[Path, float]) -> TriModeTransformer:
+    """The mean of checkpoints, in float32, each counted by its share.
+
+    Raises CheckpointError for fewer than two, for other shapes or another tokenizer than the
+    first's, and ValueError for shares that are not positive.
+    """
+    if len(shares) < 2:
+        raise CheckpointError("an average needs at least two checkpoints; give another one")
+    if min(shares.values()) <= 0:
+        raise ValueError("shares must be positive; leave out what is not to count")
+    first, total = next(iter(shares)), sum(shares.values())
+    tokenizer = _tokens(first)
+    mean: TriModeTransformer | None = None
+    for folder, share in shares.items():
+        model = load_model(folder, dtype=torch.float32)
+        if mean is None:
+            mean = model
+            for parameter in mean.parameters():  # they may be mapped from the file
+                parameter.data = parameter.data * (share / total)
+            continue
+        if model.config != mean.config or _tokens(folder) != tokenizer:
+            raise CheckpointError(
+                f"{folder} has another shape or tokenizer than {first}; only states of one run, "
+                "or of runs from one start, can be averaged"
+            )
+        for parameter, other in zip(mean.parameters(), model.parameters(), strict=True):
+            parameter.data.add_(other.data, alpha=share / total)
+    assert mean is not None
+    return mean
+
+
+def _tokens(folder: Path) -> object:
+    return json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))["model"]
+
+
+def _shares(spelled: Sequence[str]) -> dict[Path, float]:
+    """`FOLDER` or `FOLDER=SHARE`, as on the command line. Raises ValueError."""
+    found: dict[Path, float] = {}
+    for each in spelled:
+        folder, given, share = each.rpartition("=")
+        try:
+            found[Path(folder if given else each)] = float(share) if given else 1.0
+        except ValueError:
+            raise ValueError(f"{each}: the share must be a number, not {share!r}") from None
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Average and save in bf16. Exit code 2 where the checkpoints do not match."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fim_training.shipping.average", description=__doc__
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="FOLDER[=SHARE]")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args(argv)
+    try:
+        shares = _shares(arguments.checkpoints)
+        model = average(shares)
+        save_finetuned(model, next(iter(shares)), arguments.out, {"averaged": str(len(shares))})
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stderr.write(f"{arguments.out}: the average of {len(shares)} checkpoints\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
