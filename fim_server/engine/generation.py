@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from fim_model.prompt.suffix_head import SuffixHead
 from fim_model.requests import ChatRequest, Completion, CompletionRequest
 
 from fim_server.backends.base import TextListener
@@ -38,9 +39,11 @@ class Generation:
     async def pieces(self) -> AsyncIterator[str]:
         """The first alternative's text in pieces, as it grows; a stop string ends the work."""
         stops, sent = Stops(self.stops), 0
+        request = self.request
+        head = SuffixHead(request.suffix if isinstance(request, CompletionRequest) else "")
         async with listening(self._ask) as (texts, done):
             async for text in texts:
-                settled = stops.settled(text)
+                settled = head.settled(stops.settled(text))
                 if len(settled) > sent:
                     yield settled[sent:]
                     sent = len(settled)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from fim_model.prompt.tokenizer import CodeTokenizer
+if TYPE_CHECKING:
+    from fim_model.prompt.tokenizer import CodeTokenizer
 
 LEAST_INK = 10
 """Characters other than white space up to the end of the line that tells a suffix: `else:` or a
@@ -26,7 +28,9 @@ class SuffixHead:
     """The beginning of a suffix, up to the end of the line with which it has some substance."""
 
     def __init__(self, suffix: str) -> None:
-        self._pattern = _pattern(suffix[: 2 * MAX_HEAD_CHARS])
+        lines = _lines(suffix[: 2 * MAX_HEAD_CHARS])
+        self._pattern = _pattern(lines) if lines else None
+        self._ink = "".join("".join(line.split()) for line in lines)
 
     def start_in(self, text: str) -> int | None:
         """Where a hole's text comes to the suffix; None if it does not, or has not written the
@@ -38,25 +42,47 @@ class SuffixHead:
         """The text up to there."""
         return text[: self.start_in(text)]
 
+    def settled(self, text: str) -> str:
+        """The part of a growing text that is not cut whatever follows."""
+        if (start := self.start_in(text)) is not None:
+            return text[:start]
+        kept = text.rstrip()
+        for ink in range(len(self._ink), 0, -1):
+            begun = _end_with_ink(text, ink)
+            if begun is not None and "".join(text[begun:].split()) == self._ink[:ink]:
+                kept = text[:begun].rstrip()
+                break
+        return kept if self._ink else text
 
-def _pattern(suffix: str) -> re.Pattern[str] | None:
-    """The lines of the head; white space at their ends and blank lines may differ."""
+
+def _lines(suffix: str) -> list[str]:
+    """The lines of the head, without white space at their ends; none where it has no substance."""
     head, ink = list[str](), 0
-    lines = suffix.split("\n")
-    for line in lines:
+    for line in suffix.split("\n"):
         head.append(line.rstrip())
         ink += len("".join(line.split()))
         if ink >= LEAST_INK:
-            break
-    else:
-        return None
-    if not _WORD.search("".join(head)) or sum(map(len, head)) > MAX_HEAD_CHARS:
-        return None
+            long = sum(map(len, head)) > MAX_HEAD_CHARS
+            return head if _WORD.search("".join(head)) and not long else []
+    return []
+
+
+def _pattern(head: Sequence[str]) -> re.Pattern[str]:
+    """The lines of the head; white space at their ends and blank lines may differ."""
     first, *others = head
     written = [re.escape(line) for line in others if line]
     return re.compile(
         re.escape(first) + "".join(rf"(?:{_LINE_END})+{line}" for line in written) + _LINE_END
     )
+
+
+def _end_with_ink(text: str, count: int) -> int | None:
+    """Where the last `count` characters that are not white space begin; None if there are fewer."""
+    for at in range(len(text) - 1, -1, -1):
+        count -= not text[at].isspace()
+        if count == 0:
+            return at
+    return None
 
 
 def reaches_suffix(

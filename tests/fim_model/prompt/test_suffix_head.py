@@ -62,3 +62,20 @@ def test_what_is_kept_is_the_beginning_and_the_suffix_follows(text: str, suffix:
         begins = "".join(suffix.split())
         assert follows[:LEAST_INK] == begins[:LEAST_INK]
         assert re.search(r"\w", begins)
+
+
+@given(st.text("ab ():\n", max_size=40), st.text("ab ():\n", max_size=40), st.integers(0, 40))
+def test_what_is_settled_is_not_cut_whatever_follows(text: str, suffix: str, at: int) -> None:
+    head = SuffixHead(suffix)
+    for whole in (text, text[:at] + suffix + "\n"):
+        settled = head.settled(whole[:at])
+        assert whole.startswith(settled)
+        assert head.cut(whole).startswith(settled)
+
+
+def test_all_but_a_beginning_of_the_suffix_is_settled() -> None:
+    head = SuffixHead(BELOW)
+    assert head.settled("\n    found = []\n    return") == "\n    found = []"
+    assert head.settled("\n    found = []\n    return list") == "\n    found = []\n    return list"
+    assert head.settled("\n    found = [] \n") == "\n    found = []"
+    assert SuffixHead("").settled("x \n") == "x \n"
