@@ -83,7 +83,8 @@ class KVCache:
 
         Views `[2, kv_heads, T, head_dim]` of the first row. Raises ValueError past the capacity.
         """
-        return self._buffer[:, :, 0, :, self.length : self.end(width)].unbind(1)
+        end = self.end(width)
+        return self._buffer[:, :, 0, :, self.length : end].unbind(1)
 
     def first(self, span: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Keys and values of the first `span` places of each layer, kept or not, as views
