@@ -46,13 +46,13 @@ class SuffixHead:
         """The part of a growing text that is not cut whatever follows."""
         if (start := self.start_in(text)) is not None:
             return text[:start]
-        kept = text.rstrip()
-        for ink in range(len(self._ink), 0, -1):
-            begun = _end_with_ink(text, ink)
-            if begun is not None and "".join(text[begun:].split()) == self._ink[:ink]:
-                kept = text[:begun].rstrip()
-                break
-        return kept if self._ink else text
+        if not self._ink:
+            return text
+        places = [at for at, character in enumerate(text) if not character.isspace()]
+        places = places[-len(self._ink) :]
+        tail = "".join(text[at] for at in places)
+        begun = (at for i, at in enumerate(places) if self._ink.startswith(tail[i:]))
+        return text[: next(begun, len(text))].rstrip()
 
 
 def _lines(suffix: str) -> list[str]:
@@ -74,15 +74,6 @@ def _pattern(head: Sequence[str]) -> re.Pattern[str]:
     return re.compile(
         re.escape(first) + "".join(rf"(?:{_LINE_END})+{line}" for line in written) + _LINE_END
     )
-
-
-def _end_with_ink(text: str, count: int) -> int | None:
-    """Where the last `count` characters that are not white space begin; None if there are fewer."""
-    for at in range(len(text) - 1, -1, -1):
-        count -= not text[at].isspace()
-        if count == 0:
-            return at
-    return None
 
 
 def reaches_suffix(

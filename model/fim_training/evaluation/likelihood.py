@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +32,8 @@ from fim_model.prompt.window import WINDOW, fim_prompt, usable_window
 from fim_model.requests import CompletionRequest
 
 from fim_training.evaluation.heldout_holes import (
+    KINDS,
     HeldoutHole,
-    HoleKind,
     Window,
     draw_each,
     load_documents,
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     try:
         documents = load_documents(given.data)
-        holes = draw_each(documents, get_args(HoleKind), given.per_kind, given.seed)
+        holes = draw_each(documents, KINDS, given.per_kind, given.seed)
         measured = {folder: of_checkpoint(folder, holes) for folder in (given.model, *given.beside)}
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -133,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_kind(holes: Sequence[HoleNats]) -> dict[str, Summary]:
-    kinds = {kind: [hole for hole in holes if hole.kind == kind] for kind in get_args(HoleKind)}
+    kinds = {kind: [hole for hole in holes if hole.kind == kind] for kind in KINDS}
     return {kind: summary(some) for kind, some in kinds.items()} | {"all": summary(holes)}
 
 

@@ -9,7 +9,6 @@ were smoothed to be shipped average only with those that were trained from them.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from fim_model.errors import CheckpointError
 from fim_model.loading.checkpoint import load_model
-from fim_model.loading.headers import TOKENIZER
+from fim_model.loading.headers import TOKENIZER, read_json
 from fim_model.network.transformer import TriModeTransformer
 
 from fim_training.trainer.trainee import save_finetuned
@@ -33,16 +32,13 @@ def average(shares: Mapping[Path, float]) -> TriModeTransformer:
         raise CheckpointError("an average needs at least two checkpoints; give another one")
     if min(shares.values()) <= 0:
         raise ValueError("shares must be positive; leave out what is not to count")
-    first, total = next(iter(shares)), sum(shares.values())
-    tokenizer = _tokens(first)
-    mean: TriModeTransformer | None = None
-    for folder, share in shares.items():
+    total = sum(shares.values())
+    (first, share), *others = shares.items()
+    mean, tokenizer = load_model(first, dtype=torch.float32), _tokens(first)
+    for parameter in mean.parameters():  # they may be mapped from the file
+        parameter.data = parameter.data * (share / total)
+    for folder, share in others:
         model = load_model(folder, dtype=torch.float32)
-        if mean is None:
-            mean = model
-            for parameter in mean.parameters():  # they may be mapped from the file
-                parameter.data = parameter.data * (share / total)
-            continue
         if model.config != mean.config or _tokens(folder) != tokenizer:
             raise CheckpointError(
                 f"{folder} has another shape or tokenizer than {first}; only states of one run, "
@@ -50,12 +46,11 @@ def average(shares: Mapping[Path, float]) -> TriModeTransformer:
             )
         for parameter, other in zip(mean.parameters(), model.parameters(), strict=True):
             parameter.data.add_(other.data, alpha=share / total)
-    assert mean is not None
     return mean
 
 
 def _tokens(folder: Path) -> object:
-    return json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))["model"]
+    return read_json(folder / TOKENIZER).get("model")
 
 
 def _shares(spelled: Sequence[str]) -> dict[Path, float]:

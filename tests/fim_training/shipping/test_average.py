@@ -50,6 +50,7 @@ def test_the_checkpoints_stay_as_they_are(states: tuple[Path, Path]) -> None:
         (["first", "second=0"], "must be positive"),
         (["first", "second=much"], "must be a number, not 'much'"),
         (["first", "missing"], "missing"),
+        (["missing", "first"], "missing"),
         (["first", "other"], "another shape or tokenizer than"),
     ],
 )
