@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fim_server.settings.settings import SETTINGS, Setting, Settings
+from fim_server.settings.setting_kinds import Setting
+from fim_server.settings.settings import SETTINGS, Settings
 
 DOCUMENT = Path("docs") / "configuration.md"
 

@@ -6,25 +6,18 @@ An invalid value is never fatal: it yields a message and leaves the previous val
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
-import pathspec
 from fim_model.requests import MODES, Mode
 
 from fim_server.log import LOG_LEVELS, LogLevel
+from fim_server.settings import setting_kinds as kinds
+from fim_server.settings.setting_kinds import Setting
 
 BackendName = Literal["engine", "in_process", "openai", "llama_cpp"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
-
-
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
-MAX_TEXT_CHARS = 4096
-"""Maximum length of a name, path or address; longer ones are mistakes."""
 
 Multiline = Literal["auto", "always", "never"]
 MULTILINE: tuple[Multiline, ...] = ("auto", "always", "never")
@@ -80,145 +73,34 @@ class Settings:
         return self.speculate and self.backend in ("engine", "in_process")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: the field of `Settings` that it sets, its allowed values, its description.
-
-    `schema` is its type in JSON schema; with `needs_new_backend`, a change reloads the model. With
-    `secret`, messages do not quote the value, which may hold a password.
-    """
-
-    field: str
-    allowed: str
-    accepts: Callable[[Any], bool]
-    description: str
-    schema: Mapping[str, Any]
-    needs_new_backend: bool = False
-    secret: bool = False
-
-    def value(self, given: Any) -> Any:
-        """An accepted value in the type of the field."""
-        return tuple(given) if isinstance(given, list) else given
-
-
-def _one_of(field: str, values: tuple[str, ...], description: str, **more: Any) -> Setting:
-    return Setting(
-        field,
-        "one of " + ", ".join(values),
-        lambda value: isinstance(value, str) and value in values,
-        description,
-        {"type": "string", "enum": list(values)},
-        **more,
-    )
-
-
-def _text(
-    field: str,
-    allowed: str,
-    description: str,
-    is_valid: Callable[[str], bool] = lambda text: True,
-    *,
-    secret: bool = False,
-) -> Setting:
-    """A setting whose value is a non-empty string without control characters, null by default."""
-
-    def accepts(value: Any) -> bool:
-        return (
-            isinstance(value, str)
-            and bool(value.strip())
-            and not _UNPRINTABLE.search(value)
-            and len(value) <= MAX_TEXT_CHARS
-            and is_valid(value)
-        )
-
-    schema = {"type": ["string", "null"]}
-    return Setting(
-        field, allowed, accepts, description, schema, needs_new_backend=True, secret=secret
-    )
-
-
-def _is_server_address(text: str) -> bool:
-    """Whether a text is an http or https URL with a host, and a valid port if it names one."""
-    text = text.strip()
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:  # brackets that do not match, a port that is not a number or too large
-        return False
-    well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
-    return well_formed and " " not in text and not parts.query and not parts.fragment
-
-
-def _integer(field: str, low: int, high: int, description: str, **more: Any) -> Setting:
-    def accepts(value: Any) -> bool:
-        return type(value) is int and low <= value <= high
-
-    schema = {"type": "integer", "minimum": low, "maximum": high}
-    allowed = f"a whole number from {low} to {high}"
-    return Setting(field, allowed, accepts, description, schema, **more)
-
-
-def _probability(field: str, description: str) -> Setting:
-    def accepts(value: Any) -> bool:
-        return value is None or (type(value) in (int, float) and 0 <= value <= 1)
-
-    schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-    return Setting(field, "a number from 0 to 1", accepts, description, schema)
-
-
-def _switch(field: str, description: str) -> Setting:
-    def accepts(value: Any) -> bool:
-        return isinstance(value, bool)
-
-    return Setting(field, "true or false", accepts, description, {"type": "boolean"})
-
-
-def _strings(field: str, what: str, description: str, is_valid: Callable[[str], bool]) -> Setting:
-    def accepts(value: Any) -> bool:
-        return isinstance(value, list) and all(
-            isinstance(item, str) and is_valid(item) for item in value
-        )
-
-    schema = {"type": "array", "items": {"type": "string"}}
-    return Setting(field, f"a list of {what}", accepts, description, schema)
-
-
-def _is_pattern(text: str) -> bool:
-    try:
-        pathspec.GitIgnoreSpec.from_lines([text])
-    except (ValueError, re.error):  # `[z-a]` is an error of the regular expression
-        return False
-    return bool(text.strip())
-
-
 SETTINGS: dict[str, Setting] = {
-    "model": _text(
+    "model": kinds.text(
         "model",
         "a folder or model name",
         "Folder or name of the checkpoint to load; unset, the model that ships with the server.",
     ),
-    "mode": _one_of(
+    "mode": kinds.one_of(
         "mode",
         MODES,
         "Decoding mode, which determines the speed; `auto` uses the one that `fim-server bench "
         "modes` measured to be best on this machine, or else `adaptive`.",
     ),
-    "maxTokens": _integer("max_tokens", 1, 256, "Maximum length of a suggestion, in tokens."),
-    "maxLines": _integer("max_lines", 1, 100, "Maximum length of a suggestion, in lines."),
-    "multiline": _one_of(
+    "maxTokens": kinds.integer("max_tokens", 1, 256, "Maximum length of a suggestion, in tokens."),
+    "maxLines": kinds.integer("max_lines", 1, 100, "Maximum length of a suggestion, in lines."),
+    "multiline": kinds.one_of(
         "multiline",
         MULTILINE,
         "Whether suggestions may span several lines: `auto` allows it where the syntax at the "
         "cursor expects a block, and a cursor with code after it on its line always gets a "
         "single line.",
     ),
-    "alternatives": _integer(
+    "alternatives": kinds.integer(
         "alternatives",
         1,
         10,
         "Number of suggestions to choose from when completion is invoked explicitly.",
     ),
-    "minConfidence": _probability(
+    "minConfidence": kinds.probability(
         "min_confidence",
         "Minimum confidence, from 0 to 1, for a suggestion to be shown: 0 shows all; unset, the "
         "model's calibrated threshold applies while typing, and explicit requests show all.",
@@ -231,21 +113,21 @@ SETTINGS: dict[str, Setting] = {
         "messages), unless `minConfidence` is set: 0 treats them as code, 1 hides nearly all.",
         {"type": "number", "minimum": 0, "maximum": 1},
     ),
-    "prefixChars": _integer(
+    "prefixChars": kinds.integer(
         "prefix_chars",
         16,
         1_000_000,
         "Characters before the cursor that the model sees, plus what the text after the cursor "
         "leaves unused of `suffixChars`.",
     ),
-    "suffixChars": _integer(
+    "suffixChars": kinds.integer(
         "suffix_chars",
         0,
         1_000_000,
         "Maximum number of characters after the cursor that the model sees; 0 hides the text "
         "after the cursor.",
     ),
-    "nextEdits": _switch(
+    "nextEdits": kinds.switch(
         "next_edits",
         "Suggest edits that follow from your recent ones when you pause, in editors that can "
         "show them.",
@@ -258,13 +140,13 @@ SETTINGS: dict[str, Setting] = {
         "likelier right than wrong, and higher values show fewer edits.",
         {"type": "number", "minimum": 0, "maximum": 100},
     ),
-    "copiesFrom": _one_of(
+    "copiesFrom": kinds.one_of(
         "copies_from",
         COPIES_FROM,
         "Where the rest of a line may be copied from when the model finds it likely: this `file` "
         "only, or with `project` also open documents, imported files and the same folder.",
     ),
-    "snippets": _integer(
+    "snippets": kinds.integer(
         "snippets",
         0,
         32,
@@ -272,44 +154,44 @@ SETTINGS: dict[str, Setting] = {
         "similar code); 0, the default, sends none, because the model that ships was not trained "
         "with snippets.",
     ),
-    "snippetChars": _integer(
+    "snippetChars": kinds.integer(
         "snippet_chars", 0, 1_000_000, "Maximum total length of these snippets, in characters."
     ),
-    "disabledLanguages": _strings(
+    "disabledLanguages": kinds.strings(
         "disabled_languages",
         "language names, such as markdown",
         "Language identifiers, as the editor names them, whose documents get no suggestions.",
         lambda name: bool(name.strip()),
     ),
-    "exclude": _strings(
+    "exclude": kinds.strings(
         "exclude",
         "patterns as in .gitignore",
         "Files that the model never sees, as `.gitignore` patterns relative to each workspace "
         "folder, in addition to `.fimignore` files and to secrets recognized by name.",
-        _is_pattern,
+        kinds.is_pattern,
     ),
-    "gitignore": _switch("gitignore", "Exclude the files that `.gitignore` matches as well."),
-    "workspaceTrusted": _switch(
+    "gitignore": kinds.switch("gitignore", "Exclude the files that `.gitignore` matches as well."),
+    "workspaceTrusted": kinds.switch(
         "workspace_trusted",
         "Read other files of the workspace for context; editors with workspace trust set this to "
         "false in untrusted workspaces.",
     ),
-    "statistics": _switch(
+    "statistics": kinds.switch(
         "statistics",
         "Count shown and accepted suggestions in a local file, which `fim-server stats` prints; "
         "the counts contain no code and are never sent anywhere.",
     ),
-    "threads": _integer(
+    "threads": kinds.integer(
         "threads",
         1,
         256,
         "Number of CPU threads for the model; unset, PyTorch's default.",
         needs_new_backend=True,
     ),
-    "logLevel": _one_of(
+    "logLevel": kinds.one_of(
         "log_level", LOG_LEVELS, "Verbosity of the log, which contains no code at any level."
     ),
-    "backend": _one_of(
+    "backend": kinds.one_of(
         "backend",
         BACKENDS,
         "What runs the model: `engine` is one process shared by all editors on this machine, "
@@ -317,39 +199,39 @@ SETTINGS: dict[str, Setting] = {
         "server at `remoteUrl`.",
         needs_new_backend=True,
     ),
-    "remoteUrl": _text(
+    "remoteUrl": kinds.text(
         "remote_url",
         "a server's URL, such as http://host:port/v1",
         "URL of the server that the `openai` and `llama_cpp` backends send the text around the "
         "cursor to.",
-        _is_server_address,
+        kinds.is_server_address,
         secret=True,
     ),
-    "remoteModel": _text(
+    "remoteModel": kinds.text(
         "remote_model",
         "the name of a model on that server",
         "Name of the model to request from the remote server; unset, the first one it lists.",
     ),
-    "remoteTemplate": _one_of(
+    "remoteTemplate": kinds.one_of(
         "remote_template",
         REMOTE_TEMPLATES,
         "Fill-in-the-middle prompt format of the remote model; unset, the text after the cursor "
         "is sent as `suffix` and the server formats the prompt.",
         needs_new_backend=True,
     ),
-    "speculate": _switch(
+    "speculate": kinds.switch(
         "speculate",
         "Compute the continuation of a suggestion while it is shown, so that the next one appears "
         "sooner; never done on remote servers.",
     ),
-    "engineIdleMinutes": _integer(
+    "engineIdleMinutes": kinds.integer(
         "engine_idle_minutes",
         1,
         10_000,
         "Idle minutes after which the shared engine exits.",
         needs_new_backend=True,
     ),
-    "adapter": _switch(
+    "adapter": kinds.switch(
         "adapter",
         "Complete with what `fim-server tune` learned from the workspace, if it was tuned for this "
         "model.",
