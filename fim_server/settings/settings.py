@@ -76,8 +76,9 @@ class Settings:
 SETTINGS: dict[str, Setting] = {
     "model": kinds.text(
         "model",
-        "a folder or model name",
-        "Folder or name of the checkpoint to load; unset, the model that ships with the server.",
+        "a folder, a GGUF file or a model name",
+        "Checkpoint folder, GGUF file or Hugging Face id of the model to load; unset, the model "
+        "that ships with the server.",
     ),
     "mode": kinds.one_of(
         "mode",

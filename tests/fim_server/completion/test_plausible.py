@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from fim_model.requests import CompletionItem
 from lsprotocol import types as lsp
@@ -73,3 +75,10 @@ def test_a_recited_licence_is_not_shown(licence: str) -> None:
 def test_every_silence_is_explained(silence: Silence) -> None:
     assert len(silence.explained) > 10
     assert "_" not in silence.explained
+
+
+@pytest.mark.parametrize("silence", Silence)
+def test_every_silence_is_in_the_documentation(silence: Silence) -> None:
+    page = Path(__file__).parents[3] / "editors" / "README.md"
+    row = f"| `{silence.value}` | {silence.explained} |"
+    assert row in page.read_text(encoding="utf-8").splitlines()

@@ -89,7 +89,7 @@ def test_nothing_set_leaves_the_defaults(options: object) -> None:
         ("minEditGain", float("nan"), "a number from 0 to 100"),
         ("nextEdits", "on", "true or false"),
         ("threads", -1, "a whole number from 1 to 256"),
-        ("model", "  ", "a folder or model name"),
+        ("model", "  ", "a folder, a GGUF file or a model name"),
         ("logLevel", "verbose", "one of error, warning, info, debug"),
         ("gitignore", 1, "true or false"),
         ("exclude", "legal/", "a list of patterns as in .gitignore"),
