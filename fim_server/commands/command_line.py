@@ -282,7 +282,12 @@ def _add_tune(commands: Commands) -> None:
         epilog="example: fim-server tune ~/src/project --hours 6",
     )
     tune.add_argument(
-        "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="default: this one"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="FOLDER",
+        help="default: this one; to show, to stop or to remove also an adapter's name",
     )
     tune.add_argument(
         "--hours", type=minutes, metavar="H", help="of training (default: 1), measuring aside"
@@ -302,6 +307,7 @@ def _add_tune(commands: Commands) -> None:
         ("resume", "go on where it was paused"),
         ("stop", "end, and drop what was trained so far"),
         ("remove", "remove the adapter and everything that tuning left"),
+        ("list", "list the adapters of all folders, also of those that are gone"),
     ):
         actions.add_argument(
             f"--{name}", action="store_const", dest="action", const=name, help=what

@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from fim_server.access.tuned_workspaces import tuned_folders
+from fim_server.commands.doctor_adapters import adapters
 from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
 from fim_server.commands.terminal import visible
@@ -181,32 +181,6 @@ def free_mib() -> int | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(found[0]) // 1024 if found else None
-
-
-def adapters(settings: Settings) -> Iterator[Finding]:
-    """What was learned from workspaces, and whether it fits the model."""
-    folders = tuned_folders()
-    if not folders or find_spec("torch") is None or find_spec("filelock") is None:
-        return
-    if not settings.adapter:
-        yield Finding("adapters", "ok", f"{len(folders)}, not used: the setting adapter is false")
-        return
-    from fim_model.loading.adapters import base_digest, base_of
-    from fim_model.loading.checkpoint import default_checkpoint
-    from fim_training.tuning.tuning_job import TuningJob
-
-    identity = model_identity(settings.model)
-    base = default_checkpoint() if identity is None else Path(identity)
-    digest = base_digest(base) if base.exists() else None  # a hub's name says nothing of weights
-    for folder in folders:
-        state = TuningJob(folder).state
-        workspace = state.workspace if state else folder.name
-        if digest in (None, base_of(folder)):
-            yield Finding("adapters", "ok", f"{workspace}: tuned")
-        else:
-            fix = f"fim-server tune {workspace}, or fim-server tune {workspace} --remove"
-            message = f"{workspace}: tuned for another model, so its adapter is not used"
-            yield Finding("adapters", "warn", message, fix)
 
 
 def places(_settings: Settings) -> Iterator[Finding]:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fim_server.access.exclusions import resolved
-from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.commands.terminal import print_error, visible
+from fim_server.commands.tune_target import TuneTarget, all_targets, target_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.commands.user_settings import settings_of
+from fim_server.engine.paths import model_identity
 
 if TYPE_CHECKING:
     from fim_training.tuning.tuning_job import JobState, TuningJob
 
 NEEDED = ("torch", "safetensors", "tokenizers", "filelock", "numpy")
+NEEDED_TO_STEER = ("filelock",)
+STARTS = ("start", "resume")
 LOG = "tune.log"
 END_SECONDS = 120.0
 """How long to wait for a job that was asked to end: it finishes the step under way."""
 
 POLL_SECONDS = 0.1
+
+WHAT_IS_READ = (
+    "reads what .gitignore, .fimignore, `exclude` in config.toml and the settings of editors that "
+    "have opened this folder allow; .fimignore excludes more"
+)
 
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -48,41 +56,44 @@ PHASES = {
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start, show, pause, resume, stop or remove; the exit code. Raises UsageError."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
+    """Start, show, pause, resume, stop, remove or list; the exit code. Raises UsageError."""
+    starts = arguments.action in STARTS
+    needed = NEEDED if starts else NEEDED_TO_STEER
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise UsageError(f"tuning needs {', '.join(missing)}: pip install 'fim-server[local]'")
-    from fim_training.tuning.tuning_job import TuningJob
-
-    root = resolved(arguments.folder)
-    if not root.is_dir():
-        raise UsageError(f"{arguments.folder}: not a folder; give the one that your editor opens")
-    job = TuningJob(adapters_folder() / adapter_name(root))
+    if arguments.action == "list":
+        return _list(all_targets(), as_json=arguments.json)
+    target = target_of(arguments.folder, must_exist=starts)
     if arguments.action == "status":
-        return _status(job, root, as_json=arguments.json)
+        return _status(target, as_json=arguments.json)
     try:
         if arguments.action in ("pause", "stop"):
-            code = _end(job, root, arguments.action)
+            code = _end(target, arguments.action)
         elif arguments.action == "remove":
-            code = _remove(job, root)
+            code = _remove(target)
         else:
-            code = _start(job, root, arguments)
+            code = _start(target, arguments)
     except OSError as failed:  # such as a full disk
-        raise UsageError(f"{job.folder}: {failed}") from failed
-    return _status(job, root, as_json=True) or code if arguments.json else code
+        raise UsageError(f"{target.job.folder}: {failed}") from failed
+    return _status(target, as_json=True) or code if arguments.json else code
 
 
-def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
+def _start(target: TuneTarget, arguments: argparse.Namespace) -> int:
     from filelock import Timeout
 
+    job, root = target.job, target.workspace
     settings = settings_of(model=arguments.model, threads=arguments.threads, backend="engine")
+    # The job runs in another folder, and may go on from a third one.
+    model = model_identity(settings.model) or ""
     try:
         with job.held():
-            state = _prepared(job, root, settings.model or "", arguments)
+            state = _prepared(job, root, model, arguments)
     except Timeout:
         raise UsageError(f"{root}: is being tuned already; see fim-server tune --status") from None
     settings = replace(settings, model=state.model or None)
+    print_error(f"fim-server tune: {root}: {WHAT_IS_READ}")
     if not arguments.foreground:
-        return _start_in_background(job, root, arguments)
+        return _start_in_background(job, state, arguments)
     from fim_server.commands.tune_work import work
 
     try:
@@ -94,10 +105,10 @@ def _start(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
     if report is None:
         print_error("fim-server tune: ended before it was done, as asked")
         return 0
-    return 0 if arguments.json else _status(job, root, as_json=False)
+    return 0 if arguments.json else _status(target, as_json=False)
 
 
-def _prepared(job: TuningJob, root: Path, model: str, arguments: argparse.Namespace) -> JobState:
+def _prepared(job: TuningJob, root: str, model: str, arguments: argparse.Namespace) -> JobState:
     """The state to begin or to go on with, written; the caller holds the job. Raises UsageError."""
     from fim_training.tuning.tuning_job import JobState
 
@@ -109,23 +120,24 @@ def _prepared(job: TuningJob, root: Path, model: str, arguments: argparse.Namesp
         not resumes and (state.phase in ("done", "waiting") or state.model != model)
     ):
         job.drop_work()
-        state = JobState(str(root), model, started=time.time())
+        state = JobState(root, model, started=time.time())
     hours = arguments.hours or state.hours
     holes = arguments.holes or state.holes
-    state = replace(state, workspace=str(root), hours=hours, holes=holes)
+    state = replace(state, workspace=root, hours=hours, holes=holes)
     job.write(state)
     return state
 
 
-def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespace) -> int:
+def _start_in_background(job: TuningJob, begun: JobState, arguments: argparse.Namespace) -> int:
     """Start a process that outlives this one."""
-    command = [sys.executable, "-P", "-m", "fim_server", "tune", str(root), "--foreground"]
+    root = begun.workspace
+    command = [sys.executable, "-P", "-m", "fim_server", "tune", root, "--foreground"]
     if arguments.hours:
         command += ["--hours", str(arguments.hours)]
     if arguments.holes:
         command += ["--holes", str(arguments.holes)]
-    if arguments.model:
-        command += ["--model", arguments.model]
+    if begun.model:
+        command += ["--model", begun.model]
     if arguments.threads:
         command += ["--threads", str(arguments.threads)]
     if arguments.action == "resume":
@@ -149,50 +161,98 @@ def _start_in_background(job: TuningJob, root: Path, arguments: argparse.Namespa
         time.sleep(POLL_SECONDS)
     print_error(
         f"fim-server tune: process {process.pid} tunes {root} in the background\n"
-        "it reads what .gitignore, .fimignore and `exclude` in config.toml allow; what only your "
-        "editor's settings exclude is unknown to it: put that into .fimignore\n"
         "fim-server tune --status shows how far it is; --pause, --resume and --stop steer it"
     )
     return 0
 
 
-def _end(job: TuningJob, root: Path, what: Any) -> int:
-    """Pause or stop the running job; a paused one is stopped as well."""
+def _end(target: TuneTarget, what: Any) -> int:
+    """Pause or stop the running job; a paused one is stopped as well. Raises UsageError."""
+    job, label = target.job, target.label
     if not job.running:
-        state = job.state
-        if what == "pause" or state is None or state.phase == "done":
-            raise UsageError(f"{root}: is not being tuned")
-        job.drop_work()
-        job.write(replace(state, phase="waiting", problem="", pid=0))
-        print_error(f"fim-server tune: {root}: stopped; nothing of the run is left")
-        return 0
+        return _stop_at_rest(target, what)
     job.ask(what)
     if not job.wait_until_ended(END_SECONDS):
-        print_error(f"fim-server tune: {root}: asked to {what}; it ends after its current step")
+        print_error(f"fim-server tune: {label}: asked to {what}; it ends after its current step")
         return 1
     if (ended := job.state) is not None and ended.phase in ("done", "failed"):
-        print_error(f"fim-server tune: {root}: {PHASES[ended.phase]} before it could {what}")
+        print_error(f"fim-server tune: {label}: {PHASES[ended.phase]} before it could {what}")
         return 1
     done = "paused; go on with --resume" if what == "pause" else "stopped"
-    print_error(f"fim-server tune: {root}: {done}")
+    print_error(f"fim-server tune: {label}: {done}")
     return 0
 
 
-def _remove(job: TuningJob, root: Path) -> int:
+def _stop_at_rest(target: TuneTarget, what: Any) -> int:
+    """Drop what a job that does not run has left. Raises UsageError where there is none."""
+    job, label = target.job, target.label
+    if what == "pause" or job.state is None:
+        raise UsageError(f"{label}: is not being tuned")
+    with _held_at_rest(target):
+        state = job.state
+        if state is None or state.phase == "done":
+            raise UsageError(f"{label}: is not being tuned")
+        job.drop_work()
+        job.write(replace(state, phase="waiting", problem="", pid=0))
+    print_error(f"fim-server tune: {label}: stopped; nothing of the run is left")
+    return 0
+
+
+def _remove(target: TuneTarget) -> int:
+    job = target.job
     if job.running:
         job.ask("stop")
         if not job.wait_until_ended(END_SECONDS):
-            raise UsageError(f"{root}: the job does not end; try again in a minute")
-    had = job.has_adapter
-    job.remove()
+            raise UsageError(f"{target.label}: the job does not end; try again in a minute")
+    with _held_at_rest(target):
+        had = job.has_adapter
+        job.remove()
     if job.folder.exists():
         raise UsageError(f"{job.folder}: cannot be removed; remove it by hand")
     said = "the adapter is removed" if had else "there was no adapter; what was left is removed"
-    print_error(f"fim-server tune: {root}: {said}")
+    print_error(f"fim-server tune: {target.label}: {said}")
     return 0
 
 
-def _status(job: TuningJob, root: Path, *, as_json: bool) -> int:
+@contextlib.contextmanager
+def _held_at_rest(target: TuneTarget) -> Iterator[None]:
+    """While inside, no job of this workspace can start. Raises UsageError if one just did."""
+    from filelock import Timeout
+
+    held = contextlib.ExitStack()
+    try:
+        held.enter_context(target.job.held())
+    except Timeout:
+        raise UsageError(f"{target.label}: was started meanwhile; try again") from None
+    with held:
+        yield
+
+
+def _list(targets: list[TuneTarget], *, as_json: bool) -> int:
+    """Print each job's name, folder and state."""
+    if as_json:
+        found = [
+            {
+                "name": target.name, "workspace": target.workspace, "gone": target.is_gone,
+                "running": target.job.running, "adapter": target.job.has_adapter,
+            }
+            for target in targets
+        ]  # fmt: skip
+        sys.stdout.write(json.dumps({"adapters": found}) + "\n")
+        return 0
+    if not targets:
+        sys.stdout.write("nothing was tuned\n")
+    for target in targets:
+        said = ["adapter" if target.job.has_adapter else "no adapter"]
+        said += ["a job is running"] if target.job.running else []
+        said += [f"the folder is gone: {target.removal}"] if target.is_gone else []
+        where = target.workspace or "of an unknown folder"
+        sys.stdout.write(visible(f"{target.name}  {where}: {', '.join(said)}") + "\n")
+    return 0
+
+
+def _status(target: TuneTarget, *, as_json: bool) -> int:
+    job = target.job
     state, running = job.state, job.running
     if as_json:
         found = None if state is None else asdict(state)
@@ -203,8 +263,8 @@ def _status(job: TuningJob, root: Path, *, as_json: bool) -> int:
     if state is None:
         said = "not tuned; begin with fim-server tune"
         if job.has_adapter:  # the state was lost
-            said = "an adapter is in use; --remove removes it"
-        sys.stdout.write(f"{visible(str(root))}: {said}\n")
+            said = "there is an adapter; --remove removes it"
+        sys.stdout.write(f"{visible(target.label)}: {said}\n")
         return 0
     lines = status_lines(state, running=running, has_adapter=job.has_adapter)
     sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
@@ -227,7 +287,8 @@ def status_lines(state: JobState, *, running: bool, has_adapter: bool) -> list[s
             lines += report_lines(state.report, state.trained)
         except (KeyError, TypeError, ValueError):
             lines.append("  the figures cannot be read")
-    lines.append(f"  adapter: {'in use' if has_adapter else 'none'}")
+    kept = "kept; fim-server doctor says whether it is used" if has_adapter else "none"
+    lines.append(f"  adapter: {kept}")
     return lines
 
 

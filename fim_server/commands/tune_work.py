@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fim_server.access.exclusions import Exclusions, repository_of
+from fim_server.access.editor_rules import ExclusionsOfAll
+from fim_server.access.exclusions import repository_of
 from fim_server.backends.base import Unfit
 from fim_server.backends.mode_choice import measured_choice
 from fim_server.commands.tune_files import source_texts
@@ -82,7 +83,7 @@ def _data(root: Path, settings: Settings, obey: Callable[[], None]) -> Workspace
     from fim_training.corpus.git_histories import GitHistory, GitHistoryError
     from fim_training.tuning.workspace_data import workspace_data
 
-    exclusions = Exclusions([root], settings.exclude, gitignore=settings.gitignore)
+    exclusions = ExclusionsOfAll(root, settings.exclude, gitignore=settings.gitignore)
     texts = source_texts(root, exclusions, obey)
     top = repository_of(root)
     with contextlib.ExitStack() as opened:

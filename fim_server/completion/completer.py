@@ -104,6 +104,7 @@ class Completer:
         self._asked: LatestOnly[SharedRun[_Reply]] = LatestOnly(Silence.SUPERSEDED)
         self._speculations: LatestOnly[SharedRun[None]] = LatestOnly()
         self._forgetting: set[asyncio.Task[None]] = set()
+        self._adapted: set[str] = set()
 
     # One completion, from top to bottom.
 
@@ -159,6 +160,7 @@ class Completer:
             self._active.failed(error)
             return silent(Silence.BACKEND_ERROR, str(error))
 
+        self._note_adapter(question.uri, completion)
         if completion.items and settings is self._settings:
             uri = question.snapshot.uri
             self._cache.remember(uri, question.hole, judgement, question.alternatives)
@@ -335,13 +337,21 @@ class Completer:
     def use_backend(self, backend: Backend) -> Backend:
         """Take another backend, which `start` must make ready; returns the one to close."""
         self._stop_all()
+        self._adapted = set()
         self._cache = SuggestionCache(replaces=self._replaces_rest)
         self._debounce = Debounce()
         return self._active.replace(backend)
 
     def adapted(self, uri: str) -> bool:
-        """Whether a document is completed with what was learned from its workspace."""
-        return bool(self._workspace.adapter_of(uri))
+        """Whether a document's last answer from the model was with what was learned from its
+        workspace."""
+        return uri in self._adapted
+
+    def _note_adapter(self, uri: str, completion: Completion) -> None:
+        if completion.adapter:
+            self._adapted.add(uri)
+        elif completion.items:  # without any, the request was cancelled
+            self._adapted.discard(uri)
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Use other settings or workspace folders from the next request on."""
@@ -358,6 +368,7 @@ class Completer:
 
     def closed(self, uri: str) -> asyncio.Task[None]:
         """Drop all that is kept for a document; the returned task does so in the backend."""
+        self._adapted.discard(uri)
         self._cache.forget(uri)
         self._asked.stop(uri, Silence.STALE)
         self._speculations.stop(uri, Silence.STALE)

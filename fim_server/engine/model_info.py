@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from fim_server.engine.bodies import HttpError
 from fim_server.engine.llama_cpp_api import DEFAULT_TEMPERATURE, DEFAULT_TOP_P
 from fim_server.engine.native_api import check_loaded
+from fim_server.engine.port_guard import is_for_everyone
 from fim_server.engine.state import EngineState
 from fim_server.engine.wire import PROTOCOL
 
@@ -176,6 +177,8 @@ async def status(state: EngineState, http: Request) -> Response:
         "suggestions": dict(await run_in_threadpool(counted)) if counted else None,
         "refused": state.refusals.report(),
     }
+    if body["loaded"] is not None and not is_for_everyone(http.scope):
+        body["loaded"]["adapter_problems"] = state.backend.infiller.adapter_problems
     return JSONResponse(body)
 
 

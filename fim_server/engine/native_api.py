@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from fim_server.backends.base import TextListener
 from fim_server.backends.in_process import TraceListener
 from fim_server.engine.bodies import HttpError, read_json, refusal, unless_disconnected
+from fim_server.engine.port_guard import is_for_everyone
 from fim_server.engine.state import EngineState
 from fim_server.engine.streams import Events, EventStream, error_event, listening
 from fim_server.engine.wire import (
@@ -37,6 +38,7 @@ async def fim(state: EngineState, http: Request) -> Response:
     streamed = body.pop("stream", False) if isinstance(body, dict) else False
     check_type("stream", streamed, bool)
     request = request_from_json(body)
+    _check_adapter(http, request.adapter)
     if streamed:
         check_loaded(state)
         return EventStream(state, _steps(state, request))
@@ -47,6 +49,7 @@ async def fim(state: EngineState, http: Request) -> Response:
 async def rewrite(state: EngineState, http: Request) -> Response:
     """The body is a RewriteRequest; the rewrite is null if another request took its place."""
     request = rewrite_from_json(await read_json(http))
+    _check_adapter(http, request.adapter)
     check_loaded(state)
     began = time.perf_counter()
     rewritten = await unless_disconnected(http, state.backend.rewrite(request))
@@ -115,6 +118,18 @@ async def answer(
     )
     state.metrics.answered(api, time.perf_counter() - began, completion)
     return completion
+
+
+def _check_adapter(http: Request, adapter: str) -> None:
+    """Raise HttpError for an adapter on a port that other users of the machine can use: it may hold
+    the code that it was trained on, and its name can be guessed."""
+    if adapter and is_for_everyone(http.scope):
+        raise HttpError(
+            403,
+            "'adapter' is not served on a port without a key, which every user of this machine can "
+            "use: start the engine with FIM_ENGINE_API_KEY, or leave 'adapter' out",
+            "forbidden",
+        )
 
 
 def check_loaded(state: EngineState) -> None:

@@ -28,6 +28,7 @@ CONTAINER_NAMES = ("host.docker.internal", "host.containers.internal")
 PAGE = "/"
 HEALTH = ("/health", "/v1/health")
 
+_FOR_EVERYONE = "for_everyone"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -39,8 +40,8 @@ _HEADERS = (
 class PortGuard:
     """Middleware that answers 403 to web pages of other sites, and 401 to requests without `key`.
 
-    With the key "" none is asked for. Without the key, the page is served, which holds nothing, and
-    of the health report the status alone.
+    With the key "" none is asked for, and adapters are not served (`is_for_everyone`). Without the
+    key, the page is served, which holds nothing, and of the health report the status alone.
     """
 
     def __init__(self, app: ASGIApp, key: str, refusals: Refusals) -> None:
@@ -55,6 +56,8 @@ class PortGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if not self._key:
+            scope[_FOR_EVERYONE] = True
         headers = Headers(scope=scope)
         refusal = _foreign(scope, headers) or self._without_key(scope, headers)
         if refusal is None:
@@ -78,6 +81,11 @@ class PortGuard:
             "KEY`; `fim-server engine --print-config CLIENT` prints a client's settings with it",
             "authentication_error",
         )
+
+
+def is_for_everyone(scope: Scope) -> bool:
+    """Whether every user of this machine can send a request such as this one."""
+    return _FOR_EVERYONE in scope
 
 
 def is_this_machine(host: str) -> bool:

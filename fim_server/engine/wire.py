@@ -29,7 +29,7 @@ from fim_model.requests import (
     TraceStep,
 )
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Incremented when an older front-end cannot read a newer engine's answers, or the reverse."""
 
 MAX_ALTERNATIVES = 10
@@ -229,7 +229,8 @@ def completion_from_json(body: object) -> Completion:
         trace = [_from(TraceStep, step) for step in body["trace"]]  # type: ignore[index]
         raw = body["gate"]  # type: ignore[index]
         gate = None if raw is None else _from(Gate, raw)
-        return Completion(items, cost, body["show_above"], trace, gate)  # type: ignore[index]
+        show_above, adapter = body["show_above"], body["adapter"]  # type: ignore[index]
+        return Completion(items, cost, show_above, trace, gate, adapter)
     except (KeyError, TypeError) as wrong:
         raise WireError(f"the answer is not a completion ({type(wrong).__name__})") from None
 

@@ -30,7 +30,9 @@ def initialize(ls: FimServer, params: lsp.InitializeParams) -> None:
     """Read the client's settings, folders and position encoding, and create the services."""
     ls.status.announced = knows_status(params)
     ls.sources.initialization_options = params.initialization_options
+    ls.client_name = params.client_info.name if params.client_info else ""
     ls.read_settings()
+    ls.record_exclusions()
     _watch(ls, params.process_id)
     ls.documents = DocumentStore(Encoding(ls.workspace.position_encoding or Encoding.UTF16))
     ls.notebooks = NotebookStore(ls.documents)

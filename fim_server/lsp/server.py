@@ -16,6 +16,8 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 from fim_server import log
+from fim_server.access.editor_rules import EditorRules, record_rules
+from fim_server.access.exclusions import resolved
 from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend
 from fim_server.completion.answer import log_answer, silent
@@ -69,6 +71,7 @@ class FimServer(LanguageServer):
         self.protocol.malformed = self
         self._reported: set[str] = set()
         self.client_process_id: int | None = None
+        self.client_name = ""
         self.watching: list[asyncio.Task[None]] = []
 
     @cached_property
@@ -93,10 +96,23 @@ class FimServer(LanguageServer):
             uris = [self.workspace.root_uri]
         return [path for path in map(file_of, uris) if path is not None]
 
+    def record_exclusions(self) -> None:
+        """Write down what the client excludes beside `config.toml`, for `fim-server tune`."""
+        plain, _ = SettingsSources(self.sources.base, self.sources.file).resolve()
+        exclude, gitignore = self.settings.exclude, self.settings.gitignore
+        differs = (exclude, gitignore) != (plain.exclude, plain.gitignore)
+        for root in map(resolved, self.folders()):
+            rules = EditorRules(str(root), exclude, gitignore) if differs else None
+            try:
+                record_rules(root, self.client_name, rules)
+            except OSError as problem:
+                logger.warning("what the editor excludes is not recorded: %s", where(problem))
+
     def apply_settings(self) -> bool:
         """Apply the current settings and folders; True if the model must be reloaded."""
         before = self.settings
         self.read_settings()
+        self.record_exclusions()
         workspace = Workspace(self.folders(), self.settings)
         self.completer.configure(self.settings, workspace)
         self.edits.configure(self.settings, workspace)

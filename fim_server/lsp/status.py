@@ -3,7 +3,8 @@
 `{busy, message, kind, why}` with kind Normal, Error, Warning or Inactive, sent on every change to
 clients that announce that they know it (`lsp/announced.py`).
 `why` is ours: plain words for why the last request had no suggestion, "" if it had one. So is
-`adapter`, which is there and true where the last document's workspace was tuned.
+`adapter`, which is there and true where the last document was completed with what was learned from
+its workspace.
 """
 
 from __future__ import annotations

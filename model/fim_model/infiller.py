@@ -194,6 +194,11 @@ class Infiller:
         return len(self._adapters) if isinstance(self._adapters, Adapters) else 0
 
     @property
+    def adapter_problems(self) -> dict[str, str]:
+        """Why adapters that were asked for are not used, by name."""
+        return dict(self._adapters.problems) if isinstance(self._adapters, Adapters) else {}
+
+    @property
     def products(self) -> str:
         """What the network multiplies, in words."""
         return self.model.products
@@ -227,6 +232,7 @@ class Infiller:
         tokens = 0
         with self._using(request.session):
             cache = self.sessions.take(request.session, request.adapter)
+            adapter = "" if cache.kv.adapter is None else request.adapter
             prefill, copies = self._copy_judge.prefill(cache, hole, should_stop)
             forwards = prefill.forwards
             if (
@@ -257,10 +263,9 @@ class Infiller:
         )
         ranked = _ranked(items, copies)
         if self._calibration is None:
-            return Completion(ranked, stats, trace=trace)
-        return Completion(
-            ranked, stats, self._calibration.show_above, trace, self._calibration.gate
-        )
+            return Completion(ranked, stats, trace=trace, adapter=adapter)
+        show_above, gate = self._calibration.show_above, self._calibration.gate
+        return Completion(ranked, stats, show_above, trace, gate, adapter)
 
     def judge_copies(self, request: CompletionRequest) -> list[CompletionItem]:
         """The request's copies with their confidences, surest first; nothing is decoded."""

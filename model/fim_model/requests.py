@@ -262,7 +262,8 @@ class Completion:
     `stats` is None where nothing was computed or a remote server does not say. `show_above` is the
     confidence from which the model's calibration advises to show an item unasked, for a front-end
     that knows nothing else; `gate` is for one that weighs evidence of its own, None where the model
-    was not calibrated for that. `trace` has every forward, if that was asked for.
+    was not calibrated for that. `trace` has every forward, if that was asked for. `adapter` is the
+    request's if the model was used with it, else "".
     """
 
     items: list[CompletionItem] = field(default_factory=list)
@@ -270,6 +271,7 @@ class Completion:
     show_above: float = 0.0
     trace: list[TraceStep] = field(default_factory=list)
     gate: Gate | None = None
+    adapter: str = ""
 
 
 RewriteWay = Literal["rewrite", "refill", "instruction"]

@@ -64,6 +64,7 @@ class ScriptedBackend:
         self.rewriting, self.rewrite_stopped = asyncio.Event(), asyncio.Event()
         self.forgotten: list[str] = []
         self.closed = False
+        self.uses_adapters = True
 
     async def start(self, progress: Callable[[str, float], None]) -> None:
         await asyncio.sleep(self.loads_for_s / 2)
@@ -96,7 +97,9 @@ class ScriptedBackend:
         said = text.replace("\\n", "\n") if command == "say" else f"[{len(self.asked)}]"
         variants = [said, *(f"{said} {n}" for n in range(2, request.alternatives + 1))]
         stats = CompletionStats(request.mode, 3, 6, 2.0, 10, 0, 1.0)
-        return Completion([CompletionItem(variant, 0.5) for variant in variants], stats)
+        adapter = request.adapter if self.uses_adapters else ""
+        items = [CompletionItem(variant, 0.5) for variant in variants]
+        return Completion(items, stats, adapter=adapter)
 
     async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
         self.rewrites.append(request)

@@ -48,7 +48,7 @@ export async function activate(context: ExtensionContext): Promise<void> {
   const askView = new AskView(server, instructions);
   const walkthrough = new Walkthrough(() => isRunning(server.state));
 
-  const view = (): View => viewOf(server.state, asking, snooze, why);
+  const view = (): View => viewOf(server, asking, snooze, why);
   const refresh = (): void => {
     bar.show(view());
   };
@@ -141,12 +141,12 @@ function registerCommands(context: ExtensionContext, parts: Parts): Disposable[]
   return Object.entries(table).map(([name, run]) => commands.registerCommand(name, run));
 }
 
-function viewOf(server: ServerState, asking: Asking, snooze: Snooze, why: string): View {
+function viewOf({ state, adapted }: Server, asking: Asking, snooze: Snooze, why: string): View {
   const document = window.activeTextEditor?.document;
   const settings = workspace.getConfiguration(SECTION);
   const model = settings.get<string | null>("model");
   return {
-    server,
+    server: state,
     enabled: isEnabled(enable(document), document?.languageId ?? ALL),
     language: document?.languageId,
     asking: asking.pending > 0,
@@ -155,6 +155,7 @@ function viewOf(server: ServerState, asking: Asking, snooze: Snooze, why: string
     latency: asking.latency,
     last: asking.last,
     why,
+    adapted,
     snoozed: snooze.reason(document?.uri.toString(), document?.languageId),
   };
 }

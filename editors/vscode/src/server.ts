@@ -14,7 +14,7 @@ import {
 import { initializationOptions, serverKeys, serverPath } from "./config";
 import { findProgram } from "./program";
 import { type LogLine, readLine } from "./serverLog";
-import { type ServerState, stateTold, whyTold } from "./state";
+import { adaptedTold, type ServerState, stateTold, whyTold } from "./state";
 
 const DOCUMENTS = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-vfs" }];
 
@@ -45,6 +45,9 @@ export class Server implements Disposable {
   /** The answer to a question, so far. */
   readonly onDidAnswer = this.answered.event;
   readonly onDidProposeEdits = this.notified.event;
+
+  /** Whether the last answer was made with what was learned from the workspace. */
+  adapted = false;
 
   constructor(
     private readonly context: ExtensionContext,
@@ -140,6 +143,7 @@ export class Server implements Disposable {
     client.onNotification("didChangeStatus", (params: unknown) => {
       const why = whyTold(params);
       if (why !== undefined) this.toldWhy.fire(why);
+      this.adapted = adaptedTold(params);
       const state = stateTold(params);
       if (state !== undefined) this.enter(state);
     });

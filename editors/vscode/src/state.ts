@@ -32,6 +32,8 @@ export interface View {
   readonly last: LastAsk;
   /** Why the last answer was empty, in the server's words; "" if it was not. */
   readonly why: string;
+  /** Whether the last answer was made with what was learned from the workspace. */
+  readonly adapted: boolean;
   /** Why suggestions are snoozed here; undefined if they are not. */
   readonly snoozed: string | undefined;
 }
@@ -102,6 +104,11 @@ export function stateTold(params: unknown): ServerState | undefined {
 export function whyTold(params: unknown): string | undefined {
   const why = (params as { why?: unknown } | null | undefined)?.why;
   return typeof why === "string" ? why : undefined;
+}
+
+/** Whether the last answer was made with what was learned from the workspace, in a `didChangeStatus` notification. */
+export function adaptedTold(params: unknown): boolean {
+  return (params as { adapter?: unknown } | null | undefined)?.adapter === true;
 }
 
 /** One sentence that says why there was no suggestion. */

@@ -28,7 +28,8 @@ export class StatusBar implements Disposable {
 }
 
 function tooltip(summary: string, view: View): MarkdownString {
-  const rows = [`**fim-server** – ${summary}`, `Model: ${view.model}, mode: ${view.mode}`];
+  const tuned = view.adapted ? ", tuned to this workspace" : "";
+  const rows = [`**fim-server** – ${summary}`, `Model: ${view.model}${tuned}, mode: ${view.mode}`];
   if (view.latency !== undefined) rows.push(`Last suggestion: ${view.latency.toFixed(0)} ms`);
   if (view.last.kind === "answered" && view.last.answer.cost !== undefined) {
     const { mode, forwards, tokens } = view.last.answer.cost;

@@ -162,7 +162,8 @@ class Adapters:
         try:
             adapter = read_adapter(self._folder / name, self._network.config, self._base)
         except (CheckpointError, OSError) as wrong:
-            self.problems[name] = str(wrong)
+            # Without the folder, which is the user's: a port tells the problems to others.
+            self.problems[name] = str(wrong).replace(f"{self._folder / name}", name)
             log.warning("the adapter of a workspace is not used: %s", wrong)
             return None
         log.info("adapter %s loaded", name)

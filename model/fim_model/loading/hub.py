@@ -63,6 +63,19 @@ def resolve(
     return _download(name, (*DESCRIPTIONS, *TENSORS), progress)
 
 
+def cached_folder(name: str) -> Path | None:
+    """The folder of a repository in the hub's cache, None without one; nothing is fetched.
+
+    It may lack files.
+    """
+    try:
+        import huggingface_hub as hub
+
+        return Path(hub.snapshot_download(name, local_files_only=True))
+    except Exception:  # not in the cache, no id, or the module is missing
+        return None
+
+
 def describe(id_or_path: str | Path) -> Path:
     """A folder that has at least the JSON files of a checkpoint. Raises HubError."""
     folder = local_folder(id_or_path)

@@ -1,8 +1,9 @@
 """The network on CUDA: the fused forward over a document's cache, recorded as CUDA graphs.
 
 A graph fixes what it was recorded with: the addresses of one cache's buffers, a width, a bound of
-the length, the kind of attention, the cache's adapter and the draft LoRA. Those are its key;
-tokens, positions, pattern and length are copied into its buffers before each replay.
+the length, the kind of attention, the cache's adapter and the draft LoRA. A cache's graphs go with
+its adapter; the others are a graph's key. Tokens, positions, pattern and length are copied into its
+buffers before each replay.
 
 On a CPU nothing is recorded and the same steps run through the same buffers. Tests record and
 replay them under a GPU's rules (`tests/support/stand_in_gpu.py`); it has not run on a GPU yet.
@@ -11,7 +12,7 @@ replay them under a GPU's rules (`tests/support/stand_in_gpu.py`); it has not ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,7 +42,6 @@ class StepKey:
     width: int
     visible: int
     lora: int | None
-    adapter: int | None
 
 
 class RecordedForward:
@@ -129,7 +129,6 @@ class DeviceTransformer(FusedNetwork):
             width,
             span_bucket(cache.length + width, cache.capacity),
             None if lora is None else id(lora),
-            None if cache.adapter is None else id(cache.adapter),
         )
         step = recorded.steps.get(key)
         if step is None:
@@ -142,11 +141,16 @@ class DeviceTransformer(FusedNetwork):
         return self._weights.scores(hidden)
 
     def recorded(self, cache: KVCache) -> RecordedOfCache:
-        """The recordings over a cache; its length on the device is set to its length now."""
+        """The recordings over a cache with the adapter that it has now; its length on the device is
+        set to its length now.
+
+        Those with an earlier adapter are dropped: each holds that adapter, and memory of the
+        device, and an adapter that is read again is another object.
+        """
         recorded = self._recorded.get(cache)
         if recorded is None:
-            recorded = RecordedOfCache(DeviceCache(cache), {}, {})
-            self._recorded[cache] = recorded
+            recorded = self._recorded[cache] = RecordedOfCache(DeviceCache(cache), cache.adapter)
+        recorded.use(cache.adapter)
         recorded.cache.length.fill_(cache.length)
         return recorded
 
@@ -170,7 +174,7 @@ class GraphDrafting:
         cache, recorded = block.cache, self._network.recorded(block.cache)
         visible = span_bucket(cache.length + block.width, cache.capacity)
         adapter = cache.adapter
-        key = DraftKey(block.width, visible, threshold, None if adapter is None else id(adapter))
+        key = DraftKey(block.width, visible, threshold)
         drafts = recorded.drafts.get(key)
         if drafts is None:
             drafts = recorded.drafts[key] = self._network.record_drafts(
@@ -180,13 +184,21 @@ class GraphDrafting:
         return drafts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordedOfCache:
-    """What is recorded over one cache."""
+    """What is recorded over one cache with one adapter."""
 
     cache: DeviceCache
-    steps: dict[StepKey, RecordedForward]
-    drafts: dict[DraftKey, RecordedDrafts]
+    adapter: Adapter | None
+    steps: dict[StepKey, RecordedForward] = field(default_factory=dict)
+    drafts: dict[DraftKey, RecordedDrafts] = field(default_factory=dict)
+
+    def use(self, adapter: Adapter | None) -> None:
+        """Drop what was recorded with another adapter."""
+        if adapter is not self.adapter:
+            self.adapter = adapter
+            self.steps.clear()
+            self.drafts.clear()
 
 
 def _graph_width(attention: Attention | Tensor, width: int) -> int | None:

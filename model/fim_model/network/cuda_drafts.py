@@ -28,7 +28,6 @@ class DraftKey:
     width: int
     visible: int
     threshold: float
-    adapter: int | None = None
 
 
 class RecordedDrafts:

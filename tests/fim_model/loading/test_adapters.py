@@ -50,7 +50,9 @@ def ask(infiller: Infiller, adapter: str, session: str = "") -> tuple[list[int],
     request = CompletionRequest(
         "def area(", "", mode="ar", max_tokens=12, trace=True, adapter=adapter, session=session
     )
-    [item] = infiller.infill(request).items
+    completion = infiller.infill(request)
+    [item] = completion.items
+    assert completion.adapter in ("", adapter)
     return [round(1e6 * n) for n in item.nats], item.text
 
 
@@ -63,6 +65,21 @@ def test_a_request_is_answered_with_the_adapter_that_it_names(
     for name in (ONE, "", TWO, ONE):  # one session: cached keys of another adapter must not be used
         assert ask(infiller, name, "document") == answers[name]
     assert ask(infiller, "0" * 16) == answers[""], "one that is not there changes nothing"
+
+
+def test_an_answer_says_whether_the_adapter_was_used(
+    checkpoint: Path, model: TriModeTransformer, folder: Path
+) -> None:
+    infiller = Infiller.load(checkpoint, adapters=folder)
+    write_adapter(folder / TWO, random_matrices(model, 1), "another base")
+    asked = [CompletionRequest("a", "", max_tokens=1, adapter=name) for name in ("", ONE, TWO)]
+    assert [infiller.infill(request).adapter for request in asked] == ["", ONE, ""]
+    assert infiller.adapter_problems == {
+        TWO: f"{TWO}: trained for another model; run fim-server tune again"
+    }
+    (folder / TWO / ADAPTER_CONFIG).write_text("[")
+    assert infiller.infill(asked[2]).adapter == ""
+    assert str(folder) not in infiller.adapter_problems[TWO]
 
 
 @pytest.mark.parametrize("way", ["rewrite", "refill"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -133,6 +135,41 @@ def test_a_cached_prompt_is_read_again_with_another_adapter(
         assert (again.reused, again.computed) == (7, 1)
         expected = PromptCache(plain, capacity=60).prefill([*prompt, 10]).logits
         torch.testing.assert_close(again.logits, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_recordings_with_an_earlier_adapter_are_dropped(tiny: Any, tmp_path: Path) -> None:
+    """A cache is handed from one workspace to the next, and each reads its adapter anew."""
+    model = tiny.model(1)
+    network = DeviceTransformer.of(model)
+    matrices = random_matrices(model, 1)
+    write_adapter(tmp_path, matrices, "base")
+    cache = KVCache(model.config, capacity=64)
+    block = torch.tensor([[5, 6]])
+
+    def run(adapter: Adapter | None) -> Tensor:
+        cache.crop(0)
+        cache.adapter = adapter
+        places = torch.arange(2)[None]
+        drafting = network.device_drafting
+        part = Part(block, places, Attention.BLOCK, cache)
+        drafting.begin(part, torch.tensor([True, True]), 0.5).run(1)
+        return forward_one(network, block, places, Attention.CAUSAL, cache).clone()
+
+    plain, found, freed = run(None), [], []
+    for _ in range(4):
+        adapter = network.placed(read_adapter(tmp_path, model.config, "base"))
+        freed.append(weakref.ref(adapter.output[0].up))
+        found.append(run(adapter))
+        with torch.inference_mode():
+            recorded = network.recorded(cache)
+        assert (len(recorded.steps), len(recorded.drafts)) == (1, 1)
+        assert recorded.adapter is adapter
+    assert all(torch.equal(states, found[0]) for states in found)
+    assert not torch.equal(found[0], plain)
+    assert torch.equal(run(None), plain)
+    del adapter, recorded
+    gc.collect()
+    assert [reference() for reference in freed] == [None] * 4
 
 
 def test_parts_of_two_adapters_are_refused(tiny: Any, tmp_path: Path) -> None:

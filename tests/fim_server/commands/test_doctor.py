@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters import write_adapter
+from adapters import random_matrices, write_adapter
 from fim_model.loading.adapters import base_digest
+from fim_model.loading.checkpoint import load_model
+from fim_model.requests import ADAPTER_FILE
 from fim_training.tuning.tuning_job import JobState, TuningJob
 from tiny_checkpoint import write_tiny_checkpoint
 
-from fim_server.access.tuned_workspaces import adapters_folder
+from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.cli import main
 from fim_server.commands import doctor
+from fim_server.commands.doctor_adapters import adapters
+from fim_server.commands.findings import Finding
 from fim_server.completion.statistics import Statistics, statistics_file
 from fim_server.settings.settings import Settings
 from fim_server.settings.sources import config_file
@@ -126,19 +130,66 @@ def test_stats_adds_up(
     assert "blank 2" in capsys.readouterr().out
 
 
-def test_what_was_tuned_and_whether_it_fits(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, and a data folder of its own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    folder = write_tiny_checkpoint(tmp_path / "tiny")
-    for name, base in (("a" * 16, base_digest(folder)), ("b" * 16, "another")):
-        write_adapter(adapters_folder() / name, {}, base)
-        TuningJob(adapters_folder() / name).write(JobState(f"/src/{name[0]}"))
-    settings = Settings(model=str(folder))
-    fits, other = doctor.adapters(settings)
-    assert (fits.verdict, fits.message) == ("ok", "/src/a: tuned")
-    assert other.verdict == "warn"
-    assert "/src/b: tuned for another model" in other.message
-    assert "fim-server tune /src/b --remove" in other.fix
-    [off] = doctor.adapters(replace(settings, adapter=False))
-    assert "not used" in off.message
+    return write_tiny_checkpoint(tmp_path / "tiny")
+
+
+def tuned(model: Path, workspace: Path, *, base: str = "", scale: float = 0.4) -> Path:
+    """The folder of a workspace's adapter, which is for the model unless a base is given."""
+    folder = adapters_folder() / adapter_name(workspace)
+    matrices = random_matrices(load_model(model), 0, scale)
+    write_adapter(folder, matrices, base or base_digest(model))
+    TuningJob(folder).write(JobState(str(workspace)))
+    return folder
+
+
+def test_what_was_tuned_and_whether_it_fits(tiny: Path, tmp_path: Path) -> None:
+    for name in ("fits", "another base", "truncated", "infinite"):
+        (tmp_path / name).mkdir()
+    tuned(tiny, tmp_path / "fits")
+    tuned(tiny, tmp_path / "another base", base="another")
+    truncated = tuned(tiny, tmp_path / "truncated") / ADAPTER_FILE
+    truncated.write_bytes(truncated.read_bytes()[:-9])
+    tuned(tiny, tmp_path / "infinite", scale=float("inf"))
+    settings = Settings(model=str(tiny))
+    found = {Path(f.message.partition(":")[0]).name: f for f in adapters(settings)}
+    assert found["fits"] == Finding("adapters", "ok", f"{tmp_path}/fits: tuned")
+    for name, why in (
+        ("another base", "tuned for another model"),
+        ("truncated", "damaged"),
+        ("infinite", "not all finite"),
+    ):
+        assert found[name].verdict == "warn"
+        assert why in found[name].message
+        assert "not used" in found[name].message
+    quoted = f"'{tmp_path}/another base'"
+    assert found["another base"].fix == (
+        f"fim-server tune {quoted}, or fim-server tune {quoted} --remove"
+    )
+    for unused in (replace(settings, adapter=False), replace(settings, backend="openai")):
+        [off] = adapters(unused)
+        assert "4, not used" in off.message
+
+
+def test_an_adapter_of_a_folder_that_is_gone_is_told(tiny: Path, tmp_path: Path) -> None:
+    folder = tuned(tiny, tmp_path / "gone")
+    [gone] = adapters(Settings(model=str(tiny)))
+    assert gone.verdict == "warn"
+    assert "the folder is gone" in gone.message
+    assert gone.fix == f"fim-server tune {folder.name} --remove"
+    assert main(gone.fix.split()[1:]) == 0
+    assert not list(adapters(Settings(model=str(tiny))))
+
+
+def test_adapters_of_a_model_that_cannot_be_looked_at(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    tuned(tiny, tmp_path / "project")
+    [unknown] = adapters(Settings(model="someone/never-downloaded"))
+    assert unknown.verdict == "ok"
+    assert "shows once it is loaded" in unknown.message
+    (tiny / "config.json").write_text("[")
+    [unreadable] = adapters(Settings(model=str(tiny)))
+    assert unreadable.verdict == "warn"

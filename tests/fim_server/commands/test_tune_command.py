@@ -19,16 +19,18 @@ from typing import Any
 
 import pytest
 from fim_model.requests import ADAPTER_FILE
-from fim_training.tuning.tuning_job import JobState, TuningJob
+from fim_training.tuning.tuning_job import JobState, Phase, TuningJob
 from git_clones import git
 from tiny_checkpoint import write_tiny_checkpoint
-from workspaces import SECRET, write_workspace
+from workspaces import NAMES, SECRET, write_workspace
 
+from fim_server.access.editor_rules import EditorRules, record_rules
 from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.cli import main
 from fim_server.commands.tune import status_lines
 from fim_server.commands.tune_work import _data
 from fim_server.settings.settings import Settings
+from fim_server.settings.sources import config_file
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -136,7 +138,120 @@ def test_a_damaged_state_is_none_and_the_adapter_is_still_told(
     (job.folder / "tune.json").write_text(text)
     (job.folder / ADAPTER_FILE).touch()
     assert main(["tune", str(tmp_path), "--status"]) == 0
-    assert "an adapter is in use" in capsys.readouterr().out
+    assert "there is an adapter" in capsys.readouterr().out
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of adapters, which are kept for folders that may be gone."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return adapters_folder()
+
+
+def kept(workspace: Path, phase: Phase = "done") -> TuningJob:
+    """A job of a folder, with an adapter."""
+    job = TuningJob(adapters_folder() / adapter_name(workspace))
+    job.write(JobState(str(workspace), phase=phase))
+    (job.folder / ADAPTER_FILE).touch()
+    return job
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_adapter_of_a_folder_that_is_gone_can_be_shown_and_removed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, by_name: bool
+) -> None:
+    gone = tmp_path / "gone"
+    job = kept(gone, "paused")
+    called = job.folder.name if by_name else str(gone)
+    assert main(["tune", called, "--status"]) == 0
+    assert f"{gone}: paused" in capsys.readouterr().out
+    job.work.mkdir()
+    assert main(["tune", called, "--stop"]) == 0
+    assert not job.work.exists()
+    assert main(["tune", called]) == main(["tune", called, "--resume"]) == 2
+    assert "not a folder" in capsys.readouterr().err
+    assert main(["tune", called, "--remove"]) == 0
+    assert not job.folder.exists()
+    assert main(["tune", called, "--remove"]) == 2
+    assert "nothing is kept of one" in capsys.readouterr().err
+    assert list(data.iterdir()) == []
+
+
+def test_the_adapter_of_a_job_without_a_state_is_removed_by_its_name(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = kept(tmp_path / "gone")
+    (job.folder / "tune.json").unlink()
+    assert main(["tune", "--list"]) == 0
+    assert f"{job.folder.name}  of an unknown folder: adapter\n" == capsys.readouterr().out
+    assert main(["tune", job.folder.name, "--remove"]) == 0
+    assert not job.folder.exists()
+
+
+def test_all_adapters_are_listed_with_their_folders(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "--list"]) == 0
+    assert capsys.readouterr().out == "nothing was tuned\n"
+    here, gone = kept(tmp_path), kept(tmp_path / "gone")
+    (gone.folder / ADAPTER_FILE).unlink()
+    (data / "something else").mkdir()
+    with here.held():
+        assert main(["tune", "--list"]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(
+        [
+            f"{here.folder.name}  {tmp_path}: adapter, a job is running",
+            f"{gone.folder.name}  {tmp_path}/gone: no adapter, the folder is gone: "
+            f"fim-server tune {gone.folder.name} --remove",
+        ]
+    )
+    assert main(["tune", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["adapters"]
+    assert {(entry["workspace"], entry["gone"]) for entry in listed} == {
+        (str(tmp_path), False), (f"{tmp_path}/gone", True),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ["--stop", "--remove"])
+def test_a_start_between_the_look_and_the_deed_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    job = kept(tmp_path, "paused")
+    job.work.mkdir()
+    monkeypatch.setattr(TuningJob, "running", False)
+    with job.held():
+        assert main(["tune", str(tmp_path), action]) == 2
+        assert job.work.exists()
+        assert job.has_adapter
+        assert job.state is not None
+        assert job.state.phase == "paused"
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_relative_model_is_found_from_every_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, configured: bool
+) -> None:
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    (project := tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    if configured:
+        config_file().parent.mkdir(parents=True)
+        config_file().write_text('model = "models/tiny"\n')
+    commands = []
+
+    def refuse(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        raise OSError("not started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    given = [] if configured else ["--model", "models/tiny"]
+    assert main(["tune", str(project), *given]) == 2
+    state = TuningJob(data / adapter_name(project)).state
+    assert state is not None
+    assert state.model == str(tmp_path / "models" / "tiny")
+    [command] = commands
+    assert command[command.index("--model") + 1] == state.model
 
 
 def test_a_report_without_figures_is_told(tmp_path: Path) -> None:
@@ -224,6 +339,21 @@ def test_a_damaged_history_is_left_out(tmp_path: Path) -> None:
     data = _data(workspace, settings, lambda: None)
     assert data.files
     assert not data.held_out_edits
+
+
+def test_what_an_editor_excludes_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    workspace = write_workspace(tmp_path / "project")
+
+    def read() -> set[str]:
+        data = str(_data(workspace, Settings(), lambda: None))
+        return {name for name in NAMES if f"def {name}_total" in data}
+
+    assert read() == set(NAMES)
+    record_rules(workspace, "editor", EditorRules(str(workspace), ("alpha.py",), gitignore=True))
+    assert read() == set(NAMES) - {"alpha"}
 
 
 def test_each_file_and_each_change_of_the_history_is_a_chance_to_stop(tmp_path: Path) -> None:

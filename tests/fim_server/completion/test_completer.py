@@ -445,5 +445,26 @@ async def test_a_request_names_the_adapter_of_its_workspace(
     desk.completer.configure(off, Workspace([workspace], off))
     desk.write("xyz", uri, 3)
     await desk.ask(uri=uri)
+    assert not desk.completer.adapted(uri)
     asked = [request.adapter for request in desk.backend.asked if not request.speculative]
     assert asked == ["", adapter_name(workspace), ""]
+
+
+async def test_an_adapter_that_the_model_does_not_use_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one for another model, or any with a remote server."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    uri, workspace = (tmp_path / "project" / "a.py").as_uri(), tmp_path / "project"
+    (place := adapters_folder() / adapter_name(workspace)).mkdir(parents=True)
+    (place / ADAPTER_FILE).touch()
+    desk = await Desk("").started()
+    desk.completer.configure(Settings(), Workspace([workspace]))
+    told = []
+    for version, uses in enumerate((True, False, True), 1):
+        desk.backend.uses_adapters = uses
+        desk.write("x" * version, uri, version)
+        await desk.ask(uri=uri)
+        told.append(desk.completer.adapted(uri))
+    assert told == [True, False, True]
+    assert {request.adapter for request in desk.backend.asked} == {adapter_name(workspace)}

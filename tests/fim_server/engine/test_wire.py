@@ -63,6 +63,6 @@ def test_a_completion_survives_the_wire(gate: Gate | None) -> None:
     """All but the tokens' log-probabilities, which stay with the model."""
     stats = CompletionStats("ar", 3, 6, 2.0, 10, 0, 1.0)
     item = CompletionItem("x", 0.25, "eom", (-0.5,))
-    sent = Completion([item], stats, 0.4, gate=gate)
+    sent = Completion([item], stats, 0.4, gate=gate, adapter="a" * 16)
     received = completion_from_json(json.loads(json.dumps(completion_to_json(sent))))
     assert received == replace(sent, items=[replace(item, nats=())])

@@ -126,6 +126,39 @@ async def test_excluded_documents_of_any_workspace_folder(tmp_path: Path) -> Non
         assert await shown("two/.env") == []
 
 
+async def test_what_only_the_editor_excludes_is_recorded_for_commands(tmp_path: Path) -> None:
+    (project := tmp_path / "project").mkdir()
+    env = places(tmp_path)
+
+    def recorded() -> list[list[str]]:
+        rules = (tmp_path / "data" / "fim-server" / "exclusions").glob("*.json")
+        return [json.loads(file.read_text())["exclude"] for file in rules]
+
+    async with raw_client(env=env) as client:
+        folder = {"uri": project.as_uri(), "name": "project"}
+        options = {"exclude": ["private/"]}
+        await client.ask(
+            "initialize",
+            {
+                "processId": None, "capabilities": {}, "workspaceFolders": [folder],
+                "initializationOptions": options, "clientInfo": {"name": "editor"},
+            },
+        )  # fmt: skip
+        assert recorded() == [["private/"]]
+        client.notify("initialized", {})
+
+        async def push(exclude: list[str]) -> None:
+            section = {"settings": {"fim": {"exclude": exclude}}}
+            client.notify("workspace/didChangeConfiguration", section)
+            client.open(URI, "#say x")
+            await client.complete(URI, 0, 6)
+
+        await push(["private/", "own.py"])
+        assert recorded() == [["private/", "own.py"]]
+        await push([])
+        assert recorded() == []
+
+
 async def test_unsaved_and_renamed_documents() -> None:
     async with raw_client() as client:
         await client.initialize()

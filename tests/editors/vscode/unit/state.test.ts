@@ -5,7 +5,7 @@ import { isEnabled, toggled } from "../../../../editors/vscode/src/enablement";
 import { answerIn, readLine } from "../../../../editors/vscode/src/serverLog";
 import { MINUTE_MS, Snooze } from "../../../../editors/vscode/src/snooze";
 import { countsIn, inWords } from "../../../../editors/vscode/src/statistics";
-import { explain, type ServerState, stateTold, statusText, type View, whyTold } from "../../../../editors/vscode/src/state";
+import { adaptedTold, explain, type ServerState, stateTold, statusText, type View, whyTold } from "../../../../editors/vscode/src/state";
 
 const VIEW: View = {
   server: { kind: "ready" },
@@ -17,6 +17,7 @@ const VIEW: View = {
   latency: undefined,
   last: { kind: "none" },
   why: "",
+  adapted: false,
   snoozed: undefined,
 };
 
@@ -53,6 +54,11 @@ void test("an empty answer is explained in the server's words", () => {
   assert.equal(explain({ ...VIEW, last, why: why ?? "" }), "Nothing was shown: the model has nothing to add (1 ms).");
   assert.equal(explain({ ...VIEW, last }), "Nothing was shown: blank (1 ms).", "an older server");
   for (const nothing of [null, {}, "x", { why: 1 }]) assert.equal(whyTold(nothing), undefined);
+});
+
+void test("an answer with what was learned from the workspace is told", () => {
+  assert.ok(adaptedTold({ busy: false, kind: "Normal", message: "", adapter: true }));
+  for (const nothing of [null, {}, "x", { adapter: 1 }]) assert.ok(!adaptedTold(nothing));
 });
 
 void test("while snoozed, the status says so, and a broken server takes precedence", () => {
