@@ -31,10 +31,10 @@ from fim_model.prompt.tokenizer import SPECIAL_TOKEN_NAMES
 from tokenizers import Tokenizer, pre_tokenizers
 from torch import Tensor
 
+from fim_training.base.attribution import PROVENANCE
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS, training_texts
 
 EMBEDDINGS = "model.embed_tokens.weight"
-PROVENANCE = "provenance.json"
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 TEXTS_AT_ONCE = 256
 NOISE = 0.02

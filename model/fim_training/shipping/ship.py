@@ -34,6 +34,7 @@ from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 
+from fim_training.base.attribution import check_attribution
 from fim_training.base.train_tokenizer import training_texts
 from fim_training.shipping.card import table_row
 from fim_training.shipping.smooth import activation_maxima, smooth
@@ -176,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--out must be another folder than --model")
         if any(not 1 <= count <= 127 for count in given.levels):
             raise ValueError("--levels must be from 1 to 127")
+        if given.model.is_dir():
+            check_attribution(given.model)
         if not multiplies_integers():
             raise ValueError(
                 "this processor has no integer products, by which losses are measured; use one "

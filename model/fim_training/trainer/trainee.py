@@ -26,6 +26,7 @@ from fim_model.prompt.window import fim_prompt
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from fim_training.base.attribution import copy_attribution
 from fim_training.trainer.lora_training import add_lora, merged_state, save_adapter
 from fim_training.trainer.objective import ControlIds
 from fim_training.trainer.saved_state import FILE_BYTES
@@ -105,7 +106,8 @@ def check_denoises(folder: Path) -> None:
 def save_finetuned(
     model: TriModeTransformer, base: Path, folder: Path, metadata: dict[str, str]
 ) -> None:
-    """Write weights, with updates merged in, as the base's files are written; bf16.
+    """Write weights, with updates merged in, as the base's files are written; bf16. The base's
+    tokenizer, licence and provenance go with them.
 
     The base's draft LoRA is left behind: it was made for other weights. So is its `quantization`:
     these weights are not stored in 8 bits, even if the base's are.
@@ -122,6 +124,7 @@ def save_finetuned(
     described.pop("quantization", None)
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(base / TOKENIZER, folder / TOKENIZER)
+    copy_attribution(base, folder)
 
 
 def initialise(model: TriModeTransformer) -> None:

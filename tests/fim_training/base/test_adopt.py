@@ -19,7 +19,6 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
 from fim_training.base.adopt import (
     EMBEDDINGS,
-    PROVENANCE,
     Base,
     adopt,
     count_tokens,
@@ -28,6 +27,7 @@ from fim_training.base.adopt import (
     read_base,
     write_base,
 )
+from fim_training.base.attribution import PROVENANCE
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS
 from hypothesis import given
 from hypothesis import strategies as st

@@ -100,6 +100,21 @@ def test_the_command_writes_a_checkpoint_that_completes(
     assert Infiller.load(out, device="cpu").model.config == load_model(model).config
 
 
+def test_a_base_without_its_licence_is_not_shipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_checkpoint(tmp_path / "model")
+    (model / "provenance.json").write_text('{"name": "some base", "licence": "apache-2.0"}')
+    asked = ["--model", str(model), "--corpus", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the base's licence is missing; copy it there as LICENSE.base" in error
+    (model / "LICENSE.base").write_text("Apache License 2.0")
+    main(asked)
+    assert "licence" not in capsys.readouterr().err
+
+
 def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_tiny_checkpoint(tmp_path / "model")
     for asked, message in (
