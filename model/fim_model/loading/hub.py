@@ -63,6 +63,22 @@ def resolve(
     return _download(name, (*DESCRIPTIONS, *TENSORS), progress)
 
 
+def on_this_machine(id_or_path: str | Path) -> Path | None:
+    """The folder of a checkpoint without asking the hub, None where it was not fetched.
+
+    Raises HubError for what is neither a checkpoint nor a possible id.
+    """
+    if (folder := local_folder(id_or_path)) is not None:
+        return folder
+    try:
+        import huggingface_hub as hub
+
+        wanted: dict[str, Any] = {"repo_id": str(id_or_path), "allow_patterns": [*DESCRIPTIONS, *TENSORS]}
+        return Path(hub.snapshot_download(**wanted, local_files_only=True))
+    except (ImportError, OSError, ValueError):  # those of the hub's client are among them
+        return None
+
+
 def describe(id_or_path: str | Path) -> Path:
     """A folder that has at least the JSON files of a checkpoint. Raises HubError."""
     folder = local_folder(id_or_path)
