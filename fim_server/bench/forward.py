@@ -62,7 +62,8 @@ def tensor_dtype(dtype: str, device: torch.device) -> torch.dtype:
 class ForwardFigures:
     """path: `fused`, `graph`, a CPU's network (`packed`, `onnx`) or one of RIVALS.
 
-    weights: storage of its layers' weights. moved: bytes that must be read. share: floor_ms / ms, 1 at the roofline.
+    weights: storage of its layers' weights. moved: bytes that must be read. share: floor_ms / ms,
+    1 at the roofline.
     """
 
     path: str
