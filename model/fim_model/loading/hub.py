@@ -73,7 +73,10 @@ def on_this_machine(id_or_path: str | Path) -> Path | None:
     try:
         import huggingface_hub as hub
 
-        wanted: dict[str, Any] = {"repo_id": str(id_or_path), "allow_patterns": [*DESCRIPTIONS, *TENSORS]}
+        wanted: dict[str, Any] = {
+            "repo_id": str(id_or_path),
+            "allow_patterns": [*DESCRIPTIONS, *TENSORS],
+        }
         return Path(hub.snapshot_download(**wanted, local_files_only=True))
     except (ImportError, OSError, ValueError):  # those of the hub's client are among them
         return None

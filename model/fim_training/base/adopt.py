@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.fim_layouts import JOINED
+from fim_model.loading.attribution import PROVENANCE
 from fim_model.loading.checkpoint import load_model, write_weights
 from fim_model.loading.gguf_file import read_gguf
 from fim_model.loading.headers import CONFIG, TIED_HEAD, TOKENIZER, read_json
@@ -32,7 +33,6 @@ from fim_model.prompt.tokenizer import SPECIAL_TOKEN_NAMES
 from tokenizers import Tokenizer, pre_tokenizers
 from torch import Tensor
 
-from fim_training.base.attribution import PROVENANCE
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS, training_texts
 
 EMBEDDINGS = "model.embed_tokens.weight"

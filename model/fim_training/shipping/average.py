@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from fim_model.errors import CheckpointError
+from fim_model.loading.attribution import copy_attribution
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import TOKENIZER, read_json
 from fim_model.network.transformer import TriModeTransformer
 
-from fim_training.base.attribution import copy_attribution
 from fim_training.trainer.trainee import save_finetuned
 
 

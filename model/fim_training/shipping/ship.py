@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fim_model.errors import CheckpointError
+from fim_model.loading.attribution import check_attribution
 from fim_model.loading.checkpoint import CONFIG, load_model, save_int8
 from fim_model.loading.load_network import load_network, multiplies_integers
 from fim_model.loading.stored_tokenizer import read_tokenizer
@@ -34,7 +35,6 @@ from fim_model.network.kv_cache import KVCache
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
 
-from fim_training.base.attribution import check_attribution
 from fim_training.base.train_tokenizer import training_texts
 from fim_training.shipping.card import table_row
 from fim_training.shipping.smooth import activation_maxima, smooth

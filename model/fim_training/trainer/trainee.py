@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from fim_model.errors import ConfigError
 from fim_model.loading import hub
+from fim_model.loading.attribution import copy_attribution
 from fim_model.loading.checkpoint import load_model, save_checkpoint, write_weights
 from fim_model.loading.headers import CONFIG, TIED_HEAD, TOKENIZER, read_config, read_json
 from fim_model.loading.stored_tokenizer import read_tokenizer
@@ -26,7 +27,6 @@ from fim_model.prompt.window import fim_prompt
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fim_training.base.attribution import copy_attribution
 from fim_training.trainer.lora_training import add_lora, merged_state, save_adapter
 from fim_training.trainer.objective import ControlIds
 from fim_training.trainer.saved_state import FILE_BYTES

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.fim_layouts import JOINED
+from fim_model.loading.attribution import PROVENANCE
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.attention_mask import Attention
 from fim_model.network.transformer import TriModeTransformer
@@ -27,7 +28,6 @@ from fim_training.base.adopt import (
     read_base,
     write_base,
 )
-from fim_training.base.attribution import PROVENANCE
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS
 from hypothesis import given
 from hypothesis import strategies as st

@@ -372,12 +372,14 @@ def test_a_second_crash_keeps_the_previous_state_too(
             crash()
         return rename(path, target)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    later = State(Progress(2), {"a": torch.zeros(2)}, None)
+    with monkeypatch.context() as patched:
         if crash_at == "write":
             patched.setattr(saved_state, "save_file", crash)
         else:
             patched.setattr(Path, "rename", crash_of)
-        save_state(tmp_path, State(Progress(2), {"a": torch.zeros(2)}, None), 0)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(tmp_path, later, 0)
     found = load_state(tmp_path)
     assert found is not None
     assert (found.progress.step, found.weights["a"].tolist()) == (1, [1.0, 1.0])

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from fim_model.errors import CheckpointError
-
-from fim_training.corpus.folder_sources import LICENCE_FILE
+from fim_model.loading.headers import read_json
 
 PROVENANCE = "provenance.json"
+LICENCE_FILE = re.compile(r"(?:un)?licen[sc]e(?:[.-].*)?|copying(?:\..*)?", re.IGNORECASE)
 NOTICE = "NOTICE"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Of the base that a checkpoint was made from; "" for what is not known.
+
+    licence: as the base states it. file: the base's weights; package: what they were shipped in.
+    """
+
+    name: str = ""
+    licence: str = ""
+    file: str = ""
+    package: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Provenance | None:
+        """None for a checkpoint without a base. Raises CheckpointError for a damaged file."""
+        if not (folder / PROVENANCE).is_file():
+            return None
+        found = read_json(folder / PROVENANCE)
+        return cls(*(str(found.get(name) or "") for name in cls.__slots__))
 
 
 def copy_attribution(base: Path, folder: Path) -> None:
