@@ -66,11 +66,12 @@ def sample(texts: Iterator[str], tokenizer: CodeTokenizer, count: int) -> list[l
 
 @torch.inference_mode()
 def token_losses(network: Network, sequences: Sequence[list[int]]) -> torch.Tensor:
-    """The loss of every token after the first, in nats, float32 `[tokens]`."""
+    """The loss of every token after the first, in nats, float32 `[tokens]`; keys and values are
+    kept in the dtype that the server keeps them in."""
     found = []
     for tokens in sequences:
         ids = torch.tensor([tokens])
-        cache = KVCache(network.config, capacity=len(tokens))
+        cache = KVCache(network.config, capacity=len(tokens), dtype=network.cache_dtype)
         part = Part(ids, torch.arange(len(tokens))[None], Attention.CAUSAL, cache)
         [hidden] = network.forward_parts([part], None)
         logits = network.logits(hidden[0, :-1]).float()
