@@ -168,7 +168,9 @@ def mode(settings: Settings) -> Iterator[Finding]:
         "auto is adaptive: what bench modes has measured was with other weights, another "
         "processor or another torch"
     )
-    yield Finding("mode", "warn", message, fix + (f" --model {settings.model}" * bool(settings.model)))
+    yield Finding(
+        "mode", "warn", message, fix + (f" --model {settings.model}" * bool(settings.model))
+    )
 
 
 def is_folder(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The measured meaning of mode `auto` holds for the weights, processor and torch of its measurement."""
+"""The measured meaning of mode `auto` holds for the weights, processor and torch of its time."""
 
 from __future__ import annotations
 
