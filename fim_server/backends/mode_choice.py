@@ -4,14 +4,17 @@ modes`), and whether it follows instructions."""
 from __future__ import annotations
 
 import contextlib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from platformdirs import user_cache_path
 
+from fim_server.backends.processor import processor_name
+
 if TYPE_CHECKING:
-    from fim_model.decoding.auto import ModeChoice
+    from fim_model.decoding.auto import MeasuredOn, ModeChoice
 
 
 def choice_file(model: str | None) -> Path:
@@ -50,7 +53,41 @@ def _name(model: str | None) -> str:
 
 
 def measured_choice(model: str | None) -> ModeChoice:
-    """The measured mode of a model, or the default if none was measured."""
+    """The measured mode of a model, or the default if none was measured with these weights, this
+    processor and this torch."""
+    from fim_model.decoding.auto import ModeChoice
+
+    return kept_choice(model) or ModeChoice()
+
+
+def kept_choice(model: str | None) -> ModeChoice | None:
+    """The measured mode of a model, None without one that holds for what is here now."""
     from fim_model.decoding.auto import load_choice
 
-    return load_choice(choice_file(model))
+    file = choice_file(model)
+    if not file.is_file() or (measured := _measured_on(model)) is None:
+        return None
+    return load_choice(file, measured)
+
+
+def keep_choice(model: str | None, choice: ModeChoice) -> None:
+    """Write the mode that was measured for a model."""
+    from fim_model.decoding.auto import save_choice
+
+    if (measured := _measured_on(model)) is not None:
+        save_choice(choice_file(model), choice, measured)
+
+
+def _measured_on(model: str | None) -> MeasuredOn | None:
+    """What a measurement of this model holds for, None where its weights are not here."""
+    from fim_model.decoding.auto import MeasuredOn
+    from fim_model.errors import CheckpointError
+    from fim_model.loading.adapters import base_digest
+    from fim_model.loading.checkpoint import default_checkpoint
+    from fim_model.loading.hub import on_this_machine
+
+    with contextlib.suppress(CheckpointError, OSError):
+        if (folder := on_this_machine(model or default_checkpoint())) is not None:
+            torch = metadata.version("torch")
+            return MeasuredOn(base_digest(folder), processor_name(), torch)
+    return None

@@ -1,9 +1,9 @@
 """`fim-server bench forward`: time one narrow forward at batch 1, from token ids to scores.
 
-Compares our forward (on CUDA fused operations, with and without a CUDA graph; on a CPU the packed
-network) with eager PyTorch, `torch.compile` and transformers' Ministral-3, all in one run over the
-same random weights and cache length. The floor is the roofline bound for the layers' weights, the
-vocabulary head, and the context's keys and values.
+Compares our forward (on CUDA fused operations, with and without a CUDA graph; on a CPU the
+network that serves such weights) with eager PyTorch, `torch.compile` and transformers' Ministral-3,
+all in one run over the same random weights and cache length. The floor is the roofline bound for
+the layers' weights, the vocabulary head, and the context's keys and values.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from fim_kernels.token_scores import score_tokens
+from fim_model.loading.load_network import multiplies_integers
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
+from fim_model.network.choice import fast_network
 from fim_model.network.config import ModelConfig
 from fim_model.network.contract import Network
-from fim_model.network.cpu import PackedTransformer
+from fim_model.network.cpu_onnx import OnnxTransformer
 from fim_model.network.cuda_graphs import capture
 from fim_model.network.fused_forward import DeviceCache, FusedTransformer
 from fim_model.network.kv_cache import KVCache
@@ -58,9 +60,10 @@ def tensor_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class ForwardFigures:
-    """path: `fused`, `graph`, `packed` or one of RIVALS. weights: storage of its layers' weights.
+    """path: `fused`, `graph`, a CPU's network (`packed`, `onnx`) or one of RIVALS.
 
-    moved: bytes that must be read. share: floor_ms / ms, 1 at the roofline.
+    weights: storage of its layers' weights. moved: bytes that must be read. share: floor_ms / ms,
+    1 at the roofline.
     """
 
     path: str
@@ -133,13 +136,13 @@ def bench_forward(
     progress("random weights")
     model = random_model(config, device, tensors)
     with torch.inference_mode():
-        for path, weights, prepare in _paths(model, dtype, against):
+        for path, weights, sizes, prepare in _paths(model, dtype, against):
             for context in contexts:
                 for width in widths:
                     progress(f"{path}, {width} x {context}")
                     with _pytorch_alone() if path in RIVALS else nullcontext():
                         ms = watch.median_ms(prepare(width, context))
-                    moved, flops = work(config, width, context, weights, tensors)
+                    moved, flops = work(config, width, context, sizes)
                     floor = roof.floor_ms(moved, flops)
                     figures.append(
                         ForwardFigures(
@@ -163,21 +166,37 @@ def _pytorch_alone() -> Iterator[None]:
             os.environ["FIM_KERNELS"] = before
 
 
-def work(
-    config: ModelConfig, width: int, context: int, weights: str, tensors: torch.dtype
-) -> tuple[float, float]:
-    """The bytes that one forward must read and its operations; `context` includes the width.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of a number of the layers' matrices, of the vocabulary head, and of cached keys."""
 
-    weights: storage of the layers' weights, a key of STORAGE. tensors: dtype of everything else.
-    """
+    layers: int
+    head: int
+    keys: int
+
+    @classmethod
+    def of(cls, weights: str, tensors: torch.dtype) -> Sizes:
+        """Of layers stored as `weights`, a key of STORAGE, and everything else in `tensors`."""
+        size = tensors.itemsize
+        return cls(size if STORAGE[weights] is None else 1, size, size)
+
+    @classmethod
+    def on_cpu(cls, network: Network, weights: str) -> Sizes:
+        """Of a network that serves on a CPU, where a head beside 8-bit layers has 8 bits too."""
+        found = cls.of(weights, network.dtype)
+        integers = found.layers == 1 and multiplies_integers()
+        return replace(found, head=1 if integers else found.head, keys=network.cache_dtype.itemsize)
+
+
+def work(config: ModelConfig, width: int, context: int, sizes: Sizes) -> tuple[float, float]:
+    """The bytes that one forward must read and its operations; `context` includes the width."""
     heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     layer = config.hidden_size * dim * (2 * heads + 2 * groups)
     layer += 3 * config.hidden_size * config.intermediate_size
     layers = layer * config.num_hidden_layers
     head = config.vocab_size * config.hidden_size
     seen = config.num_hidden_layers * groups * dim * context
-    size = tensors.itemsize
-    moved = layers * (size if STORAGE[weights] is None else 1) + size * (head + 2 * seen)
+    moved = layers * sizes.layers + head * sizes.head + 2 * seen * sizes.keys
     attention = 4 * config.num_hidden_layers * heads * dim * width * context
     return float(moved), float(2 * width * (layers + head) + attention)
 
@@ -206,24 +225,31 @@ Prepare = Callable[[int, int], Step]
 
 def _paths(
     model: TriModeTransformer, dtype: str, against: Sequence[str]
-) -> Iterator[tuple[str, str, Prepare]]:
-    """The name, weight storage and preparation of each path; RIVALS have no 8-bit weights."""
+) -> Iterator[tuple[str, str, Sizes, Prepare]]:
+    """Name, weight storage, sizes and preparation of each path; RIVALS have no 8-bit weights."""
     full = {torch.float32: "f32", torch.bfloat16: "bf16"}[model.dtype]
+    plain, stored = Sizes.of(full, model.dtype), Sizes.of(dtype, model.dtype)
     if "eager" in against:
-        yield "eager", full, lambda width, context: _plain(model, width, context)
+        yield "eager", full, plain, lambda width, context: _plain(model, width, context)
     if "compiled" in against:
         compiled = torch.compile(model, dynamic=False)
-        yield "compiled", full, lambda width, context: _compiled(model, compiled, width, context)
+        yield (
+            "compiled", full, plain,
+            lambda width, context: _compiled(model, compiled, width, context),
+        )  # fmt: skip
     if "transformers" in against:
-        yield "transformers", full, _transformers(model)
+        yield "transformers", full, plain, _transformers(model)
     if model.device.type == "cpu":
-        packed = PackedTransformer.of(model, storage=STORAGE[dtype], consume=True)
-        yield "packed", dtype, lambda width, context: _plain(packed, width, context)
+        served = fast_network(model, "int8" if dtype == "int8" else "full")
+        path = "onnx" if isinstance(served, OnnxTransformer) else "packed"
+        sizes = Sizes.on_cpu(served, dtype)
+        yield path, dtype, sizes, lambda width, context: _plain(served, width, context)
         return
     fused = FusedTransformer.of(model, storage=STORAGE[dtype], consume=True)
-    yield "fused", dtype, lambda width, context: _fused(fused, width, context)
+    yield "fused", dtype, stored, lambda width, context: _fused(fused, width, context)
     if model.lm_head.weight.is_cuda:
-        yield "graph", dtype, lambda width, context: capture(_fused(fused, width, context))
+        graph = "graph", dtype, stored
+        yield *graph, lambda width, context: capture(_fused(fused, width, context))
 
 
 def _plain(model: Network, width: int, context: int) -> Step:
@@ -239,7 +265,7 @@ def _compiled(model: Network, compiled: Any, width: int, context: int) -> Step:
 
 
 def _block(model: Network, width: int, context: int) -> Part:
-    cache = KVCache(model.config, capacity=context, dtype=model.dtype, device=model.device)
+    cache = KVCache(model.config, capacity=context, dtype=model.cache_dtype, device=model.device)
     cache.advance(context - width)
     tokens = torch.ones(1, width, dtype=torch.int64, device=model.device)
     places = torch.arange(context - width, context, device=model.device)[None]

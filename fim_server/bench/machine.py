@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fim_server.backends.processor import processor_name
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -34,7 +36,7 @@ class Memory:
 def machine_description() -> Machine:
     """A description of this machine; `cores` counts those this process may use."""
     return Machine(
-        cpu=_cpu_name(),
+        cpu=processor_name(),
         cores=_usable_cores(),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.machine()}",
@@ -65,14 +67,6 @@ def _rss_by_ps(pid: int) -> float | None:
         return round(int(shown.stdout) / 1024, 1)
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine() or "unknown"
 
 
 def _usable_cores() -> int:

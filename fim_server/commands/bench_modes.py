@@ -12,13 +12,12 @@ from fim_server.commands.usage_error import UsageError
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, store the choice of mode `auto`, and print; the exit code. Raises UsageError."""
-    from fim_model.decoding.auto import save_choice
     from fim_model.loading.checkpoint import default_checkpoint
     from fim_training.evaluation.humaneval_infilling import load_tasks, spread_sample
     from rich.console import Console
     from rich.progress import Progress
 
-    from fim_server.backends.mode_choice import choice_file
+    from fim_server.backends.mode_choice import keep_choice
     from fim_server.bench.chart import Point, scatter
     from fim_server.bench.mode_comparison import bench_modes
     from fim_server.bench.transformers_filler import transformers_filler
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(str(unfit)) from unfit
     chosen = next(result for result in report.results if result.name == report.chosen)
     assert chosen.choice is not None
-    save_choice(choice_file(arguments.model), chosen.choice)
+    keep_choice(arguments.model, chosen.choice)
     if arguments.picture:
         points = [
             Point(

@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fim_model.loading.checkpoint import default_checkpoint
     from fim_model.loading.gguf_export import export_gguf
     from fim_model.loading.headers import read_config
+    from fim_model.prompt.window import WINDOW
 
     folder = Path(arguments.model) if arguments.model else default_checkpoint()
     with (
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             report = bench_peers(
                 arguments.model,
                 gguf,
-                context=read_config(folder).reach,
+                # As much as our side keeps: a larger one would be counted in the peer's memory.
+                context=min(read_config(folder).reach, WINDOW),
                 threads=arguments.threads or machine_description().cores,
                 samples=arguments.samples,
                 peer_dtype=arguments.peer_dtype,

@@ -15,6 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from fim_server.backends.mode_choice import choice_file, kept_choice
 from fim_server.commands.doctor_adapters import adapters
 from fim_server.commands.doctor_servers import engine, remote
 from fim_server.commands.findings import Finding
@@ -155,6 +156,23 @@ def model(settings: Settings) -> Iterator[Finding]:
     yield Finding("model", "ok", f"{folder}: {kind}, {size:.0f} MiB")
 
 
+def mode(settings: Settings) -> Iterator[Finding]:
+    """What mode `auto` means, where it was measured."""
+    if find_spec("torch") is None or not choice_file(settings.model).is_file():
+        return
+    if choice := kept_choice(settings.model):
+        yield Finding("mode", "ok", f"auto is {choice.mode}, as bench modes has measured")
+        return
+    fix = "fim-server bench modes --data HumanEval-SingleLineInfilling.jsonl.gz"
+    message = (
+        "auto is adaptive: what bench modes has measured was with other weights, another "
+        "processor or another torch"
+    )
+    yield Finding(
+        "mode", "warn", message, fix + (f" --model {settings.model}" * bool(settings.model))
+    )
+
+
 def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -218,6 +236,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     environment,
     device,
     model,
+    mode,
     adapters,
     memory,
     engine,

@@ -78,9 +78,12 @@ def _unfit(target: TuneTarget, why: str) -> Finding:
 def _checkpoint(model: str | None) -> Path | None:
     """Where the model's files are; None for one that was not downloaded."""
     from fim_model.loading.checkpoint import default_checkpoint
-    from fim_model.loading.hub import cached_folder, local_folder
+    from fim_model.loading.hub import HubError, on_this_machine
 
     identity = model_identity(model)
     if identity is None:
         return default_checkpoint()
-    return local_folder(identity) or cached_folder(identity)
+    try:
+        return on_this_machine(identity)
+    except HubError:  # neither a checkpoint nor an id: doctor says so elsewhere
+        return None

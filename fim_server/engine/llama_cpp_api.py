@@ -48,7 +48,7 @@ async def _answered(
     """
     fields, stops = given(body, "response_fields", None, list), read_stops(body.get("stop"))
     indent = given(body, "n_indent", 0, int)
-    generation = Generation(state, "llama_cpp", request, stops)
+    generation = Generation(state, "llama_cpp", request, stops, _limit_ms(body, request))
     if body.get("n_predict") == 0:
         return JSONResponse(selected(_answer(state, generation, Completion(), None, ""), fields))
     if given(body, "stream", False, bool):
@@ -62,6 +62,13 @@ async def _answered(
         answers.append(selected({**whole, "index": index, "content": content}, fields))
     # A list only for clients that ask for several.
     return JSONResponse(answers if request.alternatives > 1 else answers[0])
+
+
+def _limit_ms(body: Body, request: CompletionRequest) -> float:
+    """The time that writing may take, 0 without a limit. Several answers are not limited: what ends
+    one would end them all. Raises WireError."""
+    limit: float = given(body, "t_max_predict_ms", 0, int, float)
+    return max(limit, 0) if request.alternatives == 1 else 0
 
 
 def read_infill(body: Body) -> CompletionRequest:

@@ -46,8 +46,8 @@ class LlamaServer:
         ids: list[int] = self.post("/tokenize", body)["tokens"]
         return ids
 
-    def greedy(self, prompt: list[Any], count: int, **options: Any) -> dict[str, Any]:
-        """The greedy completion of a prompt of ids, or of ids and texts."""
+    def greedy(self, prompt: str | list[Any], count: int, **options: Any) -> dict[str, Any]:
+        """The greedy completion of a prompt: a text, or ids and texts."""
         body = {
             "prompt": prompt, "n_predict": count, "temperature": 0, "return_tokens": True,
             "cache_prompt": False,

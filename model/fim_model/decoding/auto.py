@@ -2,7 +2,8 @@
 
 Which mode pays depends on the model and the machine: on a GPU a wide forward is free, on a CPU it
 is not. So it is measured once (`fim-server bench modes`) and kept in the user's cache folder, one
-file for each model. Until then it is `adaptive`, which measures as it goes.
+file for each model, with what it was measured on. Until then, and where that has changed, it is
+`adaptive`, which measures as it goes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fim_model.decoding.modes import ModeOptions
 from fim_model.errors import RequestError
 from fim_model.network.config import ModelConfig
 from fim_model.requests import AUTO
+
+MEASURED = "measured_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,30 @@ def resolve_mode(
     return asked, options
 
 
-def save_choice(path: Path, choice: ModeChoice) -> None:
+@dataclass(frozen=True, slots=True)
+class MeasuredOn:
+    """What a measurement holds for. weights: a digest. cpu: the processor's name."""
+
+    weights: str
+    cpu: str
+    torch: str
+
+
+def save_choice(path: Path, choice: ModeChoice, measured: MeasuredOn) -> None:
     """Write a measured choice, creating the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+    kept = {**asdict(choice), MEASURED: asdict(measured)}
+    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
-def load_choice(path: Path) -> ModeChoice:
-    """The measured choice, or the default one where nothing was measured or the file is unfit."""
+def load_choice(path: Path, measured: MeasuredOn) -> ModeChoice | None:
+    """The choice that was measured on just this, None without one or where the file is unfit."""
     try:
-        choice = ModeChoice(**json.loads(path.read_text(encoding="utf-8")))
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.pop(MEASURED, None) != asdict(measured):
+            return None
+        choice = ModeChoice(**kept)
         choice.options()
-    except (OSError, ValueError, TypeError):
-        return ModeChoice()
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
     return choice

@@ -190,6 +190,10 @@ class SessionStore:
     @property
     def bytes(self) -> int:
         """The memory of all caches."""
+        with self._lock:
+            return self._bytes()
+
+    def _bytes(self) -> int:
         return sum(cache.kv.nbytes for cache in self._caches.values())
 
     def _new(self) -> PromptCache:
@@ -197,7 +201,7 @@ class SessionStore:
         the buffers of the oldest session."""
         oldest = self._oldest()
         largest = max((cache.kv.nbytes for cache in self._caches.values()), default=0)
-        if oldest is None or self.bytes + largest <= self.budget_bytes:
+        if oldest is None or self._bytes() + largest <= self.budget_bytes:
             return self._make()
         self.evicted += 1
         cache = self._caches.pop(oldest)
@@ -207,7 +211,7 @@ class SessionStore:
 
     def _shrink(self) -> None:
         """Evict what exceeds the budget because caches have grown, or were held."""
-        while len(self._caches) > 1 and self.bytes > self.budget_bytes:
+        while len(self._caches) > 1 and self._bytes() > self.budget_bytes:
             oldest = self._oldest()
             if oldest is None:
                 return

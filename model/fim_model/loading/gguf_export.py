@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fim_model.errors import CheckpointError
 from fim_model.families.fim_layouts import FimLayout, Slot
+from fim_model.loading.attribution import Provenance
 from fim_model.loading.checkpoint import Read, float_tensors
 from fim_model.loading.gguf_file import LAYER_TENSORS, OUTER_TENSORS
 from fim_model.loading.gguf_vocabulary import Vocabulary
@@ -103,7 +104,7 @@ def export_gguf(
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: there is no folder {path.parent}; create it first")
     architecture = _QWEN2 if config.model_type == _QWEN2 else _LLAMA
-    shapes = _stored_shapes(config)
+    shapes, provenance = _stored_shapes(config), Provenance.read(folder)
     vocabulary = Vocabulary.of(
         read_json(folder / TOKENIZER), config, prompt, folder / TOKENIZER, any_words=any_words
     )
@@ -111,6 +112,7 @@ def export_gguf(
     try:
         writer = GGUFWriter(unfinished, architecture)
         _add_shape(writer, config, precision, name or folder.resolve().name, folder)
+        _add_origin(writer, provenance or Provenance())
         vocabulary.add_to(writer)
         with float_tensors(folder, config) as read:
             tensors = _Tensors(config, read, architecture == _LLAMA, precision, progress)
@@ -175,6 +177,17 @@ def _add_shape(
     if config.rope.rope_type == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope.factor)
+
+
+def _add_origin(writer: GGUFWriter, base: Provenance) -> None:
+    """The base's licence, and which base it is."""
+    if base.licence:
+        writer.add_license(base.licence)
+    if base.name:
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, base.name)
+    if source := ", ".join(filter(None, (base.file, base.package))):
+        writer.add_base_model_description(0, source)
 
 
 def _stored_shapes(config: ModelConfig) -> dict[str, Shape]:

@@ -63,16 +63,22 @@ def resolve(
     return _download(name, (*DESCRIPTIONS, *TENSORS), progress)
 
 
-def cached_folder(name: str) -> Path | None:
-    """The folder of a repository in the hub's cache, None without one; nothing is fetched.
+def on_this_machine(id_or_path: str | Path) -> Path | None:
+    """The folder of a checkpoint without asking the hub, None where it was not fetched.
 
-    It may lack files.
+    Raises HubError for what is neither a checkpoint nor a possible id.
     """
+    if (folder := local_folder(id_or_path)) is not None:
+        return folder
     try:
         import huggingface_hub as hub
 
-        return Path(hub.snapshot_download(name, local_files_only=True))
-    except Exception:  # not in the cache, no id, or the module is missing
+        wanted: dict[str, Any] = {
+            "repo_id": str(id_or_path),
+            "allow_patterns": [*DESCRIPTIONS, *TENSORS],
+        }
+        return Path(hub.snapshot_download(**wanted, local_files_only=True))
+    except (ImportError, OSError, ValueError):  # those of the hub's client are among them
         return None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from fim_model.errors import CheckpointError
+from fim_model.loading.attribution import copy_attribution
 from fim_model.loading.checkpoint import check_weights, float_tensors, write_weights
 from fim_model.loading.headers import CONFIG, TOKENIZER, weight_shapes
 from fim_model.loading.progress import Progress, unseen
@@ -43,7 +44,7 @@ class LlamaExport:
 def export_llama(
     folder: Path, out: Path, precision: LlamaPrecision = "f32", *, progress: Progress = unseen
 ) -> LlamaExport:
-    """Write config, weights and tokenizer of the checkpoint in `folder` into the folder `out`.
+    """Write config, weights, tokenizer and licence of the checkpoint in `folder` into `out`.
 
     The weights are in memory in their new precision until they are written. Raises CheckpointError
     for a checkpoint of another family, which is served as it was published, for a rotary embedding
@@ -64,6 +65,7 @@ def export_llama(
         write_weights(state, out, shard_bytes=SHARD_BYTES)
         (out / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(folder / TOKENIZER, out / TOKENIZER)
+        copy_attribution(folder, out)
         about = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,

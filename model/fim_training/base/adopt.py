@@ -22,11 +22,13 @@ from typing import Any
 import torch
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.fim_layouts import JOINED
+from fim_model.loading.attribution import PROVENANCE
 from fim_model.loading.checkpoint import load_model, write_weights
 from fim_model.loading.gguf_file import read_gguf
 from fim_model.loading.headers import CONFIG, TIED_HEAD, TOKENIZER, read_json
 from fim_model.network.config import ModelConfig
 from fim_model.network.rope import RopeConfig
+from fim_model.prompt.byte_alphabet import Spelling, exact
 from fim_model.prompt.tokenizer import SPECIAL_TOKEN_NAMES
 from tokenizers import Tokenizer, pre_tokenizers
 from torch import Tensor
@@ -34,7 +36,6 @@ from torch import Tensor
 from fim_training.base.train_tokenizer import SPECIAL_TOKENS, training_texts
 
 EMBEDDINGS = "model.embed_tokens.weight"
-PROVENANCE = "provenance.json"
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 TEXTS_AT_ONCE = 256
 NOISE = 0.02
@@ -81,14 +82,17 @@ def read_base(place: str) -> Base:
         raw = read_json(path / CONFIG)
         state = {n: t.clone() for n, t in model.state_dict().items() if n != TIED_HEAD}
         _check_tied(model.config, path)
+        tokenizer = read_json(path / TOKENIZER)
+        _check_byte_level(tokenizer, path)
         about = {"name": str(raw.get("_name_or_path") or path.name), "licence": ""}
-        return Base(model.config, read_json(path / TOKENIZER), state, about, _licences(path))
+        return Base(model.config, tokenizer, state, about, _licences(path))
     gguf = read_gguf(path)
     try:
         config = ModelConfig.from_hf(gguf.config)
     except ConfigError as wrong:
         raise CheckpointError(f"{path}: {wrong}") from None
     _check_tied(config, path)
+    _check_byte_level(gguf.tokenizer, path)
     about = {"name": gguf.name or path.stem, "licence": gguf.licence, "file": path.name}
     licences = _licences(path.parent)
     if place != str(path):
@@ -235,6 +239,18 @@ def _check_tied(config: ModelConfig, path: Path) -> None:
         raise CheckpointError(f"{path}: a base with stretched positions cannot be adopted")
 
 
+def _check_byte_level(tokenizer: dict[str, Any], path: Path) -> None:
+    try:
+        _, spelling = exact(Tokenizer.from_str(json.dumps(tokenizer)))
+    except Exception as unfit:  # those of `tokenizers` have no class of their own
+        raise CheckpointError(f"{path}: its tokenizer cannot be used ({unfit})") from None
+    if spelling is not Spelling.BYTE_LEVEL or tokenizer["model"].get("type") != "BPE":
+        raise CheckpointError(
+            f"{path}: only models with a byte-level BPE tokenizer can be adopted, and this one's "
+            "is another (SentencePiece's, such as Llama 2's, is); take a base such as SmolLM2"
+        )
+
+
 def _packaged_gguf(name: str) -> Path | None:
     """The one GGUF file of an installed package, found without importing it."""
     if not name.isidentifier() or Path(name).exists():
@@ -278,6 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts = training_texts(arguments.corpus)
         base = read_base(arguments.base)
         counts = count_tokens(base.tokenizer, islice(texts, 0, None, max(arguments.every, 1)))
+        if not counts.total():
+            raise ValueError(f"{arguments.corpus}: its training texts are empty; build it again")
         tokens = prune_vocabulary(base.tokenizer, counts, arguments.vocab_size)
         config = replace(base.config, max_position_embeddings=arguments.window)
         write_base(adopt(replace(base, config=config), tokens), arguments.out)

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fim_model.loading.attribution import LICENCE_FILE
+
 from fim_training.corpus.corpus_languages import Language, language_of
 from fim_training.corpus.python_sources import (
     Project,
@@ -26,7 +28,6 @@ from fim_training.corpus.python_sources import (
 NPM = "npm/"
 """Before the name of an npm package: `click` of npm is another project than `click` of PyPI."""
 
-LICENCE_FILE = re.compile(r"(?:un)?licen[sc]e(?:[.-].*)?|copying(?:\..*)?", re.IGNORECASE)
 _COPYLEFT_TEXT = re.compile(r"GNU (?:Lesser |Affero |Library )?General|Mozilla Public|Creative")
 _PERMISSIVE_TEXTS = (
     ("Apache-2.0", re.compile(r"Apache License\s+Version 2\.0")),

@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from fim_training.corpus.folder_sources import LICENCE_FILE, licence_of_texts
+from fim_model.loading.attribution import LICENCE_FILE
+
+from fim_training.corpus.folder_sources import licence_of_texts
 from fim_training.corpus.python_sources import Verdict
 
 _COMMIT, _FIELD = "\x01", "\x02"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from fim_model.errors import CheckpointError
+from fim_model.loading.attribution import copy_attribution
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import TOKENIZER, read_json
 from fim_model.network.transformer import TriModeTransformer
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shares = _shares(arguments.checkpoints)
         model = average(shares)
         save_finetuned(model, next(iter(shares)), arguments.out, {"averaged": str(len(shares))})
+        for folder in shares:  # any of them may be the one that was saved without it
+            copy_attribution(folder, arguments.out)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

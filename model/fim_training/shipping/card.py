@@ -4,7 +4,8 @@
         --humaneval SINGLE_LINE.jsonl.gz --humaneval RANDOM_SPAN.jsonl.gz --write
 
 Without `--write` the Markdown goes to stdout; with it, it takes the place of what stands between
-the two marks in the folder's README.md. `--beside NAME=FOLDER` scores another checkpoint on the
+the two marks in the folder's README.md. Figures go to stderr as they are measured. `--modes`
+chooses the modes for HumanEval's holes. `--beside NAME=FOLDER` scores another checkpoint on the
 same holes: one trained for next tokens alone, or an earlier one. What 8-bit weights cost is
 `fim_training.shipping.weights`' to say.
 """
@@ -146,10 +147,19 @@ def scores(
     per_kind: int,
     beside: dict[str, Filler],
     say: Console,
+    modes: Sequence[str] = (),
 ) -> str:
-    """All tables, as Markdown. Raises ValueError (EvaluationDataError, too few documents)."""
+    """All tables, as Markdown; each figure is said as it is measured.
+
+    modes: those of HumanEval's holes, empty for all. Raises ValueError (EvaluationDataError, too
+    few documents, a mode that the model lacks).
+    """
     documents = load_documents(heldout)
-    modes = [mode for mode in MODES if mode in infiller.modes]
+    modes = modes or [mode for mode in MODES if mode in infiller.modes]
+    if lacking := set(modes) - set(infiller.modes):
+        raise ValueError(
+            f"--modes: no {', '.join(sorted(lacking))}; this model has {', '.join(infiller.modes)}"
+        )
     reports = []
     for data in humaneval:
         tasks = spread_sample(load_tasks(data), limit)
@@ -158,13 +168,19 @@ def scores(
         if any(task.one_line for task in tasks):
             fillers["ar, with copies"] = model_filler(infiller, mode="ar", copies=True)
         for way, fill in fillers.items():
-            say.print(f"{name}, {way}")
-            reports.append((name, way, run_tests(tasks, fill)))
-    say.print("held-out projects")
+            say.print(f"{name}, {way} ...")
+            report = run_tests(tasks, fill)
+            figures = f"pass@1 {report.pass_at_1:.1f} %, exact {report.exact_match:.1f} %"
+            say.print(f"{name}, {way}: {figures}")
+            reports.append((name, way, report))
+    say.print("held-out projects ...")
     fill = model_filler(infiller, mode="ar")
     python = of_language(documents, PYTHON.name)
     holes = draw_each(python, KINDS, per_kind, 0)
     found = evaluate(holes, fill)
+    for kinds in GROUPS:
+        exact = f"exact {found[kinds].exact_match:.1f} %"
+        say.print(f"held-out projects, {kinds.replace('_', ' ')} ({found[kinds].n}): {exact}")
     projects = ", ".join(sorted({document.project for document in python}))
     parts = [
         ["HumanEval-Infilling, greedy, the problems' own tests; the holes are spread evenly over "
@@ -173,10 +189,13 @@ def scores(
         [f"Held-out Python projects ({projects}), each counting the same, `ar`:"],
         heldout_table(found),
     ]  # fmt: skip
-    say.print("with copies, and other checkpoints")
+    say.print("with copies, and other checkpoints ...")
     others = {COPIES: model_filler(infiller, mode="ar", copies=True), **beside}
-    parts += [["The same holes, filled otherwise:"], beside_table(holes, found, others)]
+    compared = beside_table(holes, found, others)
+    say.print("\n".join(compared))
+    parts += [["The same holes, filled otherwise:"], compared]
     if len(languages := language_table(documents, fill, max(per_kind // 2, 1))) > 2:
+        say.print("\n".join(languages))
         parts += [["One-line holes of held-out projects in other languages:"], languages]
     parts += [["Ten one-line holes that went wrong, as they came:"], failures(python, fill, seed=2)]
     return "\n\n".join("\n".join(part) for part in parts)
@@ -200,6 +219,11 @@ def _other(spelled: str, threads: int | None) -> tuple[str, Filler]:
     return name, model_filler(Infiller.load(Path(folder), threads=threads), mode="ar")
 
 
+def _names(spelled: str) -> tuple[str, ...]:
+    """The names of a list with commas."""
+    return tuple(name for name in map(str.strip, spelled.split(",")) if name)
+
+
 def table_row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
@@ -217,6 +241,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--heldout", type=Path, required=True, help="heldout.jsonl.gz")
     parser.add_argument("--humaneval", type=Path, action="append", default=[], metavar="FILE")
+    parser.add_argument(
+        "--modes", type=_names, default=(), metavar="MODE,MODE",
+        help=f"of HumanEval's holes (default: all, of {', '.join(MODES)})",
+    )  # fmt: skip
     parser.add_argument("--limit", type=int, default=100, help="holes of each HumanEval file")
     parser.add_argument("--per-kind", type=int, default=100, help="held-out holes of each kind")
     parser.add_argument(
@@ -235,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             per_kind=given.per_kind,
             beside=dict(_other(named, given.threads) for named in given.beside),
             say=Console(stderr=True),
+            modes=given.modes,
         )
         if given.write:
             write_card(given.model / "README.md", text)

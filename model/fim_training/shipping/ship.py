@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fim_model.errors import CheckpointError
+from fim_model.loading.attribution import check_attribution
 from fim_model.loading.checkpoint import CONFIG, load_model, save_int8
 from fim_model.loading.load_network import load_network, multiplies_integers
 from fim_model.loading.stored_tokenizer import read_tokenizer
@@ -65,11 +66,12 @@ def sample(texts: Iterator[str], tokenizer: CodeTokenizer, count: int) -> list[l
 
 @torch.inference_mode()
 def token_losses(network: Network, sequences: Sequence[list[int]]) -> torch.Tensor:
-    """The loss of every token after the first, in nats, float32 `[tokens]`."""
+    """The loss of every token after the first, in nats, float32 `[tokens]`; keys and values are
+    kept in the dtype that the server keeps them in."""
     found = []
     for tokens in sequences:
         ids = torch.tensor([tokens])
-        cache = KVCache(network.config, capacity=len(tokens))
+        cache = KVCache(network.config, capacity=len(tokens), dtype=network.cache_dtype)
         part = Part(ids, torch.arange(len(tokens))[None], Attention.CAUSAL, cache)
         [hidden] = network.forward_parts([part], None)
         logits = network.logits(hidden[0, :-1]).float()
@@ -176,6 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--out must be another folder than --model")
         if any(not 1 <= count <= 127 for count in given.levels):
             raise ValueError("--levels must be from 1 to 127")
+        if given.model.is_dir():
+            check_attribution(given.model)
         if not multiplies_integers():
             raise ValueError(
                 "this processor has no integer products, by which losses are measured; use one "

@@ -9,7 +9,7 @@ ones), and masked tokens count equally instead of by 1/t, which is steadier in s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from random import Random
 from typing import Any
 
@@ -44,7 +44,8 @@ class ControlIds:
     @classmethod
     def own(cls, special: SpecialTokens) -> ControlIds:
         """The ids of this project's own tokenizer."""
-        markers = (special.suffix, special.prefix, special.middle, special.file)
+        others = {special.pad, special.mask, special.eom}
+        markers = tuple(sorted({*astuple(special)} - others))
         return cls(special.pad, special.mask, special.eom, markers)
 
     @classmethod

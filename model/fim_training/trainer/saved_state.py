@@ -71,7 +71,7 @@ def choose_precision(
 
 
 def save_state(folder: Path, state: State, max_bytes: int) -> None:
-    """Write the state beside the previous one, then replace it, so that a crash loses neither."""
+    """Write the state beside the previous one, then replace it: after any crash, one is whole."""
     memory = state.memory or {}
     precision = choose_precision(_count(state.weights), _count(memory), max_bytes)
     tensors = {f"weight {name}": t.to(precision[0]) for name, t in state.weights.items()}
@@ -82,6 +82,8 @@ def save_state(folder: Path, state: State, max_bytes: int) -> None:
             for name, t in memory.items()
         }
     unfinished, old = folder / f"{STATE}.unfinished", folder / f"{STATE}.old"
+    if old.exists() and not (folder / STATE).exists():  # a crash between the two renames below
+        old.rename(folder / STATE)
     for leftover in (unfinished, old):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from fim_model.errors import ConfigError
 from fim_model.loading import hub
+from fim_model.loading.attribution import copy_attribution
 from fim_model.loading.checkpoint import load_model, save_checkpoint, write_weights
 from fim_model.loading.headers import CONFIG, TIED_HEAD, TOKENIZER, read_config, read_json
 from fim_model.loading.stored_tokenizer import read_tokenizer
@@ -105,7 +106,8 @@ def check_denoises(folder: Path) -> None:
 def save_finetuned(
     model: TriModeTransformer, base: Path, folder: Path, metadata: dict[str, str]
 ) -> None:
-    """Write weights, with updates merged in, as the base's files are written; bf16.
+    """Write weights, with updates merged in, as the base's files are written; bf16. The base's
+    tokenizer, licence and provenance go with them.
 
     The base's draft LoRA is left behind: it was made for other weights. So is its `quantization`:
     these weights are not stored in 8 bits, even if the base's are.
@@ -122,6 +124,7 @@ def save_finetuned(
     described.pop("quantization", None)
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(base / TOKENIZER, folder / TOKENIZER)
+    copy_attribution(base, folder)
 
 
 def initialise(model: TriModeTransformer) -> None:

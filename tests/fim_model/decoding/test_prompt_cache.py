@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fim_model.decoding.prompt_cache import PromptCache, SessionStore, common_prefix
 from fim_model.decoding.reference import causal_logits
 from fim_model.network.attention_mask import Attention
+from fim_model.network.kv_cache import KVCache
 
 
 def test_only_new_tokens_are_prefilled(tiny: Any) -> None:
@@ -203,3 +205,24 @@ def test_a_session_may_be_held_twice(tiny: Any) -> None:
             kept.take("a").prefill([2])
         kept.take("b")
         assert kept.take("a").tokens == [2]
+
+
+def test_memory_is_counted_while_others_take_caches(tiny: Any, monkeypatch: Any) -> None:
+    """A cache that is taken between two caches of the sum waits until all are counted."""
+    sessions = store(tiny, documents=9)
+    for name in "abc":
+        sessions.take(name)
+    expected, takers = sessions.bytes, list[Thread]()
+    size = KVCache.nbytes.fget  # type: ignore[attr-defined]
+
+    def size_while_taken(cache: KVCache) -> int:
+        if not takers:
+            takers.append(Thread(target=sessions.take, args=("d",)))
+            takers[0].start()
+            takers[0].join(0.1)
+        return int(size(cache))
+
+    monkeypatch.setattr(KVCache, "nbytes", property(size_while_taken))
+    assert sessions.bytes == expected
+    takers[0].join()
+    assert len(sessions) == 4

@@ -181,6 +181,19 @@ def test_roles_are_named_for_llama_cpp(checkpoint: Path, tmp_path: Path) -> None
     assert written.suffix_first
 
 
+def test_the_bases_licence_is_in_the_file(tmp_path: Path) -> None:
+    """Where adopting the file reads it."""
+    folder = write_own_checkpoint(tmp_path / "own")
+    assert read_gguf(export_gguf(folder, tmp_path / "without.gguf").path).licence == ""
+    about = {"name": "Some base", "licence": "apache-2.0", "file": "b.gguf", "package": "b 1.2"}
+    (folder / "provenance.json").write_text(json.dumps(about))
+    path = export_gguf(folder, tmp_path / "out.gguf").path
+    assert read_gguf(path).licence == "apache-2.0"
+    fields = GGUFReader(path).fields
+    assert fields["general.base_model.0.name"].contents() == "Some base"
+    assert fields["general.base_model.0.description"].contents() == "b.gguf, b 1.2"
+
+
 # Errors.
 
 
@@ -350,7 +363,7 @@ def test_llama_cpp_completes_as_the_default_model_does(tmp_path: Path) -> None:
     """The greedy middles of twenty prompts in f16 equal the float32 network's, the end included."""
     pytest.importorskip("xllamacpp", reason=WITHOUT)
     folder = default_checkpoint()
-    server = LlamaServer(export_gguf(folder, tmp_path / "f16.gguf", any_words=True).path)
+    server = LlamaServer(export_gguf(folder, tmp_path / "f16.gguf").path)
     model, end = load_model(folder), read_tokenizer(folder).special.eom
     ended = 0
     for prompt in default_prompts():
@@ -363,12 +376,33 @@ def test_llama_cpp_completes_as_the_default_model_does(tmp_path: Path) -> None:
     assert ended
 
 
-def test_llama_cpp_runs_the_default_model_in_eight_bits(tmp_path: Path) -> None:
-    """It also rounds activations to eight bits, so that close calls may fall differently."""
+@pytest.fixture(scope="module")
+def eight_bits(tmp_path_factory: pytest.TempPathFactory) -> LlamaServer:
+    """The default model, as `fim-server models export` writes it with `--dtype q8_0`."""
     pytest.importorskip("xllamacpp", reason=WITHOUT)
-    folder = default_checkpoint()
-    written = export_gguf(folder, tmp_path / "q8.gguf", "q8_0", any_words=True)
-    server, model = LlamaServer(written.path), load_model(folder)
+    path = tmp_path_factory.mktemp("q8") / "default.gguf"
+    written = export_gguf(default_checkpoint(), path, "q8_0")
+    assert read_gguf(path).licence == "apache-2.0"
+    assert written.suffix_first
+    return LlamaServer(path)
+
+
+def test_infill_completes_with_the_default_model(eight_bits: LlamaServer) -> None:
+    """The prompt of `/infill`, with its halves in the order of `llama-server --spm-infill`."""
+    prefix, suffix = "def add(a, b):\n    return a", "\n\n\nprint(add(1, 2))\n"
+    hole = {"input_prefix": prefix, "input_suffix": suffix, "n_predict": 8, "temperature": 0}
+    asked = eight_bits.post("/infill", hole)
+    first, second, middle = f"<|fim_prefix|>{prefix}", f"<|fim_suffix|>{suffix}", "<|pad|>"
+    assert asked["prompt"] == f"{first}{second}{middle}"
+    assert asked["tokens_predicted"] > 0
+    answer = eight_bits.greedy(f"{second}{first}{middle}", 4)
+    assert answer["content"].splitlines()[0] == " + b"
+
+
+def test_llama_cpp_runs_the_default_model_in_eight_bits(eight_bits: LlamaServer) -> None:
+    """It also rounds activations to eight bits, so that close calls may fall differently."""
+    folder, server = default_checkpoint(), eight_bits
+    model = load_model(folder)
     end = read_tokenizer(folder).special.eom
     prompts = default_prompts()
     firsts = [(server.greedy(prompt, 1)["tokens"] or [end])[0] for prompt in prompts]

@@ -160,8 +160,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 SCRIPT = """
 import json, sys
 from fim_model.errors import CheckpointError
-from fim_model.loading.hub import resolve
+from fim_model.loading.hub import on_this_machine, resolve
 told = []
+before = on_this_machine(sys.argv[1])
 def check(folder):
     told.append(["check", sorted(p.name for p in folder.rglob("*") if p.is_file())])
     if "refuse" in sys.argv:
@@ -170,9 +171,11 @@ try:
     folder = resolve(sys.argv[1], check=check, progress=lambda what, share: told.append(share))
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     result = {"folder": str(folder), "files": files}
+    assert on_this_machine(sys.argv[1]) == folder
 except CheckpointError as error:
     result = {"error": str(error)}
 result["torch"] = "torch" in sys.modules
+result["before"] = before and str(before)
 print(json.dumps({**result, "told": told}))
 """
 
@@ -224,9 +227,12 @@ def test_an_unusable_checkpoint_is_refused_before_its_weights(tmp_path: Path, hu
 
 
 def test_files_are_cached_and_work_offline(tmp_path: Path, hub: Hub) -> None:
-    folder = run(tmp_path, hub.port)["folder"]
+    first = run(tmp_path, hub.port)
+    folder = first["folder"]
+    assert first["before"] is None
     hub.fetched.clear()
-    assert run(tmp_path, hub.port)["folder"] == folder
+    again = run(tmp_path, hub.port)
+    assert again["folder"] == again["before"] == folder
     assert hub.fetched == {}
     hub.requests = 0
     assert run(tmp_path, hub.port, HF_HUB_OFFLINE="1")["folder"] == folder

@@ -60,6 +60,15 @@ def test_precisions(precision: LlamaPrecision, size: int, tmp_path: Path) -> Non
     assert 0 <= written.bytes - weights * size < 10_000
 
 
+def test_the_bases_licence_goes_with_the_weights(tmp_path: Path) -> None:
+    folder = write_own_checkpoint(tmp_path / "own")
+    (folder / "LICENSE.base").write_text("Apache License 2.0")
+    (folder / "provenance.json").write_text("{}")
+    out = export_llama(folder, tmp_path / "llama").path
+    assert (out / "LICENSE.base").read_text() == "Apache License 2.0"
+    assert (out / "provenance.json").is_file()
+
+
 def test_other_families_are_served_as_published(folder: Path, tmp_path: Path) -> None:
     export_llama(folder, tmp_path / "llama")
     with pytest.raises(CheckpointError, match="served as it was published"):

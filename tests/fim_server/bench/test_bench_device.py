@@ -2,22 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from fim_model.decoding.modes import MODES
+from fim_model.network import cpu_onnx
+from fim_model.network.choice import fast_network
 from fim_model.network.config import ModelConfig
+from fim_model.network.kv_cache import KVCache
 
-from fim_server.bench import decoding, kernels, shapes
+from fim_server.bench import decoding, forward, kernels, shapes
 from fim_server.bench.decoding import bench_completion
 from fim_server.bench.device_timing import Roof, Stopwatch
-from fim_server.bench.forward import bench_forward, random_model, work
+from fim_server.bench.forward import Sizes, bench_forward, random_model, work
 from fim_server.bench.kernels import bench_kernels
 from fim_server.bench.roofline import Work, roofline
 from fim_server.cli import main
 from fim_server.commands.bench_arguments import DTYPES, RIVALS, SHAPES
 
+INTEGERS = "onnx" if cpu_onnx.available() else "packed"
 OURS = "fused" if torch.cuda.is_available() else "packed"
 CPU = torch.device("cpu")
 TINY = ModelConfig(
@@ -60,20 +65,33 @@ def test_every_path_of_a_forward_is_measured() -> None:
     cells = [(row.path, row.weights, row.context, row.width) for row in report.forwards]
     assert cells == [
         (path, weights, context, width)
-        for path, weights in (("eager", "f32"), ("transformers", "f32"), ("packed", "int8"))
+        for path, weights in (("eager", "f32"), ("transformers", "f32"), (INTEGERS, "int8"))
         for context in (8, 16)
         for width in (1, 4)
     ]
     assert all(row.ms > 0 and row.floor_ms > 0 for row in report.forwards)
 
 
-def test_a_cpu_is_measured_with_its_serving_network() -> None:
-    for dtype, rival in (("f32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
+def test_a_cpu_is_measured_with_its_serving_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's where it multiplies integers; with keys as the server keeps them."""
+    kept: list[torch.dtype] = []
+
+    def cache(config: ModelConfig, **options: Any) -> KVCache:
+        kept.append(options["dtype"])
+        return KVCache(config, **options)
+
+    monkeypatch.setattr(forward, "KVCache", cache)
+    for dtype, rival, ours in (
+        ("f32", "f32", "packed"), ("bf16", "bf16", "packed"), ("int8", "f32", INTEGERS),
+    ):  # fmt: skip
         report = bench_forward(
             TINY, "tiny", widths=[4], contexts=[16], dtype=dtype, against=["eager"], device=CPU
         )
         cells = [(row.path, row.weights) for row in report.forwards]
-        assert cells == [("eager", rival), ("packed", dtype)]
+        assert cells == [("eager", rival), (ours, dtype)]
+    served = fast_network(random_model(TINY, CPU, torch.float32), "int8")
+    assert kept[-1] == served.cache_dtype
+    assert Sizes.on_cpu(served, "int8").keys == served.cache_dtype.itemsize
     with pytest.raises(ValueError, match="fp8 weights need a GPU"):
         bench_forward(TINY, "tiny", widths=[4], contexts=[16], dtype="fp8", against=[], device=CPU)
 
@@ -121,13 +139,14 @@ def test_the_completion_command_writes_json(
 def test_the_lower_bound_counts_each_weight_once() -> None:
     """All matrices; the head is tied, so the embedding is not counted twice."""
     matrices = sum(p.numel() for p in random_model(TINY, CPU).parameters() if p.dim() == 2)
-    moved, flops = work(TINY, 3, 0, "bf16", torch.bfloat16)
+    full = Sizes.of("bf16", torch.bfloat16)
+    moved, flops = work(TINY, 3, 0, full)
     assert moved == 2 * matrices
     assert flops == 2 * 3 * matrices
-    with_context = work(TINY, 3, 10, "bf16", torch.bfloat16)
+    with_context = work(TINY, 3, 10, full)
     assert with_context[0] - moved == 2 * 2 * 2 * 16 * 10 * 2  # k, v; layers; groups; dim; bytes
-    assert work(TINY, 3, 10, "f32", torch.float32)[0] == 2 * with_context[0]
-    assert work(TINY, 3, 0, "int8", torch.bfloat16)[0] == moved - (matrices - 64 * 32)
+    assert work(TINY, 3, 10, Sizes.of("f32", torch.float32))[0] == 2 * with_context[0]
+    assert work(TINY, 3, 0, Sizes.of("int8", torch.bfloat16))[0] == moved - (matrices - 64 * 32)
 
 
 @pytest.mark.parametrize(

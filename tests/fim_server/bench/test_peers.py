@@ -128,6 +128,23 @@ def test_without_the_package(
     assert "pip install xllamacpp" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("reach", "context"), [(2048, 2048), (32_768, 4096)])
+def test_the_peer_keeps_no_longer_context_than_we_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: int, context: int
+) -> None:
+    pytest.importorskip("xllamacpp", reason=WITHOUT)
+    folder = write_own_checkpoint(tmp_path / "own", max_position_embeddings=reach)
+    asked: dict[str, Any] = {}
+
+    def bench(*places: Any, **options: Any) -> None:
+        asked.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("fim_server.bench.peers.bench_peers", bench)
+    assert main(["bench", "peers", "--model", str(folder), "--threads", "1"]) == 2
+    assert asked["context"] == context
+
+
 def test_a_run(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("xllamacpp", reason=WITHOUT)
     picture = tmp_path / "peers.svg"

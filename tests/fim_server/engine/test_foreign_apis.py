@@ -235,7 +235,7 @@ def test_requests_of_foreign_clients_queue(engine: httpx2.Client) -> None:
         )
         for _ in range(3)
     ]  # fmt: skip
-    request = json.dumps({**LLAMA_VIM, "n_predict": 64}).encode()
+    request = json.dumps({**LLAMA_VIM, "n_predict": 64, "t_max_predict_ms": 0}).encode()
     answers = [json.loads(command.communicate(request)[0]) for command in commands]
     assert [answer["timings/predicted_n"] for answer in answers] == [64, 64, 64]
 

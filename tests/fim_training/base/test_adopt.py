@@ -12,6 +12,7 @@ import pytest
 import torch
 from fim_model.errors import CheckpointError, ConfigError
 from fim_model.families.fim_layouts import JOINED
+from fim_model.loading.attribution import PROVENANCE
 from fim_model.loading.checkpoint import load_model
 from fim_model.network.attention_mask import Attention
 from fim_model.network.transformer import TriModeTransformer
@@ -19,7 +20,6 @@ from fim_model.prompt.tokenizer import CodeTokenizer
 from fim_model.prompt.window import fim_prompt
 from fim_training.base.adopt import (
     EMBEDDINGS,
-    PROVENANCE,
     Base,
     adopt,
     count_tokens,
@@ -35,6 +35,8 @@ from tokenizers import Tokenizer
 
 pytest.importorskip("gguf", reason="the package gguf is not installed")
 
+from checkpoints import sentence_piece
+from fim_model.loading.gguf_export import export_gguf
 from gguf_files import TEXT, llama, smollm_tokenizer, write_gguf
 
 TEXTS = [TEXT, "def moved(x, y):\n    return Point(x + 1, y - 2)\n"]
@@ -325,6 +327,31 @@ def test_biases_are_refused(tmp_path: Path) -> None:
     smollm_tokenizer().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="tied embeddings and without biases"):
         read_base(str(tmp_path))
+
+
+def test_a_sentence_piece_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Though the network is of the right shape: its tokens would be read as other text."""
+    for number, tokenizer in enumerate((sentence_piece(), sentence_piece(metaspace=True))):
+        folder = tmp_path / str(number)
+        llama(tokenizer).save_pretrained(folder)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        with pytest.raises(CheckpointError, match="only models with a byte-level BPE tokenizer"):
+            read_base(str(folder))
+    gguf = export_gguf(folder, tmp_path / "m.gguf").path
+    with pytest.raises(CheckpointError, match="only models with a byte-level BPE tokenizer"):
+        read_base(str(gguf))
+
+
+def test_an_empty_corpus_is_refused(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "corpus"
+    empty.mkdir()
+    (empty / "train.jsonl.gz").write_bytes(gzip.compress(b""))
+    arguments = ["--base", str(file), "--corpus", str(empty), "--vocab-size", "300"]
+    told = refused([*arguments, "--out", str(tmp_path / "out")], capsys)
+    assert told == f"error: {empty}: its training texts are empty; build it again\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("size", [0, 16 + 255])

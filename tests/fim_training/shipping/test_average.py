@@ -37,6 +37,17 @@ def test_each_weight_counts_by_its_share(states: tuple[Path, Path], tmp_path: Pa
     assert (out / TOKENIZER).read_bytes() == (first / TOKENIZER).read_bytes()
 
 
+def test_a_licence_that_one_of_them_has_is_passed_on(
+    states: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, second = states
+    (second / "LICENSE.base").write_text("Apache License 2.0")
+    (second / "provenance.json").write_text("{}")
+    assert main([str(first), str(second), "--out", str(tmp_path / "mean")]) == 0
+    assert (tmp_path / "mean" / "LICENSE.base").read_text() == "Apache License 2.0"
+    assert (tmp_path / "mean" / "provenance.json").exists()
+
+
 def test_the_checkpoints_stay_as_they_are(states: tuple[Path, Path]) -> None:
     before = [path.read_bytes() for path in sorted(states[0].iterdir())]
     average({states[0]: 1.0, states[1]: 1.0})

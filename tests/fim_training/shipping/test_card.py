@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -19,6 +22,8 @@ from fim_training.shipping.card import (
     main,
     write_card,
 )
+from small_tasks import DOUBLE
+from tiny_checkpoint import write_tiny_checkpoint
 
 BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
@@ -75,6 +80,39 @@ def test_failures_are_shown_verbatim(documents: list[Document]) -> None:
     assert len(rows) == FAILURES + 2
     assert all(row.endswith("| `no` |") for row in rows[2:])
     assert any("\\|" in row for row in rows[2:]), "a bar would end the cell"
+
+
+@pytest.fixture
+def data(tmp_path: Path, documents: list[Document]) -> list[str]:
+    """Arguments for a tiny model, with held-out files and one problem."""
+    write_tiny_checkpoint(tmp_path / "model")
+    with gzip.open(tmp_path / "heldout.jsonl.gz", "wt") as lines:
+        lines.writelines(json.dumps(asdict(document)) + "\n" for document in documents)
+    with gzip.open(tmp_path / "problems.jsonl.gz", "wt") as lines:
+        lines.write(json.dumps(asdict(DOUBLE)) + "\n")
+    files = ["--heldout", f"{tmp_path}/heldout.jsonl.gz"]
+    files += ["--humaneval", f"{tmp_path}/problems.jsonl.gz"]
+    return ["--model", f"{tmp_path}/model", *files, "--per-kind", "1", "--threads", "1"]
+
+
+def test_figures_are_said_as_they_are_measured_in_the_chosen_modes(
+    data: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*data, "--modes", "ar, lookup"]) == 0
+    printed = capsys.readouterr()
+    ways = ("ar", "lookup", "ar, with copies")
+    for way in ways:
+        assert f"problems, {way}: pass@1 0.0 %, exact 0.0 %" in printed.err
+        assert f"| problems (1) | {way} | 0.0 | 0.0 |" in printed.out
+    assert printed.out.count("| problems (1) |") == len(ways)
+    assert "held-out projects, one line (3): exact 0.0 %" in printed.err
+
+
+def test_a_mode_that_the_model_lacks_is_refused(
+    data: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*data, "--modes", "ar,quick"]) == 2
+    assert "error: --modes: no quick; this model has " in capsys.readouterr().err
 
 
 def test_scores_replace_the_text_between_the_markers(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fim_kernels.matmul_int8 import available
+from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model
 from fim_model.loading.headers import read_quantization
 from fim_model.network.attention_mask import Attention
+from fim_model.network.cpu import PackedTransformer
 from fim_model.network.transformer import TriModeTransformer
-from fim_training.shipping.ship import Attempt, chosen, main
+from fim_training.shipping.ship import Attempt, chosen, main, token_losses
 from fim_training.shipping.smooth import activation_maxima, smooth
 from tiny_checkpoint import write_tiny_checkpoint
 from torch import Tensor
@@ -98,6 +101,37 @@ def test_the_command_writes_a_checkpoint_that_completes(
     full, small = (logits(load_model(folder)) for folder in (model, out))
     assert 0 < (small - full).norm() / full.norm() < 0.1
     assert Infiller.load(out, device="cpu").model.config == load_model(model).config
+
+
+def test_losses_are_of_keys_as_the_server_keeps_them(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 they differ from those in float32, and are what a server's cache gives."""
+    network, tokens = PackedTransformer.of(tiny.model(1)), list(range(2, 22))
+    monkeypatch.setattr(PackedTransformer, "cache_dtype", torch.float32)
+    exact = token_losses(network, [tokens])
+    monkeypatch.setattr(PackedTransformer, "cache_dtype", torch.bfloat16)
+    found = token_losses(network, [tokens])
+    cache = PromptCache(network, capacity=len(tokens))
+    logits = torch.cat([cache.prefill(tokens[:end]).logits for end in range(1, len(tokens))])
+    served = F.cross_entropy(logits, torch.tensor(tokens[1:]), reduction="none")
+    assert (found - served).abs().max() < 1e-3
+    assert (found - exact).abs().max() > 1e-3
+
+
+def test_a_base_without_its_licence_is_not_shipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_checkpoint(tmp_path / "model")
+    (model / "provenance.json").write_text('{"name": "some base", "licence": "apache-2.0"}')
+    asked = ["--model", str(model), "--corpus", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the base's licence is missing; copy it there as LICENSE.base" in error
+    (model / "LICENSE.base").write_text("Apache License 2.0")
+    main(asked)
+    assert "licence" not in capsys.readouterr().err
 
 
 def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

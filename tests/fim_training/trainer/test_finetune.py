@@ -22,6 +22,7 @@ from fim_training.trainer.finetune_memory import training_bytes
 from fim_training.trainer.lora_training import LoraLinear, merged_state
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
+from fim_training.trainer.trainee import save_finetuned
 from gguf_files import write_own_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor
@@ -98,6 +99,25 @@ def test_a_base_in_8_bits_gives_a_checkpoint_that_loads(
     after = load_model(saved).state_dict()
     for name, weight in run.model.state_dict().items():
         assert torch.equal(weight, after[name].to(weight.dtype)), name
+
+
+def test_the_bases_licence_and_provenance_go_with_the_weights(
+    config: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """Also through training upon training; nothing else of the base's folder does."""
+    names = {"LICENSE.base", "NOTICE.base.txt", "provenance.json"}
+    licensed = tmp_path / "licensed"
+    shutil.copytree(base, licensed)
+    for name in names | {"README.md"}:
+        (licensed / name).write_text(f"the base's {name}")
+    model, folder = load_model(licensed, dtype=torch.bfloat16), licensed
+    for out in (tmp_path / "first", tmp_path / "second"):
+        save_finetuned(model, folder, out, {})
+        assert {name: (out / name).read_text() for name in names} == {
+            name: f"the base's {name}" for name in names
+        }
+        assert not (out / "README.md").exists()
+        folder = out
 
 
 def test_the_base_is_not_modified(config: TrainConfig, base: Path) -> None:

@@ -12,7 +12,7 @@ from fim_model.network.attention_mask import Attention
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.noisy_blocks import NoisyBlocks, attend_noisy_blocks
 from fim_model.network.transformer import TriModeTransformer
-from fim_model.prompt.fim_prompt import FimPrompt
+from fim_model.prompt.fim_prompt import FimPrompt, PromptBudget
 from fim_model.prompt.tokenizer import CodeTokenizer, SpecialTokens
 from fim_training.examples.examples import ExampleStream, Row
 from fim_training.trainer.objective import (
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 NOISE = NoiseSettings(block_size=4, blocks=3)
-MARKERS = ("suffix", "prefix", "middle", "file")
+MARKERS = ("eot", "prefix", "suffix", "middle", "file", "snippet", "edit", "old", "new")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,30 @@ def test_clean_tokens_predict_the_next_one(special: SpecialTokens) -> None:
         assert int(batch.target[0, at]) == one.tokens[at + 1]
         assert weight == (NOISE.middle_weight if at + 1 >= one.middles[0].start else 1)
     assert not batch.ar_weight[0, batch.clean :].any()
+
+
+def test_no_marker_of_a_prompt_is_predicted(
+    special: SpecialTokens, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """In prompts with snippets, with edits and without a text; code and the end of a middle are."""
+    fim, budget = FimPrompt.own(tiny_tokenizer), PromptBudget(60, 20)
+    prompts = [
+        [*fim.snippets([("a.py", "b = 1")], 40), *fim("x", "y", "c.py", budget)],
+        fim.edit("x", "old", "y", "c.py", [("a", "b")], budget),
+        fim.plain("", 8),
+    ]
+    seen = set[int]()
+    for prompt in prompts:
+        tokens = [20, *prompt, 30, special.eom]
+        middle = range(len(tokens) - 2, len(tokens))
+        for seed in range(20):
+            batch = batch_of(special, [Row(tokens, [middle])], length=len(tokens), seed=seed)
+            weights = batch.ar_weight + batch.diffusion_weight
+            predicted = set(batch.target[weights > 0].tolist())
+            assert not predicted & {getattr(special, name) for name in MARKERS}
+            assert special.eom in predicted
+        seen |= set(prompt)
+    assert seen >= {getattr(special, name) for name in MARKERS}
 
 
 def test_masks_predict_themselves(special: SpecialTokens) -> None:

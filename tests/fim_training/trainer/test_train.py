@@ -355,6 +355,41 @@ def test_a_crash_during_a_save_keeps_the_previous_one(tmp_path: Path) -> None:
     assert found.progress.step == 1
 
 
+@pytest.mark.parametrize("crash_at", ["write", "first rename", "second rename"])
+def test_a_second_crash_keeps_the_previous_state_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: str
+) -> None:
+    """Of a run that resumed from the state that a first crash had left under its other name."""
+    save_state(tmp_path, State(Progress(1), {"a": torch.ones(2)}, None), 0)
+    (tmp_path / "state").rename(tmp_path / "state.old")
+    rename = Path.rename
+
+    def crash(*anything: Any) -> None:
+        raise KeyboardInterrupt
+
+    def crash_of(path: Path, target: Path) -> Path:
+        if path.name == {"first rename": "state", "second rename": "state.unfinished"}[crash_at]:
+            crash()
+        return rename(path, target)
+
+    later = State(Progress(2), {"a": torch.zeros(2)}, None)
+    with monkeypatch.context() as patched:
+        if crash_at == "write":
+            patched.setattr(saved_state, "save_file", crash)
+        else:
+            patched.setattr(Path, "rename", crash_of)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(tmp_path, later, 0)
+    found = load_state(tmp_path)
+    assert found is not None
+    assert (found.progress.step, found.weights["a"].tolist()) == (1, [1.0, 1.0])
+    save_state(tmp_path, State(Progress(3), {"a": torch.zeros(2)}, None), 0)
+    after = load_state(tmp_path)
+    assert after is not None
+    assert after.progress.step == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
 def test_a_run_without_optimizer_states_resumes(config: TrainConfig) -> None:
     """With only bf16 weights saved, it resumes with a new learning rate warm-up."""
     Run(replace(config, steps=2)).train()
