@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ from fim_model.errors import ConfigError
 from fim_model.infiller import Infiller
 from fim_model.loading.adapters import base_digest, read_adapter
 from fim_model.loading.checkpoint import load_model
-from fim_training.corpus.git_histories import GitHistory
 from fim_training.examples.hunk_sequences import HunkSequence
 from fim_training.tuning import tune_workspace
 from fim_training.tuning.measured import Exam
@@ -27,7 +25,7 @@ from fim_training.tuning.tuning_job import JobState, JobStopped, TuningJob
 from fim_training.tuning.verdict import report
 from fim_training.tuning.workspace_data import WorkspaceData, workspace_data
 from tiny_checkpoint import write_tiny_checkpoint
-from workspaces import NAMES, SECRET, write_workspace
+from workspaces import read_workspace, write_workspace
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +38,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_workspace(tmp_path_factory.mktemp("workspace") / "project")
 
 
-def allowed(path: str) -> bool:
-    return path.startswith("src/")
-
-
-def read(workspace: Path) -> WorkspaceData:
-    texts = {f"src/{name}.py": (workspace / "src" / f"{name}.py").read_text() for name in NAMES}
-    with GitHistory(workspace) as history:
-        return workspace_data(texts, history, allowed)
-
-
 def recall(infiller: Infiller, adapter: str, commit: HunkSequence) -> list[bool]:
     return [False] * (len(commit.hunks) - 1)
 
@@ -60,7 +48,7 @@ class Started:
     def __init__(self, folder: Path, workspace: Path, checkpoint: Path) -> None:
         self.job, self.workspace, self.checkpoint = TuningJob(folder / "job"), workspace, checkpoint
         self.job.write(JobState(str(workspace)))
-        self.read = read
+        self.read = read_workspace
         self.options = TuneOptions(
             checkpoint, minutes=0.05, threads=1, device="cpu", holes_per_kind=2, rows=2, length=128
         )
@@ -80,49 +68,9 @@ def started(tmp_path: Path, workspace: Path, checkpoint: Path) -> Started:
     return Started(tmp_path, workspace, checkpoint)
 
 
-def test_the_newest_commits_and_a_tenth_of_the_files_are_held_out(workspace: Path) -> None:
-    data = read(workspace)
-    assert len(data.held_out) == 2
-    assert len(data.held_out_edits) == 9
-    assert len(data.files) == 10
-    assert not {d.path for d in data.held_out} & {f.path for f in data.files}
-    assert not {d.path for d in data.held_out} & {s.path for s in data.edits}
-    with GitHistory(workspace) as history:
-        newest = [commit.id for commit in history.commits()][:9]
-    assert {sequence.commit for sequence in data.held_out_edits} == set(newest)
-    units = {
-        line for sequence in data.held_out_edits for hunk in sequence.hunks for line in hunk.new
-    }
-    learned = {line for file in data.files for line in file.text.split("\n")}
-    learned |= {line for s in data.edits for hunk in s.hunks for line in hunk.new}
-    assert units
-    assert not units & learned, "what the newest commits wrote must not be learned"
-    assert data.replay
-    assert not {f.path for f in data.replay} & {d.path for d in data.general}
-
-
-def test_nothing_that_may_not_be_read_is_read(workspace: Path, tmp_path: Path) -> None:
-    data = read(workspace)
-    data.write(tmp_path)
-    for path in tmp_path.iterdir():
-        assert SECRET not in gzip.decompress(path.read_bytes()).decode()
-    with GitHistory(workspace) as history:
-        everything = workspace_data(
-            {f.path: f.text for f in data.files}, history, lambda path: True
-        )
-    everything.write(tmp_path)
-    texts = [gzip.decompress(path.read_bytes()).decode() for path in tmp_path.iterdir()]
-    assert any(SECRET in text for text in texts), "else this test could not fail"
-
-
-def test_too_little_is_refused(workspace: Path) -> None:
-    with pytest.raises(ValueError, match="too little to learn from"):
-        workspace_data({"src/a.py": "a = 1\n" * 100}, None, allowed)
-
-
 def test_held_out_files_without_a_place_to_measure_with_are_refused(started: Started) -> None:
     def read_blank(workspace: Path) -> WorkspaceData:
-        data = read(workspace)
+        data = read_workspace(workspace)
         return replace(data, held_out=[replace(d, text="\n") for d in data.held_out])
 
     started.read = read_blank
@@ -169,13 +117,13 @@ def test_a_paused_job_goes_on_where_it_was(
 
     def read_and_pause(workspace: Path) -> WorkspaceData:
         started.job.ask("pause")
-        return read(workspace)
+        return read_workspace(workspace)
 
     started.read = read_and_pause
     with pytest.raises(JobStopped) as stopped:
         started.run()
     assert not stopped.value.stop
-    started.read = read
+    started.read = read_workspace
 
     class Counted(tune_workspace.Exam):
         def taken(self, infiller: Any, adapter: str, recall: Any, progress: Any) -> Any:
@@ -192,18 +140,6 @@ def test_a_paused_job_goes_on_where_it_was(
     assert (started.job.work / "before.json").exists()
     started.run()
     assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
-
-
-@pytest.mark.parametrize("suffix", ["go", "rs", "java", "cs", "kt", "swift", "rb", "php", "lua"])
-def test_a_workspace_of_any_usual_language_is_something_to_learn_from(suffix: str) -> None:
-    texts = {
-        f"src/part{file}.{suffix}": "".join(
-            f"value_{file}_{line} = compute(value_{file}_{line - 1}, step)\n" for line in range(60)
-        )
-        for file in range(20)
-    }
-    data = workspace_data(texts, None, allowed)
-    assert (len(data.files), len(data.held_out)) == (18, 2)
 
 
 def test_a_job_obeys_while_it_reads(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +186,9 @@ def test_a_run_that_goes_on_keeps_to_the_files_that_it_began_with(
 
     def read_later(workspace: Path) -> WorkspaceData:
         """Files were added since: others are held out."""
-        data = read(workspace)
+        data = read_workspace(workspace)
         texts = {f"src/new_{file.path[4:]}": file.text for file in data.files}
-        return workspace_data(texts, None, allowed)
+        return workspace_data(texts, None)
 
     started.read = read_later
     measured: list[str] = []
