@@ -154,9 +154,7 @@ def _sequences(
         for commit in listed:
             obey()
             commits.append(commit)
-    found = hunk_sequences(
-        history, None, seed, neighbours=False, allowed=allowed, commits=commits
-    )
+    found = hunk_sequences(history, None, seed, neighbours=False, allowed=allowed, commits=commits)
     ranks = {commit.id: rank for rank, commit in enumerate(commits)}
     return sorted(filter(_is_source_edit, found), key=lambda sequence: ranks[sequence.commit])
 
