@@ -23,7 +23,7 @@ from fim_model.requests import ADAPTER_FILE
 
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
-from fim_training.trainer.trainee import check_denoises
+from fim_training.trainer.trainee import check_trainable
 from fim_training.tuning.measured import Exam, Measured, Recall
 from fim_training.tuning.tuning_job import JobState, JobStopped, Phase, TuningJob
 from fim_training.tuning.verdict import Report, report
@@ -77,7 +77,7 @@ def tune(
     The job is held by the caller. Raises JobStopped, ValueError for a workspace with too little to
     learn from, CheckpointError or ConfigError for a model that cannot be trained.
     """
-    check_denoises(options.base)
+    check_trainable(options.base)
     torch.set_num_threads(options.threads)
     teller = _Teller(job, options)
     teller.begin("reading")
