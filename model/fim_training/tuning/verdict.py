@@ -82,8 +82,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two states on the same items. exact, shown, edits: (gained, lost) exact answers, right answers
-    that are shown, and next edits. similarity, precision: 95 % intervals of the gain, in points."""
+    """Two states on the same items. exact, shown, edits: (gained, lost) exact answers, right
+    answers that are shown, and next edits. similarity, precision: 95 % intervals of the gain, in
+    points."""
 
     exact: tuple[int, int]
     shown: tuple[int, int]

@@ -197,9 +197,10 @@ def test_a_run_that_is_killed_in_its_last_save_makes_it_again(
             raise Killed
         whole(*given)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(owner, name, killed)
-        Run(lora(config)).train()
+        with pytest.raises(Killed):
+            Run(lora(config)).train()
     resumed = Run(lora(config))
     resumed.train()
     assert resumed.step == config.steps
@@ -219,8 +220,8 @@ def test_an_adapters_weights_never_stand_without_their_config(
             raise Killed
         return write(path, *given, **named)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Path, "write_text", killed)
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(Killed):
         run.trainee.save(tmp_path / "saved", {})
     assert not (tmp_path / "saved" / ADAPTER_FILE).exists()
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from fim_model.errors import ConfigError
+from fim_model.errors import CheckpointError, ConfigError
 from fim_model.infiller import Infiller
-from fim_model.loading.adapters import base_digest, read_adapter
+from fim_model.loading.adapters import BASE, base_digest, read_adapter
 from fim_model.loading.checkpoint import load_model
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 from fim_training.examples.hunk_sequences import HunkSequence
 from fim_training.tuning import tune_workspace
-from fim_training.tuning.measured import Exam
-from fim_training.tuning.tune_workspace import TuneOptions, tune
+from fim_training.tuning.measured import Exam, Measured
+from fim_training.tuning.tune_workspace import CANDIDATE, EARLIER, TuneOptions, tune
 from fim_training.tuning.tuning_job import JobState, JobStopped, TuningJob
-from fim_training.tuning.verdict import report
+from fim_training.tuning.verdict import Report, report
 from fim_training.tuning.workspace_data import WorkspaceData, workspace_data
 from tiny_checkpoint import write_tiny_checkpoint
 from workspaces import read_workspace, write_workspace
@@ -110,6 +111,99 @@ def test_an_adapter_that_is_better_is_kept_and_private(
     assert stat.S_IMODE(started.job.folder.stat().st_mode) == 0o700
 
 
+def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The adapters that are measured from now on, in this order."""
+    asked: list[str] = []
+    taken = Exam.taken
+
+    def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
+        asked.append(adapter)
+        return taken(self, infiller, adapter, *rest)
+
+    monkeypatch.setattr(Exam, "taken", noting)
+    return asked
+
+
+def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every adapter be better than the model alone."""
+    monkeypatch.setattr(
+        tune_workspace, "report", lambda *states: replace(report(*states), kept=True)
+    )
+
+
+def test_an_adapter_in_use_is_measured_and_stays_unless_the_new_one_is_as_good(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(monkeypatch)
+    asked = asked_of(monkeypatch)
+    assert started.run().earlier is None
+    assert asked == ["", CANDIDATE], "there was none"
+    seen: list[Measured] = []
+
+    def worse(found: Report, earlier: Measured, after: Measured, seed: int) -> Report:
+        seen.append(earlier)
+        assert earlier is not after
+        return replace(found, kept=False)
+
+    first = (started.job.folder / ADAPTER_FILE).read_bytes()
+    started.options = replace(started.options, seed=1)
+    monkeypatch.setattr(tune_workspace, "against_earlier", worse)
+    assert not started.run().kept
+    assert asked[2:] == ["", CANDIDATE, EARLIER]
+    assert [len(earlier.holes) for earlier in seen] == [6]
+    assert (started.job.folder / ADAPTER_FILE).read_bytes() == first
+    monkeypatch.setattr(tune_workspace, "against_earlier", lambda found, *rest: found)
+    assert started.run().kept
+    assert (started.job.folder / ADAPTER_FILE).read_bytes() != first
+
+
+def test_an_adapter_of_another_model_is_not_measured_but_replaced(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(monkeypatch)
+    started.run()
+    described = json.loads((started.job.folder / ADAPTER_CONFIG).read_text())
+    (started.job.folder / ADAPTER_CONFIG).write_text(json.dumps(described | {BASE: "other"}))
+    asked = asked_of(monkeypatch)
+    assert started.run().kept
+    assert asked == ["", CANDIDATE]
+
+
+def test_an_adapter_that_is_not_kept_anyway_is_not_compared_with_the_one_in_use(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement takes minutes."""
+    with monkeypatch.context() as patch:
+        keep_all(patch)
+        started.run()
+    asked = asked_of(monkeypatch)
+    monkeypatch.setattr(
+        tune_workspace, "report", lambda *states: replace(report(*states), kept=False)
+    )
+    started.run()
+    assert asked == ["", CANDIDATE]
+
+
+def test_training_that_gave_no_usable_adapter_fails_with_the_reason(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(tune_workspace.Run):
+        def save(self) -> None:
+            for update in self.model.parameters():
+                if update.requires_grad:
+                    update.data.fill_(float("nan"))
+            super().save()
+
+    asked = asked_of(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_workspace, "Run", Diverging)
+        with pytest.raises(CheckpointError, match="not all finite"):
+            started.run()
+    assert asked == [""], "what it would be measured with is the model alone"
+    assert started.run().holes == 6
+    assert asked == ["", CANDIDATE], "the next start trains anew"
+
+
 def test_a_paused_job_goes_on_where_it_was(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +233,7 @@ def test_a_paused_job_goes_on_where_it_was(
     assert asked == [""]
     assert (started.job.work / "before.json").exists()
     started.run()
-    assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
+    assert asked == ["", CANDIDATE], "what was measured is not measured again"
 
 
 def test_a_job_obeys_while_it_reads(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,16 +306,9 @@ def test_a_run_of_another_model_begins_anew(
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config, indent=3))
     started.options, started.checkpoint = replace(started.options, base=other), other
-    asked: list[str] = []
-    taken = Exam.taken
-
-    def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
-        asked.append(adapter)
-        return taken(self, infiller, adapter, *rest)
-
-    monkeypatch.setattr(Exam, "taken", noting)
+    asked = asked_of(monkeypatch)
     started.run()
-    assert asked == ["", tune_workspace.CANDIDATE], "the other model was measured as it is"
+    assert asked == ["", CANDIDATE], "the other model was measured as it is"
 
 
 @pytest.mark.parametrize("broken", ["before.json", "begun.json.gz"])
