@@ -8,14 +8,14 @@ the layers' weights, the vocabulary head, and the context's keys and values.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from fim_kernels.dispatch import references_alone
 from fim_kernels.token_scores import score_tokens
 from fim_model.loading.load_network import multiplies_integers
 from fim_model.network.attention_mask import Attention
@@ -140,7 +140,8 @@ def bench_forward(
             for context in contexts:
                 for width in widths:
                     progress(f"{path}, {width} x {context}")
-                    with _pytorch_alone() if path in RIVALS else nullcontext():
+                    # The paths compared with use none of our kernels.
+                    with references_alone() if path in RIVALS else nullcontext():
                         ms = watch.median_ms(prepare(width, context))
                     moved, flops = work(config, width, context, sizes)
                     floor = roof.floor_ms(moved, flops)
@@ -151,19 +152,6 @@ def bench_forward(
                     )
     date = datetime.now(UTC).date().isoformat()
     return ForwardReport(device_name(device), machine_description(), date, name, roof, figures)
-
-
-@contextmanager
-def _pytorch_alone() -> Iterator[None]:
-    """Force the reference operations, so that the paths compared with use none of our kernels."""
-    before = os.environ.get("FIM_KERNELS")
-    os.environ["FIM_KERNELS"] = "reference"
-    try:
-        yield
-    finally:
-        os.environ.pop("FIM_KERNELS")
-        if before is not None:
-            os.environ["FIM_KERNELS"] = before
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ PHASES = {
     "before": "measuring the model as it is",
     "training": "training",
     "after": "measuring with what was learned",
+    "earlier": "measuring the adapter in use",
     "paused": "paused",
     "failed": "failed",
     "done": "done",
@@ -274,7 +275,7 @@ def _status(target: TuneTarget, *, as_json: bool) -> int:
 def status_lines(state: JobState, *, running: bool, has_adapter: bool) -> list[str]:
     """What to print of a job."""
     said = "starting" if running and state.phase == "waiting" else PHASES[state.phase]
-    if not running and state.phase in ("reading", "before", "training", "after"):
+    if not running and state.phase in ("reading", "before", "training", "after", "earlier"):
         said = f"ended while {said}; go on with fim-server tune"
     lines = [f"{state.workspace}: {said}"]
     if running and state.phase != "reading":
@@ -294,7 +295,7 @@ def status_lines(state: JobState, *, running: bool, has_adapter: bool) -> list[s
 
 def report_lines(report: dict[str, Any], trained: float) -> list[str]:
     """The figures before and after, and what was decided."""
-    before, after = report["before"], report["after"]
+    before, after, earlier = report["before"], report["after"], report.get("earlier")
     rows = [
         ("exact one-line answers", "exact", report["holes"]),
         ("edit similarity", "similarity", report["holes"]),
@@ -303,9 +304,13 @@ def report_lines(report: dict[str, Any], trained: float) -> list[str]:
         ("next edits found", "edit_recall", report["edits"]),
         ("exact in the standard library", "general_exact", report["general"]),
     ]
-    lines = [f"  trained for {_duration(trained)}; before and after, in %, on held-out code:"]
+    states = [before, after, *([earlier] if earlier else [])]
+    named = (
+        "before, after and with the adapter in use until then" if earlier else "before and after"
+    )
+    lines = [f"  trained for {_duration(trained)}; {named}, in %, on held-out code:"]
     lines += [
-        f"    {name:<30} {before[key]:6.1f} {after[key]:6.1f}   of {count}"
+        f"    {name:<30} {' '.join(f'{state[key]:6.1f}' for state in states)}   of {count}"
         for name, key, count in rows
         if count
     ]

@@ -78,7 +78,8 @@ def work(job: TuningJob, settings: Settings, minutes: float, holes: int) -> Repo
 def _data(root: Path, settings: Settings, obey: Callable[[], None]) -> WorkspaceData:
     """What may be read of a workspace and its history. Raises ValueError for too little.
 
-    obey: called at each file; raises JobStopped where the job was asked to pause or to stop.
+    obey: called at each file and each commit; raises JobStopped where the job was asked to pause or
+    to stop.
     """
     from fim_training.corpus.git_histories import GitHistory, GitHistoryError
     from fim_training.tuning.workspace_data import workspace_data
@@ -92,15 +93,9 @@ def _data(root: Path, settings: Settings, obey: Callable[[], None]) -> Workspace
             with contextlib.suppress(GitHistoryError):
                 history = opened.enter_context(GitHistory(top))
         prefix = "" if top is None or top == root else f"{root.relative_to(top).as_posix()}/"
-
-        def allowed(path: str) -> bool:
-            obey()
-            assert top is not None
-            return exclusions.why_not_read(top / path) is None
-
         with contextlib.suppress(GitHistoryError):  # objects may be absent or damaged
-            return workspace_data(texts, history, allowed, prefix=prefix)
-        return workspace_data(texts, None, allowed, prefix=prefix)
+            return workspace_data(texts, history, obey, prefix=prefix)
+        return workspace_data(texts, None, obey, prefix=prefix)
 
 
 def _found(

@@ -8,6 +8,8 @@ have no backward, so a tensor that needs a gradient goes to the reference.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 
@@ -38,6 +40,19 @@ def use_triton(*tensors: Tensor) -> bool:
 def forced_reference() -> bool:
     """Whether only references may run."""
     return os.environ.get("FIM_KERNELS") == "reference"
+
+
+@contextmanager
+def references_alone() -> Iterator[None]:
+    """Inside, only references run, in the whole process; then what was forced before."""
+    before = os.environ.get("FIM_KERNELS")
+    os.environ["FIM_KERNELS"] = "reference"
+    try:
+        yield
+    finally:
+        del os.environ["FIM_KERNELS"]
+        if before is not None:
+            os.environ["FIM_KERNELS"] = before
 
 
 def interpreted() -> bool:

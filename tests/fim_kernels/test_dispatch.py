@@ -1,12 +1,13 @@
 """Dispatch between Triton and the reference; forcing what cannot run is an error."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 from fim_kernels import dispatch
-from fim_kernels.dispatch import KernelError, use_triton
+from fim_kernels.dispatch import KernelError, references_alone, use_triton
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,17 @@ def test_forced_triton_runs_interpreted_on_cpu(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FIM_KERNELS", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert use_triton(torch.zeros(2))
+
+
+@pytest.mark.parametrize("before", [None, "triton"])
+def test_what_was_forced_before_references_alone_is_forced_again(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    if before is not None:
+        monkeypatch.setenv("FIM_KERNELS", before)
+    with references_alone():
+        assert dispatch.forced_reference()
+    assert os.environ.get("FIM_KERNELS") == before
 
 
 def test_forced_triton_on_cpu_tensors_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

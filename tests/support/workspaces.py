@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from git_clones import write_clone
+
+if TYPE_CHECKING:
+    from fim_training.tuning.workspace_data import WorkspaceData
 
 NAMES = (
     "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet",
@@ -51,3 +55,13 @@ def write_workspace(folder: Path, commits: int = 90) -> Path:
         for number in range(commits)
     ]
     return write_clone(folder, [("Add everything", start), *changes])
+
+
+def read_workspace(folder: Path) -> WorkspaceData:
+    """What the modules of `write_workspace` and their history give to training."""
+    from fim_training.corpus.git_histories import GitHistory
+    from fim_training.tuning.workspace_data import workspace_data
+
+    texts = {f"src/{name}.py": (folder / "src" / f"{name}.py").read_text() for name in NAMES}
+    with GitHistory(folder) as history:
+        return workspace_data(texts, history)

@@ -1,10 +1,14 @@
-"""The choice of the network that runs a model, made once, where a checkpoint is loaded."""
+"""The choice of the network that runs a model, made once, where a checkpoint is loaded, and of the
+operations that train one."""
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from fim_kernels.dispatch import references_alone
 
 from fim_model.network.contract import Network
 from fim_model.network.transformer import TriModeTransformer
@@ -28,6 +32,12 @@ def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Networ
     from fim_model.network.cpu import PackedTransformer
 
     return PackedTransformer.of(model, consume=True)
+
+
+def differentiable_operations() -> AbstractContextManager[None]:
+    """While inside, a GPU runs the operations that have a backward, which this project's kernels
+    have not; FIM_KERNELS takes precedence."""
+    return nullcontext() if os.environ.get("FIM_KERNELS") else references_alone()
 
 
 def integer_network() -> type[PackedTransformer]:

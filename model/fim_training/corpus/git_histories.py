@@ -1,7 +1,7 @@
 """Reads the changes of files from a git history, without a checkout.
 
-Two processes serve a whole history: one `git log --raw` for the names and object ids, and one
-`git cat-file --batch` for the texts.
+Two processes serve a whole history: one `git log --raw` for the names and object ids, read as it is
+written, and one `git cat-file --batch` for the texts.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 
 from fim_model.loading.attribution import LICENCE_FILE
@@ -22,8 +24,8 @@ from fim_training.corpus.python_sources import Verdict
 
 _COMMIT, _FIELD = "\x01", "\x02"
 _FORMAT = f"--format={_COMMIT}%H{_FIELD}%P{_FIELD}%s"
-_ENTRY = re.compile(f"^{_COMMIT}(?=[0-9a-f]{{40,64}}{_FIELD})", re.MULTILINE)
-"""Where an entry begins: a subject may contain the marks as well."""
+_ENTRY = re.compile(f"{_COMMIT}(?=[0-9a-f]{{40,64}}{_FIELD})")
+"""How the first line of an entry begins: a subject may contain the marks as well."""
 
 _OFFLINE = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
 """A partial clone fetches absent objects as they are read; reading a history fetches nothing."""
@@ -89,19 +91,29 @@ class GitHistory:
             self._batch.communicate()
             self._batch = None
 
-    def commits(self) -> Iterator[Commit]:
-        """All commits with exactly one parent, the newest first."""
-        log = self._text(
-            "-c", "core.quotePath=false", "log", "--no-merges", "--raw", "--no-renames",
-            "--abbrev=40", "--no-color", "--no-show-signature", _FORMAT, "HEAD",
+    def commits(self, newest: int | None = None) -> Generator[Commit]:
+        """The commits with exactly one parent, the newest first, at most `newest` of them.
+
+        git lists no further than it is read, and ends when the iterator is closed. Raises
+        GitHistoryError where it stops at a damaged object.
+        """
+        limit = () if newest is None else (f"--max-count={newest}",)
+        lines = self._lines(
+            "-c", "core.quotePath=false", "log", "--min-parents=1", "--max-parents=1", *limit,
+            "--raw", "--no-renames", "--abbrev=40", "--no-color", "--no-show-signature", _FORMAT,
+            "HEAD",
         )  # fmt: skip
-        for entry in _ENTRY.split(log)[1:]:
-            head, _, raw = entry.partition("\n")
-            commit, parents, subject = head.split(_FIELD, 2)
-            lines = [line for line in raw.split("\n") if line.startswith(":")]
-            if len(parents.split()) == 1:
-                changes = tuple(filter(None, map(_change, lines)))
-                yield Commit(commit, parents, subject[:_MAX_MESSAGE], changes, len(lines))
+        head, raw = "", list[str]()
+        with closing(lines):
+            for line in lines:
+                if _ENTRY.match(line):
+                    if head:
+                        yield _commit(head, raw)
+                    head, raw = line, []
+                elif line.startswith(":"):
+                    raw.append(line)
+        if head:
+            yield _commit(head, raw)
 
     def parent_of(self, commit: str) -> str:
         """The id of a commit's only parent."""
@@ -156,6 +168,33 @@ class GitHistory:
         content = answer.read(int(header[2]) + 1)[:-1]
         return content if header[1] == b"blob" else None
 
+    def _lines(self, *arguments: str) -> Generator[str]:
+        """What git prints, line by line as it comes; closing the generator ends git."""
+        command = ["git", "-C", str(self.folder), *arguments]
+        with (
+            TemporaryFile() as complaints,  # a pipe that nobody reads would fill and block git
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, env={**os.environ, **_OFFLINE}
+            ) as git,
+        ):
+            assert git.stdout is not None
+            try:
+                for line in git.stdout:
+                    yield line.decode("utf-8", "replace").removesuffix("\n")
+                failed = git.wait() != 0
+            finally:
+                git.kill()  # nothing happens to one that has ended
+            if failed:
+                complaints.seek(0)
+                raise self._unreadable(complaints.read())
+
+    def _unreadable(self, complaints: bytes) -> GitHistoryError:
+        said = complaints.decode("utf-8", "replace").strip().split("\n")[-1]
+        return GitHistoryError(
+            f"{self.folder}: no readable git history ({said}); "
+            "give the folder of a clone that has commits"
+        )
+
     def _text(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.folder), *arguments]
         try:
@@ -165,12 +204,15 @@ class GitHistory:
         except FileNotFoundError:
             raise GitHistoryError("git was not found; install it to read histories") from None
         except subprocess.CalledProcessError as failed:
-            said = failed.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
-            raise GitHistoryError(
-                f"{self.folder}: no readable git history ({said}); "
-                "give the folder of a clone that has commits"
-            ) from None
+            raise self._unreadable(failed.stderr) from None
         return done.stdout.decode("utf-8", "replace")
+
+
+def _commit(head: str, raw: Sequence[str]) -> Commit:
+    """A commit from its entry in `git log --raw`: the first line, and those of its changes."""
+    name, parent, subject = head.removeprefix(_COMMIT).split(_FIELD, 2)
+    changes = tuple(filter(None, map(_change, raw)))
+    return Commit(name, parent, subject[:_MAX_MESSAGE], changes, len(raw))
 
 
 def _blobs(listed: str) -> dict[str, str]:

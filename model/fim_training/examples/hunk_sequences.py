@@ -13,9 +13,8 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
@@ -98,20 +97,21 @@ def hunk_sequences(
     *,
     neighbours: bool = True,
     allowed: Callable[[str], bool] = lambda path: True,
-    newest: int | None = None,
+    commits: Iterable[Commit] | None = None,
 ) -> Iterator[HunkSequence]:
     """At most `count` sequences of a history (None: all), one of a commit, determined by the seed.
 
     Of commits that change MIN_HUNKS to MAX_HUNKS small hunks of a file; none that only changes
     white space, nor those whose subject says that they reformat or release. allowed: whether the
-    file at a path may be read, as it was at any time; of others no object is opened. newest: of how
-    many commits, the newest ones (None: all).
+    file at a path may be read, as it was at any time; of others no object is opened. commits: of
+    the history, those to look at (None: all).
     """
     rng = Random(f"{seed} {history.name}")
-    commits = [commit for commit in islice(history.commits(), newest) if _is_typed(commit)]
-    rng.shuffle(commits)
+    looked_at = history.commits() if commits is None else commits
+    typed = [commit for commit in looked_at if _is_typed(commit)]
+    rng.shuffle(typed)
     found = 0
-    for commit in commits:
+    for commit in typed:
         if found == count:
             return
         order = Random(f"{seed} {commit.id}")

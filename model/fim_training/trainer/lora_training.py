@@ -108,8 +108,9 @@ def save_adapter(
     }
     unfinished = folder / f"{ADAPTER_FILE}.unfinished"
     save_file(tensors, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / ADAPTER_FILE)
+    # First, so that there are never weights that nothing describes.
     (folder / ADAPTER_CONFIG).write_text(json.dumps(described, indent=2), encoding="utf-8")
+    unfinished.replace(folder / ADAPTER_FILE)
 
 
 def adapter_name(config: ModelConfig, name: str) -> str:

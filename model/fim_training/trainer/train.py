@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from fim_model.errors import CheckpointError, ConfigError
+from fim_model.network.choice import differentiable_operations
 from torch import nn
 
 from fim_training.examples.examples import ExampleStream
@@ -81,9 +82,6 @@ class Run:
         self._resume()
         self.earlier_seconds = self.seconds
         self.kept = self.tokens // config.keep_every if config.keep_every else 0
-        if self.device.type == "cuda":
-            # The compiler makes kernels that have a backward; this project's own have none.
-            os.environ.setdefault("FIM_KERNELS", "reference")
         # FlexAttention is fast only when compiled into one kernel.
         self.fused = self.device.type == "cuda" and config.compile
         if config.recompute:
@@ -95,6 +93,10 @@ class Run:
 
     def train(self) -> None:
         """Train until the run's budget or this session's time is spent."""
+        with differentiable_operations():
+            self._train()
+
+    def _train(self) -> None:
         config = self.config
         train = self._batches("train", config.seed)
         validation = self._batches("heldout", VALIDATION_SEED)
@@ -166,10 +168,10 @@ class Run:
             return joint_losses(self.model, batch.to(self.device), fused=self.fused)
 
     def save(self) -> None:
-        """Save the state to resume from, and a checkpoint that the server can load."""
-        progress = Progress(self.step, self.tokens, self.seconds)
-        memory = optimizer_memory(self.optimizers)
-        save_state(self.folder, State(progress, self.weights.tensors(), memory), self.max_bytes)
+        """Save a checkpoint that the server can load, and the state to resume from.
+
+        The state is last: of a run that is killed before, the resumed one makes both again.
+        """
         about = {"steps": str(self.step), "tokens": str(self.tokens)}
         self.trainee.save(self.folder / "checkpoint", about)
         every = self.config.keep_every
@@ -177,6 +179,9 @@ class Run:
             self.kept = self.tokens // every
             kept = self.folder / "checkpoints" / f"{self.tokens // 1000}k"
             shutil.copytree(self.folder / "checkpoint", kept, dirs_exist_ok=True)
+        progress = Progress(self.step, self.tokens, self.seconds)
+        memory = optimizer_memory(self.optimizers)
+        save_state(self.folder, State(progress, self.weights.tensors(), memory), self.max_bytes)
 
     def _resume(self) -> None:
         state = load_state(self.folder) or load_old_state(self.folder)

@@ -71,10 +71,10 @@ def from_nothing(config: TrainConfig) -> Trainee:
 def from_base(config: TrainConfig, device: str) -> Trainee:
     """A checkpoint to start from, in bf16; low-rank updates are float32.
 
-    Raises CheckpointError, or ConfigError where the model has no mask token.
+    Raises CheckpointError, or ConfigError where the joint loss is not for the model.
     """
-    folder = hub.resolve(config.base, check=check_denoises)
-    check_denoises(folder)
+    folder = hub.resolve(config.base, check=check_trainable)
+    check_trainable(folder)
     tokenizer = read_tokenizer(folder)
     model = load_model(folder, dtype=torch.bfloat16, device=device).train()
     # Tensors are still mapped from the file: trainable ones must not write there.
@@ -94,13 +94,23 @@ def from_base(config: TrainConfig, device: str) -> Trainee:
     )
 
 
-def check_denoises(folder: Path) -> None:
-    """Raise ConfigError for a checkpoint without a mask token."""
-    if read_config(folder).mask_token_id is None:
+def check_trainable(folder: Path) -> None:
+    """Raise ConfigError for a checkpoint that the joint loss of a causal model which denoises
+    blocks is not for."""
+    config = read_config(folder)
+    if config.mask_token_id is None:
         raise ConfigError(
             f"{folder}: a model without a mask token is causal only; the joint loss needs one "
-            "that denoises, such as nvidia/Nemotron-Labs-Diffusion-3B-Base"
+            f"that denoises, {FOR_EXAMPLE}"
         )
+    if config.family.full_attention:
+        raise ConfigError(
+            f"{folder}: a model of the family {config.family.model_type} reads both ways at once; "
+            f"the joint loss needs a causal one that denoises blocks, {FOR_EXAMPLE}"
+        )
+
+
+FOR_EXAMPLE = "such as nvidia/Nemotron-Labs-Diffusion-3B-Base"
 
 
 def save_finetuned(

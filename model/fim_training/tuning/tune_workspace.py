@@ -1,5 +1,7 @@
 """Tunes a model to a workspace: measures, trains, measures again, and keeps what is better.
 
+An adapter in use is measured too, once the new one is found better than the model alone.
+
 Each phase leaves its result in the job's `work` folder, so that a paused or killed job goes on from
 there; training resumes from its saved state.
 """
@@ -17,16 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from fim_model.errors import ConfigError
-from fim_model.loading.adapters import PROJECTIONS, base_digest
-from fim_model.requests import ADAPTER_FILE
+from fim_model.errors import CheckpointError, ConfigError
+from fim_model.loading.adapters import PROJECTIONS, base_digest, read_adapter
+from fim_model.loading.headers import read_config
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
-from fim_training.trainer.trainee import check_denoises
+from fim_training.trainer.trainee import check_trainable
 from fim_training.tuning.measured import Exam, Measured, Recall
 from fim_training.tuning.tuning_job import JobState, JobStopped, Phase, TuningJob
-from fim_training.tuning.verdict import Report, report
+from fim_training.tuning.verdict import Report, against_earlier, report
 from fim_training.tuning.workspace_data import EDITS, WorkspaceData
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ SAVE_EVERY = 20
 LEAST_SECONDS = 1.0
 """Between two looks at what the job was asked, and two states that it writes."""
 
-CANDIDATE = "0" * 16
-"""The name of the adapter while it is measured."""
+CANDIDATE, EARLIER = "0" * 16, "1" * 16
+"""The names, while they are measured, of the adapter that was trained and of the one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,17 @@ def tune(
     """Run the job from where it is to its end; the adapter is kept or dropped.
 
     The job is held by the caller. Raises JobStopped, ValueError for a workspace with too little to
-    learn from, CheckpointError or ConfigError for a model that cannot be trained.
+    learn from, CheckpointError or ConfigError for a model that cannot be trained, CheckpointError
+    for training that gave no usable adapter.
     """
-    check_denoises(options.base)
+    check_trainable(options.base)
     torch.set_num_threads(options.threads)
-    teller = _Teller(job, options)
+    base = base_digest(options.base)
+    in_use = _is_usable(job.folder, options.base, base)
+    teller = _Teller(job, options, again=1 + in_use)
     teller.begin("reading")
-    data = _data(job, base_digest(options.base), lambda: read(lambda: teller.tell(0.0)))
-    corpus, run = job.work / "corpus", job.work / "run"
-    data.write(corpus)
+    data = _data(job, base, lambda: read(lambda: teller.tell(0.0)))
+    data.write(job.work / "corpus")
     exam = Exam.drawn(
         data.held_out, data.general, data.held_out_edits, options.holes_per_kind, options.seed
     )
@@ -96,20 +101,51 @@ def tune(
     candidates = job.work / "candidates"
     before = _measured(job, teller, "before", exam, load, candidates, "", recall)
     teller.begin("training")
-    trained = run / "checkpoint"
-    if not (job.work / "trained").exists():
-        _train(corpus, run, options, teller)
-        (job.work / "trained").touch()
-    place = candidates / CANDIDATE
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(trained, place)
+    place = _offered(_trained(job, options, teller, base), candidates / CANDIDATE)
     after = _measured(job, teller, "after", exam, load, candidates, CANDIDATE, recall)
     found = report(before, after, options.seed)
+    if found.kept and in_use:
+        _offered(job.folder, candidates / EARLIER)
+        earlier = _measured(job, teller, "earlier", exam, load, candidates, EARLIER, recall)
+        found = against_earlier(found, earlier, after, options.seed)
     if found.kept:
         job.keep(place)
     job.drop_work()
     teller.end(found)
     return found
+
+
+def _trained(job: TuningJob, options: TuneOptions, teller: _Teller, base: str) -> Path:
+    """The folder of the adapter, trained unless it is there. Raises CheckpointError if the model
+    would not use it, which would be measured as the model alone."""
+    run, done = job.work / "run", job.work / "trained"
+    if not done.exists():
+        _train(job.work / "corpus", run, options, teller)
+        done.touch()
+    try:
+        read_adapter(run / "checkpoint", read_config(options.base), base)
+    except CheckpointError as wrong:
+        done.unlink()  # else every later start would end here as well
+        shutil.rmtree(run)
+        raise CheckpointError(f"what was trained is of no use, and is dropped: {wrong}") from None
+    return run / "checkpoint"
+
+
+def _is_usable(folder: Path, checkpoint: Path, base: str) -> bool:
+    """Whether a folder has an adapter for this model, whose digest is `base`."""
+    try:
+        read_adapter(folder, read_config(checkpoint), base)
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def _offered(adapter: Path, place: Path) -> Path:
+    """A copy of an adapter's files where a model finds them by the name of the folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in (ADAPTER_FILE, ADAPTER_CONFIG):
+        shutil.copyfile(adapter / name, place / name)
+    return place
 
 
 def _data(job: TuningJob, base: str, read: Callable[[], WorkspaceData]) -> WorkspaceData:
@@ -188,10 +224,9 @@ def _train(corpus: Path, out: Path, options: TuneOptions, teller: _Teller) -> No
 class _Teller:
     """Writes the job's state, and reads what it was asked, at most every second."""
 
-    SHARES: tuple[Phase, ...] = ("reading", "before", "training", "after")
-
-    def __init__(self, job: TuningJob, options: TuneOptions) -> None:
-        self._job, self._budget = job, 60 * options.minutes
+    def __init__(self, job: TuningJob, options: TuneOptions, again: int) -> None:
+        """again: how many measurements follow training, at most."""
+        self._job, self._budget, self._again = job, 60 * options.minutes, again
         self._state = job.state or JobState("")
         self._told = self._began = 0.0
         self._took = 0.0
@@ -220,13 +255,15 @@ class _Teller:
         self._job.write(self._state)
 
     def _left(self, share: float) -> float:
-        """Measuring the second time takes as long as the first."""
+        """Measuring again takes as long as the first time."""
         phase, spent = self._state.phase, time.monotonic() - self._began
         rest = spent * (1 - share) / share if share > 0.02 else 0.0
         training = max(0.0, self._budget - self._state.trained)
         if phase == "before":
             self._took = spent + rest
-            return rest + training + self._took
+            return rest + training + self._again * self._took
         if phase == "training":
-            return training + self._took
-        return rest if phase == "after" else 0.0
+            return training + self._again * self._took
+        if phase == "after":
+            return rest + (self._again - 1) * self._took
+        return rest if phase == "earlier" else 0.0

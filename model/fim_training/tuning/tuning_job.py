@@ -25,7 +25,9 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 
-Phase = Literal["waiting", "reading", "before", "training", "after", "done", "paused", "failed"]
+Phase = Literal[
+    "waiting", "reading", "before", "training", "after", "earlier", "done", "paused", "failed"
+]
 Asked = Literal["", "pause", "stop"]
 
 LOCK_SECONDS = 0.5

@@ -1,4 +1,5 @@
-"""Whether an adapter is kept: better beyond chance on the workspace, and nothing forgotten.
+"""Whether an adapter is kept: better than the model alone beyond chance on the workspace, nothing
+forgotten, and not worse beyond chance than an adapter that is in use.
 
 Both states answered the same items, so differences are paired. Exact answers: McNemar's exact test
 (1947) of the items that only one of both has right. Similarity: the paired bootstrap's interval of
@@ -8,7 +9,7 @@ the mean difference (Efron 1979).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import comb
 from statistics import fmean
 from typing import Any
@@ -23,7 +24,7 @@ LEVEL = 0.025
 """One-sided level of each of the two tests by which an adapter may be better: 5 % in all."""
 
 WORSE_LEVEL = 0.05
-"""One-sided level at which next edits, or exact answers, count as worse."""
+"""One-sided level at which next edits, exact answers, or right answers shown count as worse."""
 
 MOST_FORGOTTEN = 1.0
 """Points of exact answers to general holes that an adapter may lose."""
@@ -60,7 +61,8 @@ class Figures:
 class Report:
     """What was measured and decided. p_better: McNemar, one-sided, of exact answers. similarity:
     95 % interval of the mean difference, in points; precision: that of what is shown. why: in one
-    sentence."""
+    sentence. earlier: of the adapter in use, None where it was not measured: there is none, or the
+    new one is not kept anyway."""
 
     kept: bool
     why: str
@@ -72,47 +74,105 @@ class Report:
     p_better: float
     similarity: tuple[float, float]
     precision: tuple[float, float]
+    earlier: Figures | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two states on the same items. exact, shown, edits: (gained, lost) exact answers, right
+    answers that are shown, and next edits. similarity, precision: 95 % intervals of the gain, in
+    points."""
+
+    exact: tuple[int, int]
+    shown: tuple[int, int]
+    edits: tuple[int, int]
+    similarity: tuple[float, float]
+    precision: tuple[float, float]
+
+    @classmethod
+    def of(cls, before: Measured, after: Measured, seed: int) -> Comparison:
+        was, now = before.holes, after.holes
+        gains = [100 * (b.similarity - a.similarity) for a, b in zip(was, now, strict=True)]
+        return cls(
+            _pairs([h.exact for h in was], [h.exact for h in now]),
+            _pairs([h.shown and h.exact for h in was], [h.shown and h.exact for h in now]),
+            _pairs(before.edits, after.edits),
+            bootstrap(gains, seed),
+            precision_interval(was, now, seed),
+        )
+
+    @property
+    def p_better(self) -> float:
+        return mcnemar(*self.exact)
+
+    @property
+    def better(self) -> str:
+        """What gains beyond chance, "" for nothing."""
+        if self.p_better < LEVEL:
+            return "more exact answers, beyond chance"
+        return "more similar answers, beyond chance" if self.similarity[0] > 0 else ""
+
+    @property
+    def worse(self) -> str:
+        """What gets worse beyond chance, "" for nothing."""
+        if _is_loss(self.edits):
+            return "next edits get worse beyond chance"
+        if _is_loss(self.exact) or self.similarity[1] < 0:
+            return "completions get worse beyond chance"
+        if self.precision[1] < 0:
+            return "what is shown gets less precise beyond chance"
+        # Precision alone says nothing against a state that shows nothing.
+        return "fewer right answers are shown, beyond chance" if _is_loss(self.shown) else ""
+
+
 def report(before: Measured, after: Measured, seed: int = 0) -> Report:
-    """Compare two states on the same items."""
-    was, now = Figures.of(before), Figures.of(after)
-    exact = _pairs([h.exact for h in before.holes], [h.exact for h in after.holes])
-    edits = _pairs(before.edits, after.edits)
-    low, high = bootstrap(
-        [
-            100 * (b.similarity - a.similarity)
-            for a, b in zip(before.holes, after.holes, strict=True)
-        ],
-        seed,
-    )
-    precision = precision_interval(before.holes, after.holes, seed)
-    better = mcnemar(*exact)
-    forgotten = was.general_exact - now.general_exact
-    kept, why = False, ""
-    if not before.general:
-        why = "forgetting cannot be measured: this Python has no standard library to read"
-    elif forgotten > MOST_FORGOTTEN:
-        why = f"it forgets: {forgotten:.1f} points of exact answers in the standard library"
-    elif mcnemar(*reversed(edits)) < WORSE_LEVEL:
-        why = "next edits get worse beyond chance"
-    elif mcnemar(*reversed(exact)) < WORSE_LEVEL or high < 0:
-        why = "completions get worse beyond chance"
-    elif precision[1] < 0:
-        why = "what is shown gets less precise beyond chance"
-    elif better < LEVEL:
-        kept, why = True, "more exact answers, beyond chance"
-    elif low > 0:
-        kept, why = True, "more similar answers, beyond chance"
-    else:
-        why = "no gain beyond chance"
+    """Compare the model alone with an adapter on the same items."""
+    found = Comparison.of(before, after, seed)
+    against = _forgotten(before.general, after.general) or found.worse
+    low, high = found.similarity
     return Report(
-        kept, why, was, now, len(before.holes), len(before.general), len(before.edits),
-        round(better, 5), (round(low, 2), round(high, 2)), precision,
-    )  # fmt: skip
+        kept=not against and bool(found.better),
+        why=against or found.better or "no gain beyond chance",
+        before=Figures.of(before),
+        after=Figures.of(after),
+        holes=len(before.holes),
+        general=len(before.general),
+        edits=len(before.edits),
+        p_better=round(found.p_better, 5),
+        similarity=(round(low, 2), round(high, 2)),
+        precision=found.precision,
+    )
+
+
+def against_earlier(found: Report, earlier: Measured, after: Measured, seed: int = 0) -> Report:
+    """The report of an adapter that would be kept, compared with the one in use as well."""
+    worse = Comparison.of(earlier, after, seed).worse
+    why = f"compared with the adapter in use, {worse}" if worse else f"{found.why}; {NOT_WORSE}"
+    return replace(found, earlier=Figures.of(earlier), kept=found.kept and not worse, why=why)
+
+
+NOT_WORSE = "not worse than the adapter that was in use"
+
+
+def _forgotten(before: Sequence[HoleResult], after: Sequence[HoleResult]) -> str:
+    """Why general answers forbid the adapter, "" if they do not."""
+    if not before:
+        return "forgetting cannot be measured: this Python has no standard library to read"
+    lost = sum(hole.exact for hole in before) - sum(hole.exact for hole in after)
+    # Counts, because a difference of rounded shares can exceed the limit that it equals.
+    if 100 * lost <= MOST_FORGOTTEN * len(before):
+        return ""
+    points = 100 * lost / len(before)
+    return f"it forgets: {points:.1f} points of exact answers in the standard library"
+
+
+def _is_loss(pairs: tuple[int, int]) -> bool:
+    """Whether more was lost than gained, beyond chance."""
+    gained, lost = pairs
+    return mcnemar(lost, gained) < WORSE_LEVEL
 
 
 def mcnemar(gained: int, lost: int) -> float:

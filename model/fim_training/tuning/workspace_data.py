@@ -2,7 +2,9 @@
 
 Held out are a tenth of the files, those of the lowest checksums of their paths, and the newest
 commits. Nothing that those changed may be learned: where a history is used, the files to train on
-are as they were before the oldest commit that is held out.
+are as they were before the oldest commit that is held out. Of the history only changes of files
+count that the workspace has at the same path, so that its rules are those of the tree, and nothing
+is learned of a held-out file under a path that it had before.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -18,7 +21,7 @@ from typing import Any
 
 from fim_training.corpus.corpus_languages import PYTHON, language_of
 from fim_training.corpus.filters import path_reason, read_source, reject_reason
-from fim_training.corpus.git_histories import GitHistory
+from fim_training.corpus.git_histories import Commit, GitHistory
 from fim_training.corpus.python_sources import standard_library
 from fim_training.evaluation.heldout_holes import Document
 from fim_training.examples.examples import SourceFile
@@ -98,27 +101,21 @@ class WorkspaceData:
 def workspace_data(
     texts: Mapping[str, str],
     history: GitHistory | None,
-    allowed: Callable[[str], bool],
+    obey: Callable[[], None] = lambda: None,
     *,
     prefix: str = "",
     seed: int = 0,
 ) -> WorkspaceData:
     """Everything of a workspace. Raises ValueError where there is too little to learn from.
 
-    texts: the files that may be read, by path below the workspace. allowed: whether a file of the
-    history may be, by its path below the repository. prefix: the workspace below it, "" or with a
-    slash at its end.
+    texts: the files that may be read, by path below the workspace. obey: called at each commit and
+    each file of the history, may raise to end the reading. prefix: the workspace below the
+    repository, "" or with a slash at its end.
     """
     texts = {path: text for path, text in texts.items() if _is_source(path, text)}
     sequences = []
     if history is not None:
-        sequences = list(
-            hunk_sequences(
-                history, None, seed, neighbours=False, allowed=allowed, newest=MOST_COMMITS
-            )
-        )
-    ranks = {} if history is None else {c.id: i for i, c in enumerate(history.commits())}
-    sequences.sort(key=lambda sequence: ranks[sequence.commit])
+        sequences = _sequences(history, {prefix + path for path in texts}, obey, seed)
     count = min(len(sequences) // HELD_OUT, MOST_HELD_OUT_COMMITS)
     count = count if count >= LEAST_HELD_OUT_COMMITS else 0
     newest = sequences[:count]
@@ -126,15 +123,7 @@ def workspace_data(
     held_out = [Document(WORKSPACE, path, texts[path]) for path in sorted(names)]
     to_read = {path: text for path, text in texts.items() if path not in names}
     if history is not None and newest:
-        before = history.parent_of(newest[-1].commit)
-        at_cut = history.tree(before)
-        to_read = {
-            path: text
-            for path in to_read
-            if (blob := at_cut.get(prefix + path)) is not None
-            and (text := history.text(blob)) is not None
-            and _is_source(path, text)
-        }
+        to_read = _before(history, newest[-1].commit, to_read, prefix, obey)
     files = [SourceFile(path, text, WORKSPACE) for path, text in to_read.items()]
     size = sum(len(file.text) for file in files)
     if not files or not held_out or size < LEAST_CHARS:
@@ -148,6 +137,53 @@ def workspace_data(
 
 
 LEAST_CHARS = 20_000
+
+
+def _sequences(
+    history: GitHistory, paths: Container[str], obey: Callable[[], None], seed: int
+) -> list[HunkSequence]:
+    """The edits of these files, by path below the repository, in the newest commits; the newest
+    first."""
+
+    def allowed(path: str) -> bool:
+        obey()
+        return path in paths
+
+    commits = list[Commit]()
+    with closing(history.commits(MOST_COMMITS)) as listed:
+        for commit in listed:
+            obey()
+            commits.append(commit)
+    found = hunk_sequences(history, None, seed, neighbours=False, allowed=allowed, commits=commits)
+    ranks = {commit.id: rank for rank, commit in enumerate(commits)}
+    return sorted(filter(_is_source_edit, found), key=lambda sequence: ranks[sequence.commit])
+
+
+def _is_source_edit(sequence: HunkSequence) -> bool:
+    """Whether the file was hand-written source before and after the edit: it may have been
+    generated once."""
+    return all(
+        _is_source(sequence.path, "\n".join(lines)) for lines in (sequence.before, sequence.after)
+    )
+
+
+def _before(
+    history: GitHistory,
+    commit: str,
+    paths: Iterable[str],
+    prefix: str,
+    obey: Callable[[], None],
+) -> dict[str, str]:
+    """The texts of these files of the workspace before a commit, of those that were source then."""
+    blobs = history.tree(history.parent_of(commit))
+    found = {}
+    for path in paths:
+        obey()
+        blob = blobs.get(prefix + path)
+        text = None if blob is None else history.text(blob)
+        if text is not None and _is_source(path, text):
+            found[path] = text
+    return found
 
 
 def _checksum(path: str) -> int:

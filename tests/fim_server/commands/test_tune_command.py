@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 from fim_model.requests import ADAPTER_FILE
+from fim_training.tuning.measured import HoleResult, Measured
 from fim_training.tuning.tuning_job import JobState, Phase, TuningJob
+from fim_training.tuning.verdict import against_earlier, report
 from git_clones import git
 from tiny_checkpoint import write_tiny_checkpoint
 from workspaces import NAMES, SECRET, write_workspace
@@ -27,7 +29,7 @@ from workspaces import NAMES, SECRET, write_workspace
 from fim_server.access.editor_rules import EditorRules, record_rules
 from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.cli import main
-from fim_server.commands.tune import status_lines
+from fim_server.commands.tune import report_lines, status_lines
 from fim_server.commands.tune_work import _data
 from fim_server.settings.settings import Settings
 from fim_server.settings.sources import config_file
@@ -257,6 +259,24 @@ def test_a_relative_model_is_found_from_every_folder(
 def test_a_report_without_figures_is_told(tmp_path: Path) -> None:
     state = JobState("/project", phase="done", report={"kept": True})
     assert "  the figures cannot be read" in status_lines(state, running=False, has_adapter=True)
+
+
+def test_the_figures_of_the_adapter_that_was_in_use_are_told() -> None:
+    base, new, old = (
+        Measured(
+            [HoleResult(i < right, 0.5, True) for i in range(200)], [HoleResult(True, 1, True)], []
+        )
+        for right in (50, 58, 70)
+    )
+    found = report(base, new)
+    assert "    exact one-line answers           25.0   29.0   of 200" in report_lines(
+        found.as_json(), 60
+    )
+    lines = report_lines(against_earlier(found, old, new).as_json(), 60)
+    assert "    exact one-line answers           25.0   29.0   35.0   of 200" in lines
+    assert lines[-1].startswith(
+        "  not kept: compared with the adapter in use, completions get worse"
+    )
 
 
 def test_a_job_that_is_done_cannot_be_stopped(

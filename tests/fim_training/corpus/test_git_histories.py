@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from fim_training.corpus.git_histories import GitHistory, GitHistoryError
@@ -39,6 +41,39 @@ def test_a_link_to_a_clone_names_the_project(tmp_path: Path) -> None:
     for way in ("tools", "store/../tools", "tools/.git"):
         with GitHistory(tmp_path / way) as history:
             assert history.name == "tools", way
+
+
+def test_the_history_is_listed_as_far_as_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = [(f"edit {n}", {"a.py": f"x = {n}\n"}) for n in range(5)]
+    clone = write_clone(tmp_path / "a", edits)
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Watched(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            started.append(self)
+
+    with GitHistory(clone) as history:
+        monkeypatch.setattr(subprocess, "Popen", Watched)
+        assert [commit.subject for commit in history.commits(2)] == ["edit 4", "edit 3"]
+        commits = history.commits()
+        assert next(commits).subject == "edit 4"
+        assert started[-1].returncode is None
+        commits.close()
+    assert started[-1].returncode is not None, "git has ended"
+
+
+def test_a_history_with_a_lost_commit(tmp_path: Path) -> None:
+    clone = write_clone(tmp_path / "a", [(f"edit {n}", {"a.py": f"{n}\n"}) for n in range(3)])
+    lost = git(clone, "rev-parse", "HEAD~2").strip()
+    (clone / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    with (
+        GitHistory(clone) as history,
+        pytest.raises(GitHistoryError, match=r"no readable git history \(.*give the folder"),
+    ):
+        list(history.commits())
 
 
 def test_odd_subjects_and_names(tmp_path: Path) -> None:

@@ -12,17 +12,20 @@ from typing import Any
 
 import pytest
 import torch
+from canvas_checkpoints import dream, llada, open_dcoder
 from checkpoints import nld_checkpoint
+from fim_model.errors import ConfigError
 from fim_model.infiller import Infiller
 from fim_model.loading.checkpoint import load_model, save_int8
 from fim_model.loading.headers import read_config, read_headers, weight_files
-from fim_model.requests import CompletionRequest
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE, CompletionRequest
 from fim_training.shipping import merge_lora
+from fim_training.trainer import train as train_module
 from fim_training.trainer.finetune_memory import training_bytes
-from fim_training.trainer.lora_training import LoraLinear, merged_state
+from fim_training.trainer.lora_training import LoraLinear, adapter_name, merged_state
 from fim_training.trainer.train import Run
 from fim_training.trainer.train_config import TrainConfig
-from fim_training.trainer.trainee import save_finetuned
+from fim_training.trainer.trainee import Trainee, check_trainable, save_finetuned
 from gguf_files import write_own_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor
@@ -195,6 +198,53 @@ def test_a_resumed_lora_run_ends_as_an_uninterrupted_one(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("owner", [Trainee, train_module])
+def test_a_run_that_is_killed_in_its_last_save_makes_it_again(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, owner: Any
+) -> None:
+    """In either half of a save the checkpoint ends as the weights that the state restores."""
+    name = "save" if owner is Trainee else "save_state"
+    whole, saves = getattr(owner, name), []
+
+    def killed(*given: Any) -> None:
+        saves.append(1)
+        if len(saves) == 2:
+            raise Killed
+        whole(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        with pytest.raises(Killed):
+            Run(lora(config)).train()
+    resumed = Run(lora(config))
+    resumed.train()
+    assert resumed.step == config.steps
+    stored = load_file(Path(config.out) / "checkpoint" / ADAPTER_FILE)
+    for name, parameter in resumed.model.named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(stored[adapter_name(resumed.model.config, name)], parameter)
+
+
+def test_an_adapters_weights_never_stand_without_their_config(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, write = Run(lora(config)), Path.write_text
+
+    def killed(path: Path, *given: Any, **named: Any) -> int:
+        if path.name == ADAPTER_CONFIG:
+            raise Killed
+        return write(path, *given, **named)
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(Killed):
+        run.trainee.save(tmp_path / "saved", {})
+    assert not (tmp_path / "saved" / ADAPTER_FILE).exists()
+
+
 def test_an_adapter_of_another_model_is_refused(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,3 +289,11 @@ def test_a_causal_model_is_refused(
     assert main(["--config", str(path)]) == 2
     assert "a model without a mask token" in capsys.readouterr().err
     assert "peft" not in sys.modules
+
+
+@pytest.mark.parametrize("write", [dream, llada, open_dcoder])
+def test_a_model_that_reads_both_ways_at_once_is_refused(tmp_path: Path, write: Any) -> None:
+    """It has a mask token, but was trained on no half of the joint loss."""
+    write(tmp_path / "canvas")
+    with pytest.raises(ConfigError, match="reads both ways at once"):
+        check_trainable(tmp_path / "canvas")

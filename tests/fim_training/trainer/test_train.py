@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -505,17 +506,22 @@ def test_a_run_on_a_gpu_equals_one_on_a_cpu(
     also resumes from its own state.
     """
     monkeypatch.setattr(train_module, "measured_matrix_rate", lambda device: 1e12)
-    monkeypatch.setenv("FIM_KERNELS", "reference")  # a run on CUDA sets it for the whole process
-    found = []
+    monkeypatch.delenv("FIM_KERNELS", raising=False)
+    found, forced = [], []
     with stand_in_gpu(monkeypatch):
         for device in ("cpu", "cuda"):
             out = tmp_path / device
             for steps in (2, 4):
-                run = Run(replace(config, device=device, out=str(out), steps=steps))
+                run = Run(
+                    replace(config, device=device, out=str(out), steps=steps),
+                    watch=lambda run: forced.append(os.environ.get("FIM_KERNELS")),
+                )
                 run.train()
+                assert "FIM_KERNELS" not in os.environ, "what is measured next runs its kernels"
             assert run.model.device.type == device
             log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
             found.append(log[-1])
     for loss in ("held_out_ar", "held_out_diffusion"):
         assert found[1][loss] == pytest.approx(found[0][loss], rel=5e-3)
     assert found[0]["step"] == found[1]["step"] == 4
+    assert {*forced} == {"reference"}, "the kernels have no backward"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -14,20 +13,20 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from fim_model.errors import ConfigError
+from fim_model.errors import CheckpointError, ConfigError
 from fim_model.infiller import Infiller
-from fim_model.loading.adapters import base_digest, read_adapter
+from fim_model.loading.adapters import BASE, base_digest, read_adapter
 from fim_model.loading.checkpoint import load_model
-from fim_training.corpus.git_histories import GitHistory
+from fim_model.requests import ADAPTER_CONFIG, ADAPTER_FILE
 from fim_training.examples.hunk_sequences import HunkSequence
 from fim_training.tuning import tune_workspace
-from fim_training.tuning.measured import Exam
-from fim_training.tuning.tune_workspace import TuneOptions, tune
+from fim_training.tuning.measured import Exam, Measured
+from fim_training.tuning.tune_workspace import CANDIDATE, EARLIER, TuneOptions, tune
 from fim_training.tuning.tuning_job import JobState, JobStopped, TuningJob
-from fim_training.tuning.verdict import report
+from fim_training.tuning.verdict import Report, report
 from fim_training.tuning.workspace_data import WorkspaceData, workspace_data
 from tiny_checkpoint import write_tiny_checkpoint
-from workspaces import NAMES, SECRET, write_workspace
+from workspaces import read_workspace, write_workspace
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +39,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_workspace(tmp_path_factory.mktemp("workspace") / "project")
 
 
-def allowed(path: str) -> bool:
-    return path.startswith("src/")
-
-
-def read(workspace: Path) -> WorkspaceData:
-    texts = {f"src/{name}.py": (workspace / "src" / f"{name}.py").read_text() for name in NAMES}
-    with GitHistory(workspace) as history:
-        return workspace_data(texts, history, allowed)
-
-
 def recall(infiller: Infiller, adapter: str, commit: HunkSequence) -> list[bool]:
     return [False] * (len(commit.hunks) - 1)
 
@@ -60,7 +49,7 @@ class Started:
     def __init__(self, folder: Path, workspace: Path, checkpoint: Path) -> None:
         self.job, self.workspace, self.checkpoint = TuningJob(folder / "job"), workspace, checkpoint
         self.job.write(JobState(str(workspace)))
-        self.read = read
+        self.read = read_workspace
         self.options = TuneOptions(
             checkpoint, minutes=0.05, threads=1, device="cpu", holes_per_kind=2, rows=2, length=128
         )
@@ -80,49 +69,9 @@ def started(tmp_path: Path, workspace: Path, checkpoint: Path) -> Started:
     return Started(tmp_path, workspace, checkpoint)
 
 
-def test_the_newest_commits_and_a_tenth_of_the_files_are_held_out(workspace: Path) -> None:
-    data = read(workspace)
-    assert len(data.held_out) == 2
-    assert len(data.held_out_edits) == 9
-    assert len(data.files) == 10
-    assert not {d.path for d in data.held_out} & {f.path for f in data.files}
-    assert not {d.path for d in data.held_out} & {s.path for s in data.edits}
-    with GitHistory(workspace) as history:
-        newest = [commit.id for commit in history.commits()][:9]
-    assert {sequence.commit for sequence in data.held_out_edits} == set(newest)
-    units = {
-        line for sequence in data.held_out_edits for hunk in sequence.hunks for line in hunk.new
-    }
-    learned = {line for file in data.files for line in file.text.split("\n")}
-    learned |= {line for s in data.edits for hunk in s.hunks for line in hunk.new}
-    assert units
-    assert not units & learned, "what the newest commits wrote must not be learned"
-    assert data.replay
-    assert not {f.path for f in data.replay} & {d.path for d in data.general}
-
-
-def test_nothing_that_may_not_be_read_is_read(workspace: Path, tmp_path: Path) -> None:
-    data = read(workspace)
-    data.write(tmp_path)
-    for path in tmp_path.iterdir():
-        assert SECRET not in gzip.decompress(path.read_bytes()).decode()
-    with GitHistory(workspace) as history:
-        everything = workspace_data(
-            {f.path: f.text for f in data.files}, history, lambda path: True
-        )
-    everything.write(tmp_path)
-    texts = [gzip.decompress(path.read_bytes()).decode() for path in tmp_path.iterdir()]
-    assert any(SECRET in text for text in texts), "else this test could not fail"
-
-
-def test_too_little_is_refused(workspace: Path) -> None:
-    with pytest.raises(ValueError, match="too little to learn from"):
-        workspace_data({"src/a.py": "a = 1\n" * 100}, None, allowed)
-
-
 def test_held_out_files_without_a_place_to_measure_with_are_refused(started: Started) -> None:
     def read_blank(workspace: Path) -> WorkspaceData:
-        data = read(workspace)
+        data = read_workspace(workspace)
         return replace(data, held_out=[replace(d, text="\n") for d in data.held_out])
 
     started.read = read_blank
@@ -162,6 +111,99 @@ def test_an_adapter_that_is_better_is_kept_and_private(
     assert stat.S_IMODE(started.job.folder.stat().st_mode) == 0o700
 
 
+def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The adapters that are measured from now on, in this order."""
+    asked: list[str] = []
+    taken = Exam.taken
+
+    def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
+        asked.append(adapter)
+        return taken(self, infiller, adapter, *rest)
+
+    monkeypatch.setattr(Exam, "taken", noting)
+    return asked
+
+
+def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every adapter be better than the model alone."""
+    monkeypatch.setattr(
+        tune_workspace, "report", lambda *states: replace(report(*states), kept=True)
+    )
+
+
+def test_an_adapter_in_use_is_measured_and_stays_unless_the_new_one_is_as_good(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(monkeypatch)
+    asked = asked_of(monkeypatch)
+    assert started.run().earlier is None
+    assert asked == ["", CANDIDATE], "there was none"
+    seen: list[Measured] = []
+
+    def worse(found: Report, earlier: Measured, after: Measured, seed: int) -> Report:
+        seen.append(earlier)
+        assert earlier is not after
+        return replace(found, kept=False)
+
+    first = (started.job.folder / ADAPTER_FILE).read_bytes()
+    started.options = replace(started.options, seed=1)
+    monkeypatch.setattr(tune_workspace, "against_earlier", worse)
+    assert not started.run().kept
+    assert asked[2:] == ["", CANDIDATE, EARLIER]
+    assert [len(earlier.holes) for earlier in seen] == [6]
+    assert (started.job.folder / ADAPTER_FILE).read_bytes() == first
+    monkeypatch.setattr(tune_workspace, "against_earlier", lambda found, *rest: found)
+    assert started.run().kept
+    assert (started.job.folder / ADAPTER_FILE).read_bytes() != first
+
+
+def test_an_adapter_of_another_model_is_not_measured_but_replaced(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(monkeypatch)
+    started.run()
+    described = json.loads((started.job.folder / ADAPTER_CONFIG).read_text())
+    (started.job.folder / ADAPTER_CONFIG).write_text(json.dumps(described | {BASE: "other"}))
+    asked = asked_of(monkeypatch)
+    assert started.run().kept
+    assert asked == ["", CANDIDATE]
+
+
+def test_an_adapter_that_is_not_kept_anyway_is_not_compared_with_the_one_in_use(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement takes minutes."""
+    with monkeypatch.context() as patch:
+        keep_all(patch)
+        started.run()
+    asked = asked_of(monkeypatch)
+    monkeypatch.setattr(
+        tune_workspace, "report", lambda *states: replace(report(*states), kept=False)
+    )
+    started.run()
+    assert asked == ["", CANDIDATE]
+
+
+def test_training_that_gave_no_usable_adapter_fails_with_the_reason(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(tune_workspace.Run):
+        def save(self) -> None:
+            for update in self.model.parameters():
+                if update.requires_grad:
+                    update.data.fill_(float("nan"))
+            super().save()
+
+    asked = asked_of(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_workspace, "Run", Diverging)
+        with pytest.raises(CheckpointError, match="not all finite"):
+            started.run()
+    assert asked == [""], "what it would be measured with is the model alone"
+    assert started.run().holes == 6
+    assert asked == ["", CANDIDATE], "the next start trains anew"
+
+
 def test_a_paused_job_goes_on_where_it_was(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,13 +211,13 @@ def test_a_paused_job_goes_on_where_it_was(
 
     def read_and_pause(workspace: Path) -> WorkspaceData:
         started.job.ask("pause")
-        return read(workspace)
+        return read_workspace(workspace)
 
     started.read = read_and_pause
     with pytest.raises(JobStopped) as stopped:
         started.run()
     assert not stopped.value.stop
-    started.read = read
+    started.read = read_workspace
 
     class Counted(tune_workspace.Exam):
         def taken(self, infiller: Any, adapter: str, recall: Any, progress: Any) -> Any:
@@ -191,19 +233,7 @@ def test_a_paused_job_goes_on_where_it_was(
     assert asked == [""]
     assert (started.job.work / "before.json").exists()
     started.run()
-    assert asked == ["", tune_workspace.CANDIDATE], "what was measured is not measured again"
-
-
-@pytest.mark.parametrize("suffix", ["go", "rs", "java", "cs", "kt", "swift", "rb", "php", "lua"])
-def test_a_workspace_of_any_usual_language_is_something_to_learn_from(suffix: str) -> None:
-    texts = {
-        f"src/part{file}.{suffix}": "".join(
-            f"value_{file}_{line} = compute(value_{file}_{line - 1}, step)\n" for line in range(60)
-        )
-        for file in range(20)
-    }
-    data = workspace_data(texts, None, allowed)
-    assert (len(data.files), len(data.held_out)) == (18, 2)
+    assert asked == ["", CANDIDATE], "what was measured is not measured again"
 
 
 def test_a_job_obeys_while_it_reads(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +280,9 @@ def test_a_run_that_goes_on_keeps_to_the_files_that_it_began_with(
 
     def read_later(workspace: Path) -> WorkspaceData:
         """Files were added since: others are held out."""
-        data = read(workspace)
+        data = read_workspace(workspace)
         texts = {f"src/new_{file.path[4:]}": file.text for file in data.files}
-        return workspace_data(texts, None, allowed)
+        return workspace_data(texts, None)
 
     started.read = read_later
     measured: list[str] = []
@@ -276,16 +306,9 @@ def test_a_run_of_another_model_begins_anew(
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config, indent=3))
     started.options, started.checkpoint = replace(started.options, base=other), other
-    asked: list[str] = []
-    taken = Exam.taken
-
-    def noting(self: Any, infiller: Any, adapter: str, *rest: Any) -> Any:
-        asked.append(adapter)
-        return taken(self, infiller, adapter, *rest)
-
-    monkeypatch.setattr(Exam, "taken", noting)
+    asked = asked_of(monkeypatch)
     started.run()
-    assert asked == ["", tune_workspace.CANDIDATE], "the other model was measured as it is"
+    assert asked == ["", CANDIDATE], "the other model was measured as it is"
 
 
 @pytest.mark.parametrize("broken", ["before.json", "begun.json.gz"])

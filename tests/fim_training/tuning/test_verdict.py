@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 from fim_training.tuning.measured import HoleResult, Measured
-from fim_training.tuning.verdict import bootstrap, mcnemar, report
+from fim_training.tuning.verdict import against_earlier, bootstrap, mcnemar, report
 
 
 def holes(right: int, count: int, similarity: float = 0.5) -> list[HoleResult]:
@@ -40,20 +40,50 @@ def test_the_rule(after: Measured, kept: bool, why: str) -> None:
     assert found.why.startswith(why)
 
 
+def state(right: int, shown: int) -> Measured:
+    """Of 200 answers the first are right, and the first are shown."""
+    return Measured([HoleResult(i < right, 0.5, i < shown) for i in range(200)], holes(50, 100), [])
+
+
 def test_what_is_shown_must_not_get_less_precise() -> None:
     """The same answers get better, but wrong ones are shown that were not before."""
-
-    def state(right: int, shown: int) -> Measured:
-        return Measured(
-            [HoleResult(i < right, 0.5, i < shown) for i in range(200)], holes(50, 100), []
-        )
-
     assert report(state(50, 60), state(60, 70)).kept
     worse = report(state(50, 60), state(60, 120))
     assert worse.after.shown_precision == 50.0
     assert worse.precision[1] < 0
     assert (worse.kept, worse.why) == (False, "what is shown gets less precise beyond chance")
     assert report(state(50, 0), state(60, 70)).precision == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("shown", [0, 40])
+def test_an_adapter_that_silences_completions_is_not_kept(shown: int) -> None:
+    """More answers are right, and what is shown is as precise, but less of it is shown."""
+    found = report(state(50, 50), state(60, shown))
+    assert found.precision[1] >= 0
+    assert (found.kept, found.why) == (False, "fewer right answers are shown, beyond chance")
+    assert report(state(50, 50), state(60, 48)).kept
+
+
+@pytest.mark.parametrize(("count", "lost", "kept"), [(300, 3, True), (300, 4, False)])
+def test_a_point_may_be_forgotten_and_no_more(count: int, lost: int, kept: bool) -> None:
+    """Of rounded shares, 16.67 - 15.67 is above 1."""
+    before = Measured(holes(50, 200), holes(50, count), [])
+    after = Measured(holes(60, 200), holes(50 - lost, count), [])
+    assert report(before, after).kept is kept
+
+
+def test_an_adapter_in_use_is_replaced_only_by_one_that_is_not_worse() -> None:
+    base, earlier = measured(50), measured(70)
+    worse = against_earlier(report(base, measured(58)), earlier, measured(58))
+    assert report(base, measured(58)).kept, "against the model alone"
+    assert not worse.kept
+    assert worse.why == "compared with the adapter in use, completions get worse beyond chance"
+    assert worse.earlier is not None
+    assert (worse.before.exact, worse.after.exact, worse.earlier.exact) == (25.0, 29.0, 35.0)
+    for right in (69, 75):
+        as_good = against_earlier(report(base, measured(right)), earlier, measured(right))
+        assert as_good.kept
+        assert as_good.why.endswith("beyond chance; not worse than the adapter that was in use")
 
 
 def test_nothing_is_kept_unless_forgetting_was_measured() -> None:
