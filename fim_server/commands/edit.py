@@ -26,6 +26,7 @@ from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import allowed_settings, workspace_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.documents.documents import Snapshot
+from fim_server.edits.draft_judge import DraftJudge
 from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import (
     MAX_EDITS,
@@ -103,9 +104,10 @@ def edit(arguments: argparse.Namespace) -> int:
         console.print(f"line {silence.line}: nothing shown: {silence.why}", markup=False)
     if not search.regions:
         console.print(NO_REGION)
-    ways = ", ".join(sorted({rewrite.way for rewrite in search.asked})) or "the model was not asked"
+    ways = ", ".join(sorted({rewrite.way for rewrite in search.asked if rewrite.forwards}))
     console.print(
-        f"{len(found)} of {len(search.asked)} regions · {ways} · {forwards} forwards · {ms:.0f} ms",
+        f"{len(found)} of {len(search.asked)} regions · {ways or 'the model was not asked'} · "
+        f"{forwards} forwards · {ms:.0f} ms",
         style="dim",
     )
     return 0
@@ -131,8 +133,10 @@ class _Search:
     async def run(self, backend: Backend) -> None:
         edits = past_edits(self.context.hunks, MAX_EDITS)
 
+        judge = DraftJudge(lambda: backend, lambda: self.gate)
+
         async def ask(request: RewriteRequest) -> Rewrite | None:
-            rewrite = await backend.rewrite(replace(request, session=""))
+            rewrite = await judge.ask(replace(request, session=""))
             if rewrite is not None:
                 self.asked.append(rewrite)
             return rewrite

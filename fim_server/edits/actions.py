@@ -219,7 +219,7 @@ class Resolver:
         found: list[Proposal] = []
         gate = self.service.gate
         for context, where in await self.service.places(snapshot, line):
-            shown = proposals(context, where, self.service.ask, gate, MAX_OCCURRENCES)
+            shown = proposals(context, where, self.service.judge, gate, MAX_OCCURRENCES)
             found += [proposal async for proposal in shown]
         return ranked(found, snapshot.uri)
 

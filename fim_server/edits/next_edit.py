@@ -32,6 +32,10 @@ MAX_ASKS = 4
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
 """Text sent from around the region; the backend cuts it to the model's window."""
 
+MOST_GAIN = 30.0
+"""Nats; no more is expected of what the model writes itself. A checkpoint whose prior for such
+texts is lower by that much than the gate has them kept silent."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _END_OF_LINE = 2**31 - 1
 
@@ -150,6 +154,12 @@ class Gate:
     def passes(self, proposal: Proposal) -> bool:
         """Whether to show a proposal."""
         return self.objection(proposal) is None
+
+    def heeds(self, rewrite: Rewrite) -> bool:
+        """Whether the judgement of the model that answered so can change what is shown: by its
+        checkpoint's priors the gains of drafts count, or what it writes itself may pass."""
+        writes = rewrite.way != "refill" and rewrite.own_prior + MOST_GAIN >= self.min_gain
+        return rewrite.draft_weight != 0 or writes
 
     def objection(self, proposal: Proposal) -> str | None:
         """Why a proposal is not shown, in plain words; None if it is."""

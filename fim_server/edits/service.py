@@ -16,9 +16,10 @@ from dataclasses import replace
 from fim_model.requests import Rewrite, RewriteRequest
 
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.backends.base import Backend, BackendError, Unsupported
+from fim_server.backends.base import Backend, BackendError
 from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
+from fim_server.edits.draft_judge import DraftJudge
 from fim_server.edits.history import History, Hunk
 from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
 from fim_server.edits.regions import Problem, Region
@@ -72,12 +73,13 @@ class EditService:
         self._on_screen: dict[str, dict[str, Proposal]] = {}
         self._known: dict[tuple[str, int], tuple[int, list[Proposal]]] = {}
         self._problems: dict[str, tuple[int, list[Problem]]] = {}
-        self._unable: Backend | None = None
+        self._judge = DraftJudge(backend, lambda: self.gate)
         self._numbers = 0
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Use other settings or workspace folders from the next search on."""
         self._settings, self._workspace = settings, workspace
+        self._judge.reset()
         self._known.clear()
 
     def close(self) -> None:
@@ -135,9 +137,6 @@ class EditService:
             return await self._found(uri, line, version, limit)
         except (asyncio.CancelledError, Stopped):
             return []
-        except Unsupported as unable:
-            logger.info("no edits are suggested: %s", unable)
-            self._unable = self._backend()
         except BackendError as problem:
             logger.info("no edit is suggested: %s", problem)
         except Exception as mistake:
@@ -216,12 +215,17 @@ class EditService:
             raise BackendError("the model is not ready")
         return await backend.rewrite(request)
 
+    async def judge(self, request: RewriteRequest) -> Rewrite | None:
+        """The same for the drafts of rules, which the backend is not asked about where it cannot
+        change what is shown. Raises BackendError."""
+        return await self._judge.ask(request)
+
     # Searches.
 
     async def _found(self, uri: str, line: int, version: int | None, limit: int) -> list[Proposal]:
         """The proposals, known already or searched for. Raises Stopped and BackendError."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
-        if snapshot is None or backend is None or backend is self._unable:
+        if snapshot is None or backend is None:
             return []
         if version is not None and version != snapshot.version:
             return []
@@ -243,7 +247,7 @@ class EditService:
         allowance = Allowance()
         for context in self._contexts(snapshot, line, elsewhere=limit > 1):
             where_to_look = await self._regions(context, snapshot.uri, allowance)
-            async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
+            async for proposal in proposals(context, where_to_look, self.judge, self.gate, tries):
                 found.append(proposal)
                 if len(found) == limit:
                     return ranked(found, snapshot.uri)
