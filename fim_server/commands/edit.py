@@ -40,7 +40,6 @@ from fim_server.edits.next_edit import (
     request_for,
 )
 from fim_server.edits.regions import Region
-from fim_server.edits.rejections import is_unproven_prose
 from fim_server.syntax.interruptible import Allowance, GaveUp
 
 if TYPE_CHECKING:
@@ -77,11 +76,7 @@ def edit(arguments: argparse.Namespace) -> int:
         regions = asyncio.run(Allowance().spend(context.regions))
     except GaveUp as late:
         raise UsageError(f"{arguments.file}: this text takes too long to search: {late}") from late
-    gate = Gate(
-        settings.min_edit_gain,
-        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
-    )
-    search = _Search(context, regions[:MAX_TRIES], gate)
+    search = _Search(context, regions[:MAX_TRIES], Gate(settings.min_edit_gain))
     if search.regions:
         ask_backend(settings, search.run)
     forwards = sum(rewrite.forwards for rewrite in search.asked)
@@ -145,11 +140,17 @@ class _Search:
             best = best_of(await considered(self.context, region, edits, ask))
             if best is None:
                 self._note(region, "the model would leave it as it is")
-            elif why := self.gate.objection(best):
+            elif why := self._objection(best):
                 new = " ⏎ ".join(line.strip() for line in best.new) or "(deleted)"
                 self._note(region, f"{new}: {why}")
             else:
                 self.found.append(best)
+
+    def _objection(self, proposal: Proposal) -> str | None:
+        why = self.gate.objection(proposal)
+        if why is None and self.context.is_unproven_prose(proposal):
+            return "it changes words of prose that the patch does not replace twice"
+        return why
 
     def _note(self, region: Region, why: str) -> None:
         self.silent.append(_Silent(region.first + 1, f"{region.reason}; {why}"))

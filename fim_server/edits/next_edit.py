@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fim_model.requests import PastEdit, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
@@ -18,6 +19,7 @@ from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.regions import RECENT_HUNKS, Problem, Region, regions
 from fim_server.edits.rules.import_lines import import_lines
 from fim_server.edits.rules.page import Page
+from fim_server.edits.unproven_prose import is_unproven_prose
 from fim_server.syntax.languages import language_of
 
 MAX_TRIES = 6
@@ -41,6 +43,9 @@ _END_OF_LINE = 2**31 - 1
 
 Ask = Callable[[RewriteRequest], Awaitable[Rewrite | None]]
 """Asks the model for a rewrite; None if a completion took its place."""
+
+Compute = Callable[[Callable[[], bool]], Awaitable[bool]]
+"""Computes what may take long, where it can be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,12 @@ class EditContext:
         page = self.page()
         return [] if page is None else regions(page, self.problems)
 
+    def is_unproven_prose(self, proposal: Proposal) -> bool:
+        """Whether a proposal for the document replaces words of prose that the user has not
+        replaced twice. Takes long after large hunks."""
+        first, old, new = proposal.first, proposal.old, proposal.new
+        return is_unproven_prose(self.snapshot, first, old, new, self.hunks, self.path)
+
     def page(self) -> Page | None:
         """What the rules read; None without hunks, from which nothing follows."""
         if not self.hunks:
@@ -175,22 +186,29 @@ class Gate:
         return "you have undone or rejected it" if self.refused(proposal) else None
 
 
+async def _at_once(work: Callable[[], bool]) -> bool:
+    return work()
+
+
 async def proposals(
     context: EditContext,
     where: Sequence[Region],
     ask: Ask,
     gate: Gate,
     max_tries: int = MAX_TRIES,
+    compute: Compute = _at_once,
 ) -> AsyncIterator[Proposal]:
-    """The best proposal of each of the first `max_tries` regions, where it passes the gate, as
-    soon as the model has answered.
+    """The best proposal of each of the first `max_tries` regions, where it passes the gate and is
+    no unproven prose, as soon as the model has answered.
 
-    Raises what `ask` raises. Closing the iterator stops the work.
+    Raises what `ask` and `compute` raise. Closing the iterator stops the work.
     """
     edits = past_edits(context.hunks, MAX_EDITS)
     for region in where[:max_tries]:
         proposal = best_of(await considered(context, region, edits, ask))
-        if proposal is not None and gate.passes(proposal):
+        if proposal is None or not gate.passes(proposal):
+            continue
+        if not await compute(partial(context.is_unproven_prose, proposal)):
             yield proposal
 
 

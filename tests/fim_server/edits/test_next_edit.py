@@ -5,6 +5,7 @@ replaces names as the last edit did.
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
+from fim_server.edits import unproven_prose
 from fim_server.edits.next_edit import MAX_TRIES, Proposal, request_for, rewritten
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
@@ -324,6 +326,25 @@ async def test_untrusted_and_disabled() -> None:
     disabled = Desk(CODE, Settings(disabled_languages=("python",)))
     disabled.edit(5, "total", "amount")
     assert await disabled.found(limit=6) == []
+
+
+async def test_words_are_compared_beside_the_event_loop_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk("# the old one\nx = 1\ny = 2\n# the old one\n", Settings(min_edit_gain=-50))
+    loop, threads = threading.current_thread(), set[threading.Thread]()
+
+    def endless(old: str, new: str) -> list[tuple[int, int, str]]:
+        threads.add(threading.current_thread())
+        while threads:  # until the search is stopped
+            pass
+        return []
+
+    monkeypatch.setattr(unproven_prose, "changed_words", endless)
+    desk.edit(0, "old", "new")
+    assert await desk.found(limit=6) == []
+    assert len(desk.backend.rewrites) == 1
+    assert threads and loop not in threads
 
 
 class Unable(ScriptedBackend):
