@@ -3,6 +3,7 @@ editors, which is asked after each of them."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fim_training.examples.hunk_sequences import HunkSequence
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import History
 from fim_server.edits.next_edit import Ask, EditContext, Gate, proposals, unjudged
+from fim_server.syntax.interruptible import CPU_SECONDS
 
 ORDERS = ("in order", "shuffled")
 _URI = "file:///project/"
@@ -57,7 +59,8 @@ class _Tally:
     first_place: of which the first one is right, or changes lines that do change. shown, right: of
     all proposals. hunks: those that were to come; found, whole, found_first: those of them that
     right proposals made in part, completely, and in part by first proposals alone. ended, after:
-    moments after the last hunk, and those with a proposal."""
+    moments after the last hunk, and those with a proposal. late: moments of both kinds at which an
+    editor's search would have given up here, and shown nothing."""
 
     points: int = 0
     firsts: int = 0
@@ -71,6 +74,7 @@ class _Tally:
     found_first: int = 0
     ended: int = 0
     after: int = 0
+    late: int = 0
 
     def figures(self) -> dict[str, Any]:
         """Counts, and shares in percent."""
@@ -86,6 +90,7 @@ class _Tally:
             "recall_first": percentage(self.found_first, self.hunks),
             "ended": self.ended,
             "after_last": percentage(self.after, self.ended),
+            "gave_up": percentage(self.late, self.points + self.ended),
         }
 
 
@@ -166,7 +171,12 @@ async def _replay(
     found_first: set[int] = set()
     came: dict[int, str] = {}
     for point, context in contexts(sequence, shuffled=shuffled, seed=seed):
-        shown = [proposal async for proposal in proposals(context, context.regions(), ask, gate)]
+        began = time.thread_time()
+        where = context.regions()
+        late = time.thread_time() - began > CPU_SECONDS
+        shown = [proposal async for proposal in proposals(context, where, ask, gate)]
+        for tally in tallies:
+            tally.late += late
         if not point.rest:
             for tally in tallies:
                 tally.ended += 1

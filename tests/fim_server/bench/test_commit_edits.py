@@ -15,7 +15,7 @@ from fim_training.examples.hunk_sequences import HunkSequence
 from git_clones import write_clone
 from tiny_checkpoint import write_tiny_checkpoint
 
-from fim_server.bench import edit_score_fit
+from fim_server.bench import commit_edits, edit_score_fit
 from fim_server.bench.commit_edits import ORDERS, contexts, replayed, without_model
 from fim_server.bench.edit_score_fit import Observation
 from fim_server.bench.model_judgement import SILENT, JudgedDraft, judged, weight_of
@@ -59,6 +59,23 @@ def test_a_silent_gate_shows_nothing() -> None:
     lines = range(1, len(BEFORE), 2)
     found = figures(repeated(*lines), Gate(100.0))
     assert (found["shown"], found["recall"], found["after_last"]) == (0.0, 0.0, 0.0)
+
+
+def test_words_of_prose_are_shown_as_in_an_editor() -> None:
+    """The second of equal words is not shown, however likely, and the third one is."""
+    before = ("The old part.", "Other words here.", "The old part.", "And more.", "The old part.")
+    hunks = tuple(LineHunk(line, ("The old part.",), ("The new part.",)) for line in (0, 2, 4))
+    text = HunkSequence("p", "c0", "a.md", "markdown", before, hunks, ())
+    assert figures(text)["points"] == 2
+    assert figures(text)["shown"] == 50.0
+
+
+def test_searches_that_an_editor_gives_up_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = range(1, len(BEFORE), 2)
+    assert figures(repeated(*lines))["gave_up"] == 0.0
+    monkeypatch.setattr(commit_edits, "CPU_SECONDS", -1.0)
+    found = figures(repeated(*lines))
+    assert (found["gave_up"], found["shown"]) == (100.0, 100.0), "counted, and shown all the same"
 
 
 def test_the_planner_sees_what_an_editor_sends() -> None:
