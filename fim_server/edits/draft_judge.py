@@ -1,4 +1,4 @@
-"""Has the model judge the regions of a search, as long as its judgement can change what is shown."""
+"""Has the model judge the regions of a search, as long as that can change what is shown."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 class DraftJudge:
     """Asks the backend about drafts until it is known to add nothing to the rules' score.
 
-    That is so where the backend cannot rewrite (a remote server), and where the checkpoint's priors,
-    which come with each answer, leave all to the score. From then on drafts are answered at once,
-    as unjudged. Belongs to one event loop.
+    That is so where the backend cannot rewrite (a remote server), and where the checkpoint's
+    priors, which come with each answer, leave all to the score. From then on drafts are answered
+    at once, as unjudged. Belongs to one event loop.
     """
 
     def __init__(self, backend: Callable[[], Backend | None], gate: Callable[[], Gate]) -> None:

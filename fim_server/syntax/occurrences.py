@@ -57,9 +57,9 @@ class Occurrence:
     """An occurrence of a name at characters `[start, end)` of a line.
 
     `binds`: the name gets its value here. `parameter`: it is a parameter of the innermost function.
-    `defines`: it names a definition. `quoted`: the string that it stands in names it, as an entry of
-    `__all__` or an annotation in quotes. `functions` are the enclosing ones, innermost first. `of` is
-    the object of an attribute, or the function called with a keyword argument.
+    `defines`: it names a definition. `quoted`: the string that it stands in names it, as an entry
+    of `__all__` or an annotation in quotes. `functions` are the enclosing ones, innermost first.
+    `of` is the object of an attribute, or the function called with a keyword argument.
     """
 
     line: int

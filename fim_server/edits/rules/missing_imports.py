@@ -115,12 +115,12 @@ def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> It
     if not present or new is None:
         return
     same = [
-        (number, text, old)
+        (number, old)
         for number, text in present
         if (old := read_import(text)) is not None and old.module == new.module
     ]
-    alone = len(same) > 1 and all(len(old.names) == 1 for _, _, old in same)
-    for number, text, old in same[:1] if not alone else ():
+    alone = len(same) > 1 and all(len(old.names) == 1 for _, old in same)
+    for number, old in same[:1] if not alone else ():
         if old.is_list and new.is_list:
             yield _listed(number, old, new.written[0])
     key = _sort_key(line)

@@ -344,7 +344,8 @@ async def test_words_are_compared_beside_the_event_loop_and_not_for_ever(
     desk.edit(0, "old", "new")
     assert await desk.found(limit=6) == []
     assert len(desk.backend.rewrites) == 1
-    assert threads and loop not in threads
+    assert threads
+    assert loop not in threads
 
 
 class Unable(ScriptedBackend):
