@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from fim_model.requests import Rewrite, RewriteRequest
@@ -17,7 +18,6 @@ from fim_training.examples.hunk_sequences import HunkSequence
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import History
 from fim_server.edits.next_edit import Ask, EditContext, Gate, proposals, unjudged
-from fim_server.syntax.interruptible import CPU_SECONDS
 
 ORDERS = ("in order", "shuffled")
 _URI = "file:///project/"
@@ -132,16 +132,18 @@ async def replayed(
     gate: Gate,
     *,
     seed: int = 0,
+    cpu_seconds: float = inf,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The figures of each order: overall, by language, by project, by the shape of the hunks that
-    were to come, and by the rule of the proposals."""
+    were to come, and by the rule of the proposals. `cpu_seconds` are those after which an editor's
+    search gives up."""
     reports = {order: _Report() for order in ORDERS}
     count = 0
     for sequence in sequences:
         count += 1
         for order, report in reports.items():
-            await _replay(sequence, report, ask, gate, order == "shuffled", seed)
+            await _replay(sequence, report, ask, gate, order == "shuffled", seed, cpu_seconds)
         progress()
     return {"commits": count, **{order: report.figures() for order, report in reports.items()}}
 
@@ -159,7 +161,13 @@ async def found_hunks(sequence: HunkSequence, ask: Ask, gate: Gate) -> list[bool
 
 
 async def _replay(
-    sequence: HunkSequence, report: _Report, ask: Ask, gate: Gate, shuffled: bool, seed: int
+    sequence: HunkSequence,
+    report: _Report,
+    ask: Ask,
+    gate: Gate,
+    shuffled: bool,
+    seed: int,
+    cpu_seconds: float,
 ) -> None:
     tallies = (
         report.overall,
@@ -173,7 +181,7 @@ async def _replay(
     for point, context in contexts(sequence, shuffled=shuffled, seed=seed):
         began = time.thread_time()
         where = context.regions()
-        late = time.thread_time() - began > CPU_SECONDS
+        late = time.thread_time() - began > cpu_seconds
         shown = [proposal async for proposal in proposals(context, where, ask, gate)]
         for tally in tallies:
             tally.late += late

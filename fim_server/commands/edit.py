@@ -26,11 +26,11 @@ from fim_server.commands.patch import PatchError, hunks_of
 from fim_server.commands.request_at import allowed_settings, workspace_of
 from fim_server.commands.usage_error import UsageError
 from fim_server.documents.documents import Snapshot
-from fim_server.edits.draft_judge import DraftJudge
 from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import (
     MAX_EDITS,
     MAX_TRIES,
+    DraftJudge,
     EditContext,
     Gate,
     Proposal,

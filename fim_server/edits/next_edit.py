@@ -3,6 +3,7 @@ what has enough evidence is proposed."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import partial
 from fim_model.requests import PastEdit, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import Unfit
+from fim_server.backends.base import Backend, BackendError, Unfit, Unsupported
 from fim_server.completion.hole import hole_at
 from fim_server.documents.diff import Change, block_change, minimal_changes
 from fim_server.documents.documents import Snapshot, without_end
@@ -19,8 +20,10 @@ from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.regions import RECENT_HUNKS, Problem, Region, regions
 from fim_server.edits.rules.import_lines import import_lines
 from fim_server.edits.rules.page import Page
-from fim_server.edits.unproven_prose import is_unproven_prose
+from fim_server.edits.rules.unproven_prose import is_unproven_prose
 from fim_server.syntax.languages import language_of
+
+logger = logging.getLogger(__name__)
 
 MAX_TRIES = 6
 """Regions that the model judges for one proposal; each costs a few forwards."""
@@ -285,6 +288,42 @@ async def _ask_repeatedly(ask: Ask, request: RewriteRequest) -> Rewrite | None:
         if rewrite is not None:
             return rewrite
     return None
+
+
+class DraftJudge:
+    """Asks the backend about drafts until it is known to add nothing to the rules' score.
+
+    That is so where the backend cannot rewrite (a remote server), and where the checkpoint's
+    priors, which come with each answer, leave all to the score. From then on drafts are answered
+    at once, as unjudged. Belongs to one event loop.
+    """
+
+    def __init__(self, backend: Callable[[], Backend | None], gate: Callable[[], Gate]) -> None:
+        """`backend` returns None until there is one that can be asked."""
+        self._backend, self._gate = backend, gate
+        self._indifferent: Backend | None = None
+
+    def reset(self) -> None:
+        """Ask again, since the gate may be another one."""
+        self._indifferent = None
+
+    async def ask(self, request: RewriteRequest) -> Rewrite | None:
+        """What the model says about a region; None if a completion took its place. Raises
+        BackendError."""
+        backend = self._backend()
+        if backend is None:
+            raise BackendError("the model is not ready")
+        if backend is self._indifferent:
+            return unjudged(request)
+        try:
+            rewrite = await backend.rewrite(request)
+        except Unsupported as unable:
+            logger.info("the rules alone suggest edits: %s", unable)
+            self._indifferent = backend
+            return unjudged(request)
+        if rewrite is not None and not self._gate().heeds(rewrite):
+            self._indifferent = backend
+        return rewrite
 
 
 def request_for(

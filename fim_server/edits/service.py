@@ -19,9 +19,16 @@ from fim_server.access.workspace import Workspace, file_of
 from fim_server.backends.base import Backend, BackendError
 from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
-from fim_server.edits.draft_judge import DraftJudge
 from fim_server.edits.history import History, Hunk
-from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
+from fim_server.edits.next_edit import (
+    MAX_TRIES,
+    DraftJudge,
+    EditContext,
+    Gate,
+    Proposal,
+    proposals,
+    ranked,
+)
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
 from fim_server.log import where

@@ -15,7 +15,7 @@ from fim_training.examples.hunk_sequences import HunkSequence
 from git_clones import write_clone
 from tiny_checkpoint import write_tiny_checkpoint
 
-from fim_server.bench import commit_edits, edit_score_fit
+from fim_server.bench import edit_score_fit
 from fim_server.bench.commit_edits import ORDERS, contexts, replayed, without_model
 from fim_server.bench.edit_score_fit import Observation
 from fim_server.bench.model_judgement import SILENT, JudgedDraft, judged, weight_of
@@ -38,8 +38,9 @@ def repeated(*lines: int) -> HunkSequence:
     return sequence(*(LineHunk(line, (BEFORE[line],), new) for line in lines))
 
 
-def figures(what: HunkSequence, gate: Gate = ALWAYS) -> dict[str, object]:
-    found: dict[str, object] = asyncio.run(replayed([what], without_model, gate))["in order"]
+def figures(what: HunkSequence, gate: Gate = ALWAYS, seconds: float = 60.0) -> dict[str, object]:
+    work = replayed([what], without_model, gate, cpu_seconds=seconds)
+    found: dict[str, object] = asyncio.run(work)["in order"]
     return found
 
 
@@ -70,11 +71,10 @@ def test_words_of_prose_are_shown_as_in_an_editor() -> None:
     assert figures(text)["shown"] == 50.0
 
 
-def test_searches_that_an_editor_gives_up_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searches_that_an_editor_gives_up_are_counted() -> None:
     lines = range(1, len(BEFORE), 2)
     assert figures(repeated(*lines))["gave_up"] == 0.0
-    monkeypatch.setattr(commit_edits, "CPU_SECONDS", -1.0)
-    found = figures(repeated(*lines))
+    found = figures(repeated(*lines), seconds=-1.0)
     assert (found["gave_up"], found["shown"]) == (100.0, 100.0), "counted, and shown all the same"
 
 

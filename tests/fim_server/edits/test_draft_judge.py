@@ -9,8 +9,7 @@ from fim_model.requests import OWN_PRIOR, Rewrite, RewriteRequest
 from scripted import ScriptedBackend
 
 from fim_server.backends.base import BackendError, Unfit
-from fim_server.edits.draft_judge import DraftJudge
-from fim_server.edits.next_edit import MOST_GAIN, Gate
+from fim_server.edits.next_edit import MOST_GAIN, DraftJudge, Gate
 
 REQUEST = RewriteRequest("", "old", "", drafts=("new",))
 GATE = Gate(0.9)

@@ -18,9 +18,9 @@ from fim_server.access.tuned_workspaces import adapter_name, adapters_folder
 from fim_server.access.workspace import Workspace
 from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
-from fim_server.edits import unproven_prose
 from fim_server.edits.next_edit import MAX_TRIES, Proposal, request_for, rewritten
 from fim_server.edits.regions import Problem, Region
+from fim_server.edits.rules import unproven_prose
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 

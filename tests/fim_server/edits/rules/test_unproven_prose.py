@@ -6,9 +6,9 @@ import pytest
 
 from fim_server.documents.diff import changed_words
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
-from fim_server.edits import unproven_prose
 from fim_server.edits.history import Hunk
-from fim_server.edits.unproven_prose import is_unproven_prose
+from fim_server.edits.rules import unproven_prose
+from fim_server.edits.rules.unproven_prose import is_unproven_prose
 
 URI = "file:///project/a.py"
 
