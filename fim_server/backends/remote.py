@@ -66,7 +66,7 @@ class RemoteServer:
     def cannot_rewrite(self) -> Unsupported:
         """The error for rewrites, which the foreign APIs do not have."""
         return Unsupported(
-            f"{self.name} cannot suggest edits; they need the backend 'engine' or 'in_process'"
+            f"{self.name} cannot rewrite lines; that needs the backend 'engine' or 'in_process'"
         )
 
     async def close(self) -> None:

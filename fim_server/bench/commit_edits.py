@@ -3,9 +3,11 @@ editors, which is asked after each of them."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from fim_model.requests import Rewrite, RewriteRequest
@@ -57,7 +59,8 @@ class _Tally:
     first_place: of which the first one is right, or changes lines that do change. shown, right: of
     all proposals. hunks: those that were to come; found, whole, found_first: those of them that
     right proposals made in part, completely, and in part by first proposals alone. ended, after:
-    moments after the last hunk, and those with a proposal."""
+    moments after the last hunk, and those with a proposal. late: moments of both kinds at which an
+    editor's search would have given up here, and shown nothing."""
 
     points: int = 0
     firsts: int = 0
@@ -71,6 +74,7 @@ class _Tally:
     found_first: int = 0
     ended: int = 0
     after: int = 0
+    late: int = 0
 
     def figures(self) -> dict[str, Any]:
         """Counts, and shares in percent."""
@@ -86,6 +90,7 @@ class _Tally:
             "recall_first": percentage(self.found_first, self.hunks),
             "ended": self.ended,
             "after_last": percentage(self.after, self.ended),
+            "gave_up": percentage(self.late, self.points + self.ended),
         }
 
 
@@ -127,16 +132,18 @@ async def replayed(
     gate: Gate,
     *,
     seed: int = 0,
+    cpu_seconds: float = inf,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The figures of each order: overall, by language, by project, by the shape of the hunks that
-    were to come, and by the rule of the proposals."""
+    were to come, and by the rule of the proposals. `cpu_seconds` are those after which an editor's
+    search gives up."""
     reports = {order: _Report() for order in ORDERS}
     count = 0
     for sequence in sequences:
         count += 1
         for order, report in reports.items():
-            await _replay(sequence, report, ask, gate, order == "shuffled", seed)
+            await _replay(sequence, report, ask, gate, order == "shuffled", seed, cpu_seconds)
         progress()
     return {"commits": count, **{order: report.figures() for order, report in reports.items()}}
 
@@ -154,7 +161,13 @@ async def found_hunks(sequence: HunkSequence, ask: Ask, gate: Gate) -> list[bool
 
 
 async def _replay(
-    sequence: HunkSequence, report: _Report, ask: Ask, gate: Gate, shuffled: bool, seed: int
+    sequence: HunkSequence,
+    report: _Report,
+    ask: Ask,
+    gate: Gate,
+    shuffled: bool,
+    seed: int,
+    cpu_seconds: float,
 ) -> None:
     tallies = (
         report.overall,
@@ -166,7 +179,12 @@ async def _replay(
     found_first: set[int] = set()
     came: dict[int, str] = {}
     for point, context in contexts(sequence, shuffled=shuffled, seed=seed):
-        shown = [proposal async for proposal in proposals(context, context.regions(), ask, gate)]
+        began = time.thread_time()
+        where = context.regions()
+        late = time.thread_time() - began > cpu_seconds
+        shown = [proposal async for proposal in proposals(context, where, ask, gate)]
+        for tally in tallies:
+            tally.late += late
         if not point.rest:
             for tally in tallies:
                 tally.ended += 1

@@ -30,6 +30,7 @@ from fim_server.edits.history import past_edits
 from fim_server.edits.next_edit import (
     MAX_EDITS,
     MAX_TRIES,
+    DraftJudge,
     EditContext,
     Gate,
     Proposal,
@@ -39,7 +40,6 @@ from fim_server.edits.next_edit import (
     request_for,
 )
 from fim_server.edits.regions import Region
-from fim_server.edits.rejections import is_unproven_prose
 from fim_server.syntax.interruptible import Allowance, GaveUp
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ def edit(arguments: argparse.Namespace) -> int:
         regions = asyncio.run(Allowance().spend(context.regions))
     except GaveUp as late:
         raise UsageError(f"{arguments.file}: this text takes too long to search: {late}") from late
-    gate = Gate(
-        settings.min_edit_gain,
-        lambda proposal: is_unproven_prose(proposal, context.hunks, context.path),
-    )
-    search = _Search(context, regions[:MAX_TRIES], gate)
+    search = _Search(context, regions[:MAX_TRIES], Gate(settings.min_edit_gain))
     if search.regions:
         ask_backend(settings, search.run)
     forwards = sum(rewrite.forwards for rewrite in search.asked)
@@ -103,9 +99,10 @@ def edit(arguments: argparse.Namespace) -> int:
         console.print(f"line {silence.line}: nothing shown: {silence.why}", markup=False)
     if not search.regions:
         console.print(NO_REGION)
-    ways = ", ".join(sorted({rewrite.way for rewrite in search.asked})) or "the model was not asked"
+    ways = ", ".join(sorted({rewrite.way for rewrite in search.asked if rewrite.forwards}))
     console.print(
-        f"{len(found)} of {len(search.asked)} regions · {ways} · {forwards} forwards · {ms:.0f} ms",
+        f"{len(found)} of {len(search.asked)} regions · {ways or 'the model was not asked'} · "
+        f"{forwards} forwards · {ms:.0f} ms",
         style="dim",
     )
     return 0
@@ -131,8 +128,10 @@ class _Search:
     async def run(self, backend: Backend) -> None:
         edits = past_edits(self.context.hunks, MAX_EDITS)
 
+        judge = DraftJudge(lambda: backend, lambda: self.gate)
+
         async def ask(request: RewriteRequest) -> Rewrite | None:
-            rewrite = await backend.rewrite(replace(request, session=""))
+            rewrite = await judge.ask(replace(request, session=""))
             if rewrite is not None:
                 self.asked.append(rewrite)
             return rewrite
@@ -141,11 +140,17 @@ class _Search:
             best = best_of(await considered(self.context, region, edits, ask))
             if best is None:
                 self._note(region, "the model would leave it as it is")
-            elif why := self.gate.objection(best):
+            elif why := self._objection(best):
                 new = " ⏎ ".join(line.strip() for line in best.new) or "(deleted)"
                 self._note(region, f"{new}: {why}")
             else:
                 self.found.append(best)
+
+    def _objection(self, proposal: Proposal) -> str | None:
+        why = self.gate.objection(proposal)
+        if why is None and self.context.is_unproven_prose(proposal):
+            return "it changes words of prose that the patch does not replace twice"
+        return why
 
     def _note(self, region: Region, why: str) -> None:
         self.silent.append(_Silent(region.first + 1, f"{region.reason}; {why}"))

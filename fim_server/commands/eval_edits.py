@@ -53,6 +53,7 @@ def _of_histories(arguments: argparse.Namespace, bar: Progress) -> dict[str, Any
 
     from fim_server.bench.commit_edits import replayed, without_model
     from fim_server.edits.next_edit import Gate
+    from fim_server.syntax.interruptible import CPU_SECONDS
 
     setting: dict[str, Any] = {
         "histories": {},
@@ -83,7 +84,12 @@ def _of_histories(arguments: argparse.Namespace, bar: Progress) -> dict[str, Any
         if arguments.fit:
             return setting | _fitted(arguments, setting, list(sequences), ask, progress)
         work = replayed(
-            sequences, ask, Gate(arguments.min_gain), seed=arguments.seed, progress=progress
+            sequences,
+            ask,
+            Gate(arguments.min_gain),
+            seed=arguments.seed,
+            cpu_seconds=CPU_SECONDS,
+            progress=progress,
         )
         return setting | asyncio.run(work)
     except GitHistoryError as unusable:

@@ -19,17 +19,11 @@ from fim_server.completion.hole import budgeted_hole, request_for
 from fim_server.completion.in_context import in_context
 from fim_server.documents.documents import DocumentStore, Snapshot
 from fim_server.edits.history import past_edits
-from fim_server.edits.next_edit import (
-    MAX_EDITS,
-    Proposal,
-    best_of,
-    proposals,
-    ranked,
-    rewritten,
-)
+from fim_server.edits.next_edit import MAX_EDITS, Proposal, best_of, ranked, rewritten
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
+from fim_server.syntax.interruptible import Allowance
 
 KIND = lsp.CodeActionKind.RefactorRewrite
 MAX_SELECTED_LINES = 6
@@ -217,9 +211,9 @@ class Resolver:
     async def _occurrences(self, snapshot: Snapshot, line: int) -> list[Proposal]:
         """The proposals for all regions, in this and the other open documents."""
         found: list[Proposal] = []
-        gate = self.service.gate
+        allowance = Allowance()
         for context, where in await self.service.places(snapshot, line):
-            shown = proposals(context, where, self.service.ask, gate, MAX_OCCURRENCES)
+            shown = self.service.shown(context, where, allowance, MAX_OCCURRENCES)
             found += [proposal async for proposal in shown]
         return ranked(found, snapshot.uri)
 

@@ -3,14 +3,16 @@ what has enough evidence is proposed."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fim_model.requests import PastEdit, Rewrite, RewriteRequest
 from lsprotocol import types as lsp
 
-from fim_server.backends.base import Unfit
+from fim_server.backends.base import Backend, BackendError, Unfit, Unsupported
 from fim_server.completion.hole import hole_at
 from fim_server.documents.diff import Change, block_change, minimal_changes
 from fim_server.documents.documents import Snapshot, without_end
@@ -18,7 +20,10 @@ from fim_server.edits.history import Hunk, Transition, past_edits
 from fim_server.edits.regions import RECENT_HUNKS, Problem, Region, regions
 from fim_server.edits.rules.import_lines import import_lines
 from fim_server.edits.rules.page import Page
+from fim_server.edits.rules.unproven_prose import is_unproven_prose
 from fim_server.syntax.languages import language_of
+
+logger = logging.getLogger(__name__)
 
 MAX_TRIES = 6
 """Regions that the model judges for one proposal; each costs a few forwards."""
@@ -32,11 +37,18 @@ MAX_ASKS = 4
 PREFIX_CHARS, SUFFIX_CHARS = 1200, 500
 """Text sent from around the region; the backend cuts it to the model's window."""
 
+MOST_GAIN = 30.0
+"""Nats; no more is expected of what the model writes itself. A checkpoint whose prior for such
+texts is lower by that much than the gate has them kept silent."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _END_OF_LINE = 2**31 - 1
 
 Ask = Callable[[RewriteRequest], Awaitable[Rewrite | None]]
 """Asks the model for a rewrite; None if a completion took its place."""
+
+Compute = Callable[[Callable[[], bool]], Awaitable[bool]]
+"""Computes what may take long, where it can be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +141,12 @@ class EditContext:
         page = self.page()
         return [] if page is None else regions(page, self.problems)
 
+    def is_unproven_prose(self, proposal: Proposal) -> bool:
+        """Whether a proposal for the document replaces words of prose that the user has not
+        replaced twice. Takes long after large hunks."""
+        first, old, new = proposal.first, proposal.old, proposal.new
+        return is_unproven_prose(self.snapshot, first, old, new, self.hunks, self.path)
+
     def page(self) -> Page | None:
         """What the rules read; None without hunks, from which nothing follows."""
         if not self.hunks:
@@ -151,6 +169,12 @@ class Gate:
         """Whether to show a proposal."""
         return self.objection(proposal) is None
 
+    def heeds(self, rewrite: Rewrite) -> bool:
+        """Whether the judgement of the model that answered so can change what is shown: by its
+        checkpoint's priors the gains of drafts count, or what it writes itself may pass."""
+        writes = rewrite.way != "refill" and rewrite.own_prior + MOST_GAIN >= self.min_gain
+        return rewrite.draft_weight != 0 or writes
+
     def objection(self, proposal: Proposal) -> str | None:
         """Why a proposal is not shown, in plain words; None if it is."""
         if proposal.evidence < self.min_gain:
@@ -165,22 +189,29 @@ class Gate:
         return "you have undone or rejected it" if self.refused(proposal) else None
 
 
+async def _at_once(work: Callable[[], bool]) -> bool:
+    return work()
+
+
 async def proposals(
     context: EditContext,
     where: Sequence[Region],
     ask: Ask,
     gate: Gate,
     max_tries: int = MAX_TRIES,
+    compute: Compute = _at_once,
 ) -> AsyncIterator[Proposal]:
-    """The best proposal of each of the first `max_tries` regions, where it passes the gate, as
-    soon as the model has answered.
+    """The best proposal of each of the first `max_tries` regions, where it passes the gate and is
+    no unproven prose, as soon as the model has answered.
 
-    Raises what `ask` raises. Closing the iterator stops the work.
+    Raises what `ask` and `compute` raise. Closing the iterator stops the work.
     """
     edits = past_edits(context.hunks, MAX_EDITS)
     for region in where[:max_tries]:
         proposal = best_of(await considered(context, region, edits, ask))
-        if proposal is not None and gate.passes(proposal):
+        if proposal is None or not gate.passes(proposal):
+            continue
+        if not await compute(partial(context.is_unproven_prose, proposal)):
             yield proposal
 
 
@@ -257,6 +288,42 @@ async def _ask_repeatedly(ask: Ask, request: RewriteRequest) -> Rewrite | None:
         if rewrite is not None:
             return rewrite
     return None
+
+
+class DraftJudge:
+    """Asks the backend about drafts until it is known to add nothing to the rules' score.
+
+    That is so where the backend cannot rewrite (a remote server), and where the checkpoint's
+    priors, which come with each answer, leave all to the score. From then on drafts are answered
+    at once, as unjudged. Belongs to one event loop.
+    """
+
+    def __init__(self, backend: Callable[[], Backend | None], gate: Callable[[], Gate]) -> None:
+        """`backend` returns None until there is one that can be asked."""
+        self._backend, self._gate = backend, gate
+        self._indifferent: Backend | None = None
+
+    def reset(self) -> None:
+        """Ask again, since the gate may be another one."""
+        self._indifferent = None
+
+    async def ask(self, request: RewriteRequest) -> Rewrite | None:
+        """What the model says about a region; None if a completion took its place. Raises
+        BackendError."""
+        backend = self._backend()
+        if backend is None:
+            raise BackendError("the model is not ready")
+        if backend is self._indifferent:
+            return unjudged(request)
+        try:
+            rewrite = await backend.rewrite(request)
+        except Unsupported as unable:
+            logger.info("the rules alone suggest edits: %s", unable)
+            self._indifferent = backend
+            return unjudged(request)
+        if rewrite is not None and not self._gate().heeds(rewrite):
+            self._indifferent = backend
+        return rewrite
 
 
 def request_for(

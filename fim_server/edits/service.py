@@ -10,19 +10,27 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from fim_model.requests import Rewrite, RewriteRequest
 
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.backends.base import Backend, BackendError, Unsupported
+from fim_server.backends.base import Backend, BackendError
 from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
-from fim_server.edits.next_edit import MAX_TRIES, EditContext, Gate, Proposal, proposals, ranked
+from fim_server.edits.next_edit import (
+    MAX_TRIES,
+    DraftJudge,
+    EditContext,
+    Gate,
+    Proposal,
+    proposals,
+    ranked,
+)
 from fim_server.edits.regions import Problem, Region
-from fim_server.edits.rejections import Rejections, is_unproven_prose
+from fim_server.edits.rejections import Rejections
 from fim_server.log import where
 from fim_server.settings.settings import Settings
 from fim_server.syntax.interruptible import Allowance, GaveUp
@@ -72,12 +80,13 @@ class EditService:
         self._on_screen: dict[str, dict[str, Proposal]] = {}
         self._known: dict[tuple[str, int], tuple[int, list[Proposal]]] = {}
         self._problems: dict[str, tuple[int, list[Problem]]] = {}
-        self._unable: Backend | None = None
+        self._judge = DraftJudge(backend, lambda: self._gate)
         self._numbers = 0
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Use other settings or workspace folders from the next search on."""
         self._settings, self._workspace = settings, workspace
+        self._judge.reset()
         self._known.clear()
 
     def close(self) -> None:
@@ -135,9 +144,6 @@ class EditService:
             return await self._found(uri, line, version, limit)
         except (asyncio.CancelledError, Stopped):
             return []
-        except Unsupported as unable:
-            logger.info("no edits are suggested: %s", unable)
-            self._unable = self._backend()
         except BackendError as problem:
             logger.info("no edit is suggested: %s", problem)
         except Exception as mistake:
@@ -206,7 +212,7 @@ class EditService:
         ]
 
     @property
-    def gate(self) -> Gate:
+    def _gate(self) -> Gate:
         return Gate(self._settings.min_edit_gain, self._is_unwanted)
 
     async def ask(self, request: RewriteRequest) -> Rewrite | None:
@@ -216,12 +222,24 @@ class EditService:
             raise BackendError("the model is not ready")
         return await backend.rewrite(request)
 
+    async def shown(
+        self, context: EditContext, where: Sequence[Region], allowance: Allowance, tries: int
+    ) -> AsyncIterator[Proposal]:
+        """The proposals for the first `tries` regions of a document that are shown; no more of them
+        once the CPU time is spent. Raises BackendError."""
+        found = proposals(context, where, self._judge.ask, self._gate, tries, allowance.spend)
+        try:
+            async for proposal in found:
+                yield proposal
+        except GaveUp as late:
+            logger.info("no more edits are looked for in this text: %s", late)
+
     # Searches.
 
     async def _found(self, uri: str, line: int, version: int | None, limit: int) -> list[Proposal]:
         """The proposals, known already or searched for. Raises Stopped and BackendError."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
-        if snapshot is None or backend is None or backend is self._unable:
+        if snapshot is None or backend is None:
             return []
         if version is not None and version != snapshot.version:
             return []
@@ -243,7 +261,7 @@ class EditService:
         allowance = Allowance()
         for context in self._contexts(snapshot, line, elsewhere=limit > 1):
             where_to_look = await self._regions(context, snapshot.uri, allowance)
-            async for proposal in proposals(context, where_to_look, self.ask, self.gate, tries):
+            async for proposal in self.shown(context, where_to_look, allowance, tries):
                 found.append(proposal)
                 if len(found) == limit:
                     return ranked(found, snapshot.uri)
@@ -293,10 +311,8 @@ class EditService:
         return found
 
     def _is_unwanted(self, proposal: Proposal) -> bool:
-        if self.history.was_undone(proposal.transition) or self._rejections.was_rejected(proposal):
-            return True
-        path = self._workspace.shown_path(proposal.uri)
-        return is_unproven_prose(proposal, self._hunks(proposal.uri), path)
+        undone = self.history.was_undone(proposal.transition)
+        return undone or self._rejections.was_rejected(proposal)
 
     def _pause(self, uri: str) -> None:
         """Search and push, PAUSE_SECONDS after the last keystroke."""

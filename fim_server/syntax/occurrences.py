@@ -25,6 +25,9 @@ _MEMBERS = ("field_identifier", "property_identifier", "shorthand_property_ident
 _ASSIGNS = ("assign", "for", "range", "declaration")
 _BOUND = ("pattern", "declarator", "alias")
 _GROUPS = ("tuple", "list", "pattern_list", "identifier_list", "expression_list")
+_TAKES_NAMES = {"assignment": "left", "augmented_assignment": "left", "call": "function"}
+_NAMES_IN_TEXT = re.compile(r"__all__(?:\.\w+)?|(?:typing\.|t\.)?(?:cast|TypeVar|ForwardRef)")
+"""What is assigned or called with the names of things as text."""
 _LAST_NAME = re.compile(r"([^\W\d]\w*)\W*$")
 
 
@@ -54,8 +57,9 @@ class Occurrence:
     """An occurrence of a name at characters `[start, end)` of a line.
 
     `binds`: the name gets its value here. `parameter`: it is a parameter of the innermost function.
-    `defines`: it names a definition. `functions` are the enclosing ones, innermost first. `of` is
-    the object of an attribute, or the function called with a keyword argument.
+    `defines`: it names a definition. `quoted`: the string that it stands in names it, as an entry
+    of `__all__` or an annotation in quotes. `functions` are the enclosing ones, innermost first.
+    `of` is the object of an attribute, or the function called with a keyword argument.
     """
 
     line: int
@@ -65,6 +69,7 @@ class Occurrence:
     binds: bool = False
     parameter: bool = False
     defines: bool = False
+    quoted: bool = False
     functions: tuple[Function, ...] = ()
     of: str = ""
 
@@ -82,7 +87,7 @@ def occurrences(
     `root` is the syntax tree of the lines, None if unknown: then every occurrence is a plain name.
     `first` is the number of the first line.
     """
-    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    pattern = whole_name(name)
     found = []
     for number, line in enumerate(lines):
         for match in pattern.finditer(line):
@@ -91,6 +96,11 @@ def occurrences(
                 place = _read(place, line, root, language)
             found.append(replace(place, line=number + first))
     return found
+
+
+def whole_name(name: str) -> re.Pattern[str]:
+    """Finds a name where it is not part of a longer one."""
+    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
 
 
 def is_in_text(
@@ -108,7 +118,8 @@ def _read(place: Occurrence, line: str, root: Node, language: Language) -> Occur
         return place
     where = place.line, place.start, place.end
     if _is_in_text(leaf, language):
-        return Occurrence(*where, Role.TEXT, functions=tuple(_functions(leaf)))
+        functions = tuple(_functions(leaf))
+        return Occurrence(*where, Role.TEXT, quoted=_is_quoted(leaf), functions=functions)
     parent = leaf.parent
     if parent is None:
         return place
@@ -136,6 +147,18 @@ def _read(place: Occurrence, line: str, root: Node, language: Language) -> Occur
 def _is_in_text(node: Node | None, language: Language) -> bool:
     while node is not None and node.type not in _INTERPOLATES:
         if node.type in language.texts:
+            return True
+        node = node.parent
+    return False
+
+
+def _is_quoted(leaf: Node) -> bool:
+    """Whether a string of Python is an entry of `__all__`, an annotation or the name of a type."""
+    node: Node | None = leaf
+    while node is not None and node.type != "block" and not node.type.startswith("comment"):
+        field = _TAKES_NAMES.get(node.type)
+        taker = None if field is None else node.child_by_field_name(field)
+        if node.type == "type" or (taker and _NAMES_IN_TEXT.fullmatch(text_of(taker))):
             return True
         node = node.parent
     return False

@@ -20,19 +20,23 @@ _SCRIPT = re.compile(
     r"^(\s*)(?:import\s+(?:type\s+)?(?:(?:\*\s+as\s+)?(\w+)|\{([\w\s,]+)\})\s+from\s+(['\"][^'\"]+['\"])"
     r"|(?:const|let|var)\s+(?:(\w+)|\{([\w\s,]+)\})\s*=\s*require\((['\"][^'\"]+['\"])\))\s*;?\s*$"
 )
+_PART = re.compile(r"[^\s,][^,]*")
+"""An entry of a list of names, with the white space after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
     """A line that imports names.
 
-    names: what it binds. written: each name as it is written there (`a as b`). alone: for each
-    name, the line that imports only that one. module: where they come from, as written.
+    names: what it binds. written: each name as it is written there (`a as b`). starts: the
+    characters of the line at which they begin. alone: for each name, the line that imports only
+    that one. module: where they come from, as written.
     """
 
     text: str
     names: tuple[str, ...]
     written: tuple[str, ...]
+    starts: tuple[int, ...]
     alone: tuple[str, ...]
     module: str
 
@@ -46,15 +50,16 @@ def read_import(line: str) -> ImportLine | None:
     """The import on a line; None for other lines and for imports that span several."""
     if match := _PLAIN.match(line):
         name = match[3] or match[2].partition(".")[0]
-        return ImportLine(line, (name,), (match[2],), (line.strip(),), match[2])
+        return ImportLine(line, (name,), (match[2],), (match.start(2),), (line.strip(),), match[2])
     if match := _FROM.match(line):
-        return _listed(line, match[3], f"from {match[2]} import {{}}", match[2])
+        return _listed(line, match.span(3), f"from {match[2]} import ", "", match[2])
     if match := _SCRIPT.match(line):
         module = match[4] or match[7]
         if name := match[2] or match[5]:
-            return ImportLine(line, (name,), (name,), (line.strip(),), module)
-        listed = match[3] or match[6]
-        return _listed(line, listed, line.strip().replace(listed, " {} "), module)
+            start = match.start(2 if match[2] else 5)
+            return ImportLine(line, (name,), (name,), (start,), (line.strip(),), module)
+        start, end = match.span(3 if match[3] else 6)
+        return _listed(line, (start, end), f"{line[:start]} ", f" {line[end:]}", module)
     return None
 
 
@@ -73,10 +78,15 @@ def top_level_imports(page: Page) -> list[tuple[int, str]]:
     ]
 
 
-def _listed(line: str, listed: str, alone: str, module: str) -> ImportLine | None:
-    parts = [part.strip() for part in listed.split(",") if part.strip()]
-    names = tuple(NAME.findall(part)[-1] for part in parts if NAME.search(part))
+def _listed(
+    line: str, span: tuple[int, int], before: str, after: str, module: str
+) -> ImportLine | None:
+    """The import of the names that a line lists at some characters. `before` and `after` are what
+    a line with one of them has around it."""
+    parts = list(_PART.finditer(line, *span))
+    written = tuple(part[0].rstrip() for part in parts)
+    names = tuple(NAME.findall(part)[-1] for part in written if NAME.search(part))
     if len(names) != len(parts):
         return None
-    each_alone = tuple(alone.replace("{}", part) for part in parts)
-    return ImportLine(line, names, tuple(parts), each_alone, module)
+    alone = tuple(f"{before}{part}{after}".strip() for part in written)
+    return ImportLine(line, names, written, tuple(part.start() for part in parts), alone, module)

@@ -25,7 +25,7 @@ from enum import IntEnum
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
-from fim_server.edits.rules.import_lines import read_import, top_level_imports
+from fim_server.edits.rules.import_lines import ImportLine, read_import, top_level_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import tokens_added
 from fim_server.syntax.occurrences import Role
@@ -115,14 +115,14 @@ def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> It
     if not present or new is None:
         return
     same = [
-        (number, text, old)
+        (number, old)
         for number, text in present
         if (old := read_import(text)) is not None and old.module == new.module
     ]
-    alone = len(same) > 1 and all(len(old.names) == 1 for _, _, old in same)
-    for number, text, old in same[:1] if not alone else ():
+    alone = len(same) > 1 and all(len(old.names) == 1 for _, old in same)
+    for number, old in same[:1] if not alone else ():
         if old.is_list and new.is_list:
-            yield _listed(number, text, old.written, new.written[0])
+            yield _listed(number, old, new.written[0])
     key = _sort_key(line)
     present = [found for found in present if _sort_key(found[1])[0] is not Group.FUTURE]
     group = [found for found in present if _sort_key(found[1])[0] == key[0]]
@@ -136,15 +136,14 @@ def _insertions(page: Page, present: Sequence[tuple[int, str]], line: str) -> It
         yield LineEdit(after[0][0], 0, 0, f"{line}\n")
 
 
-def _listed(number: int, text: str, written: Sequence[str], name: str) -> LineEdit:
+def _listed(number: int, line: ImportLine, name: str) -> LineEdit:
     """The insertion of a name into a list of names: in order, if they are in order."""
-    ordered = list(written) == sorted(written, key=str.lower) or [*written] == sorted(written)
-    later = next((old for old in written if ordered and old.lower() > name.lower()), None)
-    start = text.index(written[0])
-    if later is not None:
-        at = next(m.start() for m in NAME.finditer(text, start) if m[0] == NAME.findall(later)[0])
-        return LineEdit(number, at, at, f"{name}, ")
-    end = text.rindex(written[-1]) + len(written[-1])
+    written = [*line.written]
+    if written in (sorted(written, key=str.lower), sorted(written)):
+        for start, old in zip(line.starts, written, strict=True):
+            if old.lower() > name.lower():
+                return LineEdit(number, start, start, f"{name}, ")
+    end = line.starts[-1] + len(written[-1])
     return LineEdit(number, end, end, f", {name}")
 
 

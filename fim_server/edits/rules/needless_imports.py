@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fim_server.edits.history import Hunk
 from fim_server.edits.rules.code_tokens import NAME
 from fim_server.edits.rules.drafts import Draft, LineEdit, Signs
-from fim_server.edits.rules.import_lines import read_import, top_level_imports
+from fim_server.edits.rules.import_lines import ImportLine, read_import, top_level_imports
 from fim_server.edits.rules.page import Page
 from fim_server.edits.rules.token_diff import tokens_removed
 from fim_server.syntax.occurrences import Role
@@ -23,30 +23,32 @@ def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
         found = None if number in page.edited_lines else read_import(line)
         if found is None or not gone & {*found.names}:
             continue
-        unused = [at for at, name in enumerate(found.names) if not _is_used(page, name, number)]
+        unused = [at for at, name in enumerate(found.names) if _is_unused(page, name, number)]
         if not gone & {found.names[at] for at in unused}:
             continue
         names = ", ".join(found.names[at] for at in unused)
         if len(unused) == len(found.names):
             edits = [LineEdit(number, 0, len(line), "", drops=True)]
         else:
-            edits = [_without(line, found.written, at, number) for at in unused]
+            edits = [LineEdit(number, *span, "") for span in _spans(found, unused)]
         signs = Signs("all" if len(unused) == len(found.names) else "")
         yield Draft(tuple(edits), f"{names} is no longer used", signs, whole=True)
 
 
-def _is_used(page: Page, name: str, number: int) -> bool:
-    places = page.occurrences(name)
-    return any(place.line != number and place.role is not Role.TEXT for place in places)
+def _is_unused(page: Page, name: str, number: int) -> bool:
+    """Whether a name that a line imports is used nowhere else in the document; False where it is
+    not known."""
+    others = (place for place in page.occurrences(name) if place.line != number)
+    used = any(place.role is not Role.TEXT or place.quoted for place in others)
+    return not used and page.has_read(name)
 
 
-def _without(line: str, written: Sequence[str], at: int, number: int) -> LineEdit:
-    """The deletion of one name of a list with its comma."""
-    spans, start = [], 0
-    for text in written:
-        start = line.index(text, start)
-        spans.append((start, start + len(text)))
-        start += len(text)
-    if at + 1 < len(spans):
-        return LineEdit(number, spans[at][0], spans[at + 1][0], "")
-    return LineEdit(number, spans[at - 1][1], spans[at][1], "")
+def _spans(line: ImportLine, unused: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The characters of the entries of a list that go, with their commas; some entries stay."""
+    starts = line.starts
+    ends = [start + len(text) for start, text in zip(starts, line.written, strict=True)]
+    for at in unused:
+        if any(later not in unused for later in range(at + 1, len(starts))):
+            yield starts[at], starts[at + 1]
+        else:  # nothing that stays is below, so the comma above goes too
+            yield ends[at - 1], ends[at]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fim_server.documents.documents import Snapshot, without_end
@@ -14,7 +15,7 @@ from fim_server.edits.rules.code_tokens import names
 from fim_server.edits.rules.token_diff import changed_pairs, skeleton, swaps, token_change
 from fim_server.syntax.definitions import parsed, scope_around
 from fim_server.syntax.languages import Language
-from fim_server.syntax.occurrences import Occurrence, Role, is_in_text, occurrences
+from fim_server.syntax.occurrences import Occurrence, Role, is_in_text, occurrences, whole_name
 from fim_server.syntax.signatures import CallSite, ParsedText, Signature
 
 if TYPE_CHECKING:
@@ -147,14 +148,25 @@ class Page:
 
     def occurrences(self, name: str) -> list[Occurrence]:
         """Where a name stands, in lines worth reading; nowhere if it stands in more than
-        MAX_NAMED_LINES of them."""
+        MAX_NAMED_LINES of them. `has_read` says whether that is all."""
         if name not in self._occurrences:
-            lines = sum(name in line for line in self.lines.values())
+            lines = _count_named(name, self.lines.values())
             found = []
             if 0 < lines <= MAX_NAMED_LINES:
                 found = occurrences(name, self._all, self._root, self.language, self.first)
             self._occurrences[name] = [place for place in found if place.line in self.lines]
         return self._occurrences[name]
+
+    def has_read(self, name: str) -> bool:
+        """Whether `occurrences` has all places of the document where a name stands: it stands in
+        no line that is not worth reading or too far away, and not in too many."""
+        lines = self.snapshot.lines
+        skipped = [line for line in self._all if len(line) > MAX_LINE_CHARS]
+        unread = chain(lines[: self.first], skipped, lines[self.last :])
+        return (
+            not _count_named(name, unread)
+            and _count_named(name, self.lines.values()) <= MAX_NAMED_LINES
+        )
 
     @property
     def has_syntax(self) -> bool:
@@ -206,6 +218,12 @@ class Page:
     @cached_property
     def _root(self) -> Node | None:
         return None if self.language is None else parsed(self._text, self.language)
+
+
+def _count_named(name: str, lines: Iterable[str]) -> int:
+    """The number of lines in which a name stands."""
+    pattern = whole_name(name)
+    return sum(name in line and pattern.search(line) is not None for line in lines)
 
 
 def _start(snapshot: Snapshot, line: int) -> int:

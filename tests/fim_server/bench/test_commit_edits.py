@@ -38,8 +38,9 @@ def repeated(*lines: int) -> HunkSequence:
     return sequence(*(LineHunk(line, (BEFORE[line],), new) for line in lines))
 
 
-def figures(what: HunkSequence, gate: Gate = ALWAYS) -> dict[str, object]:
-    found: dict[str, object] = asyncio.run(replayed([what], without_model, gate))["in order"]
+def figures(what: HunkSequence, gate: Gate = ALWAYS, seconds: float = 60.0) -> dict[str, object]:
+    work = replayed([what], without_model, gate, cpu_seconds=seconds)
+    found: dict[str, object] = asyncio.run(work)["in order"]
     return found
 
 
@@ -59,6 +60,22 @@ def test_a_silent_gate_shows_nothing() -> None:
     lines = range(1, len(BEFORE), 2)
     found = figures(repeated(*lines), Gate(100.0))
     assert (found["shown"], found["recall"], found["after_last"]) == (0.0, 0.0, 0.0)
+
+
+def test_words_of_prose_are_shown_as_in_an_editor() -> None:
+    """The second of equal words is not shown, however likely, and the third one is."""
+    before = ("The old part.", "Other words here.", "The old part.", "And more.", "The old part.")
+    hunks = tuple(LineHunk(line, ("The old part.",), ("The new part.",)) for line in (0, 2, 4))
+    text = HunkSequence("p", "c0", "a.md", "markdown", before, hunks, ())
+    assert figures(text)["points"] == 2
+    assert figures(text)["shown"] == 50.0
+
+
+def test_searches_that_an_editor_gives_up_are_counted() -> None:
+    lines = range(1, len(BEFORE), 2)
+    assert figures(repeated(*lines))["gave_up"] == 0.0
+    found = figures(repeated(*lines), seconds=-1.0)
+    assert (found["gave_up"], found["shown"]) == (100.0, 100.0), "counted, and shown all the same"
 
 
 def test_the_planner_sees_what_an_editor_sends() -> None:

@@ -5,6 +5,7 @@ replaces names as the last edit did.
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fim_server.backends.base import BackendError, Unfit, Unsupported
 from fim_server.documents.documents import DocumentStore, without_end
 from fim_server.edits.next_edit import MAX_TRIES, Proposal, request_for, rewritten
 from fim_server.edits.regions import Problem, Region
+from fim_server.edits.rules import unproven_prose
 from fim_server.edits.service import EditService
 from fim_server.settings.settings import Settings
 
@@ -326,21 +328,62 @@ async def test_untrusted_and_disabled() -> None:
     assert await disabled.found(limit=6) == []
 
 
-async def test_a_backend_without_rewriting_is_queried_once() -> None:
-    class Unable(ScriptedBackend):
-        async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
-            self.rewrites.append(request)
-            raise Unsupported("no edits here")
+async def test_words_are_compared_beside_the_event_loop_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk("# the old one\nx = 1\ny = 2\n# the old one\n", Settings(min_edit_gain=-50))
+    loop, threads = threading.current_thread(), set[threading.Thread]()
 
-    desk = Desk()
-    desk.backend = Unable()
-    for _ in range(3):
-        desk.edit(5, "total", "total_")
-        assert await desk.found() == []
+    def endless(old: str, new: str) -> list[tuple[int, int, str]]:
+        threads.add(threading.current_thread())
+        while threads:  # until the search is stopped
+            pass
+        return []
+
+    monkeypatch.setattr(unproven_prose, "changed_words", endless)
+    desk.edit(0, "old", "new")
+    assert await desk.found(limit=6) == []
     assert len(desk.backend.rewrites) == 1
+    assert threads
+    assert loop not in threads
+
+
+class Unable(ScriptedBackend):
+    """A server that only completes."""
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        self.rewrites.append(request)
+        raise Unsupported("no edits here")
+
+
+class Indifferent(ScriptedBackend):
+    """A checkpoint whose priors leave all to the rules."""
+
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        answer = await super().rewrite(request)
+        return answer and replace(answer, draft_weight=0.0, own_prior=-32.0)
+
+
+@pytest.mark.parametrize("kind", [Unable, Indifferent])
+async def test_the_rules_answer_alone_where_the_model_changes_nothing(
+    kind: type[ScriptedBackend],
+) -> None:
+    desk = Desk(TOUR.read_text())
+    desk.backend = kind()
+    line = TOUR.read_text().split("\n").index("def is_valid(amount):")
+    for old, new in (("is_valid", "is_positive"), ("is_positive", "is_some")):
+        desk.edit(line, old, new)
+        found = await desk.found(limit=6, line=line)
+        assert len([lines for proposal in found for lines in proposal.new]) == 3
+        assert all(proposal.evidence == proposal.odds for proposal in found)
+        assert len(desk.backend.rewrites) == 1, "asked once, about the first region"
+    desk.service.configure(Settings(min_edit_gain=-5), Workspace(()))
+    await desk.found(limit=6, line=line)
+    assert len(desk.backend.rewrites) > 1, "and again for another gate"
     desk.backend = ScriptedBackend()
-    desk.edit(5, "total_", "amount")
-    assert len(await desk.found()) == 1, "another one is"
+    desk.edit(line, "is_some", "is_any")
+    await desk.found(limit=6, line=line)
+    assert len(desk.backend.rewrites) > 1, "another backend is asked about each region"
 
 
 async def test_an_error_gives_an_empty_answer() -> None:

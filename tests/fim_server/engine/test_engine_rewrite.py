@@ -101,5 +101,5 @@ async def test_remote_servers_do_not_support_rewriting() -> None:
         OpenAIBackend("http://localhost:1/v1", "m"),
         LlamaCppBackend("http://localhost:1"),
     ):
-        with pytest.raises(Unsupported, match=r"localhost:1 cannot suggest edits; they need"):
+        with pytest.raises(Unsupported, match=r"localhost:1 cannot rewrite lines; that needs"):
             await backend.rewrite(RewriteRequest("", "x", ""))

@@ -167,15 +167,3 @@ def test_documentation_of_a_renamed_and_a_removed_parameter() -> None:
     gone = text.replace("def pay(who, price)", "def pay(who)")
     found = after(gone, 0, ["def pay(who, amount):"], ["def pay(who):"])
     assert {first: drafts[0] for first, drafts in found.items()} == {4: "", 8: "", 13: ""}
-
-
-def test_tags_in_a_comment_above() -> None:
-    above = "/**\n * Pays.\n * @param {number} amount how much\n * @param who gets it\n */\n"
-    for new, wanted in (
-        ("price, who", " * @param {number} price how much"),
-        ("who", ""),
-    ):
-        text = f"{above}function pay({new}) {{\n}}\n"
-        old = ["function pay(amount, who) {"]
-        found = after(text, 5, old, [f"function pay({new}) {{"], language="javascript")
-        assert found == {2: [wanted]}

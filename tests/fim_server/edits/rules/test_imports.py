@@ -8,6 +8,7 @@ import edit_pages
 import pytest
 
 from fim_server.edits.rules.import_lines import read_import
+from fim_server.edits.rules.page import MAX_NAMED_LINES, REACH
 
 expected = partial(edit_pages.expected, rules=("missing_imports",))
 
@@ -66,6 +67,70 @@ def test_an_unused_import_is_removed() -> None:
     assert expected(text, (3, "x = re.sub(c)"))[0] == [""]
     assert expected(text, (3, "x = b(c)"))[1] == ["from a import c"]
     assert expected(f"{text}y = re\n", (3, "x = re.sub(c)")) == {}
+
+
+def test_the_name_of_a_module_is_no_entry_of_the_list() -> None:
+    expected = partial(edit_pages.expected, rules=("needless_imports",))
+    text = "from datetime import datetime, timedelta\n\nx = timedelta(1)\n"
+    found = expected(text, (2, "x = datetime(timedelta(1))"))
+    assert found[0] == ["from datetime import timedelta"]
+    text = "from b import (a, b, c)\n\nx = a\n"
+    assert expected(text, (2, "x = a(b, c)"))[0] == ["from b import (a)"], "the last ones"
+    assert expected(text, (2, "x = a(b)"))[0] == ["from b import (a)"], "c was unused before"
+
+
+def test_a_name_is_added_to_the_list_and_not_to_the_module() -> None:
+    text = "from datetime import datetime  # datetime\n\nx = date(1)\n"
+    added = "from datetime import date, datetime  # datetime"
+    neighbours = ("from datetime import date",)
+    assert expected(text, (2, ""), neighbours=neighbours)[0][0] == added
+    later = "from datetime import datetime  # datetime\n\nx = time(1)\n"
+    found = expected(later, (2, ""), neighbours=("from datetime import time",))
+    assert found[0][0] == "from datetime import datetime, time  # datetime"
+
+
+def test_a_name_of_a_script_is_imported_alone_whatever_its_module() -> None:
+    line = "import {a, b} from './a';"
+    found = read_import(line)
+    assert found is not None
+    assert found.alone == ("import { a } from './a';", "import { b } from './a';")
+
+
+def test_an_import_stays_where_its_uses_were_not_all_read() -> None:
+    expected = partial(edit_pages.expected, rules=("needless_imports",))
+    text = "import io\n\nx = 1\n"
+    removed = (2, "x = io.open(1)")
+    assert expected(text, removed)[0] == [""]
+    assert expected(f"{text}{'ratio = 1' * 500}\n", removed)[0] == [""], "a part of a longer name"
+    many = "ratio = ration\n" * (MAX_NAMED_LINES + 1)
+    assert expected(f"{text}{many}", removed)[0] == [""]
+    assert expected(f"{text}{many}y = io.x\n", removed) == {}, "used on a line among them"
+    assert expected(f"{text}{'y = io.x; ' * MAX_NAMED_LINES}\n", removed) == {}, "a long line"
+    uses = "y = io.x\n" * (MAX_NAMED_LINES + 1)
+    assert expected(f"{text}{uses}", removed) == {}, "on too many lines to read them"
+    far = "pass\n" * (REACH + 1)
+    assert expected(f"{text}{far}", removed)[0] == [""]
+    assert expected(f"{text}{far}y = io.x\n", removed) == {}, "too far away to be read"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        '__all__ = ["b"]',
+        '__all__ = [\n    "b",\n]',
+        '__all__ += ("b",)',
+        '__all__.extend(["b"])',
+        'y: "b" = 2',
+        'def f(x: list["b | None"]) -> None: ...',
+        'def f(x) -> "b": ...',
+        'y = cast("b", x)',
+    ],
+)
+def test_a_name_in_quotes_is_used_where_it_is_exported_or_a_type(use: str) -> None:
+    expected = partial(edit_pages.expected, rules=("needless_imports",))
+    text = "from a import b\n\nx = 1\n"
+    assert expected(f"{text}{use}\n", (2, "x = b()")) == {}
+    assert expected(f'{text}y = f("b", z["b"])  # "b"\n', (2, "x = b()"))[0] == [""]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fim_model.requests import Rewrite
 
+from fim_server.documents.diff import changed_words
 from fim_server.documents.documents import Encoding, Snapshot, split_lines
 from fim_server.edits.history import Hunk
-from fim_server.edits.next_edit import Proposal
-from fim_server.edits.rejections import is_unproven_prose
+from fim_server.edits.rules import unproven_prose
+from fim_server.edits.rules.unproven_prose import is_unproven_prose
 
 URI = "file:///project/a.py"
 
@@ -19,10 +19,7 @@ def unproven(
     lines = split_lines(text)
     snapshot = Snapshot(URI, language, 1, 1, Encoding.UTF32, lines)
     hunks = [Hunk(URI, 0, (old,), (now,), 0.0) for old, now in edits]
-    old = [lines[line].rstrip("\n")]
-    rewrite = Rewrite(new, 0.0, 1.0, "rewrite", 1, 1, 1, 0.0)
-    proposal = Proposal(snapshot, line, tuple(old), (new,), 1.0, "", rewrite, 1.0)
-    return is_unproven_prose(proposal, hunks)
+    return is_unproven_prose(snapshot, line, [lines[line].rstrip("\n")], [new], hunks)
 
 
 DOCUMENTED = 'def f():\n    """Added the thing.\n\n    Added the other thing.\n    """\n'
@@ -47,6 +44,20 @@ def test_words_of_a_docstring_need_the_same_replacement_twice() -> None:
 )
 def test_comments_strings_and_text_files_are_prose(text: str, new: str, language: str) -> None:
     assert unproven(text, 0, new, ("an old one", "a new one"), language=language)
+
+
+def test_a_hunk_is_compared_once_for_all_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def counting(old: str, new: str) -> list[tuple[int, int, str]]:
+        compared.append(old)
+        return changed_words(old, new)
+
+    monkeypatch.setattr(unproven_prose, "changed_words", counting)
+    hunks = [(f"the old part {number}", f"the new part {number}") for number in range(50)]
+    for _ in range(6):
+        assert not unproven("The old value.\n", 0, "The new value.", *hunks, language="markdown")
+    assert sorted(compared) == sorted([*(old for old, _ in hunks), *["The old value."] * 6])
 
 
 @pytest.mark.parametrize(
