@@ -50,7 +50,7 @@ def kind(
 ) -> type[PackedTransformer]:
     """The network that is chosen."""
     if request.param is OnnxTransformer and not cpu_onnx.available():
-        pytest.skip("needs AVX-512 VNNI or AMX, and pip install onnxruntime")
+        pytest.skip("needs VNNI or AMX, and pip install onnxruntime")
     monkeypatch.setattr(
         "fim_model.network.cpu_onnx.available", lambda: request.param is OnnxTransformer
     )
