@@ -4,7 +4,7 @@
 |---|---|
 | `transformer.TriModeTransformer` | anywhere, training included; it defines every result |
 | `cpu.PackedTransformer` | a CPU: fewer and larger operations |
-| `cpu_onnx.OnnxTransformer` | a CPU with 8-bit weights, where ONNX Runtime is installed |
+| `cpu_onnx.OnnxTransformer` | a CPU with 8-bit weights, where ONNX Runtime works |
 | `cuda.DeviceTransformer` | CUDA: fused operations in CUDA graphs |
 | `batching.BatchedNetwork` | around any of these: the forwards of several threads as one |
 
