@@ -88,21 +88,22 @@ def environment(_settings: Settings) -> Iterator[Finding]:
         yield Finding("syntax", "ok", f"grammars for {len(LANGUAGES)} languages")
 
 
-PRODUCTS = (
-    "float32 products: no AVX-512 VNNI or AMX",
-    "integer products of PyTorch; quicker with pip install onnxruntime",
-    "integer products of ONNX Runtime",
-)
-"""By how many of the two are there; ONNX Runtime is not used without the instruction."""
+PRODUCTS = {
+    "bfloat16": "PyTorch, times bfloat16: no AVX-512 VNNI or AMX, and no ONNX Runtime whose "
+    "integer products are exact here",
+    "onednn": "integer products of PyTorch; ONNX Runtime, which is quicker, is missing or does not "
+    "work: pip install --force-reinstall onnxruntime",
+    "onnx": "integer products of ONNX Runtime",
+}
+"""By `fim_model.network.choice.byte_products`."""
 
 
 def device(_settings: Settings) -> Iterator[Finding]:
     if find_spec("torch") is None:
         return
     code = (
-        "import torch; from fim_kernels.matmul_int8 import available; "
-        "from fim_model.network import cpu_onnx; "
-        "print(torch.__version__, torch.get_num_threads(), available() + cpu_onnx.available(), "
+        "import torch; from fim_model.network.choice import byte_products; "
+        "print(torch.__version__, torch.get_num_threads(), byte_products(), "
         "torch.cuda.get_device_name(0) if torch.cuda.is_available() else '')"
     )
     try:
@@ -121,10 +122,10 @@ def device(_settings: Settings) -> Iterator[Finding]:
             "pip install --force-reinstall 'fim-server[local]'",
         )
         return
-    version, threads, integers, name = [*done.stdout.strip().split(" ", 3), ""][:4]
+    version, threads, products, name = [*done.stdout.strip().split(" ", 3), ""][:4]
     yield Finding("device", "ok", f"torch {version} on {name or f'the CPU, {threads} threads'}")
     if not name:
-        yield Finding("products", "ok", f"8-bit weights run by {PRODUCTS[int(integers)]}")
+        yield Finding("products", "ok", f"8-bit weights run by {PRODUCTS[products]}")
 
 
 def model(settings: Settings) -> Iterator[Finding]:

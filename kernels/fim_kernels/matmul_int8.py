@@ -12,7 +12,7 @@ oneDNN's products are reached through `torch.ops.onednn`, which PyTorch's own qu
 does not document: everything that knows them is in this file. Activations are stored as unsigned
 bytes around 128, since x86's instruction (VPDPBUSD) multiplies unsigned by signed; its sums of 32
 bits cannot overflow at the depths of a language model. Where the processor or the build lacks it,
-`available` is false, and weights stay in another form.
+`available` is false, and rows are bfloat16 (`matmul_8bit`).
 """
 
 from __future__ import annotations

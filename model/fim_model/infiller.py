@@ -230,7 +230,7 @@ class Infiller:
         items: list[CompletionItem] = []
         trace: list[TraceStep] = []
         tokens = 0
-        with self._using(request.session):
+        with self._using(request.session, should_stop):
             cache = self.sessions.take(request.session, request.adapter)
             adapter = "" if cache.kv.adapter is None else request.adapter
             prefill, copies = self._copy_judge.prefill(cache, hole, should_stop)
@@ -281,7 +281,7 @@ class Infiller:
         on_step: StepListener = lambda step: None,
     ) -> Rewrite:
         """What a region becomes after recent edits; see `RegionRewriter.rewrite`."""
-        with self._using(rewrite_session(request.session)):
+        with self._using(rewrite_session(request.session), should_stop):
             return self.rewriter.rewrite(request, should_stop=should_stop, on_step=on_step)
 
     def instruct(
@@ -296,7 +296,7 @@ class Infiller:
         Raises RequestError for a model that cannot follow instructions.
         """
         chat = self.conversation()
-        with self._using(instruction_session(request.session)):
+        with self._using(instruction_session(request.session), should_stop):
             return self.instructed.edit(request, chat, should_stop=should_stop, on_step=on_step)
 
     def prompt(self, request: CompletionRequest) -> list[int]:
@@ -358,9 +358,9 @@ class Infiller:
         return CompletionItem(text, confidence, core.finish, core.nats)
 
     @contextlib.contextmanager
-    def _using(self, session: str) -> Iterator[None]:
+    def _using(self, session: str, should_stop: Callable[[], bool]) -> Iterator[None]:
         """While inside, the session's cache is not evicted, and forwards are shared."""
-        sharing = self.batched.filling() if self.batched else contextlib.nullcontext()
+        sharing = self.batched.filling(should_stop) if self.batched else contextlib.nullcontext()
         with self.sessions.held(session), sharing:
             yield
 

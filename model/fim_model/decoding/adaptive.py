@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import inf
 
@@ -157,18 +157,26 @@ def adaptive(core: DecodingCore, drafting: Drafting) -> Steps:
 def _drafted(core: DecodingCore, drafting: Drafting) -> Generator[Step, None, Draft]:
     """A draft by the model, in as wide a block as promises most."""
     _, size = drafting.drafted(core.block_size)
-    began = time.perf_counter()
     steps = draft_block(core, min(size - 1, core.left - 1))
-    step = next(steps)
-    drafting.costs.observe(step.width, time.perf_counter() - began)
-    yield step
+    yield _timed(core, drafting, lambda: next(steps))
     return (yield from steps)
 
 
 def _verified(core: DecodingCore, draft: Draft, kind: int | str, drafting: Drafting) -> Step:
-    began = time.perf_counter()
-    step = verify(core, draft)
-    drafting.costs.observe(step.width, time.perf_counter() - began)
+    step = _timed(core, drafting, lambda: verify(core, draft))
     if drafted := step.width - 1:
         drafting.of(kind).observe(len(step.committed) - 1, drafted)
+    return step
+
+
+def _timed(core: DecodingCore, drafting: Drafting, run: Callable[[], Step]) -> Step:
+    """A step whose cost is observed: that of its own pass, at the rows that all holes have in it.
+
+    What a hole waits for others says nothing about widths.
+    """
+    began, before = time.perf_counter(), core.model.shared
+    step = run()
+    seconds, after = time.perf_counter() - began, core.model.shared
+    rows = step.width + after.rows - before.rows
+    drafting.costs.observe(rows, seconds - (after.waited - before.waited))
     return step

@@ -58,7 +58,7 @@ class InstructedEditor:
         stop = StopRule(end, max_tokens, self._closed, frozenset(others))
         cache = self.sessions.take(instruction_session(request.session))
         tree = TokenTree.of([draft])
-        prefill = cache.prefill(prompt, tree)
+        prefill = cache.prefill(prompt, tree, should_stop)
         core = DecodingCore(self.model, cache.kv, stop, Sampler(), prompt=prompt)
         for step in rewrite_with_drafts(core, [draft], tree, prefill):
             on_step(step)

@@ -87,7 +87,7 @@ class RegionReviser:
             text = stepped_tail([*left, *inner[:start]], self._window // 2, self._window // 8)
             *before_window, last = text
             if before_window:  # empty at the very beginning of a text
-                cache.prefill(before_window)
+                cache.prefill(before_window, should_stop=should_stop)
             core = DecodingCore(self.model, cache.kv, stop, Sampler())
             part = inner[start : start + self._stride]
             following = [*inner[start + self._stride :], *right][: self._context]

@@ -162,7 +162,8 @@ def read_int8(read: Read, name: str, folder: Path) -> Weight8Bit:
             f"{folder}: {name}{SCALE} has scales that are negative or no numbers; "
             "the file is damaged, download it again"
         )
-    return Weight8Bit(values, scale)
+    narrow = scale.bfloat16()
+    return Weight8Bit(values, scale, narrow if torch.equal(narrow.float(), scale) else None)
 
 
 def save_int8(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from fim_kernels.matmul_8bit import quantise
-from fim_kernels.matmul_int8 import available
 from fim_kernels.types import Weight8Bit
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from fim_model.loading.draft_lora import plan_draft_lora, read_draft_lora
 from fim_model.loading.headers import TIED_HEAD, read_quantization
 from fim_model.loading.memory import check_memory, default_weights, return_freed_memory
 from fim_model.loading.progress import Progress, unseen
-from fim_model.network.choice import Weights, fast_network, integer_network
+from fim_model.network.choice import Weights, byte_products, fast_network, integer_network
 from fim_model.network.config import ModelConfig
 from fim_model.network.contract import Network
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer
@@ -30,8 +29,8 @@ from fim_model.network.transformer import RotaryEmbedding
 
 
 def multiplies_integers() -> bool:
-    """Whether this CPU runs stored int8 as it is."""
-    return available()
+    """Whether this CPU multiplies stored int8 with rows of bytes."""
+    return byte_products() != "bfloat16"
 
 
 def load_network(
@@ -45,32 +44,32 @@ def load_network(
 ) -> Network:
     """The fastest network for a checkpoint on a device.
 
-    weights: None is `FIM_WEIGHTS`, or else as they are stored. A CPU's integer products are made
-    matrix by matrix, without a float copy of the model: stored int8 as it is, anything else, such
-    as a GGUF file, quantised; on other processors and devices int8 is dequantised. The other
-    parameters and errors are those of `load_model`.
+    weights: None is `FIM_WEIGHTS`, or else as they are stored. On a CPU in float32, 8-bit weights
+    are made matrix by matrix, without a float copy of the model: stored int8 as it is, anything
+    else, such as a GGUF file, quantised; elsewhere int8 is dequantised. The other parameters and
+    errors are those of `load_model`.
     """
     stored_int8 = read_quantization(folder) is not None
-    straight = device == "cpu" and dtype is torch.float32 and multiplies_integers()
+    straight = device == "cpu" and dtype is torch.float32
     weights = weights or default_weights(stored_int8=straight and stored_int8)
     if straight and weights == "int8":
-        return _integer_network(folder, kv_tokens, progress, stored_int8=stored_int8)
+        return _eight_bit_network(folder, kv_tokens, progress, stored_int8=stored_int8)
     model = load_model(folder, dtype=dtype, device=device, kv_tokens=kv_tokens, progress=progress)
     return fast_network(model, weights)
 
 
-def _integer_network(
+def _eight_bit_network(
     folder: Path, kv_tokens: int, progress: Progress, *, stored_int8: bool
 ) -> Network:
-    """A checkpoint as integers are multiplied. Of stored int8 nothing becomes float32 on the way,
-    of others one matrix at a time."""
+    """A checkpoint in bytes. Of stored int8 no layer becomes float32 on the way, of others one
+    matrix at a time."""
     network = integer_network()
     config = check_weights(folder)
     plan = plan_draft_lora(folder, config) if config.mask_token_id is not None else None
     check_memory(config, torch.float32, "cpu", folder, kv_tokens=kv_tokens, bytes_each=1)
     with mapped_tensors(folder, config) as read, torch.inference_mode():
         reader = _LayerReader(read, config, folder if stored_int8 else None)
-        embedding = reader.matrix("model.embed_tokens.weight", copied=True)
+        embedding = reader.matrix("model.embed_tokens.weight")
         weights = FusedTransformer(
             config,
             embedding,
@@ -103,14 +102,14 @@ class _LayerReader:
             yield self._layer(f"model.layers.{number}.")
             progress("Loading the model", (number + 1) / count)
 
-    def matrix(self, *names: str, copied: bool = False) -> Weight8Bit:
-        """The rows of these matrices as one. copied: even if it is but one, which else is mapped
-        until it is packed."""
+    def matrix(self, *names: str) -> Weight8Bit:
+        """The rows of these matrices as one."""
         parts = [self._integers(name) for name in names]
-        values = [part.values for part in parts]
+        narrow = [part.scale_bf16 for part in parts if part.scale_bf16 is not None]
         return Weight8Bit(
-            torch.cat(values) if copied or len(values) > 1 else values[0],
+            torch.cat([part.values for part in parts]),
             torch.cat([part.scale for part in parts]),
+            torch.cat(narrow) if len(narrow) == len(parts) else None,
         )
 
     def _integers(self, name: str) -> Weight8Bit:

@@ -2,12 +2,13 @@
 
 A narrow forward costs reading the weights and launching the operations, however many holes share
 it. So threads that fill holes at the same time meet at every forward: a thread waits until all
-others have arrived, and the last one runs the forwards of all as one (`Network.forward_parts`),
+others have arrived, and one of them runs the forwards of all as one (`Network.forward_parts`),
 each part over its own cache. Nothing is padded, and decoding modes need not know. A hole that is
 filled alone never waits.
 
 On a CPU a pass takes longer with every row. So it has at most PASS_ROWS there, and a hole that asks
-for a token at a time does not wait until several others have read their prompts.
+for a token at a time does not wait until several others have read their prompts. A hole that is
+given up leaves the queue before its next forward has run.
 
 In float32 a hole gets the same tokens as alone (sums are taken in another order, which changes the
 last bits).
@@ -17,21 +18,27 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from fim_kernels.types import TokenScores
 from torch import Tensor
 
+from fim_model.errors import Cancelled
 from fim_model.network.adapter import Adapter
 from fim_model.network.batch_parts import Part
-from fim_model.network.contract import DeviceDrafting, Drafted, Drafts, Network
+from fim_model.network.contract import DeviceDrafting, Drafted, Drafts, Network, Shared
 from fim_model.network.lora import DraftLora
 
 PASS_ROWS = 96
 """Rows of a pass on a CPU, unless one forward alone has more: two pieces of a prompt
 (`prompt_cache.PIECE`) are read one after the other."""
+
+ASK_AGAIN = 0.02
+"""Seconds after which a waiting thread asks whether its hole is given up: so early that what takes
+its place arrives before the pass that runs has ended."""
 
 
 @dataclass(slots=True)
@@ -74,12 +81,26 @@ _Result = Tensor | TokenScores | Drafted
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """What one thread waits for. Once it is `done`, it has a `result` or an `error`."""
+    """What one thread waits for. Once it is `done`, it has a `result` or an `error`.
+
+    seconds, rows: what the pass took, and how many rows of others it had.
+    """
 
     wanted: _Wanted
+    should_stop: Callable[[], bool]
     result: _Result | None = None
     error: Exception | None = None
     done: bool = False
+    seconds: float = 0.0
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class _Filler:
+    """A thread that fills a hole."""
+
+    should_stop: Callable[[], bool]
+    shared: Shared = field(default_factory=Shared)
 
 
 class BatchedNetwork:
@@ -90,25 +111,36 @@ class BatchedNetwork:
         self.config, self.draft_lora = network.config, network.draft_lora
         self.counts = BatchCounts()
         self._changed = threading.Condition()
-        self._filling: set[int] = set()
+        self._filling: dict[int, _Filler] = {}
         self._waiting: list[_Call] = []
         self._busy = False
 
     @contextlib.contextmanager
-    def filling(self) -> Iterator[None]:
+    def filling(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """While inside, this thread's forwards wait for those of all other threads inside.
 
-        A thread that is inside must not wait for another one by any other means: deadlock.
+        Once `should_stop`, which any of these threads asks, a forward that has not begun raises
+        Cancelled. A thread that is inside must not wait for another one by any other means:
+        deadlock.
         """
         me = threading.get_ident()
         with self._changed:
-            self._filling.add(me)
+            outside = self._filling.get(me)
+            self._filling[me] = _Filler(should_stop)
         try:
             yield
         finally:
             with self._changed:
-                self._filling.discard(me)
+                del self._filling[me]
+                if outside is not None:
+                    self._filling[me] = outside
                 self._changed.notify_all()
+
+    @property
+    def shared(self) -> Shared:
+        """See `Network`: counted from where this thread began `filling`."""
+        filler = self._filling.get(threading.get_ident())
+        return Shared() if filler is None else filler.shared
 
     @property
     def products(self) -> str:
@@ -162,23 +194,45 @@ class BatchedNetwork:
 
     def _meet(self, wanted: _Wanted) -> _Result:
         """Wait for the other threads, if there are any, and return this thread's result."""
-        if threading.get_ident() not in self._filling:
+        began, filler = time.perf_counter(), self._filling.get(threading.get_ident())
+        if filler is None:
             return self._alone(wanted)
-        call = _Call(wanted)
+        call = _Call(wanted, filler.should_stop)
         with self._changed:
             self._waiting.append(call)
+            if self._all_arrived():
+                self._changed.notify_all()
             while not call.done:
-                if self._busy or len(self._waiting) < len(self._filling):
-                    self._changed.wait()
+                if self._withdrawn():
+                    continue
+                # Only a thread that is in the round runs it: any other may leave meanwhile.
+                if self._all_arrived() and call in (chosen := self._next_round()):
+                    self._run(chosen)
                 else:
-                    self._run(self._next_round())
+                    self._changed.wait(ASK_AGAIN)
+            waited = time.perf_counter() - began - call.seconds
+            filler.shared = filler.shared.and_then(waited, call.rows)
         if call.error is not None:
             raise call.error
         assert call.result is not None
         return call.result
 
+    def _withdrawn(self) -> bool:
+        """Take the calls of holes that are given up off the queue; whether there were any."""
+        given_up = [call for call in self._waiting if call.should_stop()]
+        for call in given_up:
+            self._waiting.remove(call)
+            call.error, call.done = Cancelled(), True
+        if given_up:
+            self._changed.notify_all()
+        return bool(given_up)
+
+    def _all_arrived(self) -> bool:
+        """Whether the next round can begin."""
+        return not self._busy and len(self._waiting) >= len(self._filling)
+
     def _next_round(self) -> list[_Call]:
-        """The calls to run next, taken off the queue; all threads that are filling have arrived.
+        """The calls to run next; all threads that are filling have arrived.
 
         Rows for the vocabulary go first: their threads then arrive with the forward that the others
         wait for. Else it is the turn of the longest-waiting call: with the forwards of the
@@ -191,7 +245,6 @@ class BatchedNetwork:
         if not chosen:
             first = self._waiting[0]
             chosen = self._fitting(first)
-        self._waiting = [call for call in self._waiting if call not in chosen]
         return chosen
 
     def _fitting(self, first: _Call) -> list[_Call]:
@@ -212,16 +265,20 @@ class BatchedNetwork:
         return chosen
 
     def _run(self, calls: list[_Call]) -> None:
-        """Run a round without holding the lock, then wake all threads."""
+        """Take a round off the queue and run it without holding the lock, then wake all threads."""
+        self._waiting = [call for call in self._waiting if call not in calls]
         self._busy = True
         self._changed.release()
+        began = time.perf_counter()
         try:
             self._answer(calls)
         finally:
+            seconds = time.perf_counter() - began
             self._changed.acquire()
             self._busy = False
+            rows = sum(_rows(call) for call in calls)
             for call in calls:
-                call.done = True
+                call.done, call.seconds, call.rows = True, seconds, rows - _rows(call)
             self._changed.notify_all()
 
     def _answer(self, calls: list[_Call]) -> None:
@@ -295,7 +352,8 @@ class _DraftsInTurns:
 
 
 def _rows(call: _Call) -> int:
-    return call.wanted.part.width if isinstance(call.wanted, _ForwardCall) else 1
+    """Rows that go through the layers."""
+    return call.wanted.part.width if isinstance(call.wanted, _ForwardCall) else 0
 
 
 def _same_pass(a: _Wanted, b: _Wanted) -> bool:

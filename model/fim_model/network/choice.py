@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Weights = Literal["full", "int8"]
 """How the layers' matrices are stored: unchanged, or in 8 bits with a scale for each row."""
 
+ByteProducts = Literal["onnx", "onednn", "bfloat16"]
+"""With rows of bytes, by ONNX Runtime (`cpu_onnx`) or oneDNN (`fim_kernels.matmul_int8`), or with
+rows of bfloat16 (`fim_kernels.matmul_8bit`), which every processor multiplies."""
+
 
 def fast_network(model: TriModeTransformer, weights: Weights = "full") -> Network:
     """The fastest network for the model's device. The model's layers are emptied."""
@@ -41,7 +45,18 @@ def differentiable_operations() -> AbstractContextManager[None]:
 
 
 def integer_network() -> type[PackedTransformer]:
-    """What multiplies 8-bit weights quickest on this CPU: ONNX Runtime where it is installed."""
+    """What multiplies 8-bit weights quickest on this CPU."""
     from fim_model.network import cpu, cpu_onnx
 
-    return cpu_onnx.OnnxTransformer if cpu_onnx.available() else cpu.PackedTransformer
+    return cpu_onnx.OnnxTransformer if byte_products() == "onnx" else cpu.PackedTransformer
+
+
+def byte_products() -> ByteProducts:
+    """What multiplies 8-bit weights on this CPU; the first that it has."""
+    from fim_kernels import matmul_int8
+
+    from fim_model.network import cpu_onnx
+
+    if cpu_onnx.available():
+        return "onnx"
+    return "onednn" if matmul_int8.available() else "bfloat16"

@@ -4,7 +4,7 @@
 |---|---|
 | `transformer.TriModeTransformer` | anywhere, training included; it defines every result |
 | `cpu.PackedTransformer` | a CPU: fewer and larger operations |
-| `cpu_onnx.OnnxTransformer` | a CPU with 8-bit weights, where ONNX Runtime is installed |
+| `cpu_onnx.OnnxTransformer` | a CPU with 8-bit weights, where ONNX Runtime works |
 | `cuda.DeviceTransformer` | CUDA: fused operations in CUDA graphs |
 | `batching.BatchedNetwork` | around any of these: the forwards of several threads as one |
 
@@ -28,6 +28,18 @@ from fim_model.network.batch_parts import Part
 from fim_model.network.config import ModelConfig
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a thread's calls shared with other threads: seconds waited for their passes, and rows of
+    theirs in its own."""
+
+    waited: float = 0.0
+    rows: int = 0
+
+    def and_then(self, waited: float, rows: int) -> Shared:
+        return Shared(self.waited + waited, self.rows + rows)
 
 
 class Network(Protocol):
@@ -58,6 +70,11 @@ class Network(Protocol):
     @property
     def products(self) -> str:
         """What the layers' products multiply, in words."""
+        ...
+
+    @property
+    def shared(self) -> Shared:
+        """What this thread shared with others so far; nothing where threads do not meet."""
         ...
 
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:

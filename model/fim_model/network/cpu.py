@@ -5,7 +5,9 @@ query, key and value are one product and so are gate and up; queries and keys ar
 in place, by one complex multiplication; masks and the cache's slots are made once a forward, not
 once a layer; and query heads that share keys become rows of one matrix, so that no key is ever
 copied. Weights lie in oneDNN's blocks, quick at every width: full ones
-(`fim_kernels.matmul_packed`), or bytes that are multiplied as integers (`fim_kernels.matmul_int8`).
+(`fim_kernels.matmul_packed`), or bytes that are multiplied as integers (`fim_kernels.matmul_int8`);
+where the processor has no quick products of integers, bytes lie as they are and rows are bfloat16
+(`fim_kernels.matmul_8bit`).
 
 A row's result is the same to the last bit however many rows stand beside it, and whether its cache
 was filled in one forward or in several (tested). So a draft that is verified in a block is what one
@@ -57,7 +59,7 @@ class PackedTransformer(FusedNetwork):
     @staticmethod
     def prepared(layer: FusedLayer, config: ModelConfig) -> FusedLayer:
         """A layer of 8-bit weights as it is kept until the network is made, in place of `layer`."""
-        return packed_layer(layer, config)
+        return packed_layer(layer, config) if available() else layer
 
     @torch.inference_mode()
     def forward_parts(self, parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
@@ -143,12 +145,14 @@ def pack_head(weights: FusedTransformer, *, integers: bool) -> None:
     product reads quicker than rows.
     """
     if isinstance(weights.head, Weight8Bit):
-        weights.head = _packed(weights.head)
+        head = weights.head
+        # With rows of bfloat16 logits would be bfloat16 too, in which the best tokens are equal.
+        weights.head = pack_int8(head) if available() else pack(head.dequantise(torch.float32))
         return
     assert isinstance(weights.head, Tensor)
     assert isinstance(weights.embedding, Tensor)
     tied = weights.embedding.data_ptr() == weights.head.data_ptr()
-    if integers:
+    if integers and available():
         head = quantise(weights.head)
         weights.head = pack_int8(head)
         weights.embedding = head if tied else quantise(weights.embedding)

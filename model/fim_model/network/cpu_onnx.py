@@ -20,12 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
+from fim_kernels.dispatch import forced_reference
 from fim_kernels.matmul_int8 import LEVELS, MIDDLE, SMALLEST
-from fim_kernels.matmul_int8 import available as has_instruction
 from fim_kernels.onnx_graph import MICROSOFT, Graph
 from fim_kernels.types import Weight8Bit
 from torch import Tensor
@@ -42,6 +41,7 @@ from fim_model.network.cpu_attention import PartsAttention, Turns, joined
 from fim_model.network.fused_forward import FusedLayer, FusedTransformer, Weight
 from fim_model.network.fused_network import FusedNetwork
 from fim_model.network.lora import DraftLora
+from fim_model.network.transformer import RotaryEmbedding
 
 KEPT_WIDTH = 64
 """Buffers of forwards up to this many rows are kept; those of wider ones, which are rarer and take
@@ -49,8 +49,54 @@ far longer than making buffers, are made each time."""
 
 
 def available() -> bool:
-    """Whether ONNX Runtime is installed and this processor multiplies bytes quickly."""
-    return find_spec("onnxruntime") is not None and has_instruction()
+    """Whether ONNX Runtime works here and its sums of products of bytes are exact.
+
+    They are with AVX-512 VNNI, AVX-VNNI and AMX. Kernels for AVX2 and AVX-512 without VNNI add
+    pairs of products in 16 bits (VPMADDUBSW), which cuts off sums of large ones.
+    """
+    return not forced_reference() and _works()
+
+
+@cache
+def _works() -> bool:
+    """Whether a network of one layer, which has every operation of larger ones, runs, and the
+    largest sums of its products are right."""
+    try:
+        weights = _smallest_network()
+        qkv = weights.layers[0].qkv
+        assert isinstance(qkv, Weight8Bit)
+        order = pairs_side_by_side(weights.config)
+        sums = qkv.dequantise(torch.float32)[order].sum(1)
+        first, last = _sessions(weights)
+        # One row is multiplied by other code than several.
+        for ones in (torch.ones(1, qkv.values.shape[1]), torch.ones(19, qkv.values.shape[1])):
+            [heads] = first.run(["heads"], {"residual": ones.numpy()})
+            last.run(None, {"residual": ones.numpy(), "mixed": ones.numpy()})
+            if not torch.allclose(torch.from_numpy(heads), sums.expand(len(ones), -1), rtol=1e-3):
+                return False
+    except Exception:  # Whatever is wrong with an installation, there is another network.
+        return False
+    return True
+
+
+def _smallest_network() -> FusedTransformer:
+    """One layer, whose weights are as large as bytes can be, of either sign."""
+    size = 64
+    config = ModelConfig(
+        vocab_size=1, hidden_size=size, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=size, intermediate_size=size,
+    )  # fmt: skip
+
+    def matrix(rows: int) -> Weight8Bit:
+        signs = (1 - 2 * (torch.arange(rows) % 2)).to(torch.int8)
+        return Weight8Bit((LEVELS * signs)[:, None].repeat(1, size), torch.ones(rows))
+
+    one = matrix(size)
+    layer = FusedLayer(
+        torch.ones(size), matrix(3 * size), one, torch.ones(size), matrix(2 * size), one
+    )
+    table, norm = torch.zeros(1, size), torch.ones(size)
+    return FusedTransformer(config, table, [layer], norm, table, RotaryEmbedding(config))
 
 
 @dataclass(frozen=True, slots=True)

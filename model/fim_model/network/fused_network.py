@@ -10,6 +10,7 @@ from fim_kernels.types import Weight8Bit
 from torch import Tensor
 
 from fim_model.network.adapter import Adapter
+from fim_model.network.contract import Shared
 from fim_model.network.fused_forward import FusedTransformer, project
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
@@ -17,6 +18,8 @@ from fim_model.network.transformer import TriModeTransformer
 
 class FusedNetwork:
     """The part of `Network` that depends only on the weights."""
+
+    shared = Shared()
 
     def __init__(self, weights: FusedTransformer, draft_lora: DraftLora | None = None) -> None:
         self.config, self.draft_lora = weights.config, draft_lora

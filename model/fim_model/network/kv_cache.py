@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Sequence
@@ -32,6 +33,10 @@ def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Te
         return torch.zeros(shape, dtype=dtype, device=device)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
     mapping = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize), **private)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # A huge page spans the room of several heads: writing one token would take all of it.
+        with contextlib.suppress(OSError):  # a kernel that has no huge pages
+            mapping.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(mapping, dtype=dtype, count=prod(shape)).view(*shape)
 
 

@@ -23,6 +23,7 @@ from fim_model.network.adapter import Adapter
 from fim_model.network.attention_mask import Attention, AttentionPattern
 from fim_model.network.batch_parts import PackedCache, Part, packed_pattern, shared_adapter
 from fim_model.network.config import ModelConfig
+from fim_model.network.contract import Shared
 from fim_model.network.kv_cache import KVCache
 from fim_model.network.lora import DraftLora
 from fim_model.network.noisy_blocks import NoisyBlocks, attend_noisy_blocks
@@ -181,6 +182,7 @@ class TriModeTransformer(nn.Module):
     draft_lora: DraftLora | None = None
     """What a checkpoint brings for drafting; only draft forwards use it."""
     device_drafting: None = None
+    shared = Shared()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

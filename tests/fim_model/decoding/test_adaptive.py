@@ -11,6 +11,7 @@ from fim_model.decoding.adaptive import MODEL, RETRY, Acceptance, Drafting, Forw
 from fim_model.decoding.core import DecodingCore, ForwardKind, StopRule
 from fim_model.decoding.prompt_cache import PromptCache
 from fim_model.decoding.sampling import Sampler
+from fim_model.network.contract import Shared
 from fixed_costs import FixedCosts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,3 +115,18 @@ def test_more_tokens_of_a_surer_draft() -> None:
     assert lengths[0] == 0
     assert lengths[-1] == 10
     assert torch.tensor(lengths).diff().sum() > 0
+
+
+def test_the_cost_of_a_forward_is_that_of_its_pass(tiny: Any, monkeypatch: Any) -> None:
+    """Without what the hole waited for others, at the rows that theirs had in the same pass."""
+    core, drafting = started(tiny), Drafting(FixedCosts(further=0.1))
+    model, observed = type(core.model), list[tuple[int, float]]()
+    monkeypatch.setattr(
+        model, "shared", property(lambda self: Shared(100.0 * core.forwards, 7 * core.forwards))
+    )
+    monkeypatch.setattr(
+        FixedCosts, "observe", lambda self, width, seconds: observed.append((width, seconds))
+    )
+    found = widths(core, drafting)
+    assert [width for width, _ in observed] == [width + 7 for width in found]
+    assert all(seconds < -50 for _, seconds in observed), "100 seconds of waiting are taken off"

@@ -10,7 +10,7 @@ import torch
 from fim_model.decoding import reference
 from fim_model.decoding.commit_rules import ConfidenceThreshold
 from fim_model.decoding.core import DecodingCore, Step, StopRule
-from fim_model.decoding.prompt_cache import PromptCache
+from fim_model.decoding.prompt_cache import PIECE, PromptCache
 from fim_model.decoding.revise_region import RegionReviser
 from fim_model.decoding.revise_window import (
     Likelihood,
@@ -132,3 +132,23 @@ def test_an_empty_region_needs_no_forward(reviser: RegionReviser) -> None:
 def test_revision_stops_between_two_forwards(reviser: RegionReviser) -> None:
     with pytest.raises(Cancelled):
         reviser.revise("a = 1\n", "b = 2\n" * 9, "", should_stop=lambda: True)
+
+
+def test_reading_what_stands_before_a_region_can_be_stopped(
+    tiny: Any, tiny_tokenizer: CodeTokenizer
+) -> None:
+    """The stop comes after the first piece of a long text: no second one is read."""
+    mask = tiny_tokenizer.special.mask
+    model = tiny.model(2, vocab_size=tiny_tokenizer.vocab_size, mask_token_id=mask, block_size=8)
+    forward_parts, read = model.forward_parts, []
+
+    def counted(parts: Any, lora: Any) -> list[Tensor]:
+        read.append(sum(part.width for part in parts))
+        return forward_parts(parts, lora)
+
+    model.forward_parts = counted
+    reviser = RegionReviser(model, tiny_tokenizer, RevisionRule(remask_below=0.0))
+    with pytest.raises(Cancelled):
+        reviser.revise("a = 1\n" * 60, "b = 2\n", "", should_stop=lambda: bool(read))
+    assert len(read) == 1
+    assert read[0] <= PIECE

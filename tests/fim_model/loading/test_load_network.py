@@ -33,8 +33,7 @@ MATRIX = "model.layers.0.self_attn.q_proj.weight"
 def integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Integer products on any processor; without the instruction by the reference."""
     monkeypatch.delenv("FIM_WEIGHTS", raising=False)
-    for module in ("loading.load_network", "network.cpu"):
-        monkeypatch.setattr(f"fim_model.{module}.available", lambda: True)
+    monkeypatch.setattr("fim_model.network.cpu.available", lambda: True)
 
 
 def logits(network: Network) -> Tensor:
@@ -50,7 +49,7 @@ def kind(
 ) -> type[PackedTransformer]:
     """The network that is chosen."""
     if request.param is OnnxTransformer and not cpu_onnx.available():
-        pytest.skip("needs AVX-512 VNNI or AMX, and pip install onnxruntime")
+        pytest.skip("needs VNNI or AMX, and pip install onnxruntime")
     monkeypatch.setattr(
         "fim_model.network.cpu_onnx.available", lambda: request.param is OnnxTransformer
     )
@@ -148,10 +147,31 @@ def test_full_weights_are_an_environment_variable_away(
     assert (logits(full) - plain).abs().max() < 1e-4
     monkeypatch.delenv("FIM_WEIGHTS")
     assert not torch.equal(logits(load_network(tmp_path)), logits(full))
-    monkeypatch.setattr("fim_model.loading.load_network.available", lambda: False)
-    without = load_network(tmp_path)
-    assert isinstance(without, PackedTransformer)
-    assert torch.equal(logits(without), logits(full))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_bytes_stay_bytes_on_a_processor_that_does_not_multiply_them(
+    tiny: Any, tmp_path: Path, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times bfloat16; the head alone is float32."""
+    monkeypatch.setattr("fim_model.network.cpu.available", lambda: False)
+    monkeypatch.setattr("fim_model.network.cpu_onnx.available", lambda: False)
+    model = tiny.model(1, hidden_size=32, intermediate_size=48, tie_word_embeddings=tied)
+    save_int8(model, tmp_path)
+    plain = logits(load_model(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a float copy was made")
+
+    monkeypatch.setattr("fim_model.loading.load_network.load_model", refuse)
+    monkeypatch.setattr("fim_kernels.matmul_8bit.matmul_8bit_reference", refuse)
+    network = load_network(tmp_path)
+    assert type(network) is PackedTransformer
+    assert network.products == "8-bit weights, bfloat16 rows"
+    assert network.cache_dtype is torch.float32
+    found = logits(network)
+    assert found.dtype is torch.float32
+    assert 0 < (found - plain).norm() / plain.norm() < 0.02
 
 
 def test_full_checkpoints_stay_full(tiny: Any, tmp_path: Path) -> None:

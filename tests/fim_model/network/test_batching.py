@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -21,7 +22,7 @@ from fim_model.infiller import Infiller
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.batching import PASS_ROWS, BatchedNetwork
-from fim_model.network.contract import forward_one
+from fim_model.network.contract import Shared, forward_one
 from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import TriModeTransformer
 from fim_model.prompt.tokenizer import CodeTokenizer
@@ -235,3 +236,67 @@ def test_a_cancelled_hole_stops_within_one_forward(
     assert result.stats.forwards > 3
     assert model.counts.forwards == 3 + result.stats.forwards
     assert model.counts.passes == result.stats.forwards
+
+
+def wide(joint: BatchedNetwork, width: int = PASS_ROWS - 10) -> torch.Tensor:
+    """A forward beside which no other such one has room in a pass."""
+    cache = PromptCache(joint, capacity=200)
+    tokens, places = torch.arange(width)[None] % 30, torch.arange(width)[None]
+    return forward_one(joint, tokens, places, Attention.CAUSAL, cache.kv)
+
+
+def test_a_hole_given_up_leaves_before_the_pass_of_another_has_ended(tiny: Any) -> None:
+    """Both are given up within the first pass: that one ends, and there is no second."""
+    plain = tiny.model(1)
+    joint = BatchedNetwork(plain)
+    forward_parts, start = plain.forward_parts, threading.Barrier(2)
+    stop, left, passes = threading.Event(), threading.Event(), []
+
+    def held(parts: Sequence[Part], lora: DraftLora | None) -> list[torch.Tensor]:
+        passes.append(len(parts))
+        stop.set()
+        assert left.wait(20), "the other hole waits for the end of this pass"
+        return forward_parts(parts, lora)
+
+    plain.forward_parts = held
+
+    def work() -> str:
+        try:
+            with joint.filling(stop.is_set):
+                start.wait(60)
+                wide(joint)
+        except Cancelled:
+            left.set()
+            return "given up"
+        return "read"
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(work) for _ in range(2)]
+    assert sorted(future.result() for future in found) == ["given up", "read"]
+    assert passes == [1]
+    assert joint.counts.forwards == 1
+
+
+def test_what_a_hole_shares_with_others_is_known(tiny: Any) -> None:
+    """Of two wide forwards one waits for the other; the narrow one is in the pass of either."""
+    plain = tiny.model(1)
+    joint = BatchedNetwork(plain)
+    forward_parts = plain.forward_parts
+
+    def slow(parts: Sequence[Part], lora: DraftLora | None) -> list[torch.Tensor]:
+        time.sleep(0.2)
+        return forward_parts(parts, lora)
+
+    plain.forward_parts = slow
+
+    def work(width: int) -> tuple[int, Shared]:
+        wide(joint, width)
+        return width, joint.shared
+
+    widths = [PASS_ROWS - 10, 3, PASS_ROWS - 10]
+    found = [future.result() for future in side_by_side(joint, [partial(work, w) for w in widths])]
+    beside = sorted((width, shared.rows) for width, shared in found)
+    assert beside == [(3, widths[0]), (widths[0], 0), (widths[0], 3)]
+    waited = sorted(shared.waited for width, shared in found if width > 3)
+    assert waited[0] < 0.15 < waited[1]
+    assert joint.shared == Shared(), "this thread has shared nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from torch import Tensor
 pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 pytestmark = pytest.mark.skipif(
     not cpu_onnx.available(),
-    reason="this processor multiplies bytes slowly (no AVX-512 VNNI, no AMX)",
+    reason="this processor has no exact products of bytes (no VNNI, no AMX)",
 )
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 96}
@@ -126,9 +127,57 @@ def test_it_is_chosen_for_8_bit_weights(tiny: Any, monkeypatch: pytest.MonkeyPat
     assert isinstance(network, cpu_onnx.OnnxTransformer)
     assert network.products == "8-bit integers, ONNX Runtime"
     assert not isinstance(fast_network(tiny.model(1, **SHAPE)), cpu_onnx.OnnxTransformer)
-    monkeypatch.setattr(cpu_onnx, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu_onnx, "available", lambda: False)
     other = fast_network(tiny.model(1, **SHAPE), "int8")
     assert type(other) is PackedTransformer
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """ONNX Runtime is tried anew by the test, and by those after it."""
+    cpu_onnx._works.cache_clear()
+    yield
+    cpu_onnx._works.cache_clear()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("broken", ["import", "operation"])
+def test_a_broken_installation_is_not_used(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError("libonnxruntime.so: undefined symbol")
+
+    if broken == "import":
+        monkeypatch.setattr(cpu_onnx, "runtime", fail)
+    else:
+        monkeypatch.setattr(cpu_onnx, "MICROSOFT", "com.example")
+    assert type(fast_network(tiny.model(1, **SHAPE), "int8")) is PackedTransformer
+
+
+class _Saturating:
+    """A session on a processor that adds pairs of products in 16 bits."""
+
+    def __init__(self, session: Any, narrowest: int) -> None:
+        self._session, self._narrowest = session, narrowest
+
+    def run(self, names: object, given: dict[str, Any]) -> list[Any]:
+        found = [torch.from_numpy(value) for value in self._session.run(names, given)]
+        if len(given["residual"]) >= self._narrowest:
+            found = [value.clamp(max=0.99 * float(value.max())) for value in found]
+        return [value.numpy() for value in found]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("narrowest", [1, 2], ids=["every width", "several rows"])
+def test_a_processor_that_cuts_off_large_sums_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, narrowest: int
+) -> None:
+    made = cpu_onnx._sessions
+    monkeypatch.setattr(
+        cpu_onnx, "_sessions", lambda w: [_Saturating(each, narrowest) for each in made(w)]
+    )
+    assert not cpu_onnx.available()
 
 
 def test_a_graph_means_what_it_says() -> None:

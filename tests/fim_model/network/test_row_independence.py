@@ -36,7 +36,7 @@ def network(request: pytest.FixtureRequest, tiny: Any) -> Network:
     if request.param == "onnx":
         pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
         if not cpu_onnx.available():
-            pytest.skip("this processor multiplies bytes slowly (no AVX-512 VNNI, no AMX)")
+            pytest.skip("this processor has no exact products of bytes (no VNNI, no AMX)")
         return cpu_onnx.OnnxTransformer.of(tiny.model(1, **SHAPE), storage=torch.int8)
     storage = torch.int8 if request.param == "int8" else None
     return PackedTransformer.of(tiny.model(1, **SHAPE), storage=storage)
