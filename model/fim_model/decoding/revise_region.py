@@ -104,10 +104,18 @@ class RegionReviser:
         return RevisedRegion(revised, gain, math.exp(nats / max(1, count)), forwards, count)
 
     @torch.inference_mode()
-    def gains(self, before: str, region: str, drafts: Sequence[str], after: str) -> list[float]:
+    def gains(
+        self,
+        before: str,
+        region: str,
+        drafts: Sequence[str],
+        after: str,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[float]:
         """By how many nats the text is likelier with each draft in the region's place.
 
-        Read from left to right, with the beginning of what follows, in one forward.
+        Read from left to right, with the beginning of what follows. Cancelled is raised between
+        two forwards.
         """
         if not drafts:
             return []
@@ -116,7 +124,7 @@ class RegionReviser:
         prompt = self.fim.plain(before, self._window // 2)
         tree = TokenTree.of(texts)
         cache = self._cache(len(prompt) + len(tree))
-        logits = cache.prefill(prompt, tree).logits
+        logits = cache.prefill(prompt, tree, should_stop).logits
         old, *new = tree_log_probabilities(logits, tree, texts)
         return [nats - old for nats in new]
 

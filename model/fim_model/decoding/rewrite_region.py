@@ -193,7 +193,7 @@ class RegionRewriter:
         reviser = RegionReviser(self.model, self.tokenizer, adapter=adapter)
         before, old, after = request.prefix, request.old, request.suffix
         revised = reviser.revise(before, old, after, should_stop=should_stop, on_step=on_step)
-        gains = reviser.gains(before, old, request.drafts, after)
+        gains = reviser.gains(before, old, request.drafts, after, should_stop)
         judged = zip(gains, request.drafts, strict=True)
         gain, new = max([(revised.gain, revised.text), *judged], key=lambda candidate: candidate[0])
         rewritten = revised.tokens if new == revised.text else len(self.tokenizer.encode(new))

@@ -44,8 +44,8 @@ from fim_model.network.lora import DraftLora
 from fim_model.network.transformer import RotaryEmbedding
 
 KEPT_WIDTH = 64
-"""Buffers of forwards up to this many rows are kept; those of wider ones, which are rarer and take
-far longer than making buffers, are made each time."""
+"""Forwards of up to this many rows share buffers that are kept; those of wider ones, which are
+rarer and take far longer than making buffers, are made each time."""
 
 
 def available() -> bool:
@@ -100,8 +100,8 @@ def _smallest_network() -> FusedTransformer:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The buffers of one width, and how each session is bound to them.
+class Buffers:
+    """What sessions read and write.
 
     residual: float32 `[T, hidden]`, a pair that layers use in turn. heads: `[T, (H + 2G) * D]`.
     mixed: `[T, H * D]`, what attention returned. hidden: `[T, hidden]`, the result.
@@ -111,6 +111,27 @@ class Step:
     heads: Tensor
     mixed: Tensor
     hidden: Tensor
+
+    @classmethod
+    def of(cls, config: ModelConfig, width: int) -> Buffers:
+        size, attended = config.hidden_size, config.num_attention_heads * config.head_dim
+        heads = attended + 2 * config.num_key_value_heads * config.head_dim
+        widths = (size, size, heads, attended, size)
+        even, odd, *others = (torch.empty(width, columns) for columns in widths)
+        return cls((even, odd), *others)
+
+    def first(self, width: int) -> Buffers:
+        """The first rows of each."""
+        even, odd = self.residual
+        others = (self.heads, self.mixed, self.hidden)
+        return Buffers((even[:width], odd[:width]), *(buffer[:width] for buffer in others))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The buffers of one width, and how each session is bound to them."""
+
+    buffers: Buffers
     bindings: list[Any]
 
 
@@ -123,6 +144,7 @@ class OnnxTransformer(PackedTransformer):
         self._turns = Turns(weights.config, weights.rotary)
         self._input_norms = [layer.input_norm for layer in weights.layers]
         self._sessions = _sessions(weights)
+        self._kept = Buffers.of(self.config, KEPT_WIDTH)
         self._steps: dict[int, Step] = {}
 
     @staticmethod
@@ -140,29 +162,30 @@ class OnnxTransformer(PackedTransformer):
         adapter = shared_adapter(parts)
         tokens = joined([part.tokens[0] for part in parts])
         step = self._step(len(tokens))
-        attend = PartsAttention(parts, self.config, self._turns, step.mixed)
-        step.residual[0].copy_(self._embed(tokens))
+        buffers = step.buffers
+        attend = PartsAttention(parts, self.config, self._turns, buffers.mixed)
+        buffers.residual[0].copy_(self._embed(tokens))
         first, *others = zip(self._sessions, step.bindings, strict=True)
         first[0].run_with_iobinding(first[1])
         for i, (session, binding) in enumerate(others):
-            residual = step.residual[i % 2]
+            residual = buffers.residual[i % 2]
             if adapter is not None:
-                step.heads.add_(adapter.heads[i](self._norm(residual, self._input_norms[i])))
-            attend(i, step.heads)
+                buffers.heads.add_(adapter.heads[i](self._norm(residual, self._input_norms[i])))
+            attend(i, buffers.heads)
             if adapter is not None:
-                residual.add_(adapter.output[i](step.mixed))
+                residual.add_(adapter.output[i](buffers.mixed))
             if lora is not None:
-                residual.add_(lora.update(i, step.mixed))
+                residual.add_(lora.update(i, buffers.mixed))
             session.run_with_iobinding(binding)
         # The buffers are the next forward's: another thread may run it while this result is read.
-        return attend.split(step.hidden.clone())
+        return attend.split(buffers.hidden.clone())
 
     def _step(self, width: int) -> Step:
         if width in self._steps:
             return self._steps[width]
-        step = _bound(self._sessions, self.config, width)
-        if width <= KEPT_WIDTH:
-            self._steps[width] = step
+        if width > KEPT_WIDTH:
+            return _bound(self._sessions, Buffers.of(self.config, width))
+        step = self._steps[width] = _bound(self._sessions, self._kept.first(width))
         return step
 
 
@@ -301,25 +324,23 @@ def _halves(half: int) -> tuple[slice, slice]:
     return slice(0, half), slice(half, None)
 
 
-def _bound(sessions: Sequence[Any], config: ModelConfig, width: int) -> Step:
-    """Buffers for a width, and the sessions' inputs and outputs in them."""
-    attended = config.num_attention_heads * config.head_dim
-    heads = torch.empty(width, attended + 2 * config.num_key_value_heads * config.head_dim)
-    residual = torch.empty(width, config.hidden_size), torch.empty(width, config.hidden_size)
-    hidden, mixed = torch.empty(width, config.hidden_size), torch.empty(width, attended)
+def _bound(sessions: Sequence[Any], buffers: Buffers) -> Step:
+    """The sessions' inputs and outputs in buffers."""
     bindings = []
     for i, session in enumerate(sessions):
         # Session 0 reads the embedding in the first residual and leaves it there.
-        before, after = residual[(i - 1) % 2 if i else 0], residual[i % 2]
-        places = {"residual": before, "mixed": mixed, "heads": heads, "hidden": hidden}
-        places["residual_after"] = after
+        places = {
+            "residual": buffers.residual[(i - 1) % 2 if i else 0],
+            "residual_after": buffers.residual[i % 2],
+            "mixed": buffers.mixed, "heads": buffers.heads, "hidden": buffers.hidden,
+        }  # fmt: skip
         binding = session.io_binding()
         for value in session.get_inputs():
             _bind(binding.bind_input, value.name, places[value.name])
         for value in session.get_outputs():
             _bind(binding.bind_output, value.name, places[value.name])
         bindings.append(binding)
-    return Step(residual, heads, mixed, hidden, bindings)
+    return Step(buffers, bindings)
 
 
 def _bind(bind: Any, name: str, buffer: Tensor) -> None:

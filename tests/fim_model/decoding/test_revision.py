@@ -151,4 +151,7 @@ def test_reading_what_stands_before_a_region_can_be_stopped(
     with pytest.raises(Cancelled):
         reviser.revise("a = 1\n" * 60, "b = 2\n", "", should_stop=lambda: bool(read))
     assert len(read) == 1
-    assert read[0] <= PIECE
+    with pytest.raises(Cancelled):
+        reviser.gains("a = 1\n" * 60, "b = 2\n", ["c = 2\n"], "", lambda: len(read) > 1)
+    assert len(read) == 2
+    assert max(read) <= PIECE

@@ -120,6 +120,8 @@ def test_wide_forwards_keep_no_buffers(tiny: Any) -> None:
         tokens, places = torch.full((1, count), 5), torch.arange(count)[None]
         forward_one(network, tokens, places, Attention.CAUSAL, cache)
     assert set(network._steps) == {3, cpu_onnx.KEPT_WIDTH}
+    places = {step.buffers.heads.data_ptr() for step in network._steps.values()}
+    assert places == {network._kept.heads.data_ptr()}, "all widths share one buffer"
 
 
 def test_it_is_chosen_for_8_bit_weights(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The KV cache: written entries are provisional until they are kept."""
 
+import mmap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +90,22 @@ def test_the_dtype_is_as_requested(tiny: Any) -> None:
     cache = cache_of(tiny, dtype=torch.bfloat16)
     keys, _ = cache.write(0, numbered(0, 1), numbered(0, 1))
     assert keys.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(
+    not (hasattr(mmap, "MADV_NOHUGEPAGE") and Path("/sys/kernel/mm/transparent_hugepage").exists()),
+    reason="this system has no transparent huge pages",
+)
+def test_a_cache_takes_no_huge_pages(tiny: Any) -> None:
+    """A huge page is memory for a thousand tokens and more, of which one is written."""
+    cache, inside = cache_of(tiny, capacity=1000), False
+    place = cache.keys[0].data_ptr()
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *others = line.split()
+        if first == "VmFlags:" and inside:
+            assert "nh" in others
+            return
+        if "-" in first:
+            start, end = (int(bound, 16) for bound in first.split("-"))
+            inside = start <= place < end
+    pytest.fail("the buffer is in no mapping")
