@@ -180,9 +180,7 @@ def test_a_draft_can_be_given_up_between_its_pieces(
 
 
 @pytest.mark.parametrize("common", [0, 3, 30])
-def test_the_first_of_several_drafts_gets_what_it_gets_alone(
-    network: Network, common: int
-) -> None:
+def test_the_first_of_several_drafts_gets_what_it_gets_alone(network: Network, common: int) -> None:
     """To the last bit, across a border of 64 keys. The tokens of the other one have those of the
     first among their keys, hidden: their sums are taken in another order."""
     prompt, tree = ids(50), forked(common, each=40)
