@@ -45,49 +45,51 @@ class PromptCache:
         """Causal forwards over what the cache does not hold of a non-empty prompt.
 
         Reused is the longest common prefix with the cached tokens, except for the prompt's last
-        token, whose logits are needed. `ahead` are drafts of what follows, read in the last
-        forward; `kv.keep` keeps those of their tokens that are accepted. Raises ValueError if the
-        cache is too small; Cancelled between two forwards, and what was read until then stays.
+        token, whose logits are needed. `ahead` are drafts of what follows, read with the prompt's
+        last tokens; `kv.keep` keeps those of their tokens that are accepted. Raises ValueError if
+        the cache is too small; Cancelled between two forwards, and what was read until then stays.
         """
         reused = min(common_prefix(self.tokens, prompt), len(prompt) - 1)
         self.rewind(reused)
         tree = ahead if isinstance(ahead, TokenTree) else TokenTree.of([ahead])
         self.kv.end(len(prompt) - reused + len(tree))
-        for end in self._piece_ends(reused, len(prompt)):
-            self._read(prompt[len(self.tokens) : end])
-            if should_stop():
-                raise Cancelled
-        rest = prompt[len(self.tokens) :]
-        hidden = self._forward([*rest, *tree.tokens], tree, len(rest))
-        self._keep(rest)
-        return Prefill(
-            self.model.logits(hidden[0, len(rest) - 1 :]).cpu(), reused, len(prompt) - reused
-        )
+        # All see the cache, so what only some of the drafts see must be in the last forward.
+        chain, branches = [*prompt, *tree.tokens[: tree.trunk]], tree.behind(tree.trunk)
+        states, last = list[Tensor](), len(prompt) - 1
+        try:
+            for end in self._piece_ends(reused, len(chain), len(branches)):
+                states.append(self._read(chain[self.kv.length : end], TokenTree(), last))
+                self.tokens += prompt[len(self.tokens) : end]
+                if should_stop():
+                    raise Cancelled
+            states.append(self._read(chain[self.kv.length :], branches, last))
+            self.tokens += prompt[len(self.tokens) :]
+        finally:
+            self.kv.crop(len(self.tokens))
+        return Prefill(self.model.logits(torch.cat(states)).cpu(), reused, len(prompt) - reused)
 
-    def _piece_ends(self, start: int, end: int) -> range:
-        """Where the forwards before the last one end, in equal steps."""
+    def _piece_ends(self, start: int, end: int, further: int) -> range:
+        """Where the forwards before the last one end, in equal steps; the last one has what is left
+        and `further` tokens."""
         if self.model.device.type != "cpu":
             return range(0)
-        pieces = -(-(end - start) // PIECE)
-        step = -(-(end - start) // max(pieces, 1))
-        return range(start + step, end, max(step, 1))
+        count = end + further - start
+        step = -(-count // -(-count // PIECE))
+        return range(start + step, end + bool(further), step)
 
-    def _read(self, tokens: Sequence[int]) -> None:
-        self._forward(tokens, TokenTree.of([()]), len(tokens))
-        self._keep(tokens)
-
-    def _forward(self, tokens: Sequence[int], tree: TokenTree, before: int) -> Tensor:
-        """Hidden states `[1, T, D]` of tokens, of which those after the first `before` are a
-        tree's."""
-        start, device = len(self.tokens), self.model.device
+    def _read(self, tokens: Sequence[int], tree: TokenTree, wanted: int) -> Tensor:
+        """The hidden states `[n, D]` of tokens and of a tree behind them, from position `wanted`
+        on. The tokens stay in the cache."""
+        start, device, before = self.kv.length, self.model.device, len(tokens)
         places = [*range(start, start + before), *tree.positions(start + before)]
         pattern = Attention.CAUSAL if tree.is_chain else tree.pattern(before).to(device)
-        new, positions = (torch.tensor([row], device=device) for row in (tokens, places))
-        return forward_one(self.model, new, positions, pattern, self.kv)
-
-    def _keep(self, tokens: Sequence[int]) -> None:
-        self.kv.advance(len(tokens))
-        self.tokens += tokens
+        new, positions = (
+            torch.tensor([row], device=device) for row in ([*tokens, *tree.tokens], places)
+        )
+        hidden = forward_one(self.model, new, positions, pattern, self.kv)
+        self.kv.advance(before)
+        # The next forward may overwrite them.
+        return hidden[0, max(0, wanted - start) :].clone()
 
     def adapt(self, adapter: Adapter | None) -> None:
         """Read with this adapter from now on: what was read with another one is dropped."""

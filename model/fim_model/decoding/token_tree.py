@@ -49,7 +49,23 @@ class TokenTree:
     @property
     def is_chain(self) -> bool:
         """Whether every token follows the one before it, as in a single text."""
-        return self.parents == tuple(range(-1, len(self) - 1))
+        return self.trunk == len(self)
+
+    @property
+    def trunk(self) -> int:
+        """How many tokens, from the first on, are before every token behind them."""
+        return min(
+            (parent + 1 for at, parent in enumerate(self.parents) if parent != at - 1),
+            default=len(self),
+        )
+
+    def behind(self, count: int) -> TokenTree:
+        """The tree without its first `count` tokens, no more than the trunk."""
+        return TokenTree(
+            self.tokens[count:],
+            tuple(max(-1, parent - count) for parent in self.parents[count:]),
+            tuple(tuple(at - count for at in path if at >= count) for path in self.paths),
+        )
 
     def positions(self, start: int) -> list[int]:
         """The positions of the tokens after a prompt of `start` tokens."""

@@ -87,8 +87,10 @@ class PackedTransformer(FusedNetwork):
     @property
     def cache_dtype(self) -> torch.dtype:
         """See `Network`."""
-        integers = isinstance(self._weights.head, IntegerWeight)
-        return key_dtype() if integers else self.dtype
+        if not isinstance(self._weights.head, IntegerWeight):
+            return self.dtype
+        groups, heads = self.config.num_key_value_heads, self.config.num_attention_heads
+        return key_dtype(groups, heads // groups, self.config.head_dim)
 
     @property
     def device_drafting(self) -> None:

@@ -31,6 +31,10 @@ QUERY_BLOCK, MIN_ROWS = 32, 4
 """PyTorch's attention takes queries in multiples of QUERY_BLOCK; a last block of fewer rows than
 MIN_ROWS is multiplied by another routine, with sums in another order."""
 
+MOST_ROWS = 768
+"""From as many rows on PyTorch's attention takes its largest blocks of queries; the next smaller
+ones begin at 192."""
+
 
 class PartsAttention:
     """Rotation and attention of all parts of a forward, each over its own cache."""
@@ -220,30 +224,36 @@ def joined(rows: list[Tensor]) -> Tensor:
 
 
 @cache
-def key_dtype() -> torch.dtype:
+def key_dtype(groups: int, share: int, dim: int) -> torch.dtype:
     """bfloat16 for keys and values where this processor multiplies it, else float32.
 
-    Half the bytes are half the time of a narrow forward's attention. Only where PyTorch's attention
-    gives a row the same bits alone and among others, which depends on the processor.
+    groups: of key heads; share: query heads of each; dim: of a head. Half the bytes are half the
+    time of a narrow forward's attention. Only where PyTorch's attention gives a row the same bits
+    alone and among others, which depends on the processor and on the shape.
     """
     multiplies = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if multiplies and _rows_are_independent() else torch.float32
+    independent = multiplies and _rows_are_independent(groups, share, dim)
+    return torch.bfloat16 if independent else torch.float32
 
 
-def _rows_are_independent() -> bool:
-    """Whether bfloat16 queries `[1, 1, T, 64]` find the same alone and among others."""
+def _rows_are_independent(groups: int, share: int, dim: int) -> bool:
+    """Whether bfloat16 queries find the same in forwards of several widths, as far as these take
+    blocks of different sizes."""
     draw = torch.Generator().manual_seed(0)
-    rows = 3 * QUERY_BLOCK + MIN_ROWS
-    queries, keys, values = (
-        torch.randn(1, 1, count, 64, generator=draw).to(torch.bfloat16)
-        for count in (rows, 5 * SPAN, 5 * SPAN)
+    keys, values, queries = (
+        torch.randn(1, groups, count, dim, generator=draw).to(torch.bfloat16)
+        for count in (2 * SPAN, 2 * SPAN, MOST_ROWS + share * SPAN)
     )
-    nothing = torch.zeros(rows, 5 * SPAN, dtype=torch.bfloat16)
-    together = F.scaled_dot_product_attention(queries, keys, values, attn_mask=nothing)
-    for some in (slice(MIN_ROWS), slice(2 * MIN_ROWS), slice(QUERY_BLOCK), slice(8, 60)):
-        alone = F.scaled_dot_product_attention(
-            queries[:, :, some], keys, values, attn_mask=nothing[some]
-        )
-        if not torch.equal(alone, together[:, :, some]):
+    together = _attention(queries, keys, values)
+    for tokens in (1, 2, 5, 16, 33, SPAN):
+        count = tokens * share
+        some = slice(SPAN, SPAN + count + missing_rows(count))
+        if not torch.equal(_attention(queries[:, :, some], keys, values), together[:, :, some]):
             return False
     return True
+
+
+def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """With a mask, as pieces have it."""
+    mask = queries.new_zeros(queries.shape[2], keys.shape[2])
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)

@@ -32,6 +32,11 @@ def test_every_text_is_a_path(texts: list[Ids]) -> None:
         assert tree.rows(at) == [0, *(place + 1 for place in path)]
     if texts:
         assert tree.paths[0] == tuple(range(len(texts[0])))
+    trunk, pattern = tree.trunk, tree.pattern(0)
+    assert pattern[:, :trunk].equal(torch.ones(len(tree), trunk).bool().tril())
+    assert pattern[trunk:, trunk:].equal(tree.behind(trunk).pattern(0))
+    assert trunk == len(tree) or not pattern[trunk:, trunk].all()
+    assert [*tree.positions(7)[trunk:]] == tree.behind(trunk).positions(7 + trunk)
     assert tree.is_chain == torch.equal(tree.pattern(2), torch.ones_like(tree.pattern(2)).tril())
 
 

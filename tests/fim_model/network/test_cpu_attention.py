@@ -11,7 +11,7 @@ from fim_model.network import cpu_attention
 from fim_model.network.attention_mask import Attention
 from fim_model.network.batch_parts import Part
 from fim_model.network.cpu import PackedTransformer
-from fim_model.network.cpu_attention import SPAN, PartsAttention, Turns, key_dtype
+from fim_model.network.cpu_attention import MIN_ROWS, SPAN, PartsAttention, Turns, key_dtype
 from fim_model.network.kv_cache import ROOM_STEP, KVCache
 from fim_model.network.transformer import TriModeTransformer
 
@@ -48,24 +48,29 @@ def test_integer_products_keep_keys_in_half_the_bytes_where_that_is_quick(tiny: 
     full = PackedTransformer.of(tiny.model(1))
     assert PromptCache(full, capacity=8).kv.keys[0].dtype is torch.float32
     if narrow.products == "8-bit integers":
-        assert PromptCache(narrow, capacity=8).kv.keys[0].dtype is key_dtype()
+        config = narrow.config
+        groups, heads = config.num_key_value_heads, config.num_attention_heads
+        wanted = key_dtype(groups, heads // groups, config.head_dim)
+        assert PromptCache(narrow, capacity=8).kv.keys[0].dtype is wanted
 
 
 def test_float32_keys_where_a_row_depends_on_its_neighbours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cpu_attention, "_rows_are_independent", lambda: False)
-    assert key_dtype.__wrapped__() is torch.float32
+    monkeypatch.setattr(cpu_attention, "_rows_are_independent", lambda *shape: False)
+    assert key_dtype.__wrapped__(3, 3, 64) is torch.float32
 
 
+@pytest.mark.parametrize("widest", [MIN_ROWS, 64, 191, 767])
 def test_the_check_of_rows_notices_one_that_depends_on_its_neighbours(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, widest: int
 ) -> None:
+    """Blocks of queries change their size somewhere; what is wider is summed in another order."""
     attend = torch.nn.functional.scaled_dot_product_attention
 
     def by_width(queries: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
-        return attend(queries, *rest, **named) * (1 + queries.shape[2] / 100)
+        return attend(queries, *rest, **named) * (1 if queries.shape[2] <= widest else 1.02)
 
-    assert cpu_attention._rows_are_independent()
+    assert cpu_attention._rows_are_independent(3, 3, 64)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", by_width)
-    assert not cpu_attention._rows_are_independent()
+    assert not cpu_attention._rows_are_independent(3, 3, 64)

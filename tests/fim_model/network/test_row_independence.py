@@ -15,6 +15,7 @@ from fim_model.decoding.core import DecodingCore, StopRule
 from fim_model.decoding.modes import MODES, ModeOptions
 from fim_model.decoding.prompt_cache import PIECE, PromptCache
 from fim_model.decoding.sampling import Sampler
+from fim_model.decoding.token_tree import TokenTree
 from fim_model.errors import Cancelled
 from fim_model.network import cpu_onnx
 from fim_model.network.attention_mask import Attention
@@ -22,6 +23,7 @@ from fim_model.network.batch_parts import Part
 from fim_model.network.contract import Network, forward_one
 from fim_model.network.cpu import PackedTransformer
 from fim_model.network.kv_cache import KVCache
+from fim_model.network.lora import DraftLora
 from torch import Tensor
 
 SHAPE = {
@@ -126,3 +128,67 @@ def test_a_long_prompt_is_given_up_between_two_forwards_and_nothing_is_lost(
     assert (later.reused, later.computed) == (120, 180)
     fresh = PromptCache(network, capacity=LENGTH + 10).prefill(prompt)
     assert torch.equal(later.logits, fresh.logits)
+
+
+def widths_of_forwards(network: Network, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with every forward."""
+    widths, forward_parts = list[int](), network.forward_parts
+
+    def counted(parts: Sequence[Part], lora: DraftLora | None) -> list[Tensor]:
+        widths.append(sum(part.width for part in parts))
+        return forward_parts(parts, lora)
+
+    monkeypatch.setattr(network, "forward_parts", counted)
+    return widths
+
+
+def forked(common: int, each: int) -> TokenTree:
+    """Two drafts of as many tokens that part after the first `common`."""
+    begin, one, other = ids(common, 7), ids(each - common, 8), ids(each - common, 9)
+    other[0] = 33 - one[0]
+    return TokenTree.of([[*begin, *one], [*begin, *other]])
+
+
+def test_no_forward_over_a_prompt_and_a_draft_is_wider_than_a_piece(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What both drafts begin with is read in pieces like a prompt; the branches behind it are one
+    forward. Results are those of a single one."""
+    prompt, widths = ids(90), widths_of_forwards(network, monkeypatch)
+    whole, pieces = list[Tensor](), list[Tensor]()
+    for tree in (TokenTree.of([ids(150, 3)]), forked(common=100, each=120)):
+        for found, piece in ((whole, 1000), (pieces, PIECE)):
+            monkeypatch.setattr("fim_model.decoding.prompt_cache.PIECE", piece)
+            widths.clear()
+            cache = PromptCache(network, capacity=400)
+            found.append(cache.prefill(prompt, tree).logits[tree.rows(0)])
+            assert cache.kv.length == len(cache.tokens) == len(prompt)
+            assert len(widths) == -(-(len(prompt) + len(tree)) // piece)
+            assert max(widths) <= piece
+    assert all(map(torch.equal, whole, pieces))
+
+
+def test_a_draft_can_be_given_up_between_its_pieces(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths, prompt, draft = widths_of_forwards(network, monkeypatch), ids(20), ids(150, 3)
+    cache = PromptCache(network, capacity=400)
+    with pytest.raises(Cancelled):
+        cache.prefill(prompt, draft, lambda: len(widths) == 2)
+    assert len(widths) == 2
+    assert cache.kv.length == len(cache.tokens) == len(prompt)
+
+
+@pytest.mark.parametrize("common", [0, 3, 30])
+def test_the_first_of_several_drafts_gets_what_it_gets_alone(network: Network, common: int) -> None:
+    """To the last bit, across a border of 64 keys. The tokens of the other one have those of the
+    first among their keys, hidden: their sums are taken in another order."""
+    prompt, tree = ids(50), forked(common, each=40)
+    both = PromptCache(network, capacity=200).prefill(prompt, tree).logits
+    first, second = ([tree.tokens[place] for place in path] for path in tree.paths)
+    alone = [
+        PromptCache(network, capacity=200).prefill(prompt, draft).logits
+        for draft in (first, second)
+    ]
+    assert torch.equal(both[tree.rows(0)], alone[0])
+    assert (both[tree.rows(1)] - alone[1]).norm() < 0.05 * alone[1].norm()
