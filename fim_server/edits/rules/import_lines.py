@@ -14,7 +14,9 @@ from fim_server.edits.rules.page import MAX_LINE_CHARS, Page
 _TOP = 200
 """Lines at the top of a document in which its imports are looked for."""
 
-_FROM = re.compile(r"^(\s*)from\s+([\w.]+)\s+import\s+\(?([\w ,]+?)\)?\s*(?:#.*)?$")
+_FROM = re.compile(
+    r"^(\s*)from\s+([\w.]+)\s+import(?:\s*\(([\w ,]+)\)|\s+([\w ,]+?))\s*(?:#.*)?$"
+)
 _PLAIN = re.compile(r"^(\s*)import\s+([\w.]+)(?:\s+as\s+(\w+))?\s*$")
 _SCRIPT = re.compile(
     r"^(\s*)(?:import\s+(?:type\s+)?(?:(?:\*\s+as\s+)?(\w+)|\{([\w\s,]+)\})\s+from\s+(['\"][^'\"]+['\"])"
@@ -52,7 +54,8 @@ def read_import(line: str) -> ImportLine | None:
         name = match[3] or match[2].partition(".")[0]
         return ImportLine(line, (name,), (match[2],), (match.start(2),), (line.strip(),), match[2])
     if match := _FROM.match(line):
-        return _listed(line, match.span(3), f"from {match[2]} import ", "", match[2])
+        span = match.span(3 if match[3] else 4)
+        return _listed(line, span, f"from {match[2]} import ", "", match[2])
     if match := _SCRIPT.match(line):
         module = match[4] or match[7]
         if name := match[2] or match[5]:

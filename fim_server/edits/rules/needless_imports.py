@@ -15,7 +15,8 @@ from fim_server.syntax.occurrences import Role
 
 def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
     """Deletions of imported names that a hunk removed and that are not used any more; with them
-    go the other unused names of the same line."""
+    go the other unused names of the same line. `a as a` stays: it says that the module exports a.
+    """
     gone = {name for name in tokens_removed(hunk) if NAME.fullmatch(name)}
     if not gone:
         return
@@ -23,7 +24,11 @@ def needless_imports(page: Page, hunk: Hunk) -> Iterator[Draft]:
         found = None if number in page.edited_lines else read_import(line)
         if found is None or not gone & {*found.names}:
             continue
-        unused = [at for at, name in enumerate(found.names) if _is_unused(page, name, number)]
+        unused = [
+            at
+            for at, (name, written) in enumerate(zip(found.names, found.written, strict=True))
+            if written.split() != [name, "as", name] and _is_unused(page, name, number)
+        ]
         if not gone & {found.names[at] for at in unused}:
             continue
         names = ", ".join(found.names[at] for at in unused)

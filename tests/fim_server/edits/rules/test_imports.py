@@ -96,6 +96,23 @@ def test_a_name_of_a_script_is_imported_alone_whatever_its_module() -> None:
     assert found.alone == ("import { a } from './a';", "import { b } from './a';")
 
 
+def test_the_first_line_of_an_import_of_several_lines_is_left_alone() -> None:
+    needless = partial(edit_pages.expected, rules=("needless_imports",))
+    text = "import ast\nfrom b import (c,\n    d)\nimport zlib\n\nx = d\n"
+    assert needless(text, (5, "x = c(d)")) == {}
+    used = f"{text}y = os.sep\n"
+    found = expected(used, (6, ""), neighbours=("import os",))
+    assert found == {0: ["import ast\nimport os"], 3: ["import os\nimport zlib"]}
+    assert read_import("from b import (c, d)") is not None
+    assert read_import("from b import(c)") is not None
+
+
+def test_a_name_imported_as_itself_is_exported() -> None:
+    needless = partial(edit_pages.expected, rules=("needless_imports",))
+    assert needless("from a import b as b\n\nx = 1\n", (2, "x = b()")) == {}
+    assert needless("from a import b as c\n\nx = 1\n", (2, "x = c()"))[0] == [""]
+
+
 def test_an_import_stays_where_its_uses_were_not_all_read() -> None:
     expected = partial(edit_pages.expected, rules=("needless_imports",))
     text = "import io\n\nx = 1\n"
