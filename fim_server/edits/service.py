@@ -12,11 +12,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from math import inf
 
 from fim_model.requests import Rewrite, RewriteRequest
 
 from fim_server.access.workspace import Workspace, file_of
-from fim_server.backends.base import Backend, BackendError
+from fim_server.backends.base import Backend, BackendError, Unfit
 from fim_server.backends.latest_only import LatestOnly, SharedRun, Stopped
 from fim_server.documents.documents import DocumentStore, Snapshot, without_end
 from fim_server.edits.history import History, Hunk
@@ -28,6 +29,7 @@ from fim_server.edits.next_edit import (
     Proposal,
     proposals,
     ranked,
+    unjudged,
 )
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rejections import Rejections
@@ -45,6 +47,9 @@ MAX_OFFERS = 256
 
 MAX_OTHERS = 8
 """Other open documents that are searched."""
+
+RETRY_SECONDS = 10.0
+"""Seconds for which a model that failed is not asked to judge: a search asks about many regions."""
 
 MIN_SCORE_ELSEWHERE = 0.0
 """Lowest log-odds of a region in another document, in nats: likelier right than wrong."""
@@ -81,12 +86,14 @@ class EditService:
         self._known: dict[tuple[str, int], tuple[int, list[Proposal]]] = {}
         self._problems: dict[str, tuple[int, list[Problem]]] = {}
         self._judge = DraftJudge(backend, lambda: self._gate)
+        self._judge_rests_until = -inf
         self._numbers = 0
 
     def configure(self, settings: Settings, workspace: Workspace) -> None:
         """Use other settings or workspace folders from the next search on."""
         self._settings, self._workspace = settings, workspace
         self._judge.reset()
+        self._judge_rests_until = -inf
         self._known.clear()
 
     def close(self) -> None:
@@ -144,8 +151,6 @@ class EditService:
             return await self._found(uri, line, version, limit)
         except (asyncio.CancelledError, Stopped):
             return []
-        except BackendError as problem:
-            logger.info("no edit is suggested: %s", problem)
         except Exception as mistake:
             logger.error("edit suggestions failed: %s", where(mistake))
         return []
@@ -226,18 +231,32 @@ class EditService:
         self, context: EditContext, where: Sequence[Region], allowance: Allowance, tries: int
     ) -> AsyncIterator[Proposal]:
         """The proposals for the first `tries` regions of a document that are shown; no more of them
-        once the CPU time is spent. Raises BackendError."""
-        found = proposals(context, where, self._judge.ask, self._gate, tries, allowance.spend)
+        once the CPU time is spent."""
+        found = proposals(context, where, self._judged, self._gate, tries, allowance.spend)
         try:
             async for proposal in found:
                 yield proposal
         except GaveUp as late:
             logger.info("no more edits are looked for in this text: %s", late)
 
+    async def _judged(self, request: RewriteRequest) -> Rewrite | None:
+        """What the model says about a region; nothing while it fails, since the rules know what
+        they know without it. Raises Unfit."""
+        if self._clock() < self._judge_rests_until:
+            return unjudged(request)
+        try:
+            return await self._judge.ask(request)
+        except Unfit:
+            raise
+        except BackendError as problem:
+            logger.info("for %g s the rules alone suggest edits: %s", RETRY_SECONDS, problem)
+            self._judge_rests_until = self._clock() + RETRY_SECONDS
+            return unjudged(request)
+
     # Searches.
 
     async def _found(self, uri: str, line: int, version: int | None, limit: int) -> list[Proposal]:
-        """The proposals, known already or searched for. Raises Stopped and BackendError."""
+        """The proposals, known already or searched for. Raises Stopped."""
         snapshot, backend = self._documents.snapshot(uri), self._backend()
         if snapshot is None or backend is None:
             return []

@@ -21,7 +21,7 @@ from fim_server.documents.documents import DocumentStore, without_end
 from fim_server.edits.next_edit import MAX_TRIES, Proposal, request_for, rewritten
 from fim_server.edits.regions import Problem, Region
 from fim_server.edits.rules import unproven_prose
-from fim_server.edits.service import EditService
+from fim_server.edits.service import RETRY_SECONDS, EditService
 from fim_server.settings.settings import Settings
 
 pytestmark = pytest.mark.timeout(60)
@@ -386,19 +386,43 @@ async def test_the_rules_answer_alone_where_the_model_changes_nothing(
     assert len(desk.backend.rewrites) > 1, "another backend is asked about each region"
 
 
-async def test_an_error_gives_an_empty_answer() -> None:
-    for trouble in (BackendError("gone"), ValueError("a mistake")):
+class Broken(ScriptedBackend):
+    """Fails to rewrite."""
 
-        class Broken(ScriptedBackend):
-            problem: Exception = trouble
+    problem: Exception | None = None
 
-            async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
-                raise self.problem
+    async def rewrite(self, request: RewriteRequest) -> Rewrite | None:
+        answer = await super().rewrite(request)
+        if self.problem is not None:
+            raise self.problem
+        return answer
 
-        desk = Desk()
-        desk.backend = Broken()
-        desk.edit(5, "total", "amount")
-        assert await desk.found() == []
+
+async def test_a_mistake_gives_an_empty_answer() -> None:
+    desk = Desk()
+    desk.backend = backend = Broken()
+    backend.problem = ValueError("a mistake")
+    desk.edit(5, "total", "amount")
+    assert await desk.found() == []
+
+
+async def test_the_rules_answer_alone_while_the_model_fails() -> None:
+    desk = Desk(TOUR.read_text())
+    desk.backend = backend = Broken()
+    backend.problem = BackendError("the engine exited during the request")
+    line = TOUR.read_text().split("\n").index("def is_valid(amount):")
+    for old, new in (("is_valid", "is_positive"), ("is_positive", "is_some")):
+        desk.edit(line, old, new)
+        found = await desk.found(limit=6, line=line)
+        assert len([lines for proposal in found for lines in proposal.new]) == 3
+        assert all(proposal.evidence == proposal.odds for proposal in found)
+        assert len(backend.rewrites) == 1, "asked once, not about each region"
+    backend.problem = None
+    desk.now += RETRY_SECONDS
+    desk.edit(line, "is_some", "is_any")
+    found = await desk.found(limit=6, line=line)
+    assert len(backend.rewrites) == 1 + len(found), "and asked again some seconds later"
+    assert all(proposal.gain > 0 for proposal in found)
 
 
 async def test_a_region_is_retried_after_a_completion_superseded_it() -> None:

@@ -100,9 +100,8 @@ def test_the_first_line_of_an_import_of_several_lines_is_left_alone() -> None:
     needless = partial(edit_pages.expected, rules=("needless_imports",))
     text = "import ast\nfrom b import (c,\n    d)\nimport zlib\n\nx = d\n"
     assert needless(text, (5, "x = c(d)")) == {}
-    used = f"{text}y = os.sep\n"
-    found = expected(used, (6, ""), neighbours=("import os",))
-    assert found == {0: ["import ast\nimport os"], 3: ["import os\nimport zlib"]}
+    found = expected(f"{text}y = e()\n", (6, ""), neighbours=("from c import e",))
+    assert found == {3: ["import zlib\nfrom c import e"]}, "and nothing is put into it"
     assert read_import("from b import (c, d)") is not None
     assert read_import("from b import(c)") is not None
 
