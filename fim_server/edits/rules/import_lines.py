@@ -14,9 +14,7 @@ from fim_server.edits.rules.page import MAX_LINE_CHARS, Page
 _TOP = 200
 """Lines at the top of a document in which its imports are looked for."""
 
-_FROM = re.compile(
-    r"^(\s*)from\s+([\w.]+)\s+import(?:\s*\(([\w ,]+)\)|\s+([\w ,]+?))\s*(?:#.*)?$"
-)
+_FROM = re.compile(r"^(\s*)from\s+([\w.]+)\s+import(?:\s*\(([\w ,]+)\)|\s+([\w ,]+?))\s*(?:#.*)?$")
 _PLAIN = re.compile(r"^(\s*)import\s+([\w.]+)(?:\s+as\s+(\w+))?\s*$")
 _SCRIPT = re.compile(
     r"^(\s*)(?:import\s+(?:type\s+)?(?:(?:\*\s+as\s+)?(\w+)|\{([\w\s,]+)\})\s+from\s+(['\"][^'\"]+['\"])"
