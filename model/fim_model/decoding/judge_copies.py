@@ -42,7 +42,7 @@ class CopyJudge:
         hole: PreparedHole,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> tuple[Prefill, list[CompletionItem]]:
-        """One forward over the prompt and as many copies as the hole's token limit allows.
+        """Read the prompt, with as many copies behind it as the hole's token limit allows.
 
         Each copy follows what was typed, whose tokens are certain. The items come surest
         first. Mode `native`, which sees no suffix, judges none. A model that reads both ways has

@@ -1,12 +1,12 @@
 """Rewrite a region with drafts: text that stays, or was expected, costs next to nothing.
 
 The prompt ends with the region as it is, and the model writes it again. The old text is a draft,
-and so is every other text that the caller expects; all are read in one forward with the prompt,
-which verifies a region that stays or becomes one of them. Where the new text leaves the draft that
-it followed longest, it goes on token by token until it meets that draft again: then the rest of it
-is the next draft. Greedy output is the autoregressive output: to the last bit where the first draft
-is followed, and up to rounding where another one is, beside whose keys those of the first lie
-hidden, so that sums are taken in another order.
+and so is every other text that the caller expects; all are read along with the prompt, which
+verifies a region that stays or becomes one of them. Where the new text leaves the draft that it
+followed longest, it goes on token by token until it meets that draft again: then the rest of it is
+the next draft. Greedy output is the autoregressive output: to the last bit where the first draft is
+followed, and up to rounding where another one is, beside whose keys those of the first lie hidden,
+so that sums are taken in another order.
 """
 
 from __future__ import annotations
