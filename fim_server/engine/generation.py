@@ -23,9 +23,9 @@ class Generation:
     Requests of these clients queue: a newer one does not cancel an older one. `stop` is the stop
     string that ended the text. `completion` stays empty if a stop string ended the work.
 
-    `limit_ms` ends it as llama.cpp does: with the first token that comes more than so many
-    milliseconds after the very first one, once there is a line end; 0 is no limit. The answer is
-    what is there, without figures of what it cost.
+    `limit_ms` is llama.cpp's time limit, 0 for none: a text that has a line end goes on for no more
+    than so many milliseconds after its first token. The answer is what is there then, without
+    figures of what it cost.
     """
 
     state: EngineState

@@ -15,6 +15,27 @@ from fim_server.syntax.languages import language_of
 
 URI = "file:///project/a.py"
 
+DOCUMENTED = '''\
+def pay(who, {new}):
+    """Pay.
+
+    :param who: gets it
+    :param int amount: how much
+        of it
+
+    Args:
+        amount (int): how much
+        who: gets it
+
+    Parameters
+    ----------
+    amount : int
+        How much.
+    """
+    the.amount = who
+'''
+"""A function whose parameter `amount` is documented in three styles; `new` is its name now."""
+
 
 def drafts(page: Page, *rules: str) -> dict[int, list[str]]:
     """The drafts of rules for each region of a page, by its first line: all drafts are taken to be

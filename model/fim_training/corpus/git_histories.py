@@ -172,9 +172,9 @@ class GitHistory:
         """What git prints, line by line as it comes; closing the generator ends git."""
         command = ["git", "-C", str(self.folder), *arguments]
         with (
-            TemporaryFile() as complaints,  # a pipe that nobody reads would fill and block git
+            TemporaryFile() as errors,  # not a pipe: a full one that nobody reads would block git
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, env={**os.environ, **_OFFLINE}
+                command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_OFFLINE}
             ) as git,
         ):
             assert git.stdout is not None
@@ -185,11 +185,11 @@ class GitHistory:
             finally:
                 git.kill()  # nothing happens to one that has ended
             if failed:
-                complaints.seek(0)
-                raise self._unreadable(complaints.read())
+                errors.seek(0)
+                raise self._unreadable(errors.read())
 
-    def _unreadable(self, complaints: bytes) -> GitHistoryError:
-        said = complaints.decode("utf-8", "replace").strip().split("\n")[-1]
+    def _unreadable(self, errors: bytes) -> GitHistoryError:
+        said = errors.decode("utf-8", "replace").strip().split("\n")[-1]
         return GitHistoryError(
             f"{self.folder}: no readable git history ({said}); "
             "give the folder of a clone that has commits"

@@ -364,6 +364,16 @@ class Indifferent(ScriptedBackend):
         return answer and replace(answer, draft_weight=0.0, own_prior=-32.0)
 
 
+async def renamed_by_the_rules_alone(desk: Desk, line: int) -> None:
+    """Rename a function of the tour twice: its uses are proposed, as the rules score them."""
+    for old, new in (("is_valid", "is_positive"), ("is_positive", "is_some")):
+        desk.edit(line, old, new)
+        found = await desk.found(limit=6, line=line)
+        assert len([lines for proposal in found for lines in proposal.new]) == 3
+        assert all(proposal.evidence == proposal.odds for proposal in found)
+        assert len(desk.backend.rewrites) == 1, "asked once, about the first region"
+
+
 @pytest.mark.parametrize("kind", [Unable, Indifferent])
 async def test_the_rules_answer_alone_where_the_model_changes_nothing(
     kind: type[ScriptedBackend],
@@ -371,12 +381,7 @@ async def test_the_rules_answer_alone_where_the_model_changes_nothing(
     desk = Desk(TOUR.read_text())
     desk.backend = kind()
     line = TOUR.read_text().split("\n").index("def is_valid(amount):")
-    for old, new in (("is_valid", "is_positive"), ("is_positive", "is_some")):
-        desk.edit(line, old, new)
-        found = await desk.found(limit=6, line=line)
-        assert len([lines for proposal in found for lines in proposal.new]) == 3
-        assert all(proposal.evidence == proposal.odds for proposal in found)
-        assert len(desk.backend.rewrites) == 1, "asked once, about the first region"
+    await renamed_by_the_rules_alone(desk, line)
     desk.service.configure(Settings(min_edit_gain=-5), Workspace(()))
     await desk.found(limit=6, line=line)
     assert len(desk.backend.rewrites) > 1, "and again for another gate"
@@ -411,12 +416,7 @@ async def test_the_rules_answer_alone_while_the_model_fails() -> None:
     desk.backend = backend = Broken()
     backend.problem = BackendError("the engine exited during the request")
     line = TOUR.read_text().split("\n").index("def is_valid(amount):")
-    for old, new in (("is_valid", "is_positive"), ("is_positive", "is_some")):
-        desk.edit(line, old, new)
-        found = await desk.found(limit=6, line=line)
-        assert len([lines for proposal in found for lines in proposal.new]) == 3
-        assert all(proposal.evidence == proposal.odds for proposal in found)
-        assert len(backend.rewrites) == 1, "asked once, not about each region"
+    await renamed_by_the_rules_alone(desk, line)
     backend.problem = None
     desk.now += RETRY_SECONDS
     desk.edit(line, "is_some", "is_any")

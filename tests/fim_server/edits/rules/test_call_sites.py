@@ -135,29 +135,8 @@ def test_the_definition_after_a_call() -> None:
     assert expected(text.replace("limit)", "50)"), (6, "f(1)")) == {}, "it has no name yet"
 
 
-DOCUMENTED = '''\
-def pay(who, {new}):
-    """Pay.
-
-    :param who: gets it
-    :param int amount: how much
-        of it
-
-    Args:
-        amount (int): how much
-        who: gets it
-
-    Parameters
-    ----------
-    amount : int
-        How much.
-    """
-    the.amount = who
-'''
-
-
 def test_documentation_of_a_renamed_and_a_removed_parameter() -> None:
-    text = DOCUMENTED.format(new="price")
+    text = edit_pages.DOCUMENTED.format(new="price")
     found = after(text, 0, ["def pay(who, amount):"], ["def pay(who, price):"])
     assert found == {
         4: ["    :param int price: how much"],

@@ -9,26 +9,6 @@ import pytest
 
 after = partial(edit_pages.after, rules=("docstrings",))
 
-DOCUMENTED = '''\
-def pay(who, {new}):
-    """Pay.
-
-    :param who: gets it
-    :param int amount: how much
-        of it
-
-    Args:
-        amount (int): how much
-        who: gets it
-
-    Parameters
-    ----------
-    amount : int
-        How much.
-    """
-    the.amount = who
-'''
-
 
 def gone(text: str, *, parameters: str = "who") -> dict[int, list[str]]:
     """The drafts after the parameter `amount` was removed."""
@@ -36,12 +16,12 @@ def gone(text: str, *, parameters: str = "who") -> dict[int, list[str]]:
 
 
 def test_entries_of_a_removed_parameter_go_with_the_lines_that_continue_them() -> None:
-    text = DOCUMENTED.format(new="price").replace("def pay(who, price)", "def pay(who)")
+    text = edit_pages.DOCUMENTED.format(new="price").replace("def pay(who, price)", "def pay(who)")
     assert gone(text) == {4: [""], 8: [""], 13: [""]}
 
 
 def test_a_renamed_parameter_inside_the_function_is_left_to_renames() -> None:
-    text = DOCUMENTED.format(new="price")
+    text = edit_pages.DOCUMENTED.format(new="price")
     assert after(text, 0, ["def pay(who, amount):"], ["def pay(who, price):"]) == {}
 
 
